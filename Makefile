@@ -1,0 +1,75 @@
+# What there is to do with this checkout. `make` alone says what.
+#
+# Everything Python goes into .venv, at the versions of constraints.txt. Two packages of Debian are for the tests alone: the
+# MariaDB server's programs (without its service: nothing is started but by a test, which stops it) and GLPK's solver.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/ready
+LOG := $(VENV)-setup.log
+TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
+
+# Runs one command, quietly unless it fails.
+quietly = ( $(1) ) >$(LOG) 2>&1 || { code=$$?; cat $(LOG) >&2; echo "make: this failed: $(strip $(2))" >&2; exit $$code; }
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-packages lint bench clean
+
+help: ## what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the virtual environment, once
+
+# The stamp comes last: an install that was broken off is done again.
+$(READY): constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed: apt-get install python3 python3-venv," \
+		"or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing python3-venv ..." >&2; \
+			$(call quietly, $(APT) update && $(APT) install -y --no-install-recommends python3-venv, apt-get); \
+		else \
+			echo "make: $(PYTHON) cannot make virtual environments: type 'sudo apt-get install python3-venv' and run make again" >&2; \
+			exit 1; \
+		fi; }
+	@echo "Setting up $(VENV) (once; about a minute) ..." >&2
+	@$(call quietly, $(PYTHON) -m venv --clear $(VENV), the making of $(VENV))
+	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: -r constraints.txt, \
+		pip install; see above)
+	@$(call quietly, $(PY) -m pip check --disable-pip-version-check, the check of the installed packages)
+	@rm -f $(LOG)
+	@touch $@
+
+demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth
+	@$(PY) bench/demo.py
+
+test: test-packages lint ## everything: lint, types, and all tests; installs what they need
+	@$(PY) -m pytest $(TESTS)
+
+# Where the programs come from elsewhere, that is as good.
+test-packages: $(READY)
+	@if PATH="$$PATH:/usr/sbin:/sbin" && command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null \
+		&& command -v glpsol >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $(TEST_PACKAGES) for the tests ..." >&2; \
+		$(call quietly, $(APT) update && $(APT) install -y --no-install-recommends $(TEST_PACKAGES), apt-get); \
+		rm -f $(LOG); \
+	else \
+		echo "make: the tests need MariaDB and GLPK: type 'sudo apt-get install $(TEST_PACKAGES)' and run make test again" >&2; \
+		exit 1; \
+	fi
+
+lint: $(READY) ## ruff and mypy
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary .
+
+bench: $(READY) ## CPU seconds and memory of each step, beside the floor
+	@$(PY) bench/bench.py
+
+clean: ## removes what make made here; no experiment's files
+	@rm -rf $(VENV) $(LOG) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Makes a synthetic state: its Summary File 1 zip, and the people it tells of.
+
+    bench/make_state.py --stusab de --people 40000 --seed 1 --out demo/dist --truth demo/truth_de.csv.gz
+
+The state's code is a real one, since the system knows no others; its people are invented. The same options make the same bytes.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm
+
+from ctools.cli import add_common, run_command, start
+from ctools.storage import sopen
+from dbrecon import STATES, check_stusab
+from dbrerrors import StorageError, UsageError
+from recon.people import HEADER
+from recon.sf1_writer import SEGMENTS, County, write_state_zip
+from recon.synthetic import StatePlan, make_counties, plan_state, truth_lines
+
+log = logging.getLogger(__name__)
+
+
+def make_state(plan: StatePlan, out: str, truth: str | None) -> None:
+    """Write the plan's zip to the local path ``out`` and, if ``truth`` is a path, its people there (gzip by ``.gz``).
+
+    Raises StorageError if one cannot be written; then neither is there, nor replaced.
+    """
+    folder = os.path.dirname(os.path.abspath(out))
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: the folder cannot be made ({error.strerror}); take another --out.") from error
+    steps = len(plan.counties) + 1 + len(SEGMENTS)
+    with tqdm(total=steps, disable=not sys.stderr.isatty(), unit="part", leave=False) as bar:
+
+        def tell(what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+            log.debug("%s: %s done", out, what)
+
+        state = plan.state
+        if truth is None:
+            write_state_zip(Path(out), plan.stusab, state, make_counties(plan), progress=tell)
+            return
+        with sopen(truth, "wb") as file:
+            file.write(HEADER)
+
+            def told() -> Iterator[County]:
+                for county in make_counties(plan):
+                    for lines in truth_lines(county):
+                        file.write(lines)
+                    yield county
+
+            write_state_zip(Path(out), plan.stusab, state, told(), progress=tell)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stusab", required=True, help="two-letter code of the state to play, as in de")
+    parser.add_argument("--people", type=int, required=True, help="how many, exactly")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another state (default %(default)s)")
+    parser.add_argument("--out", required=True, help="the zip to write, or the folder to put {st}2010.sf1.zip into")
+    parser.add_argument("--truth", help="where to write the people, one a line; gzipped if it ends in .gz")
+    parser.add_argument("--counties", type=int, help="how many (default: one for every 98,000 people, at least 4)")
+    parser.add_argument("--big_tract", type=int, default=0, metavar="N", help="one tract has N people, as in 40000")
+    parser.add_argument(
+        "--big_block", type=int, default=0, metavar="N", help="one tract has N people, all in one block"
+    )
+    add_common(parser)
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Make the state and print where it is, as one line a file."""
+    args = parse()
+    start(args)
+    stusab = check_stusab(args.stusab)
+    if args.seed < 0:
+        raise UsageError(f"--seed {args.seed}: a seed is 0 or more.")
+    plan = plan_state(
+        stusab, STATES[stusab].fips, args.people, args.seed, args.counties, args.big_tract, args.big_block
+    )
+    out = args.out if args.out.endswith(".zip") else os.path.join(args.out, f"{stusab}2010.sf1.zip")
+    make_state(plan, out, args.truth)
+    print(f"{out}: {plan.population:,} people, {len(plan.counties)} counties, {plan.n_tracts:,} tracts")
+    if args.truth:
+        print(f"{args.truth}: the people, one a line")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

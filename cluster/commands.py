@@ -1,0 +1,66 @@
+"""What the command lines share: which experiment, which place, and the ledger that knows them."""
+
+import argparse
+import os
+from dataclasses import dataclass
+
+from cluster.ledger import Ledger
+from ctools.database import make_engine
+from dbrecon import Config, Experiment, check_reident, check_stusab
+from dbrerrors import UsageError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of an experiment: a state, one of its counties (three digits), some of its tracts (six digits); None is all."""
+
+    stusab: str | None = None
+    county: str | None = None
+    tracts: tuple[str, ...] | None = None
+
+    def text(self) -> str:
+        """As people say it: "all states", "oh", "oh 059", "oh 059 977100"."""
+        parts = [self.stusab or "all states", self.county, ",".join(self.tracts) if self.tracts else None]
+        return " ".join(part for part in parts if part)
+
+
+def add_reident(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add --reident, whose default is the environment's REIDENT."""
+    parser.add_argument(
+        "--reident", metavar="R", default=os.environ.get("REIDENT"), help="the experiment (default: $REIDENT)"
+    )
+
+
+def asked_reident(args: argparse.Namespace) -> str:
+    """The REIDENT of the command line or the environment. Raises UsageError if there is none or it cannot be one."""
+    if not args.reident:
+        raise UsageError("which experiment? Give --reident R or set the environment variable REIDENT")
+    return check_reident(args.reident)
+
+
+def add_place(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add --stusab, --county and --tract."""
+    parser.add_argument("--stusab", metavar="ST", help="a state by its two letters, or all")
+    parser.add_argument("--county", metavar="CCC", help="a county of the state, by its three digits")
+    parser.add_argument("--tract", metavar="TTTTTT,...", help="tracts of the county, by their six digits")
+
+
+def asked_place(args: argparse.Namespace) -> Place:
+    """The place of the command line. Raises UsageError for an unknown state, or a county without its state."""
+    stusab = None if args.stusab in (None, "all") else check_stusab(args.stusab)
+    tracts = tuple(part.strip() for part in args.tract.split(",") if part.strip()) if args.tract else None
+    if args.county is not None and stusab is None:
+        raise UsageError("a county needs its state: give --stusab too")
+    if tracts is not None and args.county is None:
+        raise UsageError("a tract needs its county: give --county too")
+    return Place(stusab, args.county, tracts)
+
+
+def open_ledger(config: Config, patience: float = 0.0) -> Ledger:
+    """The ledger that the settings name. ``patience``: seconds to wait for a database that is away."""
+    return Ledger(make_engine(**config.database()), patience=patience)
+
+
+def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
+    """A registered experiment. Raises DatabaseError, naming those that exist, if it is none."""
+    return Experiment.make(reident, config, ledger.experiment(reident).tables)

@@ -1,0 +1,78 @@
+"""Progress that people see: a bar on a terminal, a plain line now and then in a log."""
+
+import logging
+import sys
+import time
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY_SECONDS = 30.0
+
+
+class Progress:
+    """How far some work is. Use it in a ``with`` block.
+
+    ``unit`` is what is counted ("tract"; "B" is bytes); ``total`` is None where it is not known; ``done`` was done before.
+    """
+
+    def __init__(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        self._what, self._unit, self._total = what, unit, total
+        self._done = self._first = done
+        self._begun = self._said = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=what, initial=done, total=total, unit=unit, unit_scale=unit == "B", leave=False)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def add(self, count: int) -> None:
+        """``count`` more are done."""
+        self.at(self._done + count)
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """So many are done now, of ``total`` if that has changed."""
+        if total is not None:
+            self._total = total
+        step, self._done = done - self._done, done
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.update(step)
+        elif time.monotonic() - self._said >= LOG_EVERY_SECONDS:
+            self._said = time.monotonic()
+            log.info("%s", self.line())
+
+    def line(self) -> str:
+        """What a log says: how many, the rate, the time left."""
+        seconds = time.monotonic() - self._begun
+        rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
+        text = f"{self._what}: {self._text(self._done)}"
+        if self._total:
+            text += f" of {self._text(self._total)}"
+        text += f", {self._text(rate)} a second"
+        if self._total and rate > 0:
+            text += f", {duration((self._total - self._done) / rate)} left"
+        return text
+
+    def _text(self, count: float) -> str:
+        if self._unit == "B":
+            return f"{count / 1e6:,.1f} MB"
+        return f"{count:,.0f} {self._unit}s" if isinstance(count, int) else f"{count:,.1f}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it: "45 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Step 1: the geographic header of states' zips becomes ``geofile_{st}.csv``, and tracts and geography in the database.
+
+Doing it twice changes nothing. --force makes it new: the state's tracts begin anew, since any of its tables may have changed.
+"""
+
+import argparse
+import csv
+import logging
+from collections.abc import Iterable, Iterator
+
+from cluster.ledger import Ledger
+from cluster.records import GeoRow, TractRow
+from ctools.cli import run_command, start
+from ctools.database import make_engine
+from ctools.storage import exists, sopen
+from dbrecon import STATES, Config, Experiment
+from recon.geo import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
+from recon.sf1 import header_member
+from s0_download_data import Progress, add_state_options, asked_reident, asked_states, open_sf1
+
+log = logging.getLogger(__name__)
+
+
+def open_experiment(reident: str, config: Config) -> tuple[Experiment, Ledger]:
+    """A registered experiment and the ledger it is in. Raises DatabaseError, naming those that exist, if it is not."""
+    ledger = Ledger(make_engine(**config.database()))
+    row = ledger.experiment(reident)
+    return Experiment.make(row.reident, config, row.tables), ledger
+
+
+def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
+    """Write a state's geofile, then its geography and tracts into the ledger. False if both were there already.
+
+    Records: summary levels 040, 050, 140 and 101 (or 750), component 00. The header is streamed once. Raises InputError for a
+    zip that is missing or damaged, or a header that is not as it should be; then nothing is changed.
+    """
+    path = experiment.geofile(stusab)
+    entered = ledger.has_geography(experiment.reident, stusab)
+    if entered and exists(path) and not force:
+        log.info("%s: step 1 is done already", stusab)
+        return False
+    with open_sf1(experiment, stusab) as sf1:
+        member = header_member(stusab)
+        sf1.verify([member])
+        where = f"{sf1.name}: member {member}"
+        layout = load_header_layout()
+        units = read_units(sf1.lines(member), layout, stusab, STATES[stusab].fips, where)
+        tracts: list[TractRow] = []
+        rows = _written(_shown(units, stusab, sf1.size(member) // (layout.width + 1)), path, tracts)
+        if entered and not force:
+            for _ in rows:
+                pass
+        else:
+            ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
+    people = sum(tract.pop for tract in tracts)
+    log.info("%s: %d tracts, %d people: %s", stusab, len(tracts), people, path)
+    return True
+
+
+def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
+    """The units, with progress; ``lines`` is about how many lines the header has."""
+    done = 0
+    with Progress(stusab, "line", 0, lines) as progress:
+        for count, unit in enumerate(units, 1):
+            if count % 4096 == 0:  # LOGRECNO counts lines in nearly every file
+                progress.add(min(int(unit.logrecno), lines) - done)
+                done = min(int(unit.logrecno), lines)
+            yield unit
+
+
+def _written(units: Iterable[Unit], path: str, tracts: list[TractRow]) -> Iterator[GeoRow]:
+    """The ledger's rows, each written into the geofile on its way; tracts are added to ``tracts``.
+
+    The geofile is in place when the last row has been taken: before the ledger's transaction can end.
+    """
+    with sopen(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(UNIT_FIELDS)
+        for unit in units:
+            writer.writerow(unit)
+            if unit.sumlev == TRACT_LEVEL:
+                tracts.append(TractRow(unit.state, unit.county, unit.tract, unit.pop100))
+            yield GeoRow(
+                unit.sumlev,
+                unit.geocomp,
+                int(unit.logrecno),
+                unit.state,
+                unit.county,
+                unit.tract,
+                unit.block,
+                unit.name,
+                unit.pop100,
+                unit.hu100,
+                int(unit.arealand or 0),
+                int(unit.areawatr or 0),
+                float(unit.intptlat or 0),
+                float(unit.intptlon or 0),
+            )
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0] if __doc__ else None,
+        epilog="examples: s1_make_geo_files.py --reident r1 az; REIDENT=r1 s1_make_geo_files.py all",
+    )
+    add_state_options(parser, "make it new; the state's tracts begin anew")
+    args = parser.parse_args()
+    start(args)
+    experiment, ledger = open_experiment(asked_reident(args), Config.load())
+    for stusab in asked_states(experiment, [*args.states, *args.stusab]):
+        make_geo_files(experiment, ledger, stusab, args.force)
+        print(experiment.geofile(stusab))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

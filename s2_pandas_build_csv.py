@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Step 2: the segments of states' zips become one block file and one tract file per county.
+
+Counties whose files are there are left as they are; --force makes them again. (After a change of the published tables begin with
+step 1 --force, which sends the tracts back to work.)
+"""
+
+import argparse
+import logging
+from collections.abc import Collection
+
+from cluster.ledger import Ledger
+from ctools.cli import run_command, start
+from ctools.storage import exists, remove, sopen
+from dbrecon import Config, Experiment
+from dbrerrors import InputError
+from recon.county_tables import CountyRows, StateReader
+from s0_download_data import Progress, add_state_options, asked_reident, asked_states, open_sf1, state_reader
+from s1_make_geo_files import open_experiment
+
+log = logging.getLogger(__name__)
+
+
+def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> int:
+    """Write ``sf1_block_*.csv`` and ``sf1_tract_*.csv`` of each county that lacks one, and return how many counties that were.
+
+    The zip is streamed, with one county's rows in memory. A county's file appears when it is whole, so that a run that was
+    interrupted goes on with the counties that lack one. Raises InputError, naming member and line, for a zip that is missing,
+    damaged or out of step, and removes what this run has written; also if step 1 has not been done with this zip.
+    """
+    if not ledger.has_geography(experiment.reident, stusab):
+        raise InputError(f"{stusab}: step 1 has not been done; run s1_make_geo_files.py {stusab} (or --step1) first")
+    counties = ledger.counties(experiment.reident, stusab)
+    todo = [county for county in counties if force or not _is_made(experiment, stusab, county)]
+    if not todo:
+        log.info("%s: step 2 is done already, %d counties", stusab, len(counties))
+        return 0
+    with open_sf1(experiment, stusab) as sf1:
+        reader = state_reader(experiment, sf1)
+        sf1.verify(reader.members)
+        last_lines = reader.last_lines()
+        _check_counties({county for _, county in last_lines}, counties, reader, stusab)
+        _write(experiment, stusab, reader, last_lines, todo)
+    log.info("%s: files of %d counties are written, of %d in all", stusab, len(todo), len(counties))
+    return len(todo)
+
+
+def _is_made(experiment: Experiment, stusab: str, county: str) -> bool:
+    return exists(experiment.block_csv(stusab, county)) and exists(experiment.tract_csv(stusab, county))
+
+
+def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader: StateReader, stusab: str) -> None:
+    differing = sorted(set(in_zip) ^ set(in_ledger))
+    if differing:
+        raise InputError(
+            f"{reader.sf1.name}: county {differing[0]} is {'not ' if differing[0] in in_ledger else ''}in this zip, unlike in the "
+            f"one that step 1 has read; run s1_make_geo_files.py --force {stusab} (or --step1 --force) first"
+        )
+
+
+def _write(
+    experiment: Experiment, stusab: str, reader: StateReader, last_lines: dict[tuple[str, str], int], todo: list[str]
+) -> None:
+    skip = frozenset(county for _, county in last_lines) - set(todo)
+    written: list[str] = []
+    with Progress(stusab, "file", 0, 2 * len(todo)) as progress:
+        try:
+            for part in reader.counties(last_lines, skip):
+                written.append(_write_file(experiment, stusab, reader, part))
+                progress.add(1)
+        except InputError:
+            for path in written:
+                remove(path)
+            raise
+
+
+def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows) -> str:
+    path = (experiment.block_csv if part.level == "block" else experiment.tract_csv)(stusab, part.county)
+    columns = [f"geoid_{part.level}", "logrecno", *reader.plans[part.level].columns]
+    with sopen(path, "wb") as file:
+        file.write(",".join(columns).encode() + b"\n")
+        if part.rows:
+            file.write(b"\n".join(part.rows) + b"\n")
+    return path
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0] if __doc__ else None,
+        epilog="examples: s2_pandas_build_csv.py --reident r1 az; REIDENT=r1 s2_pandas_build_csv.py all",
+    )
+    add_state_options(parser, "make again the counties whose files are there")
+    args = parser.parse_args()
+    start(args)
+    experiment, ledger = open_experiment(asked_reident(args), Config.load())
+    for stusab in asked_states(experiment, [*args.states, *args.stusab]):
+        count = make_county_files(experiment, ledger, stusab, args.force)
+        print(f"{stusab}: {count} counties written")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

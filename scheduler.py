@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""The daemon of one node: keeps its cores busy with claimed tracts, and closes counties."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from cluster.commands import (
+    Place,
+    add_place,
+    add_reident,
+    asked_place,
+    asked_reident,
+    open_experiment,
+    open_ledger,
+)
+from cluster.ledger import Ledger
+from cluster.node import Assignment, Node, Outcome
+from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
+from ctools import cli
+from ctools.locks import NodeLock, node_lock_path
+from ctools.progress import duration
+from dbrecon import Config, Experiment, check_reident
+from dbrerrors import DBReconError, InputError, StorageError
+from recon.model import ModelBuilder
+from recon.solvers import LicenceError
+from recon.tables import load_product
+from recon.tract_tables import CountyTables
+from s3_pandas_synth_lp_files import make_lp, read_county
+from s4_run_gurobi import solve_lp, solve_model
+from s5_make_microdata import make_microdata
+
+log = logging.getLogger(__name__)
+
+EXIT_QUARANTINED = 10
+PATIENCE_SECONDS = 600.0
+NODE_FAULTS = (StorageError, LicenceError)
+THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+EPILOG = f"""exit codes:
+  0    nothing is left, and every tract is solved; or a scheduler runs on this node already
+  {EXIT_QUARANTINED}   nothing is left but tracts that are quarantined (--status lists them)
+  130  halted (Ctrl-C): the tracts in work were put back; run it again to go on
+  1-7  an error; the last line says which
+
+examples:
+  scheduler.py --reident R                     everything of R, until nothing is left
+  scheduler.py --reident R --stusab oh         Ohio only
+  scheduler.py --reident R --step3 --limit 10  ten LP files
+"""
+
+
+# -- a worker's side ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _builder(tables_file: str, tables: str) -> ModelBuilder:
+    return ModelBuilder(load_product(Path(tables_file), tables))
+
+
+def builder_of(experiment: Experiment) -> ModelBuilder:
+    """The model builder for an experiment's tables; one a process."""
+    return _builder(experiment.config.get("sf1", "tables"), experiment.tables)
+
+
+def serve(task: TractTask | CountyTask, send: Send) -> None:
+    """Do a task in a worker process: make the artifacts, and say what came of each claim."""
+    if isinstance(task, CountyTask):
+        _write_county(task, send)
+        return
+    first = task.claims[0]
+    builder = builder_of(task.experiment)
+    try:
+        county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
+    except DBReconError as error:
+        for index in range(len(task.claims)):
+            send(Failed(index, Failure.of(error, isinstance(error, NODE_FAULTS))))
+        return
+    for index in range(len(task.claims)):
+        send(Begun(index))
+        try:
+            _do_tract(task, index, builder, county, send)
+        except DBReconError as error:
+            send(Failed(index, Failure.of(error, isinstance(error, NODE_FAULTS))))
+
+
+def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
+    """Steps 3 and 4 of one tract. Done together they share the program in memory."""
+    claim = task.claims[index]
+    tables = county.tract(claim.tract)
+    if not claim.needs_lp:
+        send(Solved(index, solve_lp(task.experiment, builder, claim.stusab, tables)))
+        return
+    model, made = make_lp(task.experiment, builder, claim.stusab, tables)
+    send(LpMade(index, made))
+    if 4 in task.steps:
+        send(Solved(index, solve_model(task.experiment, builder, claim.stusab, tables, model)))
+
+
+def _write_county(task: CountyTask, send: Send) -> None:
+    begin = time.monotonic()
+    try:
+        people = make_microdata(task.experiment, task.claim.stusab, task.claim.county, task.tracts)
+    except DBReconError as error:
+        send(Failed(0, Failure.of(error, isinstance(error, NODE_FAULTS))))
+    else:
+        send(CountyWritten(people, time.monotonic() - begin))
+
+
+# -- a node's side --------------------------------------------------------------------------------------------------
+
+
+class _Settings:
+    """The settings, read anew when the file changes, so that limits can be changed without a restart."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._changed = self._stamp()
+
+    def _stamp(self) -> int:
+        try:
+            return os.stat(self._config.path).st_mtime_ns
+        except FileNotFoundError:
+            return 0  # being replaced: what was read last holds
+
+    def __call__(self) -> Config:
+        stamp = self._stamp()
+        if stamp not in (0, self._changed):
+            self._changed = stamp
+            try:
+                self._config = Config.load(self._config.path)
+                log.info("%s has changed and was read anew", self._config.path)
+            except DBReconError as error:
+                log.warning("the settings stay as they were: %s", error)
+        return self._config
+
+
+def work(ledger: Ledger, config: Config, reidents: Callable[[], list[str]], assignment: Assignment) -> Outcome:
+    """Run a scheduler here until nothing is left of its assignment."""
+    settings = _Settings(config)
+    for name in THREADS_OF_LIBRARIES:
+        os.environ.setdefault(name, "1")  # a worker a core; more threads would only get in each other's way
+
+    def experiments() -> list[Experiment]:
+        return [open_experiment(ledger, settings(), reident) for reident in reidents()]
+
+    node = Node(ledger, settings, experiments, serve, assignment, preload=("scheduler",))
+    return node.run()
+
+
+def summary(outcome: Outcome) -> str:
+    """What a scheduler did, in a few lines for people."""
+    done = []
+    if outcome.lps:
+        done.append(f"{outcome.lps:,} LP files made")
+    if outcome.solved:
+        done.append(f"{outcome.solved:,} tracts solved and checked ({outcome.people:,} people)")
+    if outcome.counties:
+        done.append(f"the people of {outcome.counties:,} counties written")
+    lines = [f"{', '.join(done) or 'nothing was left to do'}; {duration(outcome.seconds)}"]
+    if outcome.put_back:
+        lines.append(f"put back: {outcome.put_back} tracts; run it again to go on")
+    if outcome.quarantined:
+        lines.append(f"quarantined: {len(outcome.quarantined)} (mend the cause, then --retry_quarantined)")
+        for reident, one in outcome.quarantined:
+            lines.append(f"   {reident} {one.stusab} {one.county} {one.tract or 'county'}: {one.error}")
+    return "\n".join(lines)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What a command line leaves with after a scheduler's run."""
+    if outcome.halted:
+        return cli.EXIT_INTERRUPTED
+    if outcome.node_failure:
+        sys.stderr.write(f"error: this node gives up: {outcome.node_failure.message}\n")
+        return outcome.node_failure.exit_code
+    return EXIT_QUARANTINED if outcome.quarantined else 0
+
+
+def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: frozenset[int], force: bool = False) -> int:
+    """Run steps of an experiment here until nothing is left; print what was done; return the exit code.
+
+    With ``force`` what exists is made again.
+    """
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    if not ledger.stusabs(reident):
+        raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
+    if force:
+        ledger.reset(reident, min(steps), place.stusab, place.county, place.tracts)
+    assignment = Assignment(steps, place.stusab, place.county, place.tracts)
+    outcome = work(ledger, config, lambda: [reident], assignment)
+    print(summary(outcome))
+    return exit_code(outcome)
+
+
+def step_by_hand(
+    step: int,
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    instead: Callable[[argparse.Namespace, Config], bool] | None = None,
+) -> int:
+    """The command line of one step's script: ``STUSAB [COUNTY [TRACT]]`` or the same as options.
+
+    ``add_arguments`` adds more options; ``instead`` may do the work for them, and returns whether it did.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("where", nargs="*", metavar="STUSAB COUNTY TRACT", help="the place, as in: oh 059 977100")
+    add_reident(parser)
+    add_place(parser)
+    parser.add_argument("--force", action="store_true", help="make again what exists")
+    if add_arguments is not None:
+        add_arguments(parser)
+    cli.add_common(parser)
+    args = parser.parse_args()
+    cli.start(args)
+    for name, value in zip(("stusab", "county", "tract"), args.where, strict=False):
+        setattr(args, name, getattr(args, name) or value)
+    config = Config.load()
+    if instead is not None and instead(args, config):
+        return 0
+    return run_here(open_ledger(config), config, asked_reident(args), asked_place(args), frozenset({step}), args.force)
+
+
+def main() -> int:
+    """The daemon's command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_reident(parser)
+    add_place(parser)
+    parser.add_argument("--step3", action="store_true", help="make LP files only, unless --step4 is there too")
+    parser.add_argument("--step4", action="store_true", help="solve only what has its LP file, unless --step3 is there too")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N tracts")
+    parser.add_argument("--asc", action="store_true", help="smallest tracts first (default: biggest first)")
+    cli.add_common(parser)
+    args = parser.parse_args()
+    cli.start(args)
+    config = Config.load()
+    lock = NodeLock(node_lock_path("scheduler"))
+    holder = lock.acquire()
+    if holder is not None:
+        print(f"a scheduler runs on this node already: {holder}")
+        return 0
+    with lock:
+        ledger = open_ledger(config, PATIENCE_SECONDS)
+        place = asked_place(args)
+
+        def reidents() -> list[str]:
+            return [check_reident(args.reident)] if args.reident else [row.reident for row in ledger.experiments()]
+
+        if args.reident:
+            ledger.check_place(asked_reident(args), place.stusab, place.county, place.tracts)
+        steps = steps_of(args.step3, args.step4)
+        assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
+        outcome = work(ledger, config, reidents, assignment)
+    print(summary(outcome))
+    return exit_code(outcome)
+
+
+def steps_of(step3: bool, step4: bool) -> frozenset[int]:
+    """The steps of a scheduler: all of 3, 4 and 5 unless limited; with step 4 goes step 5, as soon as a county is solved."""
+    if not step3 and not step4:
+        return frozenset({3, 4, 5})
+    return frozenset(({3} if step3 else set()) | ({4, 5} if step4 else set()))
+
+
+if __name__ == "__main__":
+    from scheduler import main as main_of_module  # workers find what they run by the module's name
+
+    cli.run_command(main_of_module)

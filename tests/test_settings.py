@@ -1,0 +1,274 @@
+"""What an operator may write in config.ini and the environment, and what is said about what he may not."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import dbrecon
+from dbrecon import Config, Experiment, check_reident, check_stusab
+from dbrerrors import UsageError
+
+
+def load(tmp_path: Path, text: str, env: dict[str, str] | None = None, hostname: str = "ip-10-1.example.org") -> Config:
+    path = tmp_path / "config.ini"
+    path.write_text(text, encoding="utf-8")
+    return Config.load(str(path), env=env or {}, hostname=hostname)
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    return str(caught.value)
+
+
+def test_the_shipped_file_changes_no_default(tmp_path: Path) -> None:
+    assert Config.load(dbrecon.DEFAULT_CONFIG, env={}) == load(tmp_path, "")
+
+
+def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
+    text = Path(dbrecon.DEFAULT_CONFIG).read_text(encoding="utf-8")
+    shown = re.findall(r"^# (\w+) =[ ]?(.*)$", text, re.MULTILINE)
+    assert shown == [(one.name, one.default) for one in dbrecon.SETTINGS]
+
+
+def test_the_settings_table_has_a_row_for_each() -> None:
+    rows = dbrecon.settings_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [f"[{one.section}] {one.name}" for one in dbrecon.SETTINGS]
+
+
+def test_every_row_of_the_settings_table_has_three_cells() -> None:
+    assert {row.count("|") for row in dbrecon.settings_table().splitlines()} == {4}
+
+
+def test_a_value_of_the_file_beats_the_default(tmp_path: Path) -> None:
+    assert load(tmp_path, "[run]\nmax_lp = 4\n").get("run", "max_lp") == 4
+
+
+def test_values_have_their_settings_types(tmp_path: Path) -> None:
+    config = load(tmp_path, "[solve]\ntime_limit = 1.5\nseed = 7\nsolver = highs\n")
+    assert (config.get("solve", "time_limit"), config.get("solve", "seed"), config.get("solve", "solver")) == (
+        1.5,
+        7,
+        "highs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("max_lp = 1\nmax_lp@ip-10-1 = 2", 2),
+        ("max_lp@ip-10-1 = 2\nmax_lp = 1", 2),
+        ("max_lp@ip-10-1.example.org = 3\nmax_lp@ip-10-1 = 2\nmax_lp = 1", 3),
+        ("max_lp = 1\nmax_lp@IP-10-1 = 2", 2),
+        ("max_lp = 1\nmax_lp@ip-10-2 = 2", 1),
+        ("max_lp@ip-10-2 = 2", 0),
+    ],
+)
+def test_a_host_of_its_own_beats_the_general_value(tmp_path: Path, lines: str, expected: int) -> None:
+    assert load(tmp_path, f"[run]\n{lines}\n").get("run", "max_lp") == expected
+
+
+@pytest.mark.parametrize("written", ["$DATA/x", "${DATA}/x"])
+def test_variables_of_the_environment_are_filled_in(tmp_path: Path, written: str) -> None:
+    assert load(tmp_path, f"[paths]\nroot = {written}\n", {"DATA": "/data"}).root() == "/data/x"
+
+
+def test_what_a_variable_holds_is_not_expanded_again(tmp_path: Path) -> None:
+    env = {"MYSQL_PASSWORD": "pa$HOME%(x)s$$", "HOME": "no"}
+    assert load(tmp_path, "", env).get("db", "mysql_password") == "pa$HOME%(x)s$$"
+
+
+def test_two_dollars_are_one(tmp_path: Path) -> None:
+    assert load(tmp_path, "[db]\nmysql_password = a$$b\n").get("db", "mysql_password") == "a$b"
+
+
+def test_a_setting_whose_variable_is_not_set_is_not_set(tmp_path: Path) -> None:
+    assert load(tmp_path, "").get("db", "mysql_host") is None
+
+
+def test_a_password_may_be_empty(tmp_path: Path) -> None:
+    assert load(tmp_path, "", {"MYSQL_PASSWORD": ""}).get("db", "mysql_password") == ""
+
+
+def test_no_root_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"set DAS_S3ROOT to a folder or to s3://bucket/prefix"):
+        load(tmp_path, "").root()
+
+
+@pytest.mark.parametrize(
+    ("given", "root"),
+    [
+        ("/data/", "/data"),
+        ("s3://bucket/a/b//", "s3://bucket/a/b"),
+        ("s3://bucket", "s3://bucket"),
+        ("/a/../b", "/b"),
+    ],
+)
+def test_a_root_has_one_spelling(tmp_path: Path, given: str, root: str) -> None:
+    assert load(tmp_path, "", {"DAS_S3ROOT": given}).root() == root
+
+
+def test_a_relative_root_is_fixed_where_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(tmp_path, "", {"DAS_S3ROOT": "data"}).root() == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("bad", ["s3://", "s3:///x", "hdfs://x/y", "http://host/x"])
+def test_a_root_that_is_neither_folder_nor_bucket_is_refused(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(bad)):
+        load(tmp_path, "", {"DAS_S3ROOT": bad}).root()
+
+
+def test_without_mysql_the_database_is_a_file_under_the_root(tmp_path: Path) -> None:
+    arguments = load(tmp_path, "", {"DAS_S3ROOT": "/data"}).database()
+    assert (arguments["mysql_host"], arguments["sqlite_path"]) == (None, "/data/2010-re/dbrecon.sqlite3")
+
+
+def test_mysql_is_used_where_its_host_is_set(tmp_path: Path) -> None:
+    env = {"MYSQL_HOST": "db1", "MYSQL_DATABASE": "d", "MYSQL_USER": "u", "MYSQL_PASSWORD": "p"}
+    assert load(tmp_path, "[db]\nmysql_port = 3307\n", env).database() == {
+        "mysql_host": "db1",
+        "mysql_database": "d",
+        "mysql_user": "u",
+        "mysql_password": "p",
+        "mysql_port": 3307,
+        "sqlite_path": "",
+    }
+
+
+def test_sqlite_cannot_live_on_s3(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"s3://b/p is on S3, where SQLite cannot live: set MYSQL_HOST"):
+        load(tmp_path, "", {"DAS_S3ROOT": "s3://b/p"}).database()
+
+
+def test_a_file_of_the_checkout_is_found_from_anywhere(tmp_path: Path) -> None:
+    assert load(tmp_path, "").get("sf1", "tables") == os.path.join(dbrecon.HOME, "config/tables_2010_sf1.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[rum]\nmax_lp = 4\n", r"no section \[rum\]; did you mean run\?"),
+        ("[run]\nmax_pl = 4\n", r"\[run\] has no setting max_pl; did you mean max_lp\?"),
+        ("[run]\nmax_pl@elsewhere = 4\n", r"\[run\] has no setting max_pl"),
+        ("[run]\nmax_lp = four\n", r"\[run\] max_lp = four must be a whole number"),
+        ("[run]\nmax_lp = 4.5\n", r"\[run\] max_lp = 4.5 must be a whole number"),
+        ("[run]\nmax_lp = -1\n", r"\[run\] max_lp = -1 must be at least 0"),
+        ("[db]\nmysql_port = 99999\n", r"\[db\] mysql_port = 99999 must be at most 65535"),
+        ("[solve]\ntime_limit = soon\n", r"\[solve\] time_limit = soon must be a number"),
+        ("[solve]\ntime_limit = nan\n", r"\[solve\] time_limit = nan must be at least"),
+        ("[solve]\ntime_limit = inf\n", r"\[solve\] time_limit = inf must be at most"),
+        ("[solve]\nsolver = cplex\n", r"\[solve\] solver = cplex must be one of auto, highs, gurobi"),
+        ("[run]\nheartbeat_seconds = 200\n", r"heartbeat_seconds \(200\) must be at most half of lease_seconds \(300\)"),
+        ("max_lp = 4\n", "is not a settings file"),
+        ("[run]\nmax_lp = 4\nmax_lp = 5\n", "is not a settings file"),
+    ],
+)
+def test_a_slip_in_the_file_is_named_with_the_file(tmp_path: Path, text: str, sentence: str) -> None:
+    said = refused(tmp_path, text)
+    assert said.startswith(str(tmp_path / "config.ini"))
+    assert re.search(sentence, said)
+    assert "\n" not in said
+
+
+def test_a_settings_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.ini: the settings cannot be read"):
+        Config.load(str(tmp_path / "none.ini"), env={})
+
+
+def test_a_variable_names_another_settings_file(tmp_path: Path) -> None:
+    path = tmp_path / "other.ini"
+    path.write_text("[run]\nmax_lp = 17\n")
+    assert Config.load(env={"DBRECON_CONFIG": str(path)}).get("run", "max_lp") == 17
+
+
+def test_a_configuration_does_not_show_its_secrets(tmp_path: Path) -> None:
+    config = load(tmp_path, "", {"MYSQL_PASSWORD": "hush", "DAS_S3ROOT": "/data"})
+    assert "hush" not in repr(Experiment.make("r1", config))
+
+
+def test_an_experiment_reaches_a_worker_as_it_is(tmp_path: Path) -> None:
+    experiment = Experiment.make("r1", load(tmp_path, "[run]\nmax_lp = 4\n", {"DAS_S3ROOT": "/data"}), "block")
+    assert pickle.loads(pickle.dumps(experiment)) == experiment
+
+
+@pytest.mark.parametrize("root", ["/data", "s3://bucket/prefix"])
+def test_every_artifact_lies_where_the_manual_says(tmp_path: Path, root: str) -> None:
+    experiment = Experiment.make("orig", load(tmp_path, "", {"DAS_S3ROOT": root}))
+    base = f"{root}/2010-re/orig"
+    county = f"{base}/work/oh/39059"
+    assert experiment.dist_zip("oh") == f"{base}/dist/oh2010.sf1.zip"
+    assert experiment.geofile("oh") == f"{base}/work/oh/geofile_oh.csv"
+    assert experiment.county_dir("oh", "059") == county
+    assert experiment.block_csv("oh", "059") == f"{county}/sf1_block_39059.csv"
+    assert experiment.tract_csv("oh", "059") == f"{county}/sf1_tract_39059.csv"
+    assert experiment.lp("oh", "059", "977100") == f"{county}/lp/model_39059977100.lp.gz"
+    assert experiment.ilp("oh", "059", "977100") == f"{county}/lp/model_39059977100.ilp"
+    assert experiment.sol("oh", "059", "977100") == f"{county}/sol/model_39059977100.sol.gz"
+    assert experiment.synth_out("oh", "059") == f"{county}/synth_out_39059.csv"
+
+
+def test_an_experiment_is_on_all_tables_or_on_block_tables(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one of all, block"):
+        Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}), "tract")
+
+
+@pytest.mark.parametrize("name", ["orig", "R", "s005080090050030", "a_b", "sqlite1", "x" * dbrecon.MAX_REIDENT])
+def test_a_good_reident_is_taken(name: str) -> None:
+    assert check_reident(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["2010x", "a;drop", "", "_a", "a-b", "a b", "a.b", "é1", "a\n", "a/b", "x" * (dbrecon.MAX_REIDENT + 1)]
+)
+def test_a_bad_reident_is_refused_with_the_rule(name: str) -> None:
+    with pytest.raises(UsageError, match="a REIDENT begins with a letter and has letters, digits and underscores only"):
+        check_reident(name)
+
+
+@pytest.mark.parametrize("name", ["sqlite", "SQLite_2"])
+def test_a_reident_that_sqlite_keeps_for_itself_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="SQLite keeps table names"):
+        check_reident(name)
+
+
+def test_the_longest_reident_fits_mysqls_table_names() -> None:
+    assert len("x" * dbrecon.MAX_REIDENT + "_counties") <= 64
+
+
+def test_there_are_fifty_states_and_two_more() -> None:
+    assert len({state.fips for state in dbrecon.STATES.values()}) == 52
+
+
+@pytest.mark.parametrize(
+    ("stusab", "fips", "url_name"),
+    [("oh", "39", "Ohio"), ("nd", "38", "North_Dakota"), ("dc", "11", "District_of_Columbia"), ("al", "01", "Alabama")],
+)
+def test_a_state_has_its_code_and_its_folder(stusab: str, fips: str, url_name: str) -> None:
+    state = dbrecon.STATES[stusab]
+    assert (state.fips, state.url_name) == (fips, url_name)
+
+
+@pytest.mark.parametrize("written", ["OH", "oh", " Oh "])
+def test_a_state_may_be_written_in_capitals(written: str) -> None:
+    assert check_stusab(written) == "oh"
+
+
+@pytest.mark.parametrize(("written", "nearest"), [("Ohio", "oh"), ("39", "oh"), ("tx2", "tx"), ("n dakota", "nd")])
+def test_an_unknown_state_is_refused_with_the_nearest_first(written: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"is no state; .* the nearest first: {nearest}, "):
+        check_stusab(written)
+
+
+def test_step_0_finds_a_state_where_the_census_bureau_has_it(tmp_path: Path) -> None:
+    assert load(tmp_path, "").sf1_url("nd") == ("https://www2.census.gov/census_2010/04-Summary_File_1/North_Dakota/nd2010.sf1.zip")
+
+
+def test_a_url_with_other_braces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\[sf1\] url = http://h/\{state\}.zip may hold \{State_Name\} and \{st\}"):
+        load(tmp_path, "[sf1]\nurl = http://h/{state}.zip\n").sf1_url("nd")
