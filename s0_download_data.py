@@ -88,15 +88,19 @@ def asked_states(experiment: Experiment, words: Sequence[str]) -> list[str]:
     return found
 
 
-def add_state_options(parser: argparse.ArgumentParser, force_help: str) -> None:
-    """Adds the options that steps 0 to 2 share."""
-    parser.add_argument("states", nargs="*", metavar="STUSAB", help="states by their two letters, or all")
+def state_parser(description: str, examples: str, states_help: str, force_help: str) -> argparse.ArgumentParser:
+    """A parser with the options that steps 0 to 2 share. ``examples`` has one a line."""
+    epilog = "examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines())
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=formatter)
+    parser.add_argument("states", nargs="*", metavar="STUSAB", help=states_help)
     parser.add_argument("--stusab", action="append", default=[], metavar="ST", help="the same as an option")
     parser.add_argument(
         "--reident", default=os.environ.get("REIDENT"), help="the experiment; $REIDENT unless given (%(default)s)"
     )
     parser.add_argument("--force", action="store_true", help=force_help)
     add_common(parser)
+    return parser
 
 
 def asked_reident(args: argparse.Namespace) -> str:
@@ -190,9 +194,9 @@ class Partial:
             raise StorageError(f"{path} cannot be written ({error.strerror}); correct the root or its rights") from error
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except BlockingIOError:
             self.file.close()
-            raise UsageError(f"{path}: another process is downloading this file; wait for it") from error
+            raise UsageError(f"{path}: another process is downloading this file; wait for it") from None
 
     @property
     def size(self) -> int:
@@ -234,6 +238,9 @@ class Partial:
             os.replace(self.path, path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._mark)
+        if is_s3(path):
+            with contextlib.suppress(OSError):  # another download of the same file may have begun
+                os.rmdir(os.path.dirname(self.path))
 
     def close(self) -> None:
         """Lets others have it."""
@@ -347,7 +354,7 @@ def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: s
         if total is not None and partial.size >= total:
             return
         with Progress(stusab, "B", partial.size, total) as progress:
-            for data in response.stream(BLOCK):
+            while data := response.read1(BLOCK):  # read() would lose what it has when the transfer breaks off
                 partial.write(data)
                 progress.add(len(data))
         if total is not None and partial.size != total:
@@ -399,11 +406,12 @@ def _report(experiment: Experiment, words: Sequence[str]) -> int:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0] if __doc__ else None,
-        epilog="examples: s0_download_data.py --reident r1 ri de; s0_download_data.py --reident r1 --validate",
+    parser = state_parser(
+        "Step 0: download states' SF1 zips from the Census Bureau into dist/, or check what lies there.",
+        "s0_download_data.py --reident r1 ri de\ns0_download_data.py --reident r1 --validate",
+        "states by their two letters, or all (51; with --validate those in dist/, also if none is named)",
+        "download again what is whole already",
     )
-    add_state_options(parser, "download again what is whole already")
     parser.add_argument("--validate", action="store_true", help="only check what lies in dist/, and name what is broken")
     args = parser.parse_args()
     start(args)

@@ -4,10 +4,10 @@
 Doing it twice changes nothing. --force makes it new: the state's tracts begin anew, since any of its tables may have changed.
 """
 
-import argparse
 import csv
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 
 from cluster.ledger import Ledger
 from cluster.records import GeoRow, TractRow
@@ -17,7 +17,7 @@ from ctools.storage import exists, sopen
 from dbrecon import STATES, Config, Experiment
 from recon.geo import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from recon.sf1 import header_member
-from s0_download_data import Progress, add_state_options, asked_reident, asked_states, open_sf1
+from s0_download_data import Progress, asked_reident, asked_states, open_sf1, state_parser
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,13 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
         layout = load_header_layout()
         units = read_units(sf1.lines(member), layout, stusab, STATES[stusab].fips, where)
         tracts: list[TractRow] = []
-        rows = _written(_shown(units, stusab, sf1.size(member) // (layout.width + 1)), path, tracts)
-        if entered and not force:
-            for _ in rows:
-                pass
-        else:
-            ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
+        # Closed whatever happens, so that a geofile that was begun does not stay.
+        with closing(_written(_shown(units, stusab, sf1.size(member) // (layout.width + 1)), path, tracts)) as rows:
+            if entered and not force:
+                for _ in rows:
+                    pass
+            else:
+                ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
     people = sum(tract.pop for tract in tracts)
     log.info("%s: %d tracts, %d people: %s", stusab, len(tracts), people, path)
     return True
@@ -69,7 +70,7 @@ def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
             yield unit
 
 
-def _written(units: Iterable[Unit], path: str, tracts: list[TractRow]) -> Iterator[GeoRow]:
+def _written(units: Iterable[Unit], path: str, tracts: list[TractRow]) -> Generator[GeoRow, None, None]:
     """The ledger's rows, each written into the geofile on its way; tracts are added to ``tracts``.
 
     The geofile is in place when the last row has been taken: before the ledger's transaction can end.
@@ -101,12 +102,12 @@ def _written(units: Iterable[Unit], path: str, tracts: list[TractRow]) -> Iterat
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0] if __doc__ else None,
-        epilog="examples: s1_make_geo_files.py --reident r1 az; REIDENT=r1 s1_make_geo_files.py all",
-    )
-    add_state_options(parser, "make it new; the state's tracts begin anew")
-    args = parser.parse_args()
+    args = state_parser(
+        "Step 1: the geographic header of states' zips becomes geofile_ST.csv, and geography and tracts in the database.",
+        "s1_make_geo_files.py --reident r1 az\nREIDENT=r1 s1_make_geo_files.py all",
+        "states by their two letters, or all: those whose zip is in dist/ (also if none is named)",
+        "make it new; the state's tracts begin anew",
+    ).parse_args()
     start(args)
     experiment, ledger = open_experiment(asked_reident(args), Config.load())
     for stusab in asked_states(experiment, [*args.states, *args.stusab]):

@@ -5,7 +5,6 @@ Counties whose files are there are left as they are; --force makes them again. (
 step 1 --force, which sends the tracts back to work.)
 """
 
-import argparse
 import logging
 from collections.abc import Collection
 
@@ -15,8 +14,10 @@ from ctools.storage import exists, remove, sopen
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from recon.county_tables import CountyRows, StateReader
-from s0_download_data import Progress, add_state_options, asked_reident, asked_states, open_sf1, state_reader
+from s0_download_data import Progress, asked_reident, asked_states, open_sf1, state_parser, state_reader
 from s1_make_geo_files import open_experiment
+
+ROWS_AT_ONCE = 256
 
 log = logging.getLogger(__name__)
 
@@ -79,19 +80,19 @@ def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: 
     columns = [f"geoid_{part.level}", "logrecno", *reader.plans[part.level].columns]
     with sopen(path, "wb") as file:
         file.write(",".join(columns).encode() + b"\n")
-        if part.rows:
-            file.write(b"\n".join(part.rows) + b"\n")
+        for start in range(0, len(part.rows), ROWS_AT_ONCE):
+            file.write(b"\n".join(part.rows[start : start + ROWS_AT_ONCE]) + b"\n")
     return path
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0] if __doc__ else None,
-        epilog="examples: s2_pandas_build_csv.py --reident r1 az; REIDENT=r1 s2_pandas_build_csv.py all",
-    )
-    add_state_options(parser, "make again the counties whose files are there")
-    args = parser.parse_args()
+    args = state_parser(
+        "Step 2: the segments of states' zips become one block file and one tract file per county.",
+        "s2_pandas_build_csv.py --reident r1 az\nREIDENT=r1 s2_pandas_build_csv.py all",
+        "states by their two letters, or all: those whose zip is in dist/ (also if none is named)",
+        "make again the counties whose files are there",
+    ).parse_args()
     start(args)
     experiment, ledger = open_experiment(asked_reident(args), Config.load())
     for stusab in asked_states(experiment, [*args.states, *args.stusab]):

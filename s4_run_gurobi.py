@@ -17,7 +17,7 @@ from recon.kinds import IntArray
 from recon.lp_text import tract_of_lp
 from recon.model import Model, ModelBuilder, TractTables
 from recon.solution import decode_names, format_named_solution, format_solution, variable_names
-from recon.solvers import Infeasible, NamedProgram, Options, Program, read_lp, solve
+from recon.solvers import Answer, Infeasible, NamedProgram, Options, Program, read_lp, solve
 from recon.verify import verify, verify_people
 
 CONFLICT_SECONDS = 60.0
@@ -63,50 +63,49 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
     path = experiment.lp(stusab, county, tract)
-    lp = _read(path, tables.geoid)
-    try:
-        answer = solve(lp.named.program, solver_options(experiment.config), f"tract {tables.geoid}")
-    except Infeasible as error:
-        raise _explained_by_names(experiment.ilp(stusab, county, tract), tables.geoid, lp.named) from error
-    verify_people(builder.product, tables, lp.block[lp.counts], lp.kind[lp.counts], answer.values[lp.counts], path)
-    notes = _notes(tables.population, answer.solver, lp.named.program)
-    _write(experiment.sol(stusab, county, tract), lp.solution(answer.values, notes))
-    return _stats(answer.solver, begin)
+    named, told = _read(path)
+    if told not in (None, tables.geoid):
+        raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; make it again (--step3 --force)")
+    solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
+    verify_people(builder.product, tables, solved.block, solved.kind, solved.count, path)
+    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid))
+    return _stats(solved.answer.solver, begin)
 
 
 @dataclass(frozen=True)
-class _LpFile:
-    """An LP file: its program, and for each variable block (15 digits) and kind; -1 where it counts nobody."""
+class _Solved:
+    """A program from a file, its answer, and the people in it: block (15 digits), kind and count of each."""
 
-    geoid: str
     named: NamedProgram
+    answer: Answer
     block: IntArray
     kind: IntArray
+    count: IntArray
 
-    @property
-    def counts(self) -> IntArray:
-        """The variables that count people."""
-        return np.flatnonzero(self.kind >= 0)
-
-    def solution(self, values: IntArray, notes: dict[str, str]) -> bytes:
-        """The solution's text, in the names of this file's variables."""
-        return format_named_solution(self.geoid, self.named.variables, values, notes)
+    def text(self, geoid: str) -> bytes:
+        """The solution's text, in the names of the file's variables."""
+        notes = _notes(int(self.count.sum()), self.answer.solver, self.named.program)
+        return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
 
-def _read(path: str, geoid: str | None) -> _LpFile:
-    """Read an LP file; ``geoid`` is the tract it should be of, where that is known."""
+def _read(path: str) -> tuple[NamedProgram, str | None]:
+    """An LP file's program, and the tract that it says it is of, if it does."""
     try:
         text = storage.read_bytes(path)
     except StorageError as error:
         raise InputError(f"{path}: the LP file cannot be read; make it again (--step3 --force)") from error
-    named = read_lp(text, path)
-    told = tract_of_lp(text)
-    if geoid is not None and told is not None and told != geoid:
-        raise InputError(f"{path}: is the program of tract {told}, not of {geoid}; make it again (--step3 --force)")
-    block, kind = decode_names(named.variables, told or geoid, path)
-    blocks = block[kind >= 0]
-    own = geoid or told or (f"{int(blocks[0]) // 10_000:011d}" if len(blocks) else "")
-    return _LpFile(own, named, block, kind)
+    return read_lp(text, path), tract_of_lp(text)
+
+
+def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str) -> _Solved:
+    try:
+        answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
+    except Infeasible as error:
+        raise _explained_by_names(ilp_path, f"tract {geoid}" if geoid else path, named) from error
+    used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
+    block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
+    person = kind >= 0
+    return _Solved(named, answer, block[person], kind[person], answer.values[used][person])
 
 
 def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
@@ -114,15 +113,13 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
-    lp = _read(lp_path, None)
-    what = f"{lp_path}"
-    try:
-        answer = solve(lp.named.program, solver_options(config), what)
-    except Infeasible as error:
-        raise _explained_by_names(_ilp_beside(lp_path), lp.geoid, lp.named) from error
-    people = int(answer.values[lp.counts].sum())
-    _write(sol_path, lp.solution(answer.values, _notes(people, answer.solver, lp.named.program)))
-    return f"{sol_path}: {people} people of tract {lp.geoid}, solved with {answer.solver}"
+    named, told = _read(lp_path)
+    solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path))
+    geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
+    if geoid is None:
+        raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
+    _write(sol_path, solved.text(geoid))
+    return f"{sol_path}: {int(solved.count.sum())} people of tract {geoid}, solved with {solved.answer.solver}"
 
 
 def _ilp_beside(lp_path: str) -> str:
@@ -153,12 +150,13 @@ def _explained(
     experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model, program: Program
 ) -> Infeasible:
     """The error that names the contradiction in a tract's tables. A count that zeros alone forbid is the plainest one."""
+    what = f"tract {tables.geoid}"
     empty = np.flatnonzero(np.diff(model.starts) == 0)
     if len(empty):
         row = int(empty[0])
         zeros = ", ".join(rulers_out(builder, tables, model, row))
         return Infeasible(
-            f"tract {tables.geoid}: the published tables contradict each other: {model.row_name(row)} counts {model.rhs[row]} "
+            f"{what}: the published tables contradict each other: {model.row_name(row)} counts {model.rhs[row]} "
             f"people, but these are 0 and rule all of them out: {zeros}; mend or replace the state's SF1 zip"
         )
     names = variable_names(model.blocks[model.block], model.kind)
@@ -167,22 +165,22 @@ def _explained(
         tuple(name.decode() for name in names.tolist()),
         tuple(model.row_name(row) for row in range(model.n_constraints)),
     )
-    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), tables.geoid, named)
+    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named)
 
 
-def _explained_by_names(ilp_path: str, geoid: str, named: NamedProgram) -> Infeasible:
+def _explained_by_names(ilp_path: str, what: str, named: NamedProgram) -> Infeasible:
     """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
     conflict = find_conflict(named.program, CONFLICT_SECONDS)
     smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
     head = (
-        f"Tract {geoid}: these {len(conflict.rows)} counts contradict each other; {smallness}.",
+        f"{what}: these {len(conflict.rows)} counts contradict each other; {smallness}.",
         "People whom a published zero rules out are absent from the sums.",
     )
     _write(ilp_path, format_ilp(named, conflict, head))
     counts = [f"{named.constraints[row]} = {named.program.upper[row]:g}" for row in conflict.rows.tolist()]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
     return Infeasible(
-        f"tract {geoid}: the published tables contradict each other in {len(counts)} counts ({shown}); all of them stand in "
+        f"{what}: the published tables contradict each other in {len(counts)} counts ({shown}); all of them stand in "
         f"{ilp_path}; mend or replace the state's SF1 zip"
     )
 

@@ -49,11 +49,11 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
     place = f"{stusab} {county} {tract}"
     try:
         text = read_bytes(path)
-    except StorageError as error:
+    except StorageError:
         if exists(path):
             raise
         again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
-        raise InputError(f"{path}: there is no solution of tract {place} with {population:,} people; make it ({again}).") from error
+        raise InputError(f"{path}: there is no solution of tract {place} with {population:,} people; make it ({again}).") from None
     people = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}").people
     if people.population != population:
         raise VerificationError(
@@ -84,8 +84,8 @@ def make_counties(
 ) -> Iterator[tuple[str, int]]:
     """Write the people of one county, or of each county of a state that is ready; yield every county with its number of people.
 
-    What is written already is left alone unless ``force``. A county that fails does not stop the others: its error is raised at
-    the end. Raises UsageError if a county was asked for that cannot be written now.
+    What is written already is left alone unless ``force``. A county that fails does not stop the others: the first error is
+    raised at the end. Raises UsageError if a county was asked for that cannot be written now.
     """
     reident = experiment.reident
     ledger.check_place(reident, stusab, county)
@@ -104,6 +104,8 @@ def make_counties(
         try:
             people = write_claimed(experiment, ledger, claim)
         except DBReconError as error:
+            if county is not None:
+                raise
             failures.append(error)
             log.error("county %s of %s is not written: %s", one, stusab, explain(error))
         else:

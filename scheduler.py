@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
-NODE_FAULTS = (StorageError, LicenceError)
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 EPILOG = f"""exit codes:
@@ -79,14 +78,21 @@ def serve(task: TractTask | CountyTask, send: Send) -> None:
         county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
     except DBReconError as error:
         for index in range(len(task.claims)):
-            send(Failed(index, Failure.of(error, isinstance(error, NODE_FAULTS))))
+            send(Failed(index, Failure.of(error, blame(error))))
         return
     for index in range(len(task.claims)):
         send(Begun(index))
         try:
             _do_tract(task, index, builder, county, send)
         except DBReconError as error:
-            send(Failed(index, Failure.of(error, isinstance(error, NODE_FAULTS))))
+            send(Failed(index, Failure.of(error, blame(error))))
+
+
+def blame(error: DBReconError) -> str:
+    """Whose fault an error of a task is: see :class:`cluster.tasks.Failure`."""
+    if isinstance(error, LicenceError):
+        return "setup"
+    return "node" if isinstance(error, StorageError) else "tract"
 
 
 def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
@@ -107,7 +113,7 @@ def _write_county(task: CountyTask, send: Send) -> None:
     try:
         people = make_microdata(task.experiment, task.claim.stusab, task.claim.county, task.tracts)
     except DBReconError as error:
-        send(Failed(0, Failure.of(error, isinstance(error, NODE_FAULTS))))
+        send(Failed(0, Failure.of(error, blame(error))))
     else:
         send(CountyWritten(people, time.monotonic() - begin))
 
@@ -162,7 +168,9 @@ def summary(outcome: Outcome) -> str:
         done.append(f"{outcome.solved:,} tracts solved and checked ({outcome.people:,} people)")
     if outcome.counties:
         done.append(f"the people of {outcome.counties:,} counties written")
-    lines = [f"{', '.join(done) or 'nothing was left to do'}; {duration(outcome.seconds)}"]
+    broken_off = outcome.halted or outcome.node_failure
+    nothing = "nothing was done" if broken_off else "nothing was left to do"
+    lines = [f"{', '.join(done) or nothing}; {duration(outcome.seconds)}"]
     if outcome.put_back:
         lines.append(f"put back: {outcome.put_back} tracts; run it again to go on")
     if outcome.quarantined:

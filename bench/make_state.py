@@ -3,7 +3,8 @@
 
     bench/make_state.py --stusab de --people 40000 --seed 1 --out demo/dist --truth demo/truth_de.csv.gz
 
-The state's code is a real one, since the system knows no others; its people are invented. The same options make the same bytes.
+The state's code is a real one, since the system knows no others; its people are invented. The same options make the
+same bytes.
 """
 
 import argparse

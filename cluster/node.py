@@ -89,6 +89,7 @@ class Node:
         self._worker = Worker.here()
         self._pool = WorkerPool(serve, self._size(), preload)
         self._held: dict[int, _Held] = {}
+        self._returned: set[tuple[str, str]] = set()
         self._outcome = Outcome()
         self._stopping = False
         self._claimed = 0
@@ -114,9 +115,9 @@ class Node:
                     progress.at(done, done + self._claimable + sum(len(held.claims) for held in self._held.values()))
             finally:
                 self._pool.close()
-                held = [claim for held in self._held.values() for claim in held.claims.values()]
-                self._outcome.put_back += len(held)
-                self._ledger.release(held)
+                self._put_back([claim for held in self._held.values() for claim in held.claims.values()])
+        if self._outcome.halted or self._outcome.node_failure:
+            self._outcome.put_back = len(self._returned)
         self._outcome.quarantined = self._quarantined()
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
@@ -273,7 +274,7 @@ class Node:
         if claim is None:
             return
         self._ledger.record_error(failure.report(claim, pid))
-        if failure.node_at_fault:
+        if failure.blame != "tract":
             self._blame_node(claim, failure)
             return
         settings = self._config()
@@ -290,11 +291,10 @@ class Node:
 
     def _blame_node(self, claim: Claim | CountyClaim, failure: Failure) -> None:
         """Not the tract's fault: it goes back uncounted, and this node waits, or gives up when that happens again and again."""
-        self._ledger.release([claim])
-        self._outcome.put_back += 1
+        self._put_back([claim])
         self._faults += 1
         log.warning("%s: put back: %s", claim, failure.message)
-        if self._faults >= NODE_FAULTS:
+        if self._faults >= NODE_FAULTS or failure.blame == "setup":
             self._outcome.node_failure = failure
         self._pause_until = time.monotonic() + 2.0**self._faults
 
@@ -302,9 +302,12 @@ class Node:
         """A worker died: that counts against the tract it was at; its other tracts go back."""
         held = self._held.pop(died.worker)
         claim = held.claims.pop(held.current, None)
-        self._outcome.put_back += len(held.claims)
-        self._ledger.release(list(held.claims.values()))
-        self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, node_at_fault=False), 0)
+        self._put_back(list(held.claims.values()))
+        self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, "tract"), 0)
+
+    def _put_back(self, claims: list[Claim | CountyClaim]) -> None:
+        self._returned |= {(claim.reident, str(claim)) for claim in claims}
+        self._ledger.release(claims)
 
     # -- the clock --------------------------------------------------------------------------------------------------
 
@@ -336,7 +339,7 @@ class Node:
             if any(claim.token + str(claim) in lost for claim in held.claims.values()):
                 log.warning("worker %s is stopped: its lease is lost", self._pool.pid(worker))
                 self._pool.kill(worker)
-                self._ledger.release(list(held.claims.values()))
+                self._put_back(list(held.claims.values()))
                 del self._held[worker]
 
     # -- beginning and end ------------------------------------------------------------------------------------------

@@ -61,24 +61,27 @@ class CountyWritten:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error as it can travel: its text, the place in the code, the traceback, and whether the node is to blame (its disk, the
-    network, a licence) rather than the tract."""
+    """An error as it can travel: its text, the place in the code, the traceback.
+
+    ``blame`` is "tract"; "node" (its disk or network: not the tract's fault, and it may pass); or "setup" (a licence, say: it
+    will not pass while the scheduler runs).
+    """
 
     message: str
     file: str
     line: int
     stack: str
     exit_code: int
-    node_at_fault: bool
+    blame: str
 
     @classmethod
-    def of(cls, error: DBReconError, node_at_fault: bool) -> "Failure":
+    def of(cls, error: DBReconError, blame: str) -> "Failure":
         """The failure that an error means."""
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-1] if frames else None
         stack = "".join(traceback.format_exception(error))
         file, line = (last.filename, last.lineno or 0) if last else ("", 0)
-        return cls(explain(error), file, line, stack, error.exit_code, node_at_fault)
+        return cls(explain(error), file, line, stack, error.exit_code, blame)
 
     def report(self, claim: Claim | CountyClaim, pid: int) -> ErrorReport:
         """For the table of errors."""

@@ -19,7 +19,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
@@ -31,7 +31,7 @@ import scipy.sparse as sp
 
 from dbrerrors import InputError
 from recon.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
-from recon.people import People, iter_people
+from recon.people import BLOCKS_PER_TRACT, People, iter_people
 from recon.tables import Partition, Product
 
 BIN_STARTS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
@@ -55,6 +55,8 @@ _BINNED = join_kind(
     )
 ).ravel()
 _RH_IN_ORDER = np.array([(code - 1) * 2 + hisp for code in RACE_SETS_IN_ORDER for hisp in (0, 1)])
+PEOPLE_AT_ONCE = 200_000
+
 _READ_BYTES = 1 << 22
 _COUNTY_OF_BLOCK = 10**10
 
@@ -196,10 +198,13 @@ def evaluate(
             )
         for code in sorted(counties):
             county = counties[code]()
+            county = replace(county, people=county.people.merged())
             people += county.people.population
             counts: list[BlockCounts] = []
             for level in violations:
                 violations[level] = violations[level] + _check_level(county, product, level, margins, counts)
+            if not counts:
+                raise InputError(f"county {code}: its block file lists no block; make its files again (--step2 --force).")
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
@@ -232,10 +237,14 @@ def count_violations(people: People, units: Units, product: Product, level: str)
 
 
 def _check_level(county: County, product: Product, level: str, margins: "Margins", counts: list["BlockCounts"]) -> Violations:
-    """The county's violations of one level; the blocks' margins are added to ``counts`` on the way."""
+    """A county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
+    width = 1 if level == "block" else BLOCKS_PER_TRACT
     total, seen = Violations(), []
     for units in county.blocks() if level == "block" else county.tracts():
-        total += count_violations(county.people, units, product, level)
+        if not len(units.geoid):
+            continue
+        here = _between(county.people, int(units.geoid.min()) * width, (int(units.geoid.max()) + 1) * width)
+        total += count_violations(here, units, product, level)
         seen.append(units.geoid)
         if level == "block":
             counts.append(margins.of(units))
@@ -262,10 +271,11 @@ def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: s
                 column_types={id_column: pa.int64(), **dict.fromkeys(columns, pa.int32())}, null_values=[]
             ),
         )
-        missing = [column for column in (id_column, *columns) if column not in reader.schema.names]
+        place_of = {column: place for place, column in enumerate(reader.schema.names)}
+        missing = [column for column in (id_column, *columns) if column not in place_of]
         if missing:
             raise InputError(f"{name}: the column {missing[0]} is missing; make the county's files again (--step2 --force).")
-        places = [reader.schema.get_field_index(column) for column in columns]
+        places = [place_of[column] for column in columns]
         for batch in reader:
             cells = np.empty((batch.num_rows, len(columns)), np.int32)
             for j, place in enumerate(places):
@@ -288,8 +298,8 @@ class BlockCounts:
     """
 
     geoid: IntArray
-    sex_age: IntArray
-    race_origin: IntArray
+    sex_age: npt.NDArray[np.int32]
+    race_origin: npt.NDArray[np.int32]
     sa_of_group: tuple[IntArray, ...]
 
     @classmethod
@@ -303,6 +313,18 @@ class BlockCounts:
             np.concatenate([part.race_origin for part in parts])[order],
             parts[0].sa_of_group,
         )
+
+    def slices(self, people: int) -> Iterator[tuple["BlockCounts", int, int]]:
+        """The blocks, in pieces of about so many people: each piece with the range of ids (from, below) that it stands for.
+
+        The ranges together hold every id.
+        """
+        before = np.cumsum(self.sex_age.sum(axis=1)) - self.sex_age.sum(axis=1)
+        starts = np.unique(before // people, return_index=True)[1].tolist()
+        lows = [0, *self.geoid[starts[1:]].tolist(), 10**15]
+        for start, end, low, high in zip(starts, [*starts[1:], len(before)], lows, lows[1:], strict=False):
+            part = slice(start, end)
+            yield BlockCounts(self.geoid[part], self.sex_age[part], self.race_origin[part], self.sa_of_group), low, high
 
 
 class Margins:
@@ -336,7 +358,8 @@ class Margins:
         """The counts of some blocks."""
         order = np.argsort(units.geoid)
         cells = units.cells[order].astype(np.int64)
-        return BlockCounts(units.geoid[order], cells @ self._sex_age, cells @ self._race_origin, self._sa_of_group)
+        sex_age, race_origin = (np.asarray(cells @ one).astype(np.int32) for one in (self._sex_age, self._race_origin))
+        return BlockCounts(units.geoid[order], sex_age, race_origin, self._sa_of_group)
 
 
 def modal_people(people: People, counts: BlockCounts) -> People:
@@ -365,7 +388,7 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
     first = np.repeat(np.cumsum(population) - population, population)
     size = np.repeat(population, population)
 
-    def draw(people_of_blocks: IntArray) -> IntArray:
+    def draw(people_of_blocks: npt.NDArray[np.integer]) -> IntArray:
         # The blocks' people stand one after the other, by group: a person drawn from one's own block has one of its groups.
         groups = np.tile(np.arange(people_of_blocks.shape[1]), len(population))
         of_person = np.repeat(groups, people_of_blocks.ravel())
@@ -385,7 +408,14 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
 
 def compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
     """Agreement of one county's people and of the baselines with its true people."""
-    truth = truth.merged()
+    people, truth, total = people.merged(), truth.merged(), Agreement()
+    for some, low, high in counts.slices(PEOPLE_AT_ONCE):
+        total += _compare(_between(people, low, high), _between(truth, low, high), some, rng)
+    return total
+
+
+def _compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
+    """:func:`compare` of some blocks; ``people`` and ``truth`` are merged."""
     blocks, number = np.unique(truth.geoid_block, return_inverse=True)
     population = np.zeros(len(blocks), np.int64)
     np.add.at(population, number, truth.count)
@@ -393,13 +423,19 @@ def compare(people: People, truth: People, counts: BlockCounts, rng: np.random.G
     n_classes = len(SIZE_STARTS)
     matched = np.zeros((len(METHODS), len(MEASURES), n_classes), np.int64)
     binned_truth = binned(truth)
-    for i, guess in enumerate((people.merged(), modal_people(people, counts), random_people(counts, rng))):
+    for i, guess in enumerate((people, modal_people(people, counts), random_people(counts, rng))):
         for j, (guessed, true) in enumerate(((guess, truth), (binned(guess), binned_truth))):
             where, n = _matches(guessed, true)
             np.add.at(matched[i, j], size_class[np.searchsorted(blocks, where)], n)
     true_people = np.zeros(n_classes, np.int64)
     np.add.at(true_people, size_class, population)
     return Agreement(matched, true_people, np.bincount(size_class, minlength=n_classes))
+
+
+def _between(people: People, low: int, high: int) -> People:
+    """Of merged people those whose block is at least ``low`` and below ``high``."""
+    start, end = np.searchsorted(people.geoid_block, [low, high])
+    return People(people.geoid_block[start:end], people.kind[start:end], people.count[start:end])
 
 
 def binned(people: People) -> People:

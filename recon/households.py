@@ -1,7 +1,7 @@
 """The people of one synthetic tract: households by type, group quarters, ages, races. See :mod:`recon.synthetic`.
 
-Shares are rounded from the 2010 Census (SF1 tables P18 household type, P43 group quarters, P8 race) and tuned so that tables
-made of these people look like published ones.
+Shares of household types, group quarters and races are rough figures for the United States in 2010, tuned until ages,
+sexes, races and block sizes came out near the published totals: realistic, not an estimate of anything.
 """
 
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ def people_of_tract(
 ) -> TractPeople:
     """Make exactly ``people`` people in up to ``blocks`` blocks of households and one for each of the group quarters.
 
-    ``quarters`` (3,) are the people in each kind of QUARTERS; ``races`` (6,) the county's shares of GROUPS. With too few
-    households for the blocks there are fewer blocks.
+    ``quarters`` (3,) are the people in each kind of QUARTERS; ``races`` (6,) the county's shares of GROUPS. With too
+    few households for the blocks there are fewer blocks.
     """
     tract_races = rng.dirichlet(races * _TRACT_CONCENTRATION + 0.004)
     homes = _households(rng, people - int(quarters.sum()))
@@ -208,7 +208,7 @@ def _draw_race(rng: np.random.Generator, group: IntArray) -> IntArray:
 
 
 def _residents(rng: np.random.Generator, which: int, n: int, tract_races: Floats) -> IntArray:
-    """(n,) kinds of the residents of a prison (men of working age), a dormitory (18 to 22) or a nursing home (old people)."""
+    """(n,) kinds of the residents of a prison (men of working age), a dormitory (18 to 22), a nursing home (old)."""
     if which == 0:
         age: npt.NDArray[np.floating] = rng.triangular(18, 30, 62, n)
         shares = 0.5 * tract_races + 0.5 * np.array([0.36, 0.40, 0.20, 0.01, 0.02, 0.01])
@@ -241,7 +241,7 @@ def _race_shares() -> Floats:
 
 
 def _several_races(own: int) -> Floats:
-    """(63,) shares of the sets of two and more races with the race ``own`` in them: each race more makes a set much rarer."""
+    """(63,) shares of the sets of two and more races with the race ``own``: each race more makes a set rarer."""
     frequent = {"white": 4.0, "black": 1.2, "aian": 0.9, "asian": 0.7, "nhopi": 0.15, "sor": 1.0}
     shares = np.zeros(N_RACE_SETS)
     for code in range(1, N_RACE_SETS + 1):

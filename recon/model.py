@@ -320,7 +320,7 @@ def _by_first_appearance(columns: IntArray, n_columns: int) -> tuple[IntArray, I
 
 
 def _refuse_negative(values: IntArray, labels: tuple[str, ...], tables: TractTables, is_block: bool) -> None:
-    if values.size and values.min() >= 0:
+    if not (values < 0).any():
         return
     unit, group = np.argwhere(values < 0)[0]
     place = f"block {tables.geoid}{tables.blocks[unit]:04d}" if is_block else f"tract {tables.geoid}"

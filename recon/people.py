@@ -177,7 +177,8 @@ def iter_people(source: str | Path | BinaryIO | IO[bytes], name: str | None = No
                 column_types={column: pa.string() for column in COLUMNS}, strings_can_be_null=False, null_values=[]
             ),
         )
-        missing = [column for column in COLUMNS if column not in reader.schema.names]
+        names = reader.schema.names
+        missing = [column for column in COLUMNS if column not in names]
         if missing:
             raise InputError(
                 f"{name}, line 1: the column {missing[0]} is missing; a file of people has the columns {','.join(COLUMNS)}."

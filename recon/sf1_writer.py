@@ -1,12 +1,13 @@
 """Writes a state's Summary File 1 zip from known people: the files that the Census Bureau would publish of them.
 
-What is written: the geographic header and segments ``SEGMENTS``, the ones with tables of people that are used; in them every
-table of the product, P3, P4, P5 and the medians P13, P13A ... P13I. Other tables of those segments are zero-filled (P2, P15 to
-P51 and their iterations). Records, in order of LOGRECNO: the state (component 00, and once more as its urban part, 01), then
-each county, followed by its tracts, each followed by its blocks. Lines end with a line feed.
+What is written: the geographic header and segments ``SEGMENTS``, the ones with tables of people that are used; in
+them every table of the product, P3, P4, P5 and the medians P13, P13A ... P13I. Other tables of those segments are
+zero-filled (P2, P15 to P51 and their iterations). Records, in order of LOGRECNO: the state (component 00, and once
+more as its urban part, 01), then each county, followed by its tracts, each followed by its blocks. Lines end with a
+line feed.
 
-A county is tabulated when it comes and kept as compressed counts in a temporary file, for the state's record stands first:
-memory is bounded by the largest county.
+A county is tabulated when it comes and kept as compressed counts in a temporary file, for the state's record stands
+first: memory is bounded by the largest county.
 """
 
 import os
@@ -32,7 +33,7 @@ SEGMENTS = (*range(1, 9), 17, *range(20, 35))
 """Segments that are written: those of the product's tables, and 2, 5, 6 as they stand between them."""
 
 FIRST_PCT_SEGMENT = 15
-"""Segments from here on hold PCT tables, and no block records (2010 SF1 technical documentation, "File organization")."""
+"""Segments from here on hold PCT tables: they go down to tracts, with no block records (2010 SF1 documentation)."""
 
 _DATE = (2011, 6, 1, 0, 0, 0)  # always the same, so that the same people make the same bytes
 _ROWS_AT_ONCE = 4096
@@ -46,8 +47,8 @@ TextArray = npt.NDArray[np.uint8]
 class County:
     """A county's geography and people.
 
-    code: "CCC"; tracts (T,): 11-digit ids and blocks (B,): 15-digit ids, as ascending numbers, also of those with nobody;
-    people: may be in any order, all of them in ``blocks``.
+    code: "CCC"; tracts (T,): 11-digit ids and blocks (B,): 15-digit ids, as ascending numbers, also of those with
+    nobody; people: may be in any order, all of them in ``blocks``.
     """
 
     code: str
@@ -78,7 +79,7 @@ class County:
 
 
 def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
-    """The counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks, in any county."""
+    """The counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks."""
     of_people, of_blocks = people.geoid_block // 10**10, empty_blocks // 10**10
     for county in np.union1d(of_people, of_blocks).tolist():
         yield County.of_people(
@@ -88,7 +89,7 @@ def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
 
 @dataclass(frozen=True)
 class _Records:
-    """A county's records without its counts: what the header needs. All arrays have one entry a record, in record order."""
+    """A county's records without its counts: what the header needs. Arrays are in the records' order."""
 
     code: str
     name: str
@@ -135,8 +136,8 @@ def write_state_zip(
 ) -> int:
     """Write ``path`` (``{stusab}2010.sf1.zip``) and return how many people it tells of.
 
-    ``state`` is the two-digit FIPS code; ``counties`` come in ascending order and are consumed one at a time; ``progress`` is
-    told the name of each county and member when it is done. The file gets its name when it is whole.
+    ``state`` is the two-digit FIPS code; ``counties`` come in ascending order and are consumed one at a time;
+    ``progress`` is told the name of each county and member when it is done. The file gets its name when it is whole.
 
     Raises InputError for a county that is not consistent, StorageError if the disk refuses.
     """
@@ -268,7 +269,7 @@ class _TableTexts:
         self.universes = _universes()
 
     def segment(self, segment: int) -> SegmentText:
-        """A function of counts (n, 25956) that gives (n, width) text: every cell of the segment, each followed by a comma.
+        """A function of counts (n, 25956) that gives (n, width) text: the segment's cells, a comma after each.
 
         Characters 0 are padding, to be left out.
         """
@@ -325,10 +326,11 @@ def _universes() -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def median_ages(counts: sp.csr_array, universe: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """(n, 3) median age of both sexes, males, females in each row of ``counts`` (n, 25956) among the kinds in ``universe``.
+    """(n, 3) median age of both sexes, males, females in each row of ``counts`` (n, 25956) among the kinds in
+    ``universe``.
 
-    By linear interpolation within the single year that holds the middle (2010 SF1 technical documentation, "Derived
-    measures"); 0 where there is nobody.
+    By linear interpolation within the single year that holds the middle (2010 SF1 technical documentation); 0 where
+    there is nobody.
     """
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     inside = universe[counts.indices]
@@ -466,7 +468,7 @@ class _HeaderText:
         return lambda lines, _: self._put(lines, "NAME", name.encode("latin-1"))
 
     def _tract_names(self, lines: TextArray, geoid: IntArray) -> None:
-        """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation, "Census tracts")."""
+        """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
         for i, code in enumerate((geoid // BLOCKS_PER_TRACT % 10**6).tolist()):
             suffix = f".{code % 100:02d}" if code % 100 else ""
             self._put(lines[i : i + 1], "NAME", f"Census Tract {code // 100}{suffix}".encode())

@@ -1,12 +1,14 @@
 """Synthetic states of any size: counties, tracts, blocks and people that look like America's, from a seed.
 
-:func:`plan_state` lays out the geography without people (a few numbers a tract); :func:`make_county` fills one county. Every tract
-has its own random stream, made of seed, state, county and tract, so counties can be made in any order, anywhere, and are the same.
-Memory is bounded by a county. There is a Python loop over tracts, none over households or people.
+:func:`plan_state` lays out the geography without people (a few numbers a tract); :func:`make_county` fills one
+county. Every tract has its own random stream, made of seed, state, county and tract, so counties can be made in any
+order, anywhere, and are the same. Memory is bounded by a county. There is a Python loop over tracts, none over
+households or people.
 
 How people are made (:mod:`recon.households` makes the people of one tract):
-a tract's households and group quarters (prisons, dormitories, nursing homes), of races mixed as the tract's and the block's draw
-from a Dirichlet distribution around the county's. Shares are rounded from the 2010 Census (SF1 tables P1, P3, P4, P12, P18, P42).
+a tract's households and group quarters (prisons, dormitories, nursing homes), of races mixed as the tract's and the
+block's draw from a Dirichlet distribution around the county's. Counts of people, tracts and
+blocks are the 2010 Census's; other shares are rough, chosen so that tables look alike.
 """
 
 from collections.abc import Iterator
@@ -106,8 +108,8 @@ def plan_state(
     """Lay out a state of exactly ``people`` people.
 
     ``stusab`` and ``state`` are its postal and FIPS codes; ``counties`` is their number (else as many as is usual);
-    ``big_tract`` and ``big_block``, if not 0, are the people of one tract more that is unusually large, the latter all in
-    one block.
+    ``big_tract`` and ``big_block``, if not 0, are the people of one tract more that is unusually large, the latter
+    all in one block.
 
     Raises UsageError for numbers that cannot be.
     """
@@ -117,7 +119,7 @@ def plan_state(
     ordinary = people - big_tract - big_block
     if not 1 <= n <= min(MOST_COUNTIES, ordinary // SMALLEST_COUNTY):
         raise UsageError(
-            f"{n} counties for {ordinary} people cannot be; take 1 to {MOST_COUNTIES}, each of {SMALLEST_COUNTY} or more"
+            f"{n} counties for {ordinary} people cannot be; take 1 to {MOST_COUNTIES}, each of {SMALLEST_COUNTY} and up"
         )
     if min(big_tract, big_block) < 0:
         raise UsageError("a big tract or block cannot have a negative number of people; take 0 for none")
@@ -227,7 +229,7 @@ def _most_populous(plan: StatePlan) -> int:
 
 
 def _block_numbers(rng: np.random.Generator, populated: int, empty: int) -> IntArray:
-    """Four-digit numbers of a tract's blocks, ascending: block groups 1, 2, ... of about equal size, each from 000 up."""
+    """Four-digit numbers of a tract's blocks, ascending: block groups 1, 2, ... of about equal size."""
     n = populated + empty
     groups = min(9, max(-(-n // 999), int(rng.integers(1, 5))))
     each = np.array([len(part) for part in np.array_split(np.arange(n), groups)])

@@ -320,6 +320,8 @@ class _Reader:
             written &= self.mask(spec["within"], spec["counts"])
         if "outside" in spec:
             written &= ~self.mask(spec["outside"], spec["counts"])
+        if np.intersect1d(partition.index[written], partition.index[~written & (partition.index >= 0)]).size:
+            raise self.fail(f"constraint {spec['counts']}: within or outside cuts through a cell")
         return Constraint(partition, written)
 
     def mask(self, selectors: Spec, name: str) -> BoolArray:

@@ -44,7 +44,7 @@ def test_without_mysql_settings_it_is_sqlite_in_a_folder_that_is_made(tmp_path: 
 )
 def test_a_missing_partner_of_the_mysql_settings_is_named(given: dict[str, str], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=sentence) as caught:
-        make_engine(sqlite_path=tmp_path / "a", **given)  # type: ignore[arg-type]
+        make_engine(sqlite_path=tmp_path / "a", **given)
     assert PASSWORD not in str(caught.value)
 
 
@@ -90,7 +90,7 @@ def test_a_wrong_password_is_said_without_it(mariadb_env: dict[str, str]) -> Non
 @pytest.mark.mariadb
 def test_a_database_that_is_not_there_is_named(mariadb_env: dict[str, str], mariadb_server: Any) -> None:
     mariadb_server.execute(f"GRANT ALL ON nosuch.* TO '{mariadb_env['MYSQL_USER']}'@'127.0.0.1'")
-    with pytest.raises(DatabaseError, match="Unknown database 'nosuch'.*set MYSQL_DATABASE"):
+    with pytest.raises(DatabaseError, match=r"Unknown database 'nosuch'.*set MYSQL_DATABASE"):
         Database(make_engine(**mysql_arguments(mariadb_env, mysql_database="nosuch"))).run(lambda _: None, write=True)
 
 
@@ -138,12 +138,12 @@ def test_a_statement_that_is_wrong_is_not_repeated_and_shows_no_parameters(count
 
     def work(connection: Connection) -> None:
         runs.append(1)
-        connection.execute(text("INSERT INTO counter VALUES (1, :n)"), {"n": PASSWORD})
+        connection.execute(text("INSERT INTO counter VALUES (1, :n)"), {"n": 424242})
 
     with pytest.raises(DatabaseError) as caught:
         Database(counter, patience=30).run(work, write=True)
     assert len(runs) == 1
-    assert PASSWORD not in whole_chain(caught.value) or counter.dialect.name == "mysql"  # MariaDB quotes a value it refuses
+    assert "424242" not in whole_chain(caught.value)
     assert "\n" not in str(caught.value)
 
 

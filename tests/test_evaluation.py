@@ -59,7 +59,7 @@ def tabulated(people: People, level: str) -> Units:
     return Units(units, (counts @ product().membership(level)).toarray())
 
 
-def county(people: People, published: People | None = None, tables: Product | None = None) -> Callable[[], County]:
+def county(people: People, published: People | None = None) -> Callable[[], County]:
     """A county with these people, whose tables are those of ``published`` (else of the same people)."""
     published = people if published is None else published
     return lambda: County(people, lambda: iter([tabulated(published, "block")]), lambda: iter([tabulated(published, "tract")]))
@@ -140,6 +140,25 @@ def test_agreement_is_told_by_the_blocks_true_population() -> None:
     assert result.agreement.truth.tolist() == [9, 0, 0, 0, 0, 0, 1000]
     assert result.agreement.blocks.tolist() == [1, 0, 0, 0, 0, 0, 1]
     assert result.agreement.matched[0, 0].tolist() == [9, 0, 0, 0, 0, 0, 500]
+
+
+def test_a_county_is_compared_in_pieces_that_leave_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    persons = [(block, sex, age, WHITE, 0) for block in (A, B, C, C + 5) for sex in (0, 1) for age in (3, 40, 41)]
+    guess, truth = people_of(*persons[::2], (A - 1, 0, 3, WHITE, 0), times=2), people_of(*persons, (A - 1, 0, 3, WHITE, 0))
+    published = counts_of(people_of(*persons))
+    whole = compare(guess, truth, published, np.random.default_rng(0))
+    monkeypatch.setattr("recon.evaluation.PEOPLE_AT_ONCE", 7)
+    pieces = compare(guess, truth, published, np.random.default_rng(0))
+    assert len(list(published.slices(7))) == 3
+    np.testing.assert_array_equal(pieces.matched[:2], whole.matched[:2])
+    assert pieces.truth.sum() == len(persons) + 1
+
+
+def test_a_block_file_without_blocks_is_refused() -> None:
+    people = people_of((A, 0, 30, WHITE, 0))
+    empty = County(people, lambda: iter([]), lambda: iter([tabulated(people, "tract")]))
+    with pytest.raises(InputError, match="county 39059: its block file lists no block"):
+        evaluated(people, {"39059": lambda: empty})
 
 
 # --- published cells -------------------------------------------------------------------------------------------------

@@ -143,47 +143,74 @@ def cell(position: int, value: bytes) -> Callable[[bytes], bytes]:
 
 
 S1, S4, S8, P12, P12B = (f"nm{segment:05d}2010.sf1" for segment in (1, 4, 8, 17, 21))
-# some_records(): line 5 is block 0002 00/1003 of county 013, the last line is the water tract of county 001.
-DAMAGES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
-    "missing segment": (lambda m: {name: text for name, text in m.items() if name != S4}, f"member {S4} is missing"),
-    "missing tract segment": (lambda m: {name: text for name, text in m.items() if name != P12B}, f"member {P12B} is missing"),
-    "a line short at the end": (
-        lambda m: line_of(m, S8, len(some_records()), lambda _: None),
-        f"member {S8}, line {len(some_records())}: missing, where LOGRECNO '{len(some_records()):07d}' belongs",
-    ),
-    "every segment a line short": (
-        lambda m: {name: text if "geo" in name else text[: text.rindex(b"SF1ST")] for name, text in m.items()},
-        f"line {len(some_records())}: missing",
-    ),
-    "a line short amid": (lambda m: line_of(m, S4, 7, lambda _: None), f"member {S4}, line 7: begins with 'SF1ST,NM,000,04,0000008,'"),
-    "a tract segment a line short": (lambda m: line_of(m, P12B, 2, lambda _: None), f"member {P12B}, line 2: begins with"),
+LAST = len(some_records())
+LAST_RECNO = f"LOGRECNO '{LAST:07d}'"
+Members = dict[str, bytes]
+
+
+def without(member: str) -> Callable[[Members], Members]:
+    return lambda members: {name: text for name, text in members.items() if name != member}
+
+
+def line(member: str, number: int, change: Callable[[bytes], bytes | None]) -> Callable[[Members], Members]:
+    return lambda members: line_of(members, member, number, change)
+
+
+def no_line(_: bytes) -> None:
+    return None
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda text: text.replace(old, new)
+
+
+def short_everywhere(members: Members) -> Members:
+    return {name: text if "geo" in name else text[: text.rindex(b"SF1ST")] for name, text in members.items()}
+
+
+def tract_segments_short(members: Members) -> Members:
+    return {name: text[: text.rindex(b"SF1ST")] if P12 <= name < "nmg" else text for name, text in members.items()}
+
+
+def last_line_twice(members: Members) -> Members:
+    return members | {S4: members[S4] + members[S4].splitlines(keepends=True)[-1]}
+
+
+def field_dropped(text: bytes) -> bytes:
+    return text[: text.rindex(b",")] + b"\n"
+
+
+# In some_records() line 5 is block 350130002001003, line 7 one without people, line 19 a block of county 001, and the last the
+# water tract of county 001, which is line 14 of the tract segments.
+DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
+    "missing segment": (without(S4), f"member {S4} is missing"),
+    "missing tract segment": (without(P12B), f"member {P12B} is missing"),
+    "a line short at the end": (line(S8, LAST, no_line), f"member {S8}, line {LAST}: missing, where {LAST_RECNO} belongs"),
+    "every segment a line short": (short_everywhere, f"line {LAST}: missing"),
+    "a line short amid": (line(S4, 7, no_line), f"member {S4}, line 7: begins with 'SF1ST,NM,000,04,0000008,'"),
+    "a tract segment a line short": (line(P12B, 2, no_line), f"member {P12B}, line 2: begins with"),
     "all tract segments lack a tract": (
-        lambda m: {
-            name: line_of(m, name, len(text.splitlines()), lambda _: None)[name] if name >= P12 and "geo" not in name else text
-            for name, text in m.items()
-        },
-        f"member {P12}, line 14: missing, where tract 35001990000, LOGRECNO '{len(some_records()):07d}', belongs",
+        tract_segments_short,
+        f"member {P12}, line 14: missing, where tract 35001990000, {LAST_RECNO}, belongs",
     ),
-    "a line too many": (
-        lambda m: m | {S4: m[S4] + m[S4].splitlines(keepends=True)[-1]},
-        f"member {S4}, line {len(some_records()) + 1}: LOGRECNO",
+    "a line too many": (last_line_twice, f"member {S4}, line {LAST + 1}: {LAST_RECNO} has no record in the header"),
+    "out of step": (line(S4, 6, replaced(b"0000006", b"0000007")), f"member {S4}, line 6: begins"),
+    "tract line of no record": (line(P12, 3, replaced(b"0000003", b"0000002")), f"member {P12}, line 3: not the line of tract"),
+    "other state": (
+        lambda members: members | {S1: members[S1].replace(b",NM,", b",AZ,")},
+        f"member {S1}, line 1: begins with 'SF1ST,AZ",
     ),
-    "out of step": (lambda m: line_of(m, S4, 6, lambda line: line.replace(b"0000006", b"0000007")), f"member {S4}, line 6: begins"),
-    "other state": (lambda m: m | {S1: m[S1].replace(b",NM,", b",AZ,")}, f"member {S1}, line 1: begins with 'SF1ST,AZ"),
-    "negative count": (lambda m: line_of(m, S4, 5, cell(150, b"-3")), f"member {S4}, line 5: P0120006 of block 350130002001003 is '-3'"),
-    "negative count where nobody lives": (lambda m: line_of(m, S4, 7, cell(1, b"-1")), f"member {S4}, line 7: P0100001 of block"),
-    "tract line of no record": (
-        lambda m: line_of(m, P12, 3, lambda line: line.replace(b"0000003", b"0000002")), f"member {P12}, line 3: not the line of tract"
-    ),
-    "fraction": (lambda m: line_of(m, S8, 5, cell(1, b"1.5")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '1.5'"),
-    "empty cell": (lambda m: line_of(m, S8, 5, cell(196, b"")), f"member {S8}, line 5: P012I049 of block 350130002001003 is ''"),
-    "word in a tract": (lambda m: line_of(m, P12B, 14, cell(209, b"NA")), f"member {P12B}, line 14: PCT012B209 of tract"),
-    "field missing": (lambda m: line_of(m, S4, 5, lambda line: line[: line.rindex(b",")] + b"\n"), f"member {S4}, line 5: 243 fields"),
-    "field too many": (lambda m: line_of(m, S1, 5, lambda line: line[:-1] + b",0\n"), f"member {S1}, line 5: 7 fields instead of 6"),
-    "other population": (lambda m: line_of(m, S1, 5, cell(1, b"9")), f"member {S1}, line 5: P0010001 of block 350130002001003 is 9, "),
-    "tract emptied": (lambda m: line_of(m, P12, 14, cell(1, b"4")), "is 4, but the header's POP100 is 0"),
-    "line of an empty file": (lambda m: m | {S4: b""}, f"member {S4}, line 1: missing"),
-}  # fmt: skip
+    "negative count": (line(S4, 5, cell(150, b"-3")), f"member {S4}, line 5: P0120006 of block 350130002001003 is '-3'"),
+    "negative count where nobody lives": (line(S4, 7, cell(1, b"-1")), f"member {S4}, line 7: P0100001 of block"),
+    "fraction": (line(S8, 5, cell(1, b"1.5")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '1.5'"),
+    "empty cell": (line(S8, 5, cell(196, b"")), f"member {S8}, line 5: P012I049 of block 350130002001003 is ''"),
+    "word in a tract": (line(P12B, 14, cell(209, b"NA")), f"member {P12B}, line 14: PCT012B209 of tract"),
+    "field missing": (line(S4, 5, field_dropped), f"member {S4}, line 5: 243 fields"),
+    "field too many": (line(S1, 5, replaced(b"\n", b",0\n")), f"member {S1}, line 5: 7 fields instead of 6"),
+    "other population": (line(S1, 5, cell(1, b"9")), f"member {S1}, line 5: P0010001 of block 350130002001003 is 9, "),
+    "people in an empty tract": (line(P12, 14, cell(1, b"4")), "is 4, but the header's POP100 is 0"),
+    "an empty member": (lambda members: members | {S4: b""}, f"member {S4}, line 1: missing"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -236,13 +263,13 @@ def test_a_bad_zip_does_not_cost_the_files_of_an_earlier_run(tmp_path: Path) -> 
     put_zip(experiment, zip_bytes(line_of(members, S4, 19, cell(1, b"-1"))))
     with pytest.raises(InputError):
         make_county_files(experiment, ledger, "nm")
-    assert county_files(experiment) == {name: content for name, content in before.items() if "35013" in name}
+    assert county_files(experiment) == {name: text for name, text in before.items() if "block_35001" not in name}
 
 
 def test_a_zip_of_other_counties_than_step_1_has_read_is_refused(tmp_path: Path) -> None:
     experiment, ledger = start(tmp_path, zip_bytes(make_members(some_records())))
     put_zip(experiment, zip_bytes(make_members(some_records(["013", "003"]))))
-    with pytest.raises(InputError, match="county 001 is not in this zip.*run s1_make_geo_files.py --force nm"):
+    with pytest.raises(InputError, match=r"county 001 is not in this zip.*run s1_make_geo_files.py --force nm"):
         make_county_files(experiment, ledger, "nm")
 
 

@@ -18,7 +18,7 @@ from dbrecon import Config, Experiment
 from dbrerrors import InputError, StorageError, UsageError, VerificationError
 from recon.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
 from recon.people import People, read_people
-from recon.solution import decode_names, format_solution, parse_solution, variable_names
+from recon.solution import Solution, decode_names, format_named_solution, format_solution, parse_solution, variable_names
 from s5_make_microdata import make_counties, make_microdata
 
 HOME = Path(__file__).resolve().parents[1]
@@ -86,6 +86,12 @@ def test_a_solution_file_is_gurobis_text() -> None:
     assert format_solution(TRACT, *rows, {"solver": "HiGHS 1.15"}).decode() == (
         TITLE + "# solver = HiGHS 1.15\nM1018_045r32N 12\nF1019_000r63H 3\n"
     )
+
+
+def test_a_program_read_from_a_file_is_answered_in_its_own_names() -> None:
+    text = format_named_solution(TRACT, ["__dummy", OLD, "M1018_045r32N"], np.array([0, 1, 2]), {"seed": "7"})
+    assert text.decode() == f"{TITLE}# seed = 7\n{OLD} 1\nM1018_045r32N 2\n"
+    assert parse_solution(text, "x.sol").people.population == 3
 
 
 @settings(deadline=None)
@@ -319,6 +325,25 @@ def test_a_county_that_fails_stays_open_and_the_others_are_written(experiment: E
     assert os.path.exists(experiment.synth_out("oh", "061"))
     solve_all(experiment)
     assert list(make_counties(experiment, ledger, "oh")) == [("059", 5)]
+
+
+def test_an_interrupted_county_leaves_no_file_and_can_be_written_at_once(
+    experiment: Experiment, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve_all(experiment)
+    solved_in_ledger(ledger, "059", ["977100", "977200"])
+
+    def interrupted(text: bytes, source: str, tract: str | None = None) -> Solution:
+        if tract == "39059977200":
+            raise KeyboardInterrupt
+        return parse_solution(text, source, tract)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s5_make_microdata.parse_solution", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(make_counties(experiment, ledger, "oh", "059"))
+    assert os.listdir(experiment.county_dir("oh", "059")) == ["sol"]
+    assert list(make_counties(experiment, ledger, "oh", "059")) == [("059", 5)]
 
 
 def test_the_command_writes_the_county_and_prints_where(experiment: Experiment, ledger: Ledger, tmp_path: Path) -> None:

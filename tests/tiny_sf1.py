@@ -15,7 +15,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "config"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 SEGMENTS = [1, 2, 3, 4, 5, 6, 7, 8, 17, *range(20, 35)]
 STATE_CODES = {"nm": "35", "oh": "39", "al": "01", "ca": "06", "nd": "38", "nj": "34"}
-BLOCK_TABLES = "P001 P006 P007 P008 P009 P010 P011 P012 P012A P012B P012C P012D P012E P012F P012G P012H P012I P014".split()
+BLOCK_TABLES = [f"P{n:03d}" for n in (1, 6, 7, 8, 9, 10, 11, 12)] + [f"P012{letter}" for letter in "ABCDEFGHI"] + ["P014"]
 TRACT_TABLES = ["PCT012"] + [f"PCT012{letter}" for letter in "ABCDEFGHIJKLMNO"]
 
 

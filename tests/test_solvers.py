@@ -1,0 +1,140 @@
+"""Solvers: the same answer every time, and a clear word when there is none."""
+
+import gurobipy
+import numpy as np
+import pytest
+
+from dbrerrors import SolverError, UsageError
+from recon import solvers
+from recon.model import ModelBuilder
+from recon.solvers import Infeasible, LicenceError, Options, Program, TimeLimit, gurobi_allows, no_token_free, rounded, solve
+from recon.tables import load_product
+from recon.verify import satisfies
+from tests.helpers import random_people, tables_of
+
+PRODUCT = load_product()
+
+
+def program(rows: list[list[int]], rhs: list[float]) -> Program:
+    """Sums of variables that must have these values."""
+    columns = np.array([c for row in rows for c in row], np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    n = int(columns.max()) + 1
+    values = np.array(rhs, float)
+    return Program(starts, columns, np.ones(len(columns)), values, values, np.zeros(n), np.full(n, np.inf))
+
+
+def large_program() -> Program:
+    """Beyond Gurobi's size-limited licence."""
+    n = solvers.RESTRICTED_SIZE + 1
+    return program([list(range(n))], [5.0])
+
+
+@pytest.mark.parametrize("solver", ["highs", "gurobi", "auto"])
+def test_each_solver_satisfies_a_tract_s_program(solver: str) -> None:
+    model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(2, blocks=4, people=80)))
+    answer = solve(Program.of_model(model), Options(solver=solver), "a tract")
+    assert satisfies(model, answer.values)
+    assert answer.solver.startswith("HiGHS" if solver == "highs" else "Gurobi")
+
+
+@pytest.mark.parametrize("solver", ["highs", "gurobi"])
+def test_the_same_program_and_seed_give_the_same_answer(solver: str) -> None:
+    model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(4, blocks=4, people=80)))
+    answers = [solve(Program.of_model(model), Options(solver=solver, seed=7), "a tract").values for _ in range(3)]
+    assert all(np.array_equal(answers[0], one) for one in answers)
+
+
+@pytest.mark.parametrize("solver", ["highs", "gurobi"])
+def test_a_program_without_solution_is_infeasible(solver: str) -> None:
+    with pytest.raises(Infeasible, match="tract 1: no people can make all of its published counts"):
+        solve(program([[0, 1], [0], [1]], [3, 1, 1]), Options(solver=solver), "tract 1")
+
+
+@pytest.mark.parametrize("solver", ["highs", "gurobi"])
+def test_what_only_fractions_solve_is_infeasible(solver: str) -> None:
+    with pytest.raises(Infeasible):
+        solve(program([[0, 1], [1, 2], [0, 2]], [1, 1, 1]), Options(solver=solver), "tract 1")
+
+
+def test_an_empty_program_has_an_empty_answer() -> None:
+    nothing = np.zeros(0, np.int64)
+    empty = np.zeros(0)
+    answer = solve(Program(np.zeros(1, np.int64), nothing, empty, empty, empty, empty, empty), Options(), "water")
+    assert answer.values.tolist() == []
+
+
+def test_the_time_limit_ends_a_solve() -> None:
+    model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(6, blocks=60, people=4000, kinds=2000)))
+    with pytest.raises(TimeLimit, match=r"found no answer in 0\.001 seconds; raise \[solve\] time_limit"):
+        solve(Program.of_model(model), Options(seconds=0.001), "tract 1")
+
+
+def test_an_unknown_solver_is_refused() -> None:
+    with pytest.raises(UsageError, match="'cplex' is not a solver; take one of auto, highs, gurobi"):
+        solve(program([[0]], [1]), Options(solver="cplex"), "tract 1")
+
+
+def test_a_fraction_is_no_answer() -> None:
+    with pytest.raises(SolverError, match="gave a value that is no integer"):
+        rounded(np.array([1.0, 0.5]), "tract 1", "HiGHS")
+
+
+def test_auto_takes_highs_for_what_gurobi_s_licence_does_not_allow() -> None:
+    large = large_program()
+    assert not gurobi_allows(large), "this test needs Gurobi's size-limited licence"
+    assert solve(large, Options(solver="auto"), "tract 1").solver.startswith("HiGHS")
+
+
+def test_a_licence_that_is_too_small_says_so_and_what_to_do() -> None:
+    with pytest.raises(LicenceError, match=r"limited in size .*2001 variables.* set \[solve\] solver = auto or highs"):
+        solve(large_program(), Options(solver="gurobi"), "tract 1")
+
+
+def test_a_missing_licence_says_so_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("GRB_LICENSE_FILE", f"{tmp_path}/none.lic")
+    with pytest.raises(LicenceError, match=r"set GRB_LICENSE_FILE to one, or set \[solve\] solver = highs"):
+        solve(program([[0]], [1]), Options(solver="gurobi"), "tract 1")
+
+
+def test_only_a_token_that_is_in_use_is_worth_waiting_for() -> None:
+    assert no_token_free("All tokens currently in use (limit 8)")
+    assert no_token_free("No available token for this request")
+    assert not no_token_free("License expired 2020-01-01")
+    assert not no_token_free("No Gurobi license found (user root, host x)")
+
+
+def token_error(message: str) -> gurobipy.GurobiError:
+    return gurobipy.GurobiError(gurobipy.GRB.Error.NO_LICENSE, message)
+
+
+def test_it_waits_until_a_token_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("recon.solvers.time.sleep", pauses.append)
+    answers = [token_error("All tokens currently in use"), token_error("All tokens currently in use"), None]
+
+    def start() -> str:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+        return "started"
+
+    assert solvers._with_token(start, wait=600) == "started"
+    assert len(pauses) == 2
+    assert 0.5 <= pauses[0] <= 1.5 < 2 * pauses[1] <= 6
+
+
+def test_it_does_not_wait_for_a_token_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    def start() -> None:
+        raise token_error("All tokens currently in use")
+
+    monkeypatch.setattr("recon.solvers.time.sleep", sleep)
+    monkeypatch.setattr("recon.solvers.time.monotonic", lambda: clock[0])
+    with pytest.raises(LicenceError, match="no Gurobi token became free in 60 seconds"):
+        solvers._with_token(start, wait=60)
+    assert clock[0] == pytest.approx(60)

@@ -1,0 +1,95 @@
+"""Reading a tract's tables from its county's files."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbrerrors import InputError
+from recon.tables import load_product
+from recon.tract_tables import CountyFile, CountyTables, parse_counts, rows_of
+
+PRODUCT = load_product()
+BLOCK, TRACT = PRODUCT.columns("block"), PRODUCT.columns("tract")
+
+
+def county_file(level: str, geoids: list[str], value: int = 0) -> CountyFile:
+    columns = BLOCK if level == "block" else TRACT
+    lines = [",".join([f"geoid_{level}", "logrecno", *columns])]
+    lines += [",".join([geoid, "0000007", *[str(value + i) for i in range(len(columns))]]) for geoid in geoids]
+    return CountyFile(("\n".join(lines) + "\n").encode(), f"sf1_{level}_10001.csv")
+
+
+BLOCKS = ["100010001001000", "100010001001001", "100010002001000", "100010010001000"]
+TRACTS = ["10001000100", "10001000200", "10001001000", "10001990000"]
+
+
+@pytest.fixture
+def county() -> CountyTables:
+    return CountyTables(PRODUCT, "10001", county_file("block", BLOCKS), county_file("tract", TRACTS, 5))
+
+
+@given(st.lists(st.lists(st.integers(0, 10**15 - 1), min_size=3, max_size=3), min_size=1))
+def test_counts_are_read_as_they_stand(rows: list[list[int]]) -> None:
+    text = "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
+    assert parse_counts(text, "file").tolist() == [value for row in rows for value in row]
+
+
+@pytest.mark.parametrize("text", [b"1,-2\n", b"1,,2\n", b"1,2", b"", b"1;2\n", b"1, 2\n", b"\n", b"1.0\n", b"1234567890123456\n"])
+def test_what_is_no_count_is_refused(text: bytes) -> None:
+    with pytest.raises(InputError, match=r"file: .*make the county files again"):
+        parse_counts(text, "file")
+
+
+def test_a_tract_has_its_own_blocks_and_no_others(county: CountyTables) -> None:
+    tables = county.tract("000100")
+    assert tables.geoid == "10001000100"
+    assert tables.blocks.tolist() == [1000, 1001]
+    assert tables.block_cells.shape == (2, 844)
+    assert tables.tract_cells.tolist() == list(range(5, 5 + 3344))
+
+
+def test_the_last_tract_is_found_too(county: CountyTables) -> None:
+    assert county.tract("001000").blocks.tolist() == [1000]
+
+
+def test_a_tract_whose_number_another_begins_with_is_not_taken_for_it(county: CountyTables) -> None:
+    assert rows_of(county.tracts.text, b"10001000100").count(b"\n") == 1
+
+
+def test_a_water_tract_has_no_blocks(county: CountyTables) -> None:
+    tables = county.tract("990000")
+    assert tables.blocks.tolist() == []
+    assert tables.population == 0
+
+
+def test_a_tract_that_is_not_there_is_named(county: CountyTables) -> None:
+    with pytest.raises(InputError, match=r"sf1_tract_10001\.csv: has 0 rows of tract 10001555555"):
+        county.tract("555555")
+
+
+def test_a_file_of_other_tables_is_refused(county: CountyTables) -> None:
+    other = CountyFile(county.blocks.text.replace(b"P0010001", b"P0010002", 1), "sf1_block_10001.csv")
+    with pytest.raises(InputError, match="has not the columns of this experiment's tables"):
+        CountyTables(PRODUCT, "10001", other, county.tracts).tract("000100")
+
+
+def test_a_file_that_is_cut_off_is_refused(county: CountyTables) -> None:
+    cut = CountyFile(county.blocks.text[:-100], "sf1_block_10001.csv")
+    with pytest.raises(InputError, match=r"sf1_block_10001\.csv: is cut off in its last line"):
+        CountyTables(PRODUCT, "10001", cut, county.tracts).tract("000100")
+
+
+def test_a_row_with_a_cell_too_few_is_refused(county: CountyTables) -> None:
+    text = county.blocks.text
+    short = text.replace(b",0000007,0,1,2,", b",0000007,1,2,", 1)
+    assert short != text
+    with pytest.raises(InputError, match="a row of tract 10001000100 has not 846 fields"):
+        CountyTables(PRODUCT, "10001", CountyFile(short, "blocks"), county.tracts).tract("000100")
+
+
+def test_block_tables_alone_have_no_tract_cells(county: CountyTables) -> None:
+    product = load_product(tables="block")
+    tracts = CountyFile(b"geoid_tract,logrecno\n10001000100,0000007\n", "sf1_tract_10001.csv")
+    tables = CountyTables(product, "10001", county.blocks, tracts).tract("000100")
+    assert np.array_equal(tables.tract_cells, np.zeros(0))
