@@ -293,7 +293,7 @@ def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, paus
         partial.restart("")
         failures, why = failures + 1, faults[0]
         if failures > 1:
-            raise InputError(f"{url}: downloaded twice, and not whole: {why}")
+            raise InputError(f"downloaded twice, and not whole: {why}")
         log.warning("%s; downloading it again from its beginning", why)
     raise StorageError(f"{url}: {why}; the part that came is kept in {partial.path}: run step 0 again to go on")
 

@@ -6,15 +6,18 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from cluster.ledger import SOLVED, CountyClaim, Ledger, Worker
+from cluster.records import SOLVED, CountyClaim, Worker
 from ctools.cli import add_common, explain, run_command, start
-from ctools.database import make_engine
 from ctools.storage import exists, read_bytes, sopen
 from dbrecon import STATES, Config, Experiment, check_reident, check_stusab
 from dbrerrors import DBReconError, InputError, StorageError, UsageError, VerificationError
 from recon.people import HEADER, People, write_rows
 from recon.solution import parse_solution
+
+if TYPE_CHECKING:
+    from cluster.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
     return people
 
 
-def write_claimed(experiment: Experiment, ledger: Ledger, claim: CountyClaim) -> int:
+def write_claimed(experiment: Experiment, ledger: "Ledger", claim: CountyClaim) -> int:
     """Write a claimed county's people, then enter it in the ledger; return how many they are.
 
     If that fails, the claim is given back and the error goes on.
@@ -80,7 +83,7 @@ def write_claimed(experiment: Experiment, ledger: Ledger, claim: CountyClaim) ->
 
 
 def make_counties(
-    experiment: Experiment, ledger: Ledger, stusab: str, county: str | None = None, force: bool = False
+    experiment: Experiment, ledger: "Ledger", stusab: str, county: str | None = None, force: bool = False
 ) -> Iterator[tuple[str, int]]:
     """Write the people of one county, or of each county of a state that is ready; yield every county with its number of people.
 
@@ -114,7 +117,7 @@ def make_counties(
         raise failures[0]
 
 
-def _is_due(experiment: Experiment, ledger: Ledger, stusab: str, county: str) -> bool:
+def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) -> bool:
     """False if the ledger has the county's people as written and the file is there; if it has gone, the county is reopened."""
     work = ledger.work_left(experiment.reident, (5,), stusab, county)
     counties_left = work.counties_claimable + work.counties_running + work.counties_waiting + work.counties_quarantined
@@ -128,13 +131,13 @@ def _is_due(experiment: Experiment, ledger: Ledger, stusab: str, county: str) ->
     return True
 
 
-def _open_tracts(ledger: Ledger, reident: str, stusab: str, county: str) -> list[str] | None:
+def _open_tracts(ledger: "Ledger", reident: str, stusab: str, county: str) -> list[str] | None:
     """The county's tracts with people that are not solved, each with its status; None if it has no people at all."""
     states = [one for one in ledger.tract_states(reident, stusab, county) if one.pop]
     return [f"{one.tract} ({one.status})" for one in states if one.status != SOLVED] if states else None
 
 
-def _why_not(ledger: Ledger, reident: str, stusab: str, county: str) -> str:
+def _why_not(ledger: "Ledger", reident: str, stusab: str, county: str) -> str:
     """Why a county cannot be claimed."""
     tracts = _open_tracts(ledger, reident, stusab, county)
     if tracts is None:
@@ -179,7 +182,9 @@ def main() -> int:
     if not args.reident:
         parser.error("name the experiment: --reident R, or set REIDENT")
     config = Config.load()
-    ledger = Ledger(make_engine(**config.database()))
+    from cluster.commands import open_ledger  # here, so that workers need not load a database's driver
+
+    ledger = open_ledger(config)
     row = ledger.experiment(check_reident(args.reident))
     experiment = Experiment.make(row.reident, config, row.tables)
     stusab = check_stusab(stusab)

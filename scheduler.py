@@ -5,10 +5,7 @@ import argparse
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 
 from cluster.commands import (
     Place,
@@ -21,24 +18,19 @@ from cluster.commands import (
 )
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
-from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
 from ctools import cli
 from ctools.locks import NodeLock, node_lock_path
 from ctools.progress import duration
 from dbrecon import Config, Experiment, check_reident
-from dbrerrors import DBReconError, InputError, StorageError
-from recon.model import ModelBuilder
-from recon.solvers import LicenceError
-from recon.tables import load_product
-from recon.tract_tables import CountyTables
-from s3_pandas_synth_lp_files import make_lp, read_county
-from s4_run_gurobi import solve_lp, solve_model
-from s5_make_microdata import make_microdata
+from dbrerrors import DBReconError, InputError
 
 log = logging.getLogger(__name__)
 
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
+WORK = "tract_worker:serve"
+"""What worker processes run. By name: this process needs none of what they import."""
+
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 EPILOG = f"""exit codes:
@@ -52,73 +44,6 @@ examples:
   scheduler.py --reident R --stusab oh         Ohio only
   scheduler.py --reident R --step3 --limit 10  ten LP files
 """
-
-
-# -- a worker's side ------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def _builder(tables_file: str, tables: str) -> ModelBuilder:
-    return ModelBuilder(load_product(Path(tables_file), tables))
-
-
-def builder_of(experiment: Experiment) -> ModelBuilder:
-    """The model builder for an experiment's tables; one a process."""
-    return _builder(experiment.config.get("sf1", "tables"), experiment.tables)
-
-
-def serve(task: TractTask | CountyTask, send: Send) -> None:
-    """Do a task in a worker process: make the artifacts, and say what came of each claim."""
-    if isinstance(task, CountyTask):
-        _write_county(task, send)
-        return
-    first = task.claims[0]
-    builder = builder_of(task.experiment)
-    try:
-        county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
-    except DBReconError as error:
-        for index in range(len(task.claims)):
-            send(Failed(index, Failure.of(error, blame(error))))
-        return
-    for index in range(len(task.claims)):
-        send(Begun(index))
-        try:
-            _do_tract(task, index, builder, county, send)
-        except DBReconError as error:
-            send(Failed(index, Failure.of(error, blame(error))))
-
-
-def blame(error: DBReconError) -> str:
-    """Whose fault an error of a task is: see :class:`cluster.tasks.Failure`."""
-    if isinstance(error, LicenceError):
-        return "setup"
-    return "node" if isinstance(error, StorageError) else "tract"
-
-
-def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
-    """Steps 3 and 4 of one tract. Done together they share the program in memory."""
-    claim = task.claims[index]
-    tables = county.tract(claim.tract)
-    if not claim.needs_lp:
-        send(Solved(index, solve_lp(task.experiment, builder, claim.stusab, tables)))
-        return
-    model, made = make_lp(task.experiment, builder, claim.stusab, tables)
-    send(LpMade(index, made))
-    if 4 in task.steps:
-        send(Solved(index, solve_model(task.experiment, builder, claim.stusab, tables, model)))
-
-
-def _write_county(task: CountyTask, send: Send) -> None:
-    begin = time.monotonic()
-    try:
-        people = make_microdata(task.experiment, task.claim.stusab, task.claim.county, task.tracts)
-    except DBReconError as error:
-        send(Failed(0, Failure.of(error, blame(error))))
-    else:
-        send(CountyWritten(people, time.monotonic() - begin))
-
-
-# -- a node's side --------------------------------------------------------------------------------------------------
 
 
 class _Settings:
@@ -155,8 +80,7 @@ def work(ledger: Ledger, config: Config, reidents: Callable[[], list[str]], assi
     def experiments() -> list[Experiment]:
         return [open_experiment(ledger, settings(), reident) for reident in reidents()]
 
-    node = Node(ledger, settings, experiments, serve, assignment, preload=("scheduler",))
-    return node.run()
+    return Node(ledger, settings, experiments, WORK, assignment).run()
 
 
 def summary(outcome: Outcome) -> str:
@@ -279,6 +203,4 @@ def steps_of(step3: bool, step4: bool) -> frozenset[int]:
 
 
 if __name__ == "__main__":
-    from scheduler import main as main_of_module  # workers find what they run by the module's name
-
-    cli.run_command(main_of_module)
+    cli.run_command(main)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from cluster.ledger import Ledger
-from cluster.pool import Died, Event, Finished, Message, Serve, WorkerPool
+from cluster.pool import Died, Event, Finished, Message, WorkerPool
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, Worker
 from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from ctools.progress import Progress
@@ -73,21 +73,21 @@ class _Held:
 
 
 class Node:
-    """See the module. ``experiments`` gives those to work on, with the settings as they are now; ``serve`` does the work."""
+    """See the module. ``experiments`` gives those to work on, with the settings as they are now; ``work`` names what workers run,
+    as in :class:`WorkerPool`."""
 
     def __init__(
         self,
         ledger: Ledger,
         config: Callable[[], Config],
         experiments: Callable[[], list[Experiment]],
-        serve: Serve,
+        work: str,
         assignment: Assignment,
-        preload: tuple[str, ...] = (),
     ) -> None:
         self._ledger, self._config, self._experiments = ledger, config, experiments
         self._assignment = assignment
         self._worker = Worker.here()
-        self._pool = WorkerPool(serve, self._size(), preload)
+        self._pool = WorkerPool(work, self._size())
         self._held: dict[int, _Held] = {}
         self._returned: set[tuple[str, str]] = set()
         self._outcome = Outcome()

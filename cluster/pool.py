@@ -5,12 +5,13 @@ their parent does. A worker that dies in a task is reported with what it died of
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -75,15 +76,15 @@ class _Slot:
 class WorkerPool:
     """At most ``size`` worker processes, started when there is a task for them.
 
-    ``preload`` names modules that the workers' common ancestor imports once. ``size`` may be changed at any time; workers above it
-    are let go when they are free.
+    ``work`` names the :data:`Serve` function as ``module:function``; the workers' common ancestor imports the module once.
+    ``size`` may be changed at any time; workers above it are let go when they are free.
     """
 
-    def __init__(self, serve: Serve, size: int, preload: Sequence[str] = ()) -> None:
+    def __init__(self, work: str, size: int) -> None:
         self.size = size
-        self._serve = serve
+        self._work = work
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        self._context.set_forkserver_preload([work.partition(":")[0]])
         self._slots: dict[int, _Slot] = {}
         self._next = 0
 
@@ -151,7 +152,7 @@ class WorkerPool:
 
     def _start(self) -> int:
         parent, child = self._context.Pipe()
-        process = self._context.Process(target=_main, args=(child, self._serve), daemon=True)
+        process = self._context.Process(target=_main, args=(child, self._work), daemon=True)
         process.start()
         child.close()
         number, self._next = self._next, self._next + 1
@@ -202,11 +203,13 @@ def _cause_of_death(exitcode: int | None) -> str:
     return f"its worker process left with code {exitcode}"
 
 
-def _main(connection: Connection, serve: Serve) -> None:
+def _main(connection: Connection, work: str) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    module, _, function = work.partition(":")
+    serve: Serve = getattr(importlib.import_module(module), function)
     while True:
         try:
             task = connection.recv()

@@ -115,7 +115,7 @@ def _people(status: Status) -> list[str]:
     lines = ["People", f"   solved: {status.people_solved:,} of {status.people:,}{share}"]
     if status.people_quarantined:
         lines.append(f"   quarantined: {status.people_quarantined:,}")
-    if status.people_per_hour is not None:
+    if status.people_per_hour:
         lines.append(f"   rate: {status.people_per_hour:,.0f} an hour")
     if status.sol_remaining > status.quarantined_tracts and status.seconds_left is not None:
         lines.append(f"   time left: {duration(status.seconds_left)}")

@@ -31,7 +31,8 @@ import scipy.sparse as sp
 
 from dbrerrors import InputError
 from recon.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
-from recon.people import BLOCKS_PER_TRACT, People, iter_people
+from recon.people import BLOCKS_PER_TRACT, People
+from recon.people_reader import iter_people
 from recon.tables import Partition, Product
 
 BIN_STARTS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)

@@ -241,9 +241,9 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
         highs = highspy.Highs()
         highs.setOptionValue("output_flag", False)
         status = highs.readModel(str(path))
-    if status == highspy.HighsStatus.kError:
-        raise InputError(f"{source}: this is no LP file that HiGHS can read; make it again (--step3 --force)")
     lp = highs.getLp()
+    if status == highspy.HighsStatus.kError or lp.num_row_ == 0:  # HiGHS takes a text without sections for an empty program
+        raise InputError(f"{source}: this is no LP file that HiGHS can read; make it again (--step3 --force)")
     matrix = sp.csc_array(
         (np.array(lp.a_matrix_.value_), np.array(lp.a_matrix_.index_), np.array(lp.a_matrix_.start_)),
         shape=(lp.num_row_, lp.num_col_),

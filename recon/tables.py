@@ -50,15 +50,15 @@ class Box:
     race: BoolArray  # (63,) by code - 1
     hisp: BoolArray  # (2,)
 
-    @property
+    @cached_property
     def sa(self) -> npt.NDArray[np.intp]:
         """Numbers of the (sex, age) pairs inside."""
-        return np.flatnonzero(np.outer(self.sex, self.age))
+        return (self.sex.nonzero()[0][:, None] * N_AGES + self.age.nonzero()[0]).ravel()
 
-    @property
+    @cached_property
     def rh(self) -> npt.NDArray[np.intp]:
         """Numbers of the (race set, origin) pairs inside."""
-        return np.flatnonzero(np.outer(self.race, self.hisp))
+        return (self.race.nonzero()[0][:, None] * 2 + self.hisp.nonzero()[0]).ravel()
 
     def select(self, spec: Spec, where: str) -> "Box":
         """The part of this box that a table's or a part's selectors name.
@@ -146,25 +146,34 @@ class Table:
         return tuple(i for i, cell in enumerate(self.cells) if not cell.parts)
 
     @cached_property
-    def overlaps(self) -> bool:
-        """Whether a person can be in several undivided cells (the tallies of races)."""
-        counted = np.zeros((N_SA, N_RH), int)
-        for i in self.undivided:
-            counted[np.ix_(self.cells[i].box.sa, self.cells[i].box.rh)] += 1
-        return bool(counted.max() > 1)
+    def index(self) -> npt.NDArray[np.int16] | None:
+        """(206, 126) which undivided cell (its number among them) counts each kind, -1 for none.
 
-    def membership(self) -> sp.csc_array:
-        """(25956, cells) how often each cell counts each kind: a cell with parts is their sum."""
-        columns: list[npt.NDArray[np.intp]] = []
-        for i in self.undivided:
+        None if a person can be in several (the tallies of races).
+        """
+        index = np.full((N_SA, N_RH), -1, np.int16)
+        for number, i in enumerate(self.undivided):
             box = self.cells[i].box
-            columns.append((box.sa[:, None] * N_RH + box.rh).ravel())
-        sizes = [len(column) for column in columns]
-        leaves = sp.csc_array(
-            (np.ones(sum(sizes), np.int32), np.concatenate(columns), np.concatenate([[0], np.cumsum(sizes)])),
-            shape=(N_KINDS, len(columns)),
-        )
-        return (leaves @ self._sums()).tocsc()
+            at = box.sa[:, None], box.rh
+            if (index[at] >= 0).any():
+                return None
+            index[at] = number
+        return index
+
+    def membership(self) -> sp.csr_array:
+        """(25956, cells) how often each cell counts each kind: a cell with parts is their sum."""
+        n = len(self.undivided)
+        if self.index is not None:
+            leaf = self.index.ravel()
+            starts = np.concatenate([[0], np.cumsum(leaf >= 0)])
+            leaf = leaf[leaf >= 0].astype(np.int32)
+            leaves = sp.csr_array((np.ones(len(leaf), np.int32), leaf, starts), shape=(N_KINDS, n))
+        else:
+            counted = np.zeros((N_SA, N_RH, n), np.int32)
+            for number, i in enumerate(self.undivided):
+                counted[self.cells[i].box.sa[:, None], self.cells[i].box.rh, number] = 1
+            leaves = sp.csr_array(counted.reshape(N_KINDS, n))
+        return sp.csr_array(leaves @ self._sums())
 
     def _sums(self) -> sp.csr_array:
         """(undivided cells, cells) which undivided cells each cell is the sum of."""
@@ -201,7 +210,11 @@ class Product:
 
     def columns(self, level: str) -> tuple[str, ...]:
         """Names of all cells of the level, in the order of the county files' columns."""
-        return tuple(name for table in self.tables_of(level) for name in table.cell_names)
+        return self._columns[level]
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[str, ...]]:
+        return {level: tuple(name for table in self.tables_of(level) for name in table.cell_names) for level in LEVELS}
 
     def membership(self, level: str) -> sp.csr_array:
         """(25956, cells of the level): tabulates people, ``counts of kinds @ membership = cells``."""
@@ -279,16 +292,14 @@ class _Reader:
             raise self.fail(f"table {spec['name']} has {spec['cells']} cells, but its division makes {len(cells)}")
         return Table(spec["name"], spec["prefix"], spec["level"], spec["segment"], tuple(cells))
 
-    def partition(self, table: Table, offset: int, width: int) -> Partition:
+    def partition(self, table: Table, index: npt.NDArray[np.int16], offset: int, width: int) -> Partition:
         """The undivided cells of a table, whose first cell is column ``offset`` of its level's ``width``."""
-        index = np.full((N_SA, N_RH), -1, np.int16)
-        for group, i in enumerate(table.undivided):
-            index[np.ix_(table.cells[i].box.sa, table.cells[i].box.rh)] = group
         n = len(table.undivided)
         coefficients = sp.csr_array(
             (np.ones(n, np.int64), (np.array(table.undivided) + offset, np.arange(n))), shape=(width, n)
         )
-        return Partition(table.name, table.level, index, coefficients, tuple(table.cell_names[i] for i in table.undivided))
+        labels = tuple(table.cell_names[i] for i in table.undivided)
+        return Partition(table.name, table.level, index, coefficients, labels)
 
     def difference(self, spec: Spec, known: Mapping[str, Partition]) -> Partition:
         """Cells of one partition less those of another that lie within them."""
@@ -299,13 +310,11 @@ class _Reader:
         taken = part.index >= 0
         if "less_within" in spec:
             taken &= self.mask(spec["less_within"], spec["name"])
-        both = np.unique(np.stack([whole.index[taken], part.index[taken]]), axis=1)
-        groups_of_part = np.unique(part.index[taken])
-        if (both[0] < 0).any() or both.shape[1] != len(groups_of_part):
+        lies_in = np.zeros((len(part.labels), len(whole.labels) + 1), bool)  # the last column: outside of all
+        lies_in[part.index[taken], whole.index[taken]] = True
+        if lies_in[:, -1].any() or (lies_in.sum(axis=1) > 1).any():
             raise self.fail(f"difference {spec['name']}: the cells of {part.name} do not lie within those of {whole.name}")
-        inside = sp.csr_array(
-            (np.ones(both.shape[1], np.int64), (both[1], both[0])), shape=(len(part.labels), len(whole.labels))
-        )
+        inside = sp.csr_array(lies_in[:, :-1].astype(np.int64))
         index = np.where(taken, np.int16(-1), whole.index)
         labels = tuple(f"{label}_{spec['label']}" for label in whole.labels)
         coefficients = sp.csr_array(whole.coefficients - part.coefficients @ inside)
@@ -320,7 +329,9 @@ class _Reader:
             written &= self.mask(spec["within"], spec["counts"])
         if "outside" in spec:
             written &= ~self.mask(spec["outside"], spec["counts"])
-        if np.intersect1d(partition.index[written], partition.index[~written & (partition.index >= 0)]).size:
+        is_written = np.zeros(len(partition.labels), bool)
+        is_written[partition.index[written]] = True
+        if is_written[partition.index[~written & (partition.index >= 0)]].any():
             raise self.fail(f"constraint {spec['counts']}: within or outside cuts through a cell")
         return Constraint(partition, written)
 
@@ -340,8 +351,8 @@ class _Reader:
             of_level = [table for table in tables if table.level == level]
             offsets = np.cumsum([0] + [len(table.cells) for table in of_level])
             for table, offset in zip(of_level, offsets, strict=False):
-                if not table.overlaps:
-                    known[table.name] = self.partition(table, int(offset), int(offsets[-1]))
+                if table.index is not None:
+                    known[table.name] = self.partition(table, table.index, int(offset), int(offsets[-1]))
         for spec in self.spec.get("difference", []):
             known[spec["name"]] = self.difference(spec, known)
         constraints = tuple(self.constraint(spec, known) for spec in self.spec["constraint"])

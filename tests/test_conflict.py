@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon.conflict import Conflict, find_conflict, format_ilp, rulers_out
-from recon.kinds import IntArray
+from recon.kinds import N_RH, IntArray, join_kind
 from recon.model import Model, ModelBuilder, TractTables
 from recon.solution import variable_names
 from recon.solvers import NamedProgram, Program, feasible, read_lp
@@ -29,18 +29,23 @@ def with_tract_cell(tables: TractTables, cell: str, by: int) -> TractTables:
     return dataclasses.replace(tables, tract_cells=cells)
 
 
-def a_positive_cell(tables: TractTables, prefix: str) -> str:
-    names = PRODUCT.columns("tract")
-    return next(n for n, v in zip(names, tables.tract_cells, strict=True) if v > 0 and n.startswith(prefix) and int(n[-3:]) > 2)
+def a_counted_group(tables: TractTables) -> tuple[str, str]:
+    """Two cells of one sex, age and race group that are not zero: of everyone, and of those who are not Hispanic."""
+    value = dict(zip(PRODUCT.columns("tract"), tables.tract_cells.tolist(), strict=True))
+    for everyone, not_hispanic in zip("ABCDEFG", "IJKLMNO", strict=True):
+        for number in [n for n in range(3, 210) if n != 106]:
+            pair = f"PCT012{everyone}{number:03d}", f"PCT012{not_hispanic}{number:03d}"
+            if value[pair[1]]:
+                return pair
+    raise AssertionError("nobody is not Hispanic")
 
 
 @pytest.fixture(scope="module")
 def contradictory() -> Model:
     """A tract whose blocks have one person fewer of some kind than the tract's tables say."""
     tables = tables_of(PRODUCT, random_people(21, blocks=6, people=300))
-    cell = a_positive_cell(tables, "PCT012I")
-    worse = with_tract_cell(with_tract_cell(tables, cell, 1), cell.replace("PCT012I", "PCT012A"), 1)
-    return BUILDER.build(worse)
+    everyone, not_hispanic = a_counted_group(tables)
+    return BUILDER.build(with_tract_cell(with_tract_cell(tables, everyone, 1), not_hispanic, 1))
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +88,20 @@ def test_a_contradiction_that_only_integers_see_is_found() -> None:
 
 
 def test_zeros_that_rule_everybody_out_are_named() -> None:
-    tables = tables_of(PRODUCT, random_people(23, blocks=2, people=30))
-    cell = a_positive_cell(tables, "PCT012I")
-    both = with_tract_cell(tables, cell, 0)
-    for name in (cell, cell.replace("PCT012I", "PCT012A"), cell.replace("PCT012I", "PCT0120")):
-        column = PRODUCT.columns("tract").index(name)
-        cells = both.tract_cells.copy()
-        cells[column] = 0
-        both = dataclasses.replace(both, tract_cells=cells)
-    model = BUILDER.build(both)
+    """The tract's tables deny the only person of his kind that a block has."""
+    only_he = int(join_kind(*[np.array([value]) for value in (0, 33, 16, 0)])[0])
+    tables = tables_of(PRODUCT, [(1000, only_he), (1000, only_he + N_RH), (1001, only_he + N_RH)])
+    zero = ("PCT012B036", "PCT012J036")
+    value = dict(zip(PRODUCT.columns("tract"), tables.tract_cells.tolist(), strict=True))
+    assert [value[name] for name in zero] == [1, 1]
+    for name in zero:
+        tables = with_tract_cell(tables, name, -1)
+    one_more = "PCT012B046", "PCT012J046"  # so that the totals agree: a man of 43
+    for name in one_more:
+        tables = with_tract_cell(tables, name, 1)
+    model = BUILDER.build(tables)
     empty = np.flatnonzero(np.diff(model.starts) == 0)
-    if not len(empty):  # others of the age group are left: the counts contradict, but none of them is empty
-        assert feasible(Program.of_model(model), True, 30) is False
-        return
-    assert cell in " ".join(rulers_out(BUILDER, both, model, int(empty[0])))
+    named = [model.row_name(int(row)) for row in empty]
+    assert named == ["PCT012J046"], "nobody in the blocks is in his forties"
+    found = rulers_out(BUILDER, tables, model, int(empty[0]))
+    assert any(name.startswith("P012") and name.endswith("_1000") for name in found)

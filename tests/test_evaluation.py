@@ -379,7 +379,7 @@ def test_the_truth_of_a_real_county_agrees_with_itself() -> None:
     path = SHARED / "guernsey" / "truth_guernsey_oh.csv.gz"
     if not path.exists():
         pytest.skip("needs ../shared/data/guernsey, which is not here")
-    from recon.people import read_people
+    from recon.people_reader import read_people
 
     result = evaluate(path, path.name, {"39059": county(read_people(path))}, product())
     assert result.agreement.share("reconstruction", "exact_age") == 1

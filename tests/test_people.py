@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ctools.storage import sopen
 from dbrerrors import InputError, StorageError
 from recon.kinds import FIRST_AGES, N_KINDS, RACES, SEXES, join_kind, split_kind
-from recon.people import COLUMNS, People, people_csv, read_people, write_rows
+from recon.people import COLUMNS, People, people_csv, write_rows
+from recon.people_reader import read_people
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 HEADER = "geoid_tract,geoid_block,sex,age,white,black,aian,asian,nhopi,sor,hisp\n"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from dbrerrors import InputError, StorageError
 from recon.geo import load_header_layout, read_units
 from recon.kinds import FIRST_AGES, N_KINDS, RACE_BITS, RACES, IntArray, join_kind, split_kind
-from recon.people import People, read_people
+from recon.people import People
+from recon.people_reader import read_people
 from recon.sf1_writer import SEGMENTS, County, counties_of, format_counts, write_state_zip
 
 HERE = Path(__file__).resolve().parent

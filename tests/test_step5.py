@@ -17,7 +17,8 @@ from ctools.storage import sopen
 from dbrecon import Config, Experiment
 from dbrerrors import InputError, StorageError, UsageError, VerificationError
 from recon.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
-from recon.people import People, read_people
+from recon.people import People
+from recon.people_reader import read_people
 from recon.solution import Solution, decode_names, format_named_solution, format_solution, parse_solution, variable_names
 from s5_make_microdata import make_counties, make_microdata
 

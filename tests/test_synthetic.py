@@ -13,7 +13,8 @@ import pytest
 
 from dbrerrors import UsageError
 from recon.kinds import RACE_COUNT, IntArray, split_kind
-from recon.people import HEADER, People, people_csv, read_people
+from recon.people import HEADER, People, people_csv
+from recon.people_reader import read_people
 from recon.sf1_writer import County
 from recon.synthetic import StatePlan, make_counties, make_county, plan_state, truth_lines
 
