@@ -183,7 +183,8 @@ def register(args: argparse.Namespace, config: Config) -> int:
     if not storage.is_s3(experiment.dist):
         os.makedirs(experiment.dist, exist_ok=True)
     if next(storage.listdir(f"{experiment.base}/work"), None) is not None:
-        log.warning("%s/work has files of an earlier %s: move them away, or begin with --step1 --step2 --force", experiment.base, reident)
+        left = "files of an earlier experiment: move them away, or begin with --step1 --step2 --force"
+        log.warning("%s/work has %s", experiment.base, left)
     print(f"{reident} is registered in {describe(ledger.engine)}, on {'all' if tables == 'all' else 'block'} tables.")
     print(f"Next: put states' zips into {experiment.dist} (as oh2010.sf1.zip),")
     print(f"      or download some:   ./dbrtool.py --reident {reident} --step0 --stusab ri")

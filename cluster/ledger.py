@@ -248,7 +248,7 @@ class Ledger:
                 return [sql.tract_claim(reident, row, worker, token) for row in before]  # the commit whose answer was lost
             now = self._database.now()
             sql.reap(connection, table, table.c.lease_end <= now, self._max_lost)
-            index = "county" if county is not None else "state" if stusab is not None else "free"
+            index = sql.index_for(stusab, county)
             best = sql.biggest(connection, table, statuses, wanted, 1, ascending, index)
             if not best:
                 return []
@@ -515,15 +515,15 @@ class Ledger:
         mine = experiment_tables(reident)
         now = self._database.now()
         places = (sql.place(mine.tracts, stusab, county, tracts), sql.place(mine.counties, stusab, county, None))
-        closable = sql.closable(mine, stusab, county, held_too=True)
+        closable, index = sql.closable(mine, stusab, county, held_too=True), sql.index_for(stusab, county)
         return self._run(
-            lambda connection: ledger_reports.work_left(connection, mine, now, steps, places, closable),
+            lambda connection: ledger_reports.work_left(connection, mine, now, steps, places, index, closable),
             reident=reident,
             write=False,
         )
 
     def status(self, reident: str) -> Status:
-        """Everything that --status prints, from indexes alone (see bench figures in the tests' module)."""
+        """Everything that --status prints, from sums over indexes: tens of milliseconds for the country's 73,057 tracts."""
         mine = experiment_tables(reident)
         now = self._database.now()
         return self._run(lambda connection: ledger_reports.status(connection, mine, now), reident=reident, write=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 
-from cluster.ledger_claims import Condition
+from cluster.ledger_claims import Condition, by_index
 from cluster.records import (
     EMPTY,
     LP,
@@ -44,7 +44,7 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
     counts, people = _by_status(connection, tracts)
     held = _held(connection, tracts)
     lp_held = [row for row in held if row.status == NEW]
-    quarantined_lp = _count(connection, tracts, tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None))
+    quarantined_lp = _count(connection, tracts, tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), index="free")
     with_people = sum(counts.values()) - counts.get(EMPTY, 0)
     lp_created = counts.get(LP, 0) + counts.get(SOLVED, 0) + quarantined_lp
     csv_completed, county_quarantined, completed = _counties(connection, tables)
@@ -64,8 +64,8 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         csv_remaining=with_people - csv_completed,
         lps_in_progress=_in_progress(held, NEW, at),
         sols_in_progress=_in_progress(held, LP, at),
-        lps_past_hour=_past_hour(connection, tracts.c.lp_end, tracts.c.lp_host, at),
-        sols_past_hour=_past_hour(connection, tracts.c.sol_end, tracts.c.sol_host, at),
+        lps_past_hour=_past_hour(connection, tracts, "lp", at),
+        sols_past_hour=_past_hour(connection, tracts, "sol", at),
         quarantined=_quarantined(connection, tables),
         quarantined_tracts=counts.get(QUARANTINED, 0),
         quarantined_counties=county_quarantined,
@@ -80,18 +80,20 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
 def _by_status(connection: Connection, tracts: Table) -> tuple[dict[str, int], dict[str, int]]:
     """Tracts and people of each status."""
     query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
-    rows = connection.execute(query).all()
+    rows = connection.execute(by_index(query, tracts, "free")).all()
     return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2]) for row in rows}
 
 
-def _count(connection: Connection, table: Table, *which: Condition) -> int:
-    return int(connection.execute(select(func.count()).select_from(table).where(*which)).scalar_one())
+def _count(connection: Connection, table: Table, *which: Condition, index: str) -> int:
+    query = by_index(select(func.count()).select_from(table).where(*which), table, index)
+    return int(connection.execute(query).scalar_one())
 
 
 def _held(connection: Connection, tracts: Table) -> Sequence[Any]:
     names = ("stusab", "county", "tract", "pop", "status", "claimed_host", "claimed_at", "lease_end")
     query = select(*(tracts.c[name] for name in names)).where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None))
-    return connection.execute(query.order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)).all()
+    query = query.order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)
+    return connection.execute(by_index(query, tracts, "lease")).all()
 
 
 def _in_progress(held: Sequence[Any], status: str, at: int) -> tuple[InProgress, ...]:
@@ -114,9 +116,11 @@ def _counties(connection: Connection, tables: ExperimentTables) -> tuple[int, in
     return int(sum(row[1] for row in rows)), int(sum(row[2] for row in rows)), completed
 
 
-def _past_hour(connection: Connection, end: Any, host: Any, at: int) -> tuple[tuple[str, int], ...]:
+def _past_hour(connection: Connection, tracts: Table, step: str, at: int) -> tuple[tuple[str, int], ...]:
+    """(host, files) of step "lp" or "sol"."""
+    end, host = tracts.c[f"{step}_end"], tracts.c[f"{step}_host"]
     query = select(host, func.count()).where(end > at - HOUR).group_by(host).order_by(host)
-    return tuple((row[0], int(row[1])) for row in connection.execute(query))
+    return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
 
 
 def _people_per_second(connection: Connection, tracts: Table, at: int) -> float | None:
@@ -125,7 +129,7 @@ def _people_per_second(connection: Connection, tracts: Table, at: int) -> float 
     first = connection.execute(select(func.min(tracts.c.sol_end)).where(recent)).scalar_one()
     if first is None or at <= first:
         return None
-    people = select(func.sum(tracts.c.pop)).where(recent, tracts.c.sol_end > first)
+    people = by_index(select(func.sum(tracts.c.pop)).where(recent, tracts.c.sol_end > first), tracts, "sol")
     return float(connection.execute(people).scalar_one() or 0) / (at - first)
 
 
@@ -133,7 +137,7 @@ def _quarantined(connection: Connection, tables: ExperimentTables) -> tuple[Quar
     found: list[Quarantine] = []
     for table in (tables.tracts, tables.counties):
         query = select(table).where(table.c.status == QUARANTINED).order_by(*table.primary_key.columns)
-        for row in connection.execute(query.limit(QUARANTINED_SHOWN)):
+        for row in connection.execute(by_index(query.limit(QUARANTINED_SHOWN), table, "free")):
             tract = row.tract if "tract" in table.c else ""
             found.append(Quarantine(row.stusab, row.county, tract, row.pop, row.attempts, row.error or ""))
     return tuple(found)
@@ -145,15 +149,17 @@ def work_left(
     now: ColumnElement[int],
     steps: Collection[int],
     places: tuple[list[Condition], list[Condition]],
+    index: str,
     closable: Select[Any],
 ) -> Work:
-    """See ``Ledger.work_left``. ``places`` narrow tracts and counties, ``closable`` selects counties that can be closed."""
+    """See ``Ledger.work_left``. ``places`` narrow tracts and counties, ``index`` is that of the tracts' place, ``closable``
+    selects counties that can be closed."""
     at = int(connection.execute(select(now)).scalar_one())
     tracts, counties = tables.tracts, tables.counties
     statuses = [status for step, status in ((3, NEW), (4, LP)) if step in steps]
-    claimable, running, waiting = _states(connection, tracts, at, tracts.c.status.in_(statuses), *places[0])
+    claimable, running, waiting = _states(connection, tracts, at, index, tracts.c.status.in_(statuses), *places[0])
     found = connection.execute(closable).all() if 5 in steps else []
-    bad = _count(connection, counties, counties.c.status == QUARANTINED, *places[1]) if 5 in steps else 0
+    bad = _count(connection, counties, counties.c.status == QUARANTINED, *places[1], index="free") if 5 in steps else 0
     return Work(
         claimable=claimable,
         running=running,
@@ -161,7 +167,7 @@ def work_left(
         counties_claimable=sum(row.lease_end == 0 or _over(row, at) for row in found),
         counties_running=sum(row.claimed_by is not None and row.lease_end > at for row in found),
         counties_waiting=sum(row.claimed_by is None and row.lease_end > at for row in found),
-        quarantined=_count(connection, tracts, tracts.c.status == QUARANTINED, *places[0]),
+        quarantined=_count(connection, tracts, tracts.c.status == QUARANTINED, *places[0], index=index),
         counties_quarantined=bad,
     )
 
@@ -170,11 +176,14 @@ def _over(row: Any, at: int) -> bool:
     return bool(0 < row.lease_end <= at)
 
 
-def _states(connection: Connection, table: Table, at: int, *which: Condition) -> tuple[int, int, int]:
+def _states(connection: Connection, table: Table, at: int, index: str, *which: Condition) -> tuple[int, int, int]:
     """How many rows are free (or held by a lease that is over), held, and resting."""
-    held = _count(connection, table, table.c.lease_end > at, table.c.claimed_by.is_not(None), *which)
-    resting = _count(connection, table, table.c.lease_end > at, table.c.claimed_by.is_(None), *which)
-    return _count(connection, table, table.c.lease_end <= at, *which), held, resting
+    free = _count(connection, table, table.c.lease_end == 0, *which, index=index)
+    query = select(table.c.lease_end, table.c.claimed_by).where(table.c.lease_end > 0, *which)
+    held = connection.execute(by_index(query, table, "lease")).all()
+    running = sum(row.claimed_by is not None and row.lease_end > at for row in held)
+    resting = sum(row.claimed_by is None and row.lease_end > at for row in held)
+    return free + len(held) - running - resting, running, resting
 
 
 def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
