@@ -253,7 +253,9 @@ class Ledger:
             if not best:
                 return []
             here = [*wanted, table.c.stusab == best[0].stusab, table.c.county == best[0].county]
-            rows = sql.biggest(connection, table, statuses, here, limit, ascending, "county")
+            more = sql.biggest(connection, table, statuses, here, limit, ascending, "county")
+            # The best is ours even if another holds its entry in this second index, which would be skipped then.
+            rows = [best[0], *(row for row in more if row.tract != best[0].tract)][:limit]
             sql.mark(connection, table, rows, worker, token, now, lease_seconds)
             return [sql.tract_claim(reident, row, worker, token) for row in rows]
 

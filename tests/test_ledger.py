@@ -760,6 +760,25 @@ def test_a_server_that_restarts_is_waited_for(mariadb_server: Any, mariadb_env: 
 
 
 @pytest.mark.mariadb
+def test_a_claim_gets_its_best_tract_though_another_reads_the_same_county(mariadb_env: dict[str, str]) -> None:
+    """Another transaction holds the county's entries in one index only, as a claim does that passes over locked rows."""
+    engine = make_engine(sqlite_path="unused", **{name.lower(): value for name, value in mariadb_env.items()})
+    ledger = Ledger(engine)
+    ledger.register(R, "all", "2010_sf1")
+    load(ledger)
+    claims: list[Claim] = []
+    claimer = threading.Thread(target=lambda: claims.extend(ledger.claim(R, ANN, limit=3)))
+    with engine.begin() as connection:
+        query = f"SELECT pop FROM {R}_tracts FORCE INDEX ({R}_tracts_county) WHERE stusab = 'oh' LOCK IN SHARE MODE"
+        assert len(connection.execute(text(query)).all()) == len(TRACTS)
+        claimer.start()
+        claimer.join(timeout=1)
+    claimer.join()
+    assert tracts_of(claims)[0] == "001000100"
+    engine.dispose()
+
+
+@pytest.mark.mariadb
 def test_a_claim_reads_a_few_rows_however_many_tracts_are_done(mariadb_env: dict[str, str]) -> None:
     """The server's own count of rows read: 100 done or 20,000 done, it is the same."""
     engine = make_engine(sqlite_path="unused", **{name.lower(): value for name, value in mariadb_env.items()})

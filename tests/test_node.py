@@ -1,0 +1,172 @@
+"""The scheduler of a node: whatever happens to a tract or a worker, the rest is done and nothing is lost."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from cluster.ledger import Ledger
+from cluster.node import Assignment, Node, Outcome
+from cluster.records import GeoRow, TractRow, Worker
+from dbrecon import Config, Experiment
+
+R = "run"
+SERVE = "tests.worker_tasks:serve_tracts"
+ALL = frozenset({3, 4, 5})
+SETTINGS = """[run]
+max_lp = 2
+max_sol = 2
+claim_tracts = 3
+max_attempts = 2
+retry_seconds = 0
+lease_seconds = 60
+heartbeat_seconds = 1
+"""
+
+
+def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
+    """A ledger of one county (001 of oh) with these tracts; each has 100 people more than the one before."""
+    ledger = Ledger(engine)
+    ledger.register(R, "all", "2010_sf1")
+    rows = [TractRow("39", "001", tract, 100 * (i + 1)) for i, tract in enumerate(tracts)]
+    county = GeoRow("050", "00", 1, "39", "001", "", "", "A County", 1, 0, 0, 0, 0.0, 0.0)
+    ledger.replace_geography(R, "oh", [county], rows)
+    return ledger
+
+
+def run(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE) -> Outcome:
+    """Run a node there until nothing is left."""
+    ini = root / "config.ini"
+    ini.write_text(SETTINGS, encoding="utf-8")
+    config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
+    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, assignment).run()
+
+
+def statuses(ledger: Ledger) -> dict[str, str]:
+    return {state.tract: state.status for state in ledger.tract_states(R, "oh")}
+
+
+def test_everything_is_done_once_and_the_county_closed(engine: Engine, tmp_path: Path) -> None:
+    tracts = [f"{i:06d}" for i in range(100, 110)]
+    ledger = ledger_with(engine, tracts)
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert (outcome.solved, outcome.counties, outcome.quarantined) == (10, 1, [])
+    assert all((s.lp_count, s.sol_count) == (1, 1) for s in ledger.tract_states(R, "oh"))
+    assert ledger.status(R).csv_remaining == 0
+
+
+def test_a_tract_that_kills_its_worker_is_quarantined_and_the_rest_is_done(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000666", "000200", "000300"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000100": "solved", "000200": "solved", "000300": "solved", "000666": "quarantined"}
+    [(_, bad)] = outcome.quarantined
+    assert bad.attempts == 2
+    assert "its worker process was ended by SIGKILL" in bad.error
+
+
+def test_a_tract_that_fails_is_tried_again_then_quarantined_with_its_error(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000500"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000100": "solved", "000500": "quarantined"}
+    assert [one.error for _, one in outcome.quarantined] == ["the tables contradict each other"]
+    assert [entry.report.tract for entry in ledger.errors(R)] == ["000500", "000500"]
+
+
+def test_a_county_with_a_quarantined_tract_is_not_closed(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000500"])
+    assert run(ledger, tmp_path, Assignment(ALL)).counties == 0
+
+
+def test_a_trouble_of_the_node_that_passes_is_not_counted_against_the_tract(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000404", "000100"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000404": "solved", "000100": "solved"}
+    assert outcome.node_failure is None
+    assert all(state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200", "000300", "000400"])
+    outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_broken_disk")
+    assert outcome.node_failure is not None
+    assert outcome.node_failure.exit_code == 4
+    assert set(statuses(ledger).values()) == {"new"}
+    assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_limit_is_kept(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 110)])
+    assert run(ledger, tmp_path, Assignment(ALL, limit=3)).solved == 3
+
+
+@pytest.mark.parametrize(("ascending", "first"), [(False, "000103"), (True, "000100")])
+def test_the_biggest_tract_comes_first_unless_the_smallest_is_wanted(
+    engine: Engine, tmp_path: Path, ascending: bool, first: str
+) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    run(ledger, tmp_path, Assignment(ALL, limit=1, ascending=ascending))
+    assert [state.tract for state in ledger.tract_states(R, "oh") if state.status == "solved"] == [first]
+
+
+def test_step_3_alone_makes_lp_files_and_step_4_alone_solves_them(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    assert run(ledger, tmp_path, Assignment(frozenset({3}))).lps == 2
+    assert set(statuses(ledger).values()) == {"lp"}
+    outcome = run(ledger, tmp_path, Assignment(frozenset({4, 5})))
+    assert (outcome.solved, outcome.counties) == (2, 1)
+
+
+def test_what_a_dead_scheduler_of_this_host_held_is_done_at_once(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    dead = Worker(Worker.here().host, "999999999-1")  # beyond the largest pid
+    assert len(ledger.claim(R, dead, limit=2, lease_seconds=3600)) == 2
+    assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+
+
+def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3)
+    assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+
+
+def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100"])
+    thief = Worker("elsewhere", "1")
+    host = Worker.here().host
+
+    def steal() -> None:
+        mine = Ledger(engine)
+        while not mine.release_hosts(R, [host]):
+            time.sleep(0.05)
+        [claim] = mine.claim(R, thief, limit=1, lease_seconds=60)
+        time.sleep(2.5)
+        from cluster.records import LpStats, SolStats
+
+        mine.solved(claim, SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
+
+    thread = threading.Thread(target=steal)
+    thread.start()
+    outcome = run(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_slowly")
+    thread.join()
+    assert outcome.solved == 0
+    assert [state.solver for state in ledger.tract_states(R, "oh")] == ["theirs"]
+
+
+@pytest.mark.parametrize(("number", "halted"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Path, number: int, halted: bool) -> None:
+    """SIGINT puts back what is in work; SIGTERM finishes it first (here it is stopped again, by SIGINT)."""
+    ledger = ledger_with(engine, ["000100", "000200"])
+    timers = [threading.Timer(3, os.kill, (os.getpid(), number))]
+    if not halted:
+        timers.append(threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)))
+    for timer in timers:
+        timer.start()
+    begin = time.monotonic()
+    outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_slowly")
+    assert outcome.halted
+    assert (time.monotonic() - begin > 4.5) is not halted
+    assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
