@@ -77,7 +77,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "solve",
         "solver",
-        "auto",
+        "highs",
         "str",
         "`auto` is Gurobi where its licence allows the model's size, else HiGHS.",
         choices=("auto", "highs", "gurobi"),

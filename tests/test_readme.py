@@ -1,0 +1,35 @@
+"""The README is true: what it lists is what there is."""
+
+import re
+from pathlib import Path
+
+from dbrecon import settings_table
+
+HERE = Path(__file__).resolve().parent.parent
+README = (HERE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_settings_is_the_code_s() -> None:
+    assert settings_table() in README
+
+
+def test_every_script_and_file_it_names_is_there() -> None:
+    named = set(re.findall(r"`\.?/?((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|toml|ini))\b", README))
+    assert {"dbrtool.py", "scheduler.py", "config/tables_2010_sf1.toml"} <= named
+    assert [name for name in sorted(named) if not (HERE / name).exists()] == []
+
+
+def test_every_option_it_names_is_one() -> None:
+    text = "".join((HERE / name).read_text(encoding="utf-8") for name in ("dbrtool.py", "scheduler.py", "s4_run_gurobi.py"))
+    text += "".join(path.read_text(encoding="utf-8") for path in (HERE / "cluster").rglob("*.py"))
+    text += (HERE / "ctools" / "cli.py").read_text(encoding="utf-8")
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", README))
+    assert [option for option in sorted(options - {"--help"}) if f'"{option}"' not in text] == []
+
+
+def test_every_make_target_it_names_is_one() -> None:
+    makefile = (HERE / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`make ([a-z-]+)`|^    make ([a-z-]+)", README, re.M))
+    names = {one or other for one, other in targets}
+    assert {"demo", "test", "setup"} <= names
+    assert [name for name in sorted(names) if f"\n{name}:" not in makefile] == []
