@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +21,7 @@ from cluster.status import format_errors, format_experiments, format_status, sta
 from ctools import cli, storage
 from ctools.database import describe
 from ctools.progress import Progress
-from dbrecon import STATES, TABLE_CHOICES, Config, Experiment, check_reident, check_stusab
+from dbrecon import STATES, TABLE_CHOICES, Config, Experiment, check_reident
 from dbrerrors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -233,16 +233,9 @@ def check_writable(config: Config) -> None:
 
 def validate(args: argparse.Namespace, config: Config) -> int:
     """Check the zips in dist/, and name what is wrong with each; the exit code is that of bad data if something is."""
-    from s0_download_data import asked_states
-    from s0_download_data import validate as faults_of
+    from s0_download_data import report_validity
 
-    experiment, broken = Experiment.make(asked_reident(args), config), 0
-    for stusab in asked_states(experiment, states_asked(args)):
-        faults = faults_of(experiment, [stusab])[stusab]
-        for line in faults or [f"{experiment.dist_zip(stusab)} is whole"]:
-            print(f"{stusab}: {line}", flush=True)
-        broken += bool(faults)
-    return InputError.exit_code if broken else 0
+    return report_validity(Experiment.make(asked_reident(args), config), states_asked(args))
 
 
 def do_steps(args: argparse.Namespace, config: Config) -> int:
@@ -268,7 +261,7 @@ def do_steps(args: argparse.Namespace, config: Config) -> int:
 
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
     """Steps 0 to 2, each for all states before the next; they print what they have made."""
-    from s0_download_data import asked_states, download
+    from s0_download_data import asked_states, download, each_state, states_to_download
     from s1_make_geo_files import make_geo_files
     from s2_pandas_build_csv import make_county_files
 
@@ -288,36 +281,6 @@ def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, word
         each_state(stusabs, *(work for number, work in later if number in steps))
 
 
-def states_to_download(words: Sequence[str]) -> list[str]:
-    """The states of a list in which "all" stands for the 50 states and DC. UsageError for an unknown one, or none."""
-    if not words:
-        raise UsageError("which states shall be downloaded? Give --stusab, or --stusab all")
-    named = [check_stusab(word) for word in words if word != "all"]
-    return list(dict.fromkeys([*named, *([stusab for stusab in STATES if stusab != "pr"] if "all" in words else [])]))
-
-
-def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
-    """Do the steps, each for all states, and print what each returns.
-
-    A state whose data are bad does not stop the others. At the end InputError names those that failed (if only one state
-    was asked for, it is the state's own error).
-    """
-    failed: list[str] = []
-    for work in steps:
-        for stusab in stusabs:
-            if stusab in failed:
-                continue
-            try:
-                print(work(stusab), flush=True)
-            except InputError as error:
-                if len(stusabs) == 1:
-                    raise
-                log.error("%s: %s", stusab, cli.explain(error))
-                failed.append(stusab)
-    if failed:
-        raise InputError(f"{len(failed)} of {len(stusabs)} states failed, for the reasons given above: {', '.join(failed)}")
-
-
 def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str, force: bool) -> int:
     """Step 5 of one county, which says why if it cannot be done."""
     from s5_make_microdata import make_counties
@@ -329,6 +292,8 @@ def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str,
 
 def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
     """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked."""
+    from s2_pandas_build_csv import counties_to_make
+
     reident = experiment.reident
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
@@ -336,7 +301,7 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
         if ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts).nothing_left and 3 not in steps:
             continue
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
-        lacking = [county for county in counties if not _has_files(experiment, stusab, county)]
+        lacking = counties_to_make(experiment, stusab, counties)
         if lacking:
             more = ", ..." if len(lacking) > COUNTIES_NAMED else ""
             raise InputError(
@@ -348,10 +313,6 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     number = left.claimable + left.running + left.waiting
     if number:
         log.warning("tracts that are not ready for this: %d; first comes --step%s", number, " --step".join(first))
-
-
-def _has_files(experiment: Experiment, stusab: str, county: str) -> bool:
-    return storage.exists(experiment.block_csv(stusab, county)) and storage.exists(experiment.tract_csv(stusab, county))
 
 
 # -- quarantine and errors ------------------------------------------------------------------------------------------

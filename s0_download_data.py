@@ -5,6 +5,9 @@ A zip is fetched under ``{name}.part``, resumed where an earlier run broke off, 
 No database is needed.
 """
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import argparse
 import contextlib
 import fcntl
@@ -12,18 +15,19 @@ import logging
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ctools.cli import add_common, run_command, start
+from cluster.commands import add_reident, asked_reident
+from ctools.cli import add_common, explain, run_command, start
+from ctools.progress import Progress
 from ctools.storage import exists, is_s3, listdir, local_copy, sopen
-from dbrecon import STATES, Config, Experiment, check_reident, check_stusab
+from dbrecon import STATES, Config, Experiment, check_stusab
 from dbrerrors import InputError, StorageError, UsageError
 from recon.county_tables import LevelPlan, StateReader
 from recon.geo import load_header_layout
@@ -36,7 +40,6 @@ ATTEMPTS = 6
 BLOCK = 1 << 18
 CONNECT_SECONDS = 20.0
 READ_SECONDS = 60.0
-LOG_EVERY_SECONDS = 10.0
 _ZIP_NAME = re.compile(r"([a-z]{2})2010\.sf1\.zip")
 
 log = logging.getLogger(__name__)
@@ -95,54 +98,32 @@ def state_parser(description: str, examples: str, states_help: str, force_help: 
     parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=formatter)
     parser.add_argument("states", nargs="*", metavar="STUSAB", help=states_help)
     parser.add_argument("--stusab", action="append", default=[], metavar="ST", help="the same as an option")
-    parser.add_argument(
-        "--reident", default=os.environ.get("REIDENT"), help="the experiment; $REIDENT unless given (%(default)s)"
-    )
+    add_reident(parser)
     parser.add_argument("--force", action="store_true", help=force_help)
     add_common(parser)
     return parser
 
 
-def asked_reident(args: argparse.Namespace) -> str:
-    """The REIDENT of the command line or the environment. Raises UsageError if there is none or it cannot be one."""
-    if not args.reident:
-        raise UsageError("which experiment? Give --reident R or set the environment variable REIDENT")
-    return check_reident(args.reident)
+def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
+    """Do the steps, each for all states before the next, and print what each returns.
 
-
-class Progress:
-    """How far a state is, for a ``with`` block: a bar on a terminal, a line now and then in a log.
-
-    ``unit`` is what is counted; "B" is bytes. ``total`` is None where it is not known.
+    A state whose data are bad does not stop the others. At the end InputError names those that failed (if only one state
+    was asked for, it is the state's own error).
     """
-
-    def __init__(self, stusab: str, unit: str, done: int, total: int | None) -> None:
-        self._stusab, self._unit, self._done, self._total = stusab, unit, done, total
-        self._said = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
-            from tqdm import tqdm
-
-            self._bar = tqdm(desc=stusab, initial=done, total=total, unit=unit, unit_scale=unit == "B", leave=False)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def add(self, count: int) -> None:
-        """``count`` more are done."""
-        self._done += count
-        if self._bar is not None:
-            self._bar.update(count)
-        elif time.monotonic() - self._said > LOG_EVERY_SECONDS:
-            self._said = time.monotonic()
-            log.info("%s: %s%s", self._stusab, self._text(self._done), f" of {self._text(self._total)}" if self._total else "")
-
-    def _text(self, count: int) -> str:
-        return f"{count / 1e6:.1f} MB" if self._unit == "B" else f"{count} {self._unit}s"
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    failed: list[str] = []
+    for work in steps:
+        for stusab in stusabs:
+            if stusab in failed:
+                continue
+            try:
+                print(work(stusab), flush=True)
+            except InputError as error:
+                if len(stusabs) == 1:
+                    raise
+                log.error("%s: %s", stusab, explain(error))
+                failed.append(stusab)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(stusabs)} states failed, for the reasons given above: {', '.join(failed)}")
 
 
 # -- checking -----------------------------------------------------------------------------------------------------------
@@ -353,7 +334,7 @@ def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: s
         total = _total(url, response, partial)
         if total is not None and partial.size >= total:
             return
-        with Progress(stusab, "B", partial.size, total) as progress:
+        with Progress(stusab, "B", total, partial.size) as progress:
             while data := response.read1(BLOCK):  # read() would lose what it has when the transfer breaks off
                 partial.write(data)
                 progress.add(len(data))
@@ -388,15 +369,23 @@ def _total(url: str, response: "BaseHTTPResponse", partial: Partial) -> int | No
 # -- the command line ---------------------------------------------------------------------------------------------------
 
 
-def _report(experiment: Experiment, words: Sequence[str]) -> int:
+def states_to_download(words: Sequence[str]) -> list[str]:
+    """The states that a command line names; ``all`` is the 50 states and DC. UsageError for an unknown one, or none."""
+    if not words:
+        raise UsageError("which states shall be downloaded? Give their two letters, or all")
+    named = [check_stusab(word) for word in words if word != "all"]
+    return list(dict.fromkeys([*named, *([stusab for stusab in STATES if stusab != "pr"] if "all" in words else [])]))
+
+
+def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
     """Prints each state's condition; 3 (as for InputError) if one is broken."""
     broken = 0
     for stusab in asked_states(experiment, words):
         faults = validate(experiment, [stusab])[stusab]
         for fault in faults:
-            print(f"{stusab}: {fault}")
+            print(f"{stusab}: {fault}", flush=True)
         if not faults:
-            print(f"{stusab}: {experiment.dist_zip(stusab)} is whole")
+            print(f"{stusab}: {experiment.dist_zip(stusab)} is whole", flush=True)
         broken += bool(faults)
     for name in listdir(experiment.dist):
         if name.endswith(".zip.part"):
@@ -418,14 +407,8 @@ def main() -> int:
     experiment = Experiment.make(asked_reident(args), Config.load())
     words = [*args.states, *args.stusab]
     if args.validate:
-        return _report(experiment, words)
-    if not words:
-        raise UsageError("which state? Give its two letters, or all")
-    stusabs = [check_stusab(word) for word in words if word != "all"]
-    if "all" in words:
-        stusabs = [stusab for stusab in STATES if stusab != "pr"]  # the 50 states and DC
-    for stusab in dict.fromkeys(stusabs):
-        print(download(experiment, stusab, args.force))
+        return report_validity(experiment, words)
+    each_state(states_to_download(words), lambda stusab: download(experiment, stusab, args.force))
     return 0
 
 

@@ -4,29 +4,26 @@
 Doing it twice changes nothing. --force makes it new: the state's tracts begin anew, since any of its tables may have changed.
 """
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import csv
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 
+from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from cluster.records import GeoRow, TractRow
 from ctools.cli import run_command, start
-from ctools.database import make_engine
+from ctools.progress import Progress
 from ctools.storage import exists, sopen
 from dbrecon import STATES, Config, Experiment
 from recon.geo import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from recon.sf1 import header_member
-from s0_download_data import Progress, asked_reident, asked_states, open_sf1, state_parser
+from s0_download_data import asked_states, each_state, open_sf1, state_parser
 
 log = logging.getLogger(__name__)
-
-
-def open_experiment(reident: str, config: Config) -> tuple[Experiment, Ledger]:
-    """A registered experiment and the ledger it is in. Raises DatabaseError, naming those that exist, if it is not."""
-    ledger = Ledger(make_engine(**config.database()))
-    row = ledger.experiment(reident)
-    return Experiment.make(row.reident, config, row.tables), ledger
 
 
 def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
@@ -62,7 +59,7 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
 def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
     """The units, with progress; ``lines`` is about how many lines the header has."""
     done = 0
-    with Progress(stusab, "line", 0, lines) as progress:
+    with Progress(stusab, "line", lines) as progress:
         for count, unit in enumerate(units, 1):
             if count % 4096 == 0:  # LOGRECNO counts lines in nearly every file
                 progress.add(min(int(unit.logrecno), lines) - done)
@@ -109,10 +106,15 @@ def main() -> int:
         "make it new; the state's tracts begin anew",
     ).parse_args()
     start(args)
-    experiment, ledger = open_experiment(asked_reident(args), Config.load())
-    for stusab in asked_states(experiment, [*args.states, *args.stusab]):
+    config, reident = Config.load(), asked_reident(args)
+    ledger = open_ledger(config)
+    experiment = open_experiment(ledger, config, reident)
+
+    def work(stusab: str) -> str:
         make_geo_files(experiment, ledger, stusab, args.force)
-        print(experiment.geofile(stusab))
+        return experiment.geofile(stusab)
+
+    each_state(asked_states(experiment, [*args.states, *args.stusab]), work)
     return 0
 
 

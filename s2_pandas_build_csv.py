@@ -5,17 +5,21 @@ Counties whose files are there are left as they are; --force makes them again. (
 step 1 --force, which sends the tracts back to work.)
 """
 
-import logging
-from collections.abc import Collection
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
+# isort: split
+import logging
+from collections.abc import Collection, Sequence
+
+from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from ctools.cli import run_command, start
+from ctools.progress import Progress
 from ctools.storage import exists, remove, sopen
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from recon.county_tables import CountyRows, StateReader
-from s0_download_data import Progress, asked_reident, asked_states, open_sf1, state_parser, state_reader
-from s1_make_geo_files import open_experiment
+from s0_download_data import asked_states, each_state, open_sf1, state_parser, state_reader
 
 ROWS_AT_ONCE = 256
 
@@ -32,7 +36,7 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
     if not ledger.has_geography(experiment.reident, stusab):
         raise InputError(f"{stusab}: step 1 has not been done; run s1_make_geo_files.py {stusab} (or --step1) first")
     counties = ledger.counties(experiment.reident, stusab)
-    todo = [county for county in counties if force or not _is_made(experiment, stusab, county)]
+    todo = counties if force else counties_to_make(experiment, stusab, counties)
     if not todo:
         log.info("%s: step 2 is done already, %d counties", stusab, len(counties))
         return 0
@@ -46,8 +50,13 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
     return len(todo)
 
 
-def _is_made(experiment: Experiment, stusab: str, county: str) -> bool:
-    return exists(experiment.block_csv(stusab, county)) and exists(experiment.tract_csv(stusab, county))
+def counties_to_make(experiment: Experiment, stusab: str, counties: Sequence[str]) -> list[str]:
+    """Those of a state's counties that lack one of their two files."""
+
+    def is_made(county: str) -> bool:
+        return exists(experiment.block_csv(stusab, county)) and exists(experiment.tract_csv(stusab, county))
+
+    return [county for county in counties if not is_made(county)]
 
 
 def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader: StateReader, stusab: str) -> None:
@@ -64,7 +73,7 @@ def _write(
 ) -> None:
     skip = frozenset(county for _, county in last_lines) - set(todo)
     written: list[str] = []
-    with Progress(stusab, "file", 0, 2 * len(todo)) as progress:
+    with Progress(stusab, "file", 2 * len(todo)) as progress:
         try:
             for part in reader.counties(last_lines, skip):
                 written.append(_write_file(experiment, stusab, reader, part))
@@ -94,10 +103,14 @@ def main() -> int:
         "make again the counties whose files are there",
     ).parse_args()
     start(args)
-    experiment, ledger = open_experiment(asked_reident(args), Config.load())
-    for stusab in asked_states(experiment, [*args.states, *args.stusab]):
-        count = make_county_files(experiment, ledger, stusab, args.force)
-        print(f"{stusab}: {count} counties written")
+    config, reident = Config.load(), asked_reident(args)
+    ledger = open_ledger(config)
+    experiment = open_experiment(ledger, config, reident)
+
+    def work(stusab: str) -> str:
+        return f"{stusab}: {make_county_files(experiment, ledger, stusab, args.force):,} counties written"
+
+    each_state(asked_states(experiment, [*args.states, *args.stusab]), work)
     return 0
 
 
