@@ -43,7 +43,7 @@ def cells_that_count(product: Product, sex: int, age: int, races: set[str], hisp
     race = sum(1 << (5 - RACES.index(name)) for name in races)
     one = [np.array([value]) for value in (sex, age_category(np.array([age]))[0], race, hisp)]
     kind = int(join_kind(*one)[0])
-    found = {}
+    found: dict[str, int] = {}
     for level in ("block", "tract"):
         row = product.membership(level)[[kind]].toarray()[0]
         found |= {name: int(n) for name, n in zip(product.columns(level), row, strict=True) if n}
