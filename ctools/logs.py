@@ -20,7 +20,7 @@ class _StderrHandler(logging.StreamHandler):
     """Writes to whatever ``sys.stderr`` is now, and stays clear of a progress bar on it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
+        self.stream = sys.stderr  # not setStream(), which flushes the one before: that may be closed
         bars = sys.modules.get("tqdm")
         if bars is None:
             super().emit(record)

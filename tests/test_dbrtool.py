@@ -1,6 +1,7 @@
 """What an operator reads when he types ./dbrtool.py: registering, wrong commands, and the text of --status."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -39,7 +40,8 @@ def run(*args: str, stdin: str = "", **env: str | Path) -> subprocess.CompletedP
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """The same without a process of its own, which is quicker where there are many commands to try."""
-    before = signal.getsignal(signal.SIGTERM)
+    on_term, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
 
     def run_here(*args: str, **env: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["dbrtool.py", *args])
@@ -54,7 +56,9 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return subprocess.CompletedProcess(args, left.value.code, printed.out, printed.err)
 
     yield run_here
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, on_term)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

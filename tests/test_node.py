@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
-from cluster.records import GeoRow, TractRow, Worker
+from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
 from dbrecon import Config, Experiment
 
 R = "run"
@@ -144,8 +144,6 @@ def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(e
             time.sleep(0.05)
         [claim] = mine.claim(R, thief, limit=1, lease_seconds=60)
         time.sleep(2.5)
-        from cluster.records import LpStats, SolStats
-
         mine.solved(claim, SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
 
     thread = threading.Thread(target=steal)
@@ -163,10 +161,14 @@ def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Pa
     timers = [threading.Timer(3, os.kill, (os.getpid(), number))]
     if not halted:
         timers.append(threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)))
-    for timer in timers:
-        timer.start()
     begin = time.monotonic()
-    outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_slowly")
+    try:
+        for timer in timers:
+            timer.start()
+        outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_slowly")
+    finally:
+        for timer in timers:
+            timer.cancel()
     assert outcome.halted
     assert (time.monotonic() - begin > 4.5) is not halted
     assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
