@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Step 3: a county's tables -> one integer program a tract, as LP text."""
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import time
 
 from cluster.records import LpStats

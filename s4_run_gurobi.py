@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Step 4: a tract's integer program -> its checked solution, with HiGHS or Gurobi."""
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import argparse
 import resource
 import time

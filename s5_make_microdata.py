@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Step 5: the solutions of a county's tracts -> the county's people, synth_out_{SSCCC}.csv."""
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import argparse
 import logging
 import os

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """The daemon of one node: keeps its cores busy with claimed tracts, and closes counties."""
 
+import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+
+# isort: split
 import argparse
 import logging
 import os
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
+COUNTIES_NAMED = 5
 WORK = "tract_worker:serve"
 """What worker processes run. By name: this process needs none of what they import."""
 
@@ -123,12 +127,38 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     if not ledger.stusabs(reident):
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
+    check_ready(experiment, ledger, place, steps)
     if force:
         ledger.reset(reident, min(steps), place.stusab, place.county, place.tracts)
     assignment = Assignment(steps, place.stusab, place.county, place.tracts)
     outcome = work(ledger, config, lambda: [reident], assignment)
     print(summary(outcome))
     return exit_code(outcome)
+
+
+def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
+    """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked."""
+    from s2_pandas_build_csv import counties_to_make
+
+    reident = experiment.reident
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    states = [place.stusab] if place.stusab else ledger.stusabs(reident)
+    for stusab in states if steps & {3, 4} else []:
+        if ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts).nothing_left and 3 not in steps:
+            continue
+        counties = [place.county] if place.county else ledger.counties(reident, stusab)
+        lacking = counties_to_make(experiment, stusab, counties)
+        if lacking:
+            more = ", ..." if len(lacking) > COUNTIES_NAMED else ""
+            raise InputError(
+                f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {len(counties):,} counties "
+                f"({', '.join(lacking[:COUNTIES_NAMED])}{more}): run --step2 --stusab {stusab} first"
+            )
+    first = "34" if steps == {5} else "3" if 3 not in steps else ""
+    left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
+    number = left.claimable + left.running + left.waiting
+    if number:
+        log.warning("tracts that are not ready for this: %d; first comes --step%s", number, " --step".join(first))
 
 
 def step_by_hand(
@@ -186,9 +216,9 @@ def main() -> int:
         def reidents() -> list[str]:
             return [check_reident(args.reident)] if args.reident else [row.reident for row in ledger.experiments()]
 
-        if args.reident:
-            ledger.check_place(asked_reident(args), place.stusab, place.county, place.tracts)
         steps = steps_of(args.step3, args.step4)
+        if args.reident:
+            check_ready(open_experiment(ledger, config, asked_reident(args)), ledger, place, steps)
         assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
         outcome = work(ledger, config, reidents, assignment)
     print(summary(outcome))

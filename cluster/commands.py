@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 
 from cluster.ledger import Ledger
+from ctools import storage
 from ctools.database import make_engine
 from dbrecon import Config, Experiment, check_reident, check_stusab
 from dbrerrors import UsageError
@@ -64,3 +65,8 @@ def open_ledger(config: Config, patience: float = 0.0) -> Ledger:
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
     """A registered experiment. Raises DatabaseError, naming those that exist, if it is none."""
     return Experiment.make(reident, config, ledger.experiment(reident).tables)
+
+
+def check_writable(config: Config) -> None:
+    """StorageError if nothing can be written where the experiments lie: better now than after hours."""
+    storage.make_writable_check(f"{config.root()}/2010-re")

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -153,7 +154,14 @@ class WorkerPool:
     def _start(self) -> int:
         parent, child = self._context.Pipe()
         process = self._context.Process(target=_main, args=(child, self._work), daemon=True)
-        process.start()
+        # Ctrl-C reaches the whole terminal group. Blocked here, it stays blocked in the workers' common ancestor and in them, also
+        # before they could ignore it. The tracker comes first: starting it would unblock the signal again.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         child.close()
         number, self._next = self._next, self._next + 1
         self._slots[number] = _Slot(process, parent)

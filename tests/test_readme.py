@@ -21,7 +21,8 @@ def test_every_script_and_file_it_names_is_there() -> None:
 
 def test_every_option_it_names_is_one() -> None:
     text = "".join((HERE / name).read_text(encoding="utf-8") for name in ("dbrtool.py", "scheduler.py", "s4_run_gurobi.py"))
-    text += "".join(path.read_text(encoding="utf-8") for path in (HERE / "cluster").rglob("*.py"))
+    folders = [HERE / "cluster", HERE / "console"]
+    text += "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
     text += (HERE / "ctools" / "cli.py").read_text(encoding="utf-8")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", README))
     assert [option for option in sorted(options - {"--help"}) if f'"{option}"' not in text] == []

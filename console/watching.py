@@ -1,0 +1,123 @@
+"""Watching: where an experiment stands, its errors, and how near its people come to a truth."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.commands import Place, asked_place, asked_reident, open_experiment, open_ledger
+from cluster.ledger import Ledger
+from cluster.status import format_errors, format_status, status_dict
+from console.options import Action, Actions, positive
+from ctools import storage
+from ctools.progress import Progress
+from dbrecon import STATES, Config, Experiment
+from dbrerrors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from recon.evaluation import County, Units
+    from recon.tables import Product
+
+ERRORS_SHOWN = 20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("watching")
+    group.add_argument("--status", action="store_true", help="how far the experiment is")
+    group.add_argument(
+        "--errors", nargs="?", const=ERRORS_SHOWN, type=positive, metavar="N", help="the newest errors (--verbose: with stacks)"
+    )
+    group.add_argument("--evaluate", metavar="TRUTH", help="compare the people with a file of the true ones (.csv, .csv.gz)")
+    group.add_argument("--json", action="store_true", help="with --status and --evaluate: for scripts")
+
+
+def show_status(args: argparse.Namespace, config: Config) -> int:
+    """Where an experiment stands."""
+    reident, ledger = asked_reident(args), open_ledger(config)
+    ledger.experiment(reident)
+    status = ledger.status(reident)
+    if args.json:
+        print(json.dumps(status_dict(reident, status), indent=2))
+        return 0
+    # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.
+    on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    width = shutil.get_terminal_size().columns if on_screen else None
+    everything = {"shown": None} if args.verbose else {}
+    print(format_status(status, width, **everything))
+    return 0
+
+
+def show_errors(args: argparse.Namespace, config: Config) -> int:
+    """The newest errors, of one experiment or of all."""
+    ledger = open_ledger(config)
+    if args.reident:
+        ledger.experiment(asked_reident(args))
+    errors = ledger.errors(args.reident, args.errors)
+    print(format_errors(errors, args.verbose) if errors else "no errors are recorded")
+    return 0
+
+
+def evaluate_people(args: argparse.Namespace, config: Config) -> int:
+    """Compare the counties that are written with the truth."""
+    from recon.evaluation import evaluate, format_report
+    from recon.tables import load_product
+
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config)
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    if place.tracts:
+        raise UsageError("--evaluate compares whole counties: leave --tract out")
+    product = load_product(Path(config.get("sf1", "tables")), experiment.tables)
+    counties = list(_written(experiment, ledger, place))
+    if not counties:
+        raise InputError(f"{reident} has no people written yet in {place.text()}: --run first")
+    with storage.sopen(args.evaluate, "rb") as truth, Progress("evaluated", "county", len(counties)) as progress:
+
+        def load(stusab: str, county: str) -> "County":
+            progress.add(1)
+            return _county(experiment, product, stusab, county)
+
+        loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
+        result = evaluate(truth, args.evaluate, loaders, product)
+    print(result.as_json() if args.json else format_report(result).rstrip())
+    return 0
+
+
+def _written(experiment: Experiment, ledger: Ledger, place: Place) -> Iterator[tuple[str, str]]:
+    """State and county of each file of people."""
+    for stusab in [place.stusab] if place.stusab else ledger.stusabs(experiment.reident):
+        for county in [place.county] if place.county else ledger.counties(experiment.reident, stusab):
+            if storage.exists(experiment.synth_out(stusab, county)):
+                yield stusab, county
+
+
+def _county(experiment: Experiment, product: "Product", stusab: str, county: str) -> "County":
+    """What is evaluated of a county."""
+    from recon.evaluation import County
+    from recon.people_reader import read_people
+
+    path = experiment.synth_out(stusab, county)
+    with storage.sopen(path, "rb") as file:
+        people = read_people(file, path)
+    blocks = partial(_units, experiment.block_csv(stusab, county), product, "block")
+    return County(people, blocks, partial(_units, experiment.tract_csv(stusab, county), product, "tract"))
+
+
+def _units(path: str, product: "Product", level: str) -> "Iterator[Units]":
+    from recon.evaluation import read_units
+
+    with storage.sopen(path, "rb") as file:
+        yield from read_units(file, path, product, level)
+
+
+ACTIONS: Actions = {
+    "status": Action(show_status, takes_place=False),
+    "errors": Action(show_errors, takes_place=False),
+    "evaluate": Action(evaluate_people),
+}
