@@ -17,7 +17,7 @@ quietly = ( $(1) ) >$(LOG) 2>&1 || { code=$$?; cat $(LOG) >&2; echo "make: this 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-packages lint bench clean
+.PHONY: help setup demo test test-packages lint bench bench-state clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ lint: $(READY) ## ruff and mypy
 
 bench: $(READY) ## CPU seconds and memory of each step, beside the floor
 	@$(PY) bench/bench.py
+
+PEOPLE ?= 1000000
+bench-state: $(READY) ## a synthetic state through every step (PEOPLE=10000000); kept in bench/results/
+	@$(PY) bench/bench_state.py --people $(PEOPLE)
 
 clean: ## removes what make made here; no experiment's files
 	@rm -rf $(VENV) $(LOG) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ import ctools.venv  # noqa: F401 - first of all: without the packages this start
 
 # isort: split
 import argparse
+import re
 import resource
 import time
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from recon.verify import verify, verify_people
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
+OF_A_BLOCK = re.compile(r"_\d{4}$")
 
 
 def solver_options(config: Config) -> Options:
@@ -48,8 +50,8 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
     program = Program.of_model(model)
     try:
         answer = solve(program, solver_options(experiment.config), what)
-    except Infeasible as error:
-        raise _explained(experiment, builder, stusab, tables, model, program) from error
+    except Infeasible:
+        raise _explained(experiment, builder, stusab, tables, model, program) from None
     verify(builder.product, tables, model, answer.values)
     text = format_solution(
         tables.geoid, model.blocks[model.block], model.kind, answer.values, _notes(tables.population, answer.solver, program)
@@ -103,8 +105,8 @@ def _read(path: str) -> tuple[NamedProgram, str | None]:
 def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str) -> _Solved:
     try:
         answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
-    except Infeasible as error:
-        raise _explained_by_names(ilp_path, f"tract {geoid}" if geoid else path, named) from error
+    except Infeasible:
+        raise _explained_by_names(ilp_path, f"tract {geoid}" if geoid else path, named) from None
     used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
     block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
     person = kind >= 0
@@ -180,7 +182,9 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram) -> Infeas
         "People whom a published zero rules out are absent from the sums.",
     )
     _write(ilp_path, format_ilp(named, conflict, head))
-    counts = [f"{named.constraints[row]} = {named.program.upper[row]:g}" for row in conflict.rows.tolist()]
+    names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
+    names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
+    counts = [f"{name} = {value}" for name, value in names]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
     return Infeasible(
         f"{what}: the published tables contradict each other in {len(counts)} counts ({shown}); all of them stand in "

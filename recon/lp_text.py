@@ -6,6 +6,8 @@ aian 8, asian 4, nhopi 2, sor 1), not Hispanic (H or N). The tract stands in the
 comes from and, unless it is the tract's, the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,27 +31,27 @@ def _tokens(names: Bytes, order: IntArray, lead: bytes) -> bytes:
     return tokens.tobytes()
 
 
+@lru_cache(maxsize=4)
+def _encoded(labels: tuple[str, ...]) -> list[bytes]:
+    return [label.encode() for label in labels]
+
+
 def _rows(model: Model, names: Bytes) -> list[bytes]:
     """The constraints, in pieces."""
     width = NAME_WIDTH + 3
     tokens = _tokens(names, model.columns, b" + ")
-    labels = [label.encode() for label in model.labels]
-    pieces: list[bytes] = []
+    labels = _encoded(model.labels)
+    suffixes = [b"_%04d" % block for block in model.blocks.tolist()] + [b""]  # the last, at -1, is the tract's
     bounds = (model.starts * width).tolist()
     full_line = TERMS_A_LINE * width
+    pieces: list[bytes] = []
     for group, block, start, end, rhs in zip(
         model.row_group.tolist(), model.row_block.tolist(), bounds, bounds[1:], model.rhs.tolist(), strict=False
     ):
-        pieces.append(b" %s:" % labels[group] if block < 0 else b" %s_%04d:" % (labels[group], model.blocks[block]))
-        if start == end:
-            pieces.append(b" 0 " + NOBODY.encode())
-        else:
-            while end - start > full_line:
-                pieces.append(tokens[start : start + full_line])
-                pieces.append(b"\n")
-                start += full_line
-            pieces.append(tokens[start:end])
-        pieces.append(b" = %d\n" % rhs)
+        terms = tokens[start:end] or b" 0 " + NOBODY.encode()
+        if end - start > full_line:
+            terms = b"\n".join([tokens[i : min(i + full_line, end)] for i in range(start, end, full_line)])
+        pieces.append(b" %s%s:%s = %d\n" % (labels[group], suffixes[block], terms, rhs))
     return pieces
 
 

@@ -36,6 +36,21 @@ RESTRICTED_SIZE = 2000
 """Variables, and constraints, that Gurobi's size-limited licence allows (its documentation, "pip license")."""
 
 
+PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)
+
+HIGHS_STRATEGIES: tuple[dict[str, int], ...] = (
+    {"presolve_rule_off": PROBING | ENUMERATION, "mip_max_nodes": 200},
+    {},
+)
+"""Options of HiGHS, tried in order. The two presolve rules cost a third of a tract's solve and help hardly any (figures in
+bench/README.md); a tract that needs more nodes than that is begun anew with them. Nodes are counted, not seconds, so that the
+answer does not depend on the machine."""
+
+
+_SOLVED = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kModelEmpty)
+_INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
+
+
 class Infeasible(SolverError):
     """No people can meet all constraints."""
 
@@ -146,9 +161,11 @@ def highs_version() -> str:
     return f"HiGHS {highspy.Highs().version()}"
 
 
-def _highs(program: Program, integer: bool, seed: int, seconds: float) -> highspy.Highs:
+def _highs(program: Program, integer: bool, seed: int, seconds: float, strategy: dict[str, int] | None = None) -> highspy.Highs:
     """A solver that holds the program and our options."""
     highs = highspy.Highs()
+    for name, value in (strategy or {}).items():
+        highs.setOptionValue(name, value)
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)
     highs.setOptionValue("parallel", "off")
@@ -177,13 +194,17 @@ def _highs(program: Program, integer: bool, seed: int, seconds: float) -> highsp
 
 
 def _solve_highs(program: Program, options: Options, what: str) -> Answer:
-    highs = _highs(program, True, options.seed, options.seconds)
-    highs.run()
-    status = highs.getModelStatus()
-    if status in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kModelEmpty):
+    deadline = time.monotonic() + options.seconds
+    for strategy in HIGHS_STRATEGIES:
+        highs = _highs(program, True, options.seed, max(1e-3, deadline - time.monotonic()), strategy)
+        highs.run()
+        status = highs.getModelStatus()
+        if status != highspy.HighsModelStatus.kSolutionLimit:  # which means here: no more nodes
+            break
+    if status in _SOLVED:
         values = np.asarray(highs.getSolution().col_value, np.float64)
         return Answer(rounded(values, what, "HiGHS"), f"HiGHS {highs.version()}")
-    if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+    if status in _INFEASIBLE:
         raise Infeasible(f"{what}: no people can make all of its published counts")
     if status == highspy.HighsModelStatus.kTimeLimit:
         raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
@@ -195,11 +216,9 @@ def feasible(program: Program, integer: bool, seconds: float) -> bool | None:
     highs = _highs(program, integer, 1, seconds)
     highs.run()
     status = highs.getModelStatus()
-    if status in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kModelEmpty):
+    if status in _SOLVED:
         return True
-    if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
-        return False
-    return None
+    return False if status in _INFEASIBLE else None
 
 
 def infeasibility_duals(program: Program, seconds: float) -> FloatArray | None:

@@ -57,6 +57,16 @@ def test_what_only_fractions_solve_is_infeasible(solver: str) -> None:
         solve(program([[0, 1], [1, 2], [0, 2]], [1, 1, 1]), Options(solver=solver), "tract 1")
 
 
+def test_a_tract_that_the_first_strategy_does_not_solve_is_solved_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(6, blocks=60, people=4000, kinds=2000)))
+    no_nodes = {"mip_max_nodes": 0, "mip_heuristic_run_feasibility_jump": 0}
+    monkeypatch.setattr(solvers, "HIGHS_STRATEGIES", (no_nodes,))
+    with pytest.raises(SolverError, match="HiGHS ended with"):
+        solve(Program.of_model(model), Options(), "tract 1")
+    monkeypatch.setattr(solvers, "HIGHS_STRATEGIES", (no_nodes, {}))
+    assert satisfies(model, solve(Program.of_model(model), Options(), "tract 1").values)
+
+
 def test_an_empty_program_has_an_empty_answer() -> None:
     nothing = np.zeros(0, np.int64)
     empty = np.zeros(0)
