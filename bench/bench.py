@@ -13,7 +13,6 @@ import argparse
 import ctypes
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,18 +48,20 @@ class Cost:
 
 def measured(command: list[str], env: dict[str, str]) -> Cost:
     """Run a command; its cost includes all its descendants'. Ends the bench if it fails."""
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run([sys.executable, *command], cwd=HERE, env=env, stdout=subprocess.DEVNULL, check=False)
-    while True:  # processes that outlived their parent by a moment are ours now
+    begin = time.monotonic()
+    child = subprocess.Popen([sys.executable, *command], cwd=HERE, env=env, stdout=subprocess.DEVNULL)
+    cpu, peak, code = 0.0, 0, 0
+    while True:  # the command, and processes that outlived their parent by a moment, which are ours then
         try:
-            os.wait()
+            pid, status, usage = os.wait3(0)
         except ChildProcessError:
             break
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} left with code {done.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(cpu, time.monotonic() - begin, after.ru_maxrss / 1024)
+        cpu, peak = cpu + usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss)
+        if pid == child.pid:
+            code = child.returncode = os.waitstatus_to_exitcode(status)
+    if code:
+        sys.exit(f"{' '.join(command)} left with code {code}")
+    return Cost(cpu, time.monotonic() - begin, peak / 1024)
 
 
 def cpu_of(work: Callable[[], object]) -> float:
