@@ -1,10 +1,11 @@
 """Solving integer programs with HiGHS or Gurobi, behind one function.
 
-The answer is a pure function of the program, the solver's version and the seed: one thread, no clock in the search (the time limit
-ends it with an error, never with another answer).
+The answer is a pure function of the program, the solver's version and the seed: one thread, no clock in the search (the time
+limit ends it with an error, never with another answer).
 """
 
 import contextlib
+import itertools
 import random
 import tempfile
 import time
@@ -37,15 +38,16 @@ RESTRICTED_SIZE = 2000
 
 
 PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)
+QUICK_PRESOLVE = {"presolve_rule_off": PROBING | ENUMERATION}
+"""Without two rules that cost a third of a tract's solve and help hardly any (figures in bench/README.md)."""
 
-HIGHS_STRATEGIES: tuple[dict[str, int], ...] = (
-    {"presolve_rule_off": PROBING | ENUMERATION, "mip_max_nodes": 200},
-    {},
-)
-"""Options of HiGHS, tried in order. The two presolve rules cost a third of a tract's solve and help hardly any (figures in
-bench/README.md); a tract that needs more nodes than that is begun anew with them. Nodes are counted, not seconds, so that the
-answer does not depend on the machine."""
+FIRST_CHECKS = 3
+"""HiGHS's branch and cut asks whether to go on: twice before the search that settles nearly every tract (feasibility jump, then the
+root's relaxation), and a third time when it begins to cut. Its steps are counted, not seconds: the answer is the same on any
+machine."""
 
+REST_CHECKS = 200
+"""The same for what a rounded relaxation leaves, which is small."""
 
 _SOLVED = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kModelEmpty)
 _INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
@@ -156,6 +158,7 @@ def rounded(values: FloatArray, what: str, solver: str) -> IntArray:
     return integers.astype(np.int64)
 
 
+@lru_cache(maxsize=1)
 def highs_version() -> str:
     """HiGHS's name and version."""
     return f"HiGHS {highspy.Highs().version()}"
@@ -194,21 +197,82 @@ def _highs(program: Program, integer: bool, seed: int, seconds: float, strategy:
 
 
 def _solve_highs(program: Program, options: Options, what: str) -> Answer:
+    """Three strategies, each for what the one before does not settle: branch and cut as far as its root; the relaxation, rounded
+    down, and an integer program for the few who are left; branch and cut to its end."""
     deadline = time.monotonic() + options.seconds
-    for strategy in HIGHS_STRATEGIES:
-        highs = _highs(program, True, options.seed, max(1e-3, deadline - time.monotonic()), strategy)
-        highs.run()
-        status = highs.getModelStatus()
-        if status != highspy.HighsModelStatus.kSolutionLimit:  # which means here: no more nodes
-            break
-    if status in _SOLVED:
-        values = np.asarray(highs.getSolution().col_value, np.float64)
-        return Answer(rounded(values, what, "HiGHS"), f"HiGHS {highs.version()}")
+
+    def left() -> float:
+        return max(1e-3, deadline - time.monotonic())
+
+    status, values = _branch_and_cut(program, options.seed, left(), QUICK_PRESOLVE, FIRST_CHECKS)
+    if status == highspy.HighsModelStatus.kInterrupt:
+        values = _round_relaxation(program, options.seed, left)
+        if values is None:
+            status, values = _branch_and_cut(program, options.seed, left(), {}, None)
+    if values is not None:
+        return Answer(rounded(values, what, "HiGHS"), highs_version())
     if status in _INFEASIBLE:
         raise Infeasible(f"{what}: no people can make all of its published counts")
     if status == highspy.HighsModelStatus.kTimeLimit:
         raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
-    raise SolverError(f"{what}: HiGHS ended with {highs.modelStatusToString(status)!r}; try another solver or seed ([solve])")
+    ended = highspy.Highs().modelStatusToString(status)
+    raise SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
+
+
+def _branch_and_cut(
+    program: Program, seed: int, seconds: float, strategy: dict[str, int], checks: int | None
+) -> tuple[highspy.HighsModelStatus, FloatArray | None]:
+    """HiGHS's status and, if it is a solution, its values. Interrupted at the ``checks``-th time that it asks (None: never)."""
+    highs = _highs(program, True, seed, seconds, strategy)
+    asked = itertools.count(1)
+
+    def ask(event: Any) -> None:
+        if checks is not None and next(asked) >= checks:
+            event.interrupt()
+
+    highs.cbMipInterrupt += ask
+    highs.run()
+    status = highs.getModelStatus()
+    return status, np.asarray(highs.getSolution().col_value, np.float64) if status in _SOLVED else None
+
+
+def _round_relaxation(program: Program, seed: int, left: Callable[[], float]) -> FloatArray | None:
+    """Solve the relaxation, keep what is whole in it, and solve for the rest: what is found together is exact.
+
+    After rounding down most constraints are met, and forbid everyone they count to be one more; few variables are left. None if
+    the rest has no solution (the whole may have one) or is not settled, or the program has negative coefficients.
+    """
+    if (program.values < 0).any():
+        return None
+    relaxation = _highs(program, False, seed, left(), QUICK_PRESOLVE)
+    relaxation.run()
+    if relaxation.getModelStatus() not in _SOLVED:
+        return None
+    values = np.asarray(relaxation.getSolution().col_value, np.float64)
+    whole = np.maximum(np.floor(values + ROUNDING), program.column_lower)
+    rest, columns = _rest(program, whole)
+    if rest.n_variables == 0:
+        return whole
+    _, found = _branch_and_cut(rest, seed, left(), QUICK_PRESOLVE, REST_CHECKS)
+    if found is None:
+        return None
+    whole[columns] += found
+    return whole
+
+
+def _rest(program: Program, whole: FloatArray) -> tuple[Program, IntArray]:
+    """What is left of a program (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
+    matrix = program.matrix()
+    taken = matrix @ whole
+    lower, upper = program.lower - taken, program.upper - taken
+    full = upper < 0.5
+    forbidden = matrix.T @ full.astype(np.float64) > 0
+    columns = np.flatnonzero(~forbidden & (program.column_upper - whole > 0.5))
+    rows = np.flatnonzero(~full | (lower > 0.5))
+    kept = sp.csr_array(matrix[rows][:, columns])
+    room = program.column_upper[columns] - whole[columns]
+    starts, indices = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
+    return Program(starts, indices, kept.data, lower[rows], upper[rows], np.zeros(len(columns)), room), columns
 
 
 def feasible(program: Program, integer: bool, seconds: float) -> bool | None:

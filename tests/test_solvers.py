@@ -6,7 +6,7 @@ import pytest
 
 from dbrerrors import SolverError, UsageError
 from recon import solvers
-from recon.model import ModelBuilder
+from recon.model import Model, ModelBuilder
 from recon.solvers import Infeasible, LicenceError, Options, Program, TimeLimit, gurobi_allows, no_token_free, rounded, solve
 from recon.tables import load_product
 from recon.verify import satisfies
@@ -57,14 +57,36 @@ def test_what_only_fractions_solve_is_infeasible(solver: str) -> None:
         solve(program([[0, 1], [1, 2], [0, 2]], [1, 1, 1]), Options(solver=solver), "tract 1")
 
 
-def test_a_tract_that_the_first_strategy_does_not_solve_is_solved_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(6, blocks=60, people=4000, kinds=2000)))
-    no_nodes = {"mip_max_nodes": 0, "mip_heuristic_run_feasibility_jump": 0}
-    monkeypatch.setattr(solvers, "HIGHS_STRATEGIES", (no_nodes,))
-    with pytest.raises(SolverError, match="HiGHS ended with"):
-        solve(Program.of_model(model), Options(), "tract 1")
-    monkeypatch.setattr(solvers, "HIGHS_STRATEGIES", (no_nodes, {}))
+def diverse_model() -> Model:
+    """A tract that takes some work: many kinds of people in few blocks."""
+    return ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(6, blocks=4, people=500, kinds=400)))
+
+
+def test_a_tract_that_the_first_strategy_does_not_settle_is_solved_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = diverse_model()
+    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
     assert satisfies(model, solve(Program.of_model(model), Options(), "tract 1").values)
+
+
+def test_the_last_strategy_solves_what_the_rounded_relaxation_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = diverse_model()
+    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
+    monkeypatch.setattr(solvers, "_round_relaxation", lambda *_: None)
+    assert satisfies(model, solve(Program.of_model(model), Options(), "tract 1").values)
+
+
+def test_what_is_infeasible_is_so_for_each_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
+    with pytest.raises(Infeasible):
+        solve(program([[0, 1], [1, 2], [0, 2]], [1, 1, 1]), Options(), "tract 1")
+
+
+def test_the_rounded_relaxation_is_exact() -> None:
+    for seed in range(5):
+        model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(seed, blocks=3, people=600, kinds=400)))
+        values = solvers._round_relaxation(Program.of_model(model), 1, lambda: 60.0)
+        assert values is not None
+        assert satisfies(model, rounded(values, "tract 1", "HiGHS"))
 
 
 def test_an_empty_program_has_an_empty_answer() -> None:
