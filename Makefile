@@ -8,16 +8,22 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/ready
+SPARK := $(VENV)/ready-spark
 LOG := $(VENV)-setup.log
-TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils
+TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils openssh-server git default-jre-headless chromium chromium-driver
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
 
 # Runs one command, quietly unless it fails.
 quietly = ( $(1) ) >$(LOG) 2>&1 || { code=$$?; cat $(LOG) >&2; echo "make: this failed: $(strip $(2))" >&2; exit $$code; }
 
+# The SSH server's package comes with a service, which is not wanted: neither now (Debian's policy-rc.d), nor at the next boot.
+without_services = had_sshd=$$(PATH="$$PATH:/usr/sbin" command -v sshd); policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then trap "rm -f $$policy" EXIT; printf '\#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; fi;
+not_at_boot = if [ -z "$$had_sshd" ] && command -v systemctl >/dev/null; then systemctl disable ssh.service ssh.socket >/dev/null 2>&1; fi;
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-packages lint bench bench-state clean
+.PHONY: help setup demo test test-packages spark lint soak bench bench-state dashboard-assets clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,22 +50,35 @@ $(READY): constraints.txt
 	@rm -f $(LOG)
 	@touch $@
 
+spark: $(SPARK) ## Spark for Python, once (500 MB); --spark needs it, or a cluster's own Spark
+
+$(SPARK): $(READY) constraints-spark.txt
+	@echo "Installing Spark for Python into $(VENV) (once; a minute or two) ..." >&2
+	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+		-c constraints-spark.txt py4j setuptools, pip install; see above)
+	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation \
+		-c constraints-spark.txt pyspark, pip install; see above)
+	@rm -f $(LOG)
+	@touch $@
+
 demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth
 	@$(PY) bench/demo.py
 
-test: test-packages lint ## everything: lint, types, and all tests; installs what they need
+test: test-packages spark lint ## everything: lint, types, and all tests; installs what they need
 	@$(PY) -m pytest $(TESTS)
 
 # Where the programs come from elsewhere, that is as good.
 test-packages: $(READY)
 	@if PATH="$$PATH:/usr/sbin:/sbin" && command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null \
-		&& command -v glpsol >/dev/null; then :; \
+		&& command -v glpsol >/dev/null && command -v sshd >/dev/null && command -v git >/dev/null && command -v chromium >/dev/null && command -v chromedriver >/dev/null && command -v java >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing $(TEST_PACKAGES) for the tests ..." >&2; \
+		$(without_services) \
 		$(call quietly, $(APT) update && $(APT) install -y --no-install-recommends $(TEST_PACKAGES), apt-get); \
+		$(not_at_boot) \
 		rm -f $(LOG); \
 	else \
-		echo "make: the tests need MariaDB and GLPK: type 'sudo apt-get install $(TEST_PACKAGES)' and run make test again" >&2; \
+		echo "make: the tests need MariaDB, GLPK, OpenSSH, git, Java and Chromium: type 'sudo apt-get install $(TEST_PACKAGES)' and run make test again" >&2; \
 		exit 1; \
 	fi
 
@@ -67,12 +86,19 @@ lint: $(READY) ## ruff and mypy
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary .
 
-bench: $(READY) ## CPU seconds and memory of each step, beside the floor
+soak: test-packages ## schedulers, workers and the database killed at random, for minutes (SOAK="--seconds 600 --seed 2")
+	@$(PY) bench/soak.py $(SOAK)
+
+bench: test-packages ## CPU seconds and memory of each step, beside the floor
 	@$(PY) bench/bench.py
+	@$(PY) bench/dashboard.py
 
 PEOPLE ?= 1000000
 bench-state: $(READY) ## a synthetic state through every step (PEOPLE=10000000); kept in bench/results/
 	@$(PY) bench/bench_state.py --people $(PEOPLE)
+
+dashboard-assets: ## the dashboard's files that are made from npm packages, anew (needs Node.js; they are committed)
+	@cd dashboard && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean: ## removes what make made here; no experiment's files
 	@rm -rf $(VENV) $(LOG) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,8 +47,15 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("paths", "root", "$DAS_S3ROOT", "str", "Where all experiments lie: a folder or `s3://bucket/prefix`."),
+    Setting(
+        "s3",
+        "kms_key",
+        "",
+        "str",
+        "On S3: encrypt what is written with this KMS key (id, ARN or alias); not set means as the bucket does.",
+    ),
     Setting("db", "mysql_host", "$MYSQL_HOST", "str", "MySQL or MariaDB server; not set means SQLite."),
-    Setting("db", "mysql_port", "3306", "int", "Its TCP port.", minimum=1, maximum=65535),
+    Setting("db", "mysql_port", "$MYSQL_PORT", "int", "Its TCP port; not set means 3306.", minimum=1, maximum=65535),
     Setting("db", "mysql_database", "$MYSQL_DATABASE", "str", "The database on that server; it must exist."),
     Setting("db", "mysql_user", "$MYSQL_USER", "str", "The user to connect as."),
     Setting("db", "mysql_password", "$MYSQL_PASSWORD", "str", "The user's password.", secret=True),
@@ -72,6 +79,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("run", "claim_tracts", "8", "int", "Tracts of one county that are claimed at once.", minimum=1),
     Setting("run", "lease_seconds", "300", "int", "How long a claim holds without a heartbeat.", minimum=2),
     Setting("run", "heartbeat_seconds", "60", "int", "How often a node extends its claims.", minimum=1),
+    Setting("run", "min_free_mib", "0", "int", "MiB free below which no new tract starts; 0: a tenth, at most 4096.", minimum=0),
+    Setting("run", "stop_free_mib", "0", "int", "MiB free below which the youngest worker is stopped; 0: half of it.", minimum=0),
     Setting("run", "max_attempts", "3", "int", "Failures after which a tract is quarantined.", minimum=1),
     Setting("run", "retry_seconds", "2", "int", "How long a tract that failed rests before its next attempt.", minimum=0),
     Setting(
@@ -85,6 +94,70 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("solve", "seed", "0", "int", "The solver's seed: the same gives the same people.", minimum=0, maximum=2e9),
     Setting("solve", "time_limit", "3600", "float", "Seconds after which a tract's solve is given up.", minimum=0.001),
     Setting("solve", "gurobi_token_wait", "600", "float", "Seconds to wait for a Gurobi licence token.", minimum=0),
+    Setting("spark", "master", "local[*]", "str", "Spark's master for `--spark`: `local[*]`, `spark://host:7077`, `yarn`."),
+    Setting("spark", "python", "", "path", "Python on the executors (3.11 or newer); not set: the path of this one."),
+    Setting("spark", "environment", "", "str", "Packages to ship, from `--spark_pack`: a file or URI; not set: they are there."),
+    Setting("spark", "executor_cores", "0", "int", "Cores of an executor; 0: 1 on a standalone master, else 4.", minimum=0),
+    Setting("spark", "executor_mib", "0", "int", "Memory of an executor in MiB; 0: what the biggest tracts need.", minimum=0),
+    Setting("spark", "event_log", "", "str", "Where Spark's event logs go, for its history server: a folder or URI."),
+    Setting(
+        "cluster",
+        "hosts",
+        "",
+        "str",
+        "The nodes, as `[user@]host[:port]`, with spaces or commas; not set means those of an EMR cluster.",
+    ),
+    Setting("cluster", "emr_cluster_id", "$EMR_CLUSTER_ID", "str", "The EMR cluster; not set means the one this machine is in."),
+    Setting("cluster", "task_group", "", "str", "The TASK group that --resize changes, where there are several."),
+    Setting("cluster", "launch_core", "no", "str", "Whether CORE nodes get schedulers too.", choices=("no", "yes")),
+    Setting("cluster", "repository", "", "str", "What --launch checks out on nodes; not set means this checkout's origin."),
+    Setting("cluster", "branch", "", "str", "Its branch or tag; not set means this checkout's branch."),
+    Setting("cluster", "folder", "dbrecon", "str", "Where checkout, environments and outputs lie on a node, below its home."),
+    Setting(
+        "cluster",
+        "venv",
+        "",
+        "str",
+        "A Python environment that nodes have already, below the home directory; not set means that --launch makes one.",
+    ),
+    Setting(
+        "cluster",
+        "environment",
+        "AWS_* GRB_* GUROBI_HOME PIP_* *_PROXY *_proxy",
+        "str",
+        "Variables that --launch hands on to nodes, beside `DAS_S3ROOT` and `MYSQL_...`.",
+    ),
+    Setting("cluster", "launch_seconds", "900", "float", "How long a launch may take on a node.", minimum=1),
+    Setting("cluster", "ssh_user", "", "str", "The user on nodes; not set means `~/.ssh/config`'s, else yours."),
+    Setting("cluster", "ssh_config", "~/.ssh/config", "str", "The settings of OpenSSH that count here too."),
+    Setting(
+        "cluster",
+        "ssh_new_hosts",
+        "refuse",
+        "str",
+        "`accept`: a host that is not in known_hosts is accepted and remembered. A changed key is always refused.",
+        choices=("refuse", "accept"),
+    ),
+    Setting("cluster", "ssh_seconds", "10", "float", "How long a node may take to let us in.", minimum=0.1),
+    Setting(
+        "secrets",
+        "file",
+        "config/dbrecon_config_encrypted.json.*",
+        "path",
+        "The credentials that --encrypt_config encrypted; read where the environment names no database.",
+    ),
+    Setting("secrets", "kms_key", "$DBRECON_KMS_KEY", "str", "The KMS key for --encrypt_config: an id, an ARN or alias/NAME."),
+    Setting("dashboard", "port", "8050", "int", "The TCP port of --dashboard; 0: any free one.", minimum=0, maximum=65535),
+    Setting(
+        "dashboard",
+        "token",
+        "$DBRECON_DASHBOARD_TOKEN",
+        "str",
+        "Who does not know it sees no dashboard; not set means that this machine alone does.",
+        secret=True,
+    ),
+    Setting("dashboard", "names", "", "str", "Host names, with commas, by which a proxy asks where no token is set."),
+    Setting("dashboard", "max_age", "5", "float", "Seconds before the database is asked again for an answer.", minimum=0),
 )
 
 _BY_NAME: dict[tuple[str, str], Setting] = {(one.section, one.name): one for one in SETTINGS}
@@ -98,7 +171,7 @@ class DatabaseArguments(TypedDict):
     mysql_database: str | None
     mysql_user: str | None
     mysql_password: str | None
-    mysql_port: int
+    mysql_port: int | None
     sqlite_path: str
 
 
@@ -115,13 +188,14 @@ class Config:
         """Reads ``path``, else the file that $DBRECON_CONFIG names, else config/config.ini of this checkout.
 
         In a value ``$NAME`` and ``${NAME}`` stand for environment variables and ``$$`` for ``$``; where one is unset,
-        the setting is not set. ``name@host = value`` beats ``name = value`` on that host (full name before short name).
+        the setting is not set. ``name@host = value`` beats ``name = value`` on that host (full name before short name); the
+        host is ``hostname``, else $DBRECON_HOSTNAME, else the system's name.
 
         Raises UsageError, naming file and key, for anything it cannot take.
         """
         env = os.environ if env is None else env
         path = os.path.abspath(path or env.get("DBRECON_CONFIG") or DEFAULT_CONFIG)
-        given = _values_for_host(_read_ini(path), hostname or socket.gethostname(), path)
+        given = _values_for_host(_read_ini(path), hostname or env.get("DBRECON_HOSTNAME") or socket.gethostname(), path)
         values = {key: _typed(one, given.get(key, one.default), env, path) for key, one in _BY_NAME.items()}
         lease, beat = values["run", "lease_seconds"], values["run", "heartbeat_seconds"]
         if float(beat or 0) * 2 > float(lease or 0):
@@ -134,6 +208,10 @@ class Config:
     def get(self, section: str, name: str) -> Any:
         """The setting's value, of its type, or None where it is not set. KeyError for a setting that is none."""
         return self._values[section, name]
+
+    def with_values(self, changes: Mapping[tuple[str, str], str | int | float | None]) -> Config:
+        """The same settings with some values changed, by (section, name)."""
+        return Config({**self._values, **changes}, self.path)
 
     def root(self) -> str:
         """Where all experiments lie: no trailing slash, a local folder absolute. UsageError where it is not set."""
@@ -241,7 +319,8 @@ def _typed(setting: Setting, text: str, env: Mapping[str, str], path: str) -> st
     if value == "" and text.strip() and setting.secret:
         return value  # a variable that is set and empty: an empty password is one
     if not value:
-        return None if value is None or setting.type in ("str", "path") else _typed(setting, setting.default, env, path)
+        unset = value is None or setting.type in ("str", "path") or text == setting.default
+        return None if unset else _typed(setting, setting.default, env, path)
     where = f"{path}: [{setting.section}] {setting.name} = {'...' if setting.secret else value}"
     if setting.choices and value not in setting.choices:
         raise UsageError(f"{where} must be one of {', '.join(setting.choices)}.")
@@ -392,6 +471,12 @@ class Experiment:
     def base(self) -> str:
         """The experiment's own folder or prefix."""
         return f"{self.root}/2010-re/{self.reident}"
+
+    @property
+    def kms_key(self) -> str | None:
+        """The KMS key with which S3 shall encrypt what is written; None is the bucket's own default."""
+        key: str | None = self.config.get("s3", "kms_key")
+        return key
 
     @property
     def dist(self) -> str:

@@ -45,3 +45,9 @@ class VerificationError(DBReconError):
     """A solution that does not reproduce a published cell."""
 
     exit_code = 7
+
+
+class RemoteError(DBReconError):
+    """Another machine, or a service of AWS, that cannot be reached, refuses, or fails."""
+
+    exit_code = 8

@@ -8,14 +8,14 @@ import argparse
 import sys
 from typing import NoReturn
 
-from console import experiments, steps, watching
+from console import dashboard, experiments, files, nodes, rescan, scheduling, secrets, spark, steps, watch, watching
 from console.options import Action
 from console.steps import asked_steps
 from ctools import cli
 from dbrecon import Config
 from dbrerrors import UsageError
 
-MODULES = (experiments, steps, watching)
+MODULES = (experiments, steps, watching, scheduling, dashboard, watch, spark, nodes, secrets, files, rescan)
 ACTIONS: dict[str, Action] = {name: action for module in MODULES for name, action in module.ACTIONS.items()}
 
 USAGE = "dbrtool.py --reident R ACTION [options]"
@@ -25,7 +25,8 @@ EPILOG = """examples:
   ./dbrtool.py --reident r1 --step1 --step2 --stusab all  geography and county files of all zips in dist/
   ./dbrtool.py --reident r1 --run                         LP files, solutions and people, until nothing is left
   ./dbrtool.py --reident r1 --step4 --stusab oh --county 059 --tract 977100,977200 --force
-  watch './dbrtool.py --status --reident r1'
+  watch './dbrtool.py --cluster; ./dbrtool.py --status --reident r1'
+  ./dbrtool.py --reident r1 --launch_all                  a scheduler on each idle node of the cluster
   ./dbrtool.py --reident r1 --evaluate truth.csv.gz
 With `export REIDENT=r1` there is no need of --reident. A long option may be shortened while it stays unambiguous.
 
@@ -43,6 +44,7 @@ exit codes:
   5    the database, or an experiment it does not have
   6    the solver or its licence
   7    a solution that does not give the published counts
+  8    another machine, or a service of AWS, that cannot be reached or refuses
   10   nothing is left but tracts in quarantine (--status lists them)
   130  interrupted (Ctrl-C): the same command goes on from there
 """
@@ -74,6 +76,8 @@ def asked_action(args: argparse.Namespace) -> str | None:
     """The one thing to do: one of ``ACTIONS``, or None if there is nothing. Raises UsageError for two."""
     actions = [name for name in ACTIONS if getattr(args, name, None) not in (None, False)]
     steps_asked = [f"step{step}" for step in asked_steps(args)]
+    if args.spark and set(actions) - {"spark"} in ({"run"}, {"rescan"}, set()):
+        return "spark"
     if len(actions) > 1 or (steps_asked and actions not in ([], ["run"])):
         together = " and ".join(f"--{name}" for name in [*actions, *steps_asked][:2])
         raise UsageError(f"{together} cannot be done at once: give one command after the other")
@@ -89,7 +93,9 @@ def check_options(args: argparse.Namespace, action: str) -> None:
     named = [name for name in ("stusab", "county", "tract") if getattr(args, name) is not None]
     if named and not ACTIONS[action].takes_place:
         raise UsageError(f"--{action} takes no --{named[0]}")
-    steps.check_options(args, action)
+    for module in MODULES:
+        if hasattr(module, "check_options"):
+            module.check_options(args, action)
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from urllib.request import getproxies, proxy_bypass
 from cluster.commands import add_reident, asked_reident
 from ctools.cli import add_common, explain, run_command, start
 from ctools.progress import Progress
-from ctools.storage import exists, is_s3, listdir, local_copy, sopen
+from ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon import STATES, Config, Experiment, check_stusab
 from dbrerrors import InputError, StorageError, UsageError
 from recon.county_tables import LevelPlan, StateReader
@@ -56,14 +56,17 @@ def stusabs_in_dist(experiment: Experiment) -> list[str]:
 
 @contextlib.contextmanager
 def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
-    """The state's zip, for a ``with`` block; from S3 it is staged in a temporary folder for as long.
+    """The state's zip, for a ``with`` block; of one on S3 what is read is fetched, once, into a temporary file.
 
     Raises InputError if there is none or it is no zip.
     """
     path = experiment.dist_zip(stusab)
-    if not exists(path):
-        raise InputError(f"{path}: there is no zip of {STATES[stusab].name}; run step 0 (s0_download_data.py) or put it there")
-    with local_copy(path) as local, open(local, "rb") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_ranges(path))
+        except MissingFile:
+            there_is_none = f"{path}: there is no zip of {STATES[stusab].name}"
+            raise InputError(f"{there_is_none}; run step 0 (s0_download_data.py) or put it there") from None
         yield Sf1Zip(file, stusab, path)
 
 
@@ -208,11 +211,11 @@ class Partial:
         except OSError as error:
             raise StorageError(f"{self.path} cannot be written ({error.strerror}); free space and run again") from error
 
-    def publish(self, path: str) -> None:
+    def publish(self, path: str, kms_key: str | None) -> None:
         """Gives the file its name, or on S3 uploads it, and forgets it here."""
         os.fsync(self.file.fileno())
         if is_s3(path):
-            with open(self.path, "rb") as source, sopen(path, "wb") as target:
+            with open(self.path, "rb") as source, sopen(path, "wb", kms_key=kms_key) as target:
                 shutil.copyfileobj(source, target, BLOCK)
             os.unlink(self.path)
         else:
@@ -248,7 +251,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
         if force:
             partial.restart("")
         _fetch(experiment, stusab, url, partial, pause)
-        partial.publish(path)
+        partial.publish(path, experiment.kms_key)
     finally:
         partial.close()
     log.info("%s: %s is whole", stusab, path)

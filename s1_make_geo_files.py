@@ -10,7 +10,7 @@ import ctools.venv  # noqa: F401 - first of all: without the packages this start
 import csv
 import logging
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 
 from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
@@ -19,6 +19,7 @@ from ctools.cli import run_command, start
 from ctools.progress import Progress
 from ctools.storage import exists, sopen
 from dbrecon import STATES, Config, Experiment
+from recon.artifacts import read_geofile
 from recon.geo import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from recon.sf1 import header_member
 from s0_download_data import asked_states, each_state, open_sf1, state_parser
@@ -37,23 +38,48 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
     if entered and exists(path) and not force:
         log.info("%s: step 1 is done already", stusab)
         return False
-    with open_sf1(experiment, stusab) as sf1:
-        member = header_member(stusab)
-        sf1.verify([member])
-        where = f"{sf1.name}: member {member}"
-        layout = load_header_layout()
-        units = read_units(sf1.lines(member), layout, stusab, STATES[stusab].fips, where)
-        tracts: list[TractRow] = []
-        # Closed whatever happens, so that a geofile that was begun does not stay.
-        with closing(_written(_shown(units, stusab, sf1.size(member) // (layout.width + 1)), path, tracts)) as rows:
-            if entered and not force:
-                for _ in rows:
-                    pass
-            else:
-                ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
+    tracts: list[TractRow] = []
+    with _geography(experiment, stusab, tracts) as rows:
+        if entered and not force:
+            for _ in rows:
+                pass
+        else:
+            ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
     people = sum(tract.pop for tract in tracts)
     log.info("%s: %d tracts, %d people: %s", stusab, len(tracts), people, path)
     return True
+
+
+def write_geofile(experiment: Experiment, stusab: str) -> None:
+    """Write a state's geofile alone, where there is no database; :func:`enter_geofile` does the rest. Raises InputError."""
+    with _geography(experiment, stusab, []) as rows:
+        for _ in rows:
+            pass
+
+
+def enter_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
+    """Enter geography and tracts into the ledger from the state's geofile. False if they were there already, and not ``force``.
+
+    Raises InputError for a geofile that is not one of ours, StorageError for one that cannot be read.
+    """
+    path, tracts = experiment.geofile(stusab), list[TractRow]()
+    with sopen(path, "r") as file:
+        units = read_geofile(file, stusab, STATES[stusab].fips, path)
+        return ledger.replace_geography(experiment.reident, stusab, _entered(units, tracts), tracts, force=force)
+
+
+@contextmanager
+def _geography(experiment: Experiment, stusab: str, tracts: list[TractRow]) -> Iterator[Iterator[GeoRow]]:
+    """The ledger's rows from the state's zip, each written into the geofile on its way; tracts are added to ``tracts``."""
+    with open_sf1(experiment, stusab) as sf1:
+        member = header_member(stusab)
+        sf1.verify([member])
+        layout = load_header_layout()
+        units = read_units(sf1.lines(member), layout, stusab, STATES[stusab].fips, f"{sf1.name}: member {member}")
+        shown = _shown(units, stusab, sf1.size(member) // (layout.width + 1))
+        # Closed whatever happens, so that a geofile that was begun does not stay.
+        with closing(_entered(_written(shown, experiment.geofile(stusab), experiment.kms_key), tracts)) as rows:
+            yield rows
 
 
 def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
@@ -67,34 +93,45 @@ def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
             yield unit
 
 
-def _written(units: Iterable[Unit], path: str, tracts: list[TractRow]) -> Generator[GeoRow, None, None]:
-    """The ledger's rows, each written into the geofile on its way; tracts are added to ``tracts``.
-
-    The geofile is in place when the last row has been taken: before the ledger's transaction can end.
-    """
-    with sopen(path, "w") as file:
+def _written(units: Iterable[Unit], path: str, kms_key: str | None) -> Generator[Unit, None, None]:
+    """The units, each written into the geofile on its way, which is in place when the last one has been taken."""
+    with sopen(path, "w", kms_key=kms_key) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(UNIT_FIELDS)
         for unit in units:
             writer.writerow(unit)
+            yield unit
+
+
+def _entered(units: Iterator[Unit], tracts: list[TractRow]) -> Generator[GeoRow, None, None]:
+    """The ledger's rows of units; tracts are added to ``tracts``. Closes a generator that it reads from."""
+    with ExitStack() as stack:
+        if isinstance(units, Generator):
+            stack.callback(units.close)
+        for unit in units:
             if unit.sumlev == TRACT_LEVEL:
                 tracts.append(TractRow(unit.state, unit.county, unit.tract, unit.pop100))
-            yield GeoRow(
-                unit.sumlev,
-                unit.geocomp,
-                int(unit.logrecno),
-                unit.state,
-                unit.county,
-                unit.tract,
-                unit.block,
-                unit.name,
-                unit.pop100,
-                unit.hu100,
-                int(unit.arealand or 0),
-                int(unit.areawatr or 0),
-                float(unit.intptlat or 0),
-                float(unit.intptlon or 0),
-            )
+            yield geo_row(unit)
+
+
+def geo_row(unit: Unit) -> GeoRow:
+    """What the ledger keeps of a record."""
+    return GeoRow(
+        unit.sumlev,
+        unit.geocomp,
+        int(unit.logrecno),
+        unit.state,
+        unit.county,
+        unit.tract,
+        unit.block,
+        unit.name,
+        unit.pop100,
+        unit.hu100,
+        int(unit.arealand or 0),
+        int(unit.areawatr or 0),
+        float(unit.intptlat or 0),
+        float(unit.intptlon or 0),
+    )
 
 
 def main() -> int:

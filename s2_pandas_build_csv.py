@@ -15,7 +15,7 @@ from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from ctools.cli import run_command, start
 from ctools.progress import Progress
-from ctools.storage import exists, remove, sopen
+from ctools.storage import missing, remove, sopen
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from recon.county_tables import CountyRows, StateReader
@@ -40,23 +40,26 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
     if not todo:
         log.info("%s: step 2 is done already, %d counties", stusab, len(counties))
         return 0
+    write_county_files(experiment, stusab, counties, todo)
+    log.info("%s: files of %d counties are written, of %d in all", stusab, len(todo), len(counties))
+    return len(todo)
+
+
+def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str]) -> None:
+    """Write the files of the counties ``todo``; ``counties`` are all that step 1 has found. Raises as :func:`make_county_files`."""
     with open_sf1(experiment, stusab) as sf1:
         reader = state_reader(experiment, sf1)
         sf1.verify(reader.members)
         last_lines = reader.last_lines()
         _check_counties({county for _, county in last_lines}, counties, reader, stusab)
         _write(experiment, stusab, reader, last_lines, todo)
-    log.info("%s: files of %d counties are written, of %d in all", stusab, len(todo), len(counties))
-    return len(todo)
 
 
 def counties_to_make(experiment: Experiment, stusab: str, counties: Sequence[str]) -> list[str]:
     """Those of a state's counties that lack one of their two files."""
-
-    def is_made(county: str) -> bool:
-        return exists(experiment.block_csv(stusab, county)) and exists(experiment.tract_csv(stusab, county))
-
-    return [county for county in counties if not is_made(county)]
+    files = {path(stusab, county): county for county in counties for path in (experiment.block_csv, experiment.tract_csv)}
+    lacking = {files[path] for path in missing(files)}
+    return [county for county in counties if county in lacking]
 
 
 def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader: StateReader, stusab: str) -> None:
@@ -69,7 +72,7 @@ def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader:
 
 
 def _write(
-    experiment: Experiment, stusab: str, reader: StateReader, last_lines: dict[tuple[str, str], int], todo: list[str]
+    experiment: Experiment, stusab: str, reader: StateReader, last_lines: dict[tuple[str, str], int], todo: Sequence[str]
 ) -> None:
     skip = frozenset(county for _, county in last_lines) - set(todo)
     written: list[str] = []
@@ -87,7 +90,7 @@ def _write(
 def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows) -> str:
     path = (experiment.block_csv if part.level == "block" else experiment.tract_csv)(stusab, part.county)
     columns = [f"geoid_{part.level}", "logrecno", *reader.plans[part.level].columns]
-    with sopen(path, "wb") as file:
+    with sopen(path, "wb", kms_key=experiment.kms_key) as file:
         file.write(",".join(columns).encode() + b"\n")
         for start in range(0, len(part.rows), ROWS_AT_ONCE):
             file.write(b"\n".join(part.rows[start : start + ROWS_AT_ONCE]) + b"\n")

@@ -9,7 +9,7 @@ import time
 from cluster.records import LpStats
 from ctools import cli, storage
 from dbrecon import Experiment
-from dbrerrors import InputError, StorageError
+from dbrerrors import InputError
 from recon.lp_text import format_lp
 from recon.model import Model, ModelBuilder, TractTables
 from recon.tables import Product
@@ -32,9 +32,7 @@ def read_county(experiment: Experiment, product: Product, stusab: str, state: st
 def _county_file(path: str, stusab: str) -> CountyFile:
     try:
         return CountyFile(storage.read_bytes(path), path)
-    except StorageError as error:
-        if storage.exists(path):
-            raise
+    except storage.MissingFile as error:
         raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from error
 
 
@@ -46,7 +44,8 @@ def make_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: 
     begin = time.monotonic()
     model = builder.build(tables)
     text = format_lp(model, tables.population, builder.product.name, experiment.tables)
-    with storage.sopen(experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:]), "wb") as file:
+    path = experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:])
+    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
         file.write(text)
     stats = LpStats(model.n_variables, model.n_constraints, model.n_nonzeros, time.monotonic() - begin)
     return model, stats

@@ -15,7 +15,7 @@ import numpy as np
 from cluster.records import SolStats
 from ctools import cli, storage
 from dbrecon import Config, Experiment
-from dbrerrors import InputError, StorageError
+from dbrerrors import InputError
 from recon.conflict import find_conflict, format_ilp, rulers_out
 from recon.kinds import IntArray
 from recon.lp_text import tract_of_lp
@@ -56,7 +56,7 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
     text = format_solution(
         tables.geoid, model.blocks[model.block], model.kind, answer.values, _notes(tables.population, answer.solver, program)
     )
-    _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text)
+    _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text, experiment.kms_key)
     return _stats(answer.solver, begin)
 
 
@@ -73,7 +73,7 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
         raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; make it again (--step3 --force)")
     solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
     verify_people(builder.product, tables, solved.block, solved.kind, solved.count, path)
-    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid))
+    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid), experiment.kms_key)
     return _stats(solved.answer.solver, begin)
 
 
@@ -97,7 +97,7 @@ def _read(path: str) -> tuple[NamedProgram, str | None]:
     """An LP file's program, and the tract that it says it is of, if it does."""
     try:
         text = storage.read_bytes(path)
-    except StorageError as error:
+    except (storage.MissingFile, storage.DamagedFile) as error:
         raise InputError(f"{path}: the LP file cannot be read; make it again (--step3 --force)") from error
     return read_lp(text, path), tract_of_lp(text)
 
@@ -106,7 +106,8 @@ def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: s
     try:
         answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
     except Infeasible:
-        raise _explained_by_names(ilp_path, f"tract {geoid}" if geoid else path, named) from None
+        what = f"tract {geoid}" if geoid else path
+        raise _explained_by_names(ilp_path, what, named, config.get("s3", "kms_key")) from None
     used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
     block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
     person = kind >= 0
@@ -123,7 +124,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
-    _write(sol_path, solved.text(geoid))
+    _write(sol_path, solved.text(geoid), config.get("s3", "kms_key"))
     return f"{sol_path}: {int(solved.count.sum())} people of tract {geoid}, solved with {solved.answer.solver}"
 
 
@@ -141,8 +142,8 @@ def _notes(people: int, solver: str, program: Program) -> dict[str, str]:
     }
 
 
-def _write(path: str, text: bytes) -> None:
-    with storage.sopen(path, "wb") as file:
+def _write(path: str, text: bytes, kms_key: str | None) -> None:
+    with storage.sopen(path, "wb", kms_key=kms_key) as file:
         file.write(text)
 
 
@@ -170,10 +171,10 @@ def _explained(
         tuple(name.decode() for name in names.tolist()),
         tuple(model.row_name(row) for row in range(model.n_constraints)),
     )
-    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named)
+    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named, experiment.kms_key)
 
 
-def _explained_by_names(ilp_path: str, what: str, named: NamedProgram) -> Infeasible:
+def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None) -> Infeasible:
     """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
     conflict = find_conflict(named.program, CONFLICT_SECONDS)
     smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
@@ -181,7 +182,7 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram) -> Infeas
         f"{what}: these {len(conflict.rows)} counts contradict each other; {smallness}.",
         "People whom a published zero rules out are absent from the sums.",
     )
-    _write(ilp_path, format_ilp(named, conflict, head))
+    _write(ilp_path, format_ilp(named, conflict, head), kms_key)
     names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
     names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
     counts = [f"{name} = {value}" for name, value in names]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from cluster.records import SOLVED, CountyClaim, Worker
 from ctools.cli import add_common, explain, run_command, start
-from ctools.storage import exists, read_bytes, sopen
+from ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
 from dbrecon import STATES, Config, Experiment, check_reident, check_stusab
-from dbrerrors import DBReconError, InputError, StorageError, UsageError, VerificationError
+from dbrerrors import DBReconError, InputError, UsageError, VerificationError
 from recon.people import HEADER, People, write_rows
 from recon.solution import parse_solution
 
@@ -41,7 +41,7 @@ def make_microdata(experiment: Experiment, stusab: str, county: str, tracts: Seq
     VerificationError for one whose people are not as many as the published population.
     """
     people = 0
-    with sopen(experiment.synth_out(stusab, county), "wb") as out:
+    with sopen(experiment.synth_out(stusab, county), "wb", kms_key=experiment.kms_key) as out:
         out.write(HEADER)
         for tract, population in sorted(tracts):
             if population:
@@ -55,9 +55,10 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
     place = f"{stusab} {county} {tract}"
     try:
         text = read_bytes(path)
-    except StorageError:
-        if exists(path):
-            raise
+    except DamagedFile as error:
+        again = f"--step3 --step4 --force --stusab {stusab} --county {county} --tract {tract}"
+        raise InputError(f"{path}: the solution of tract {place} is not whole; make it again ({again}).") from error
+    except MissingFile:
         again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
         raise InputError(f"{path}: there is no solution of tract {place} with {population:,} people; make it ({again}).") from None
     people = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}").people

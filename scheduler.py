@@ -8,7 +8,9 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from cluster.commands import (
     Place,
@@ -19,19 +21,21 @@ from cluster.commands import (
     open_experiment,
     open_ledger,
 )
+from cluster.control import COMMANDS, ControlServer, control_path, tell
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
 from ctools import cli
 from ctools.locks import NodeLock, node_lock_path
 from ctools.progress import duration
 from dbrecon import Config, Experiment, check_reident
-from dbrerrors import DBReconError, InputError
+from dbrerrors import DBReconError, InputError, UsageError
 
 log = logging.getLogger(__name__)
 
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
 COUNTIES_NAMED = 5
+LOOK_AGAIN_SECONDS = 30.0
 WORK = "tract_worker:serve"
 """What worker processes run. By name: this process needs none of what they import."""
 
@@ -45,6 +49,7 @@ EPILOG = f"""exit codes:
 
 examples:
   scheduler.py --reident R                     everything of R, until nothing is left
+  scheduler.py                                 everything of all experiments
   scheduler.py --reident R --stusab oh         Ohio only
   scheduler.py --reident R --step3 --limit 10  ten LP files
 """
@@ -75,16 +80,57 @@ class _Settings:
         return self._config
 
 
-def work(ledger: Ledger, config: Config, reidents: Callable[[], list[str]], assignment: Assignment) -> Outcome:
-    """Run a scheduler here until nothing is left of its assignment."""
+class _Experiments:
+    """The experiments to work on, with the settings as they are now: one by its name, or all that have work.
+
+    Of all, those that lack files of step 2 are left out, with a warning; they come in when the files are there.
+    """
+
+    def __init__(self, ledger: Ledger, settings: _Settings, reident: str | None, assignment: Assignment) -> None:
+        self._ledger, self._settings, self._reident, self._assignment = ledger, settings, reident, assignment
+        self._found: list[Experiment] = []
+        self._config: Config | None = None
+        self._looked = float("-inf")
+        self._said: set[str] = set()
+
+    def __call__(self) -> list[Experiment]:
+        config = self._settings()
+        if config is not self._config or (self._reident is None and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS):
+            self._looked, self._config = time.monotonic(), config
+            if self._reident is not None:
+                self._found = [open_experiment(self._ledger, config, self._reident)]
+            else:
+                rows = self._ledger.experiments()
+                self._found = [one for row in rows if self._is_ready(one := Experiment.make(row.reident, config, row.tables))]
+        return self._found
+
+    def _is_ready(self, experiment: Experiment) -> bool:
+        """Whether it has work here, and what the work needs."""
+        place, ledger = Place(self._assignment.stusab, self._assignment.county, self._assignment.tracts), self._ledger
+        try:
+            ledger.check_place(experiment.reident, place.stusab, place.county, place.tracts)
+            if not ledger.work_left(experiment.reident, self._assignment.steps, **self._assignment.place).nothing_left:
+                check_files(experiment, ledger, place, self._assignment.steps)
+        except (InputError, UsageError) as error:
+            text = f"{experiment.reident} is left out: {error}"
+            log.log(logging.DEBUG if text in self._said else logging.WARNING, "%s", text)
+            self._said.add(text)
+            return False
+        return True
+
+
+def work(ledger: Ledger, config: Config, reident: str | None, assignment: Assignment, listen: bool = False) -> Outcome:
+    """Run a scheduler here until nothing is left of its assignment, in one experiment, or (None) in all.
+
+    With ``listen`` it can be talked to (``--tell``).
+    """
     settings = _Settings(config)
     for name in THREADS_OF_LIBRARIES:
         os.environ.setdefault(name, "1")  # a worker a core; more threads would only get in each other's way
-
-    def experiments() -> list[Experiment]:
-        return [open_experiment(ledger, settings(), reident) for reident in reidents()]
-
-    return Node(ledger, settings, experiments, WORK, assignment).run()
+    experiments = _Experiments(ledger, settings, reident, assignment)
+    node = Node(ledger, settings, experiments, WORK, assignment)
+    with ControlServer(control_path(), node.commands()) if listen else nullcontext():
+        return node.run()
 
 
 def summary(outcome: Outcome) -> str:
@@ -131,17 +177,28 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     if force:
         ledger.reset(reident, min(steps), place.stusab, place.county, place.tracts)
     assignment = Assignment(steps, place.stusab, place.county, place.tracts)
-    outcome = work(ledger, config, lambda: [reident], assignment)
+    outcome = work(ledger, config, reident, assignment)
     print(summary(outcome))
     return exit_code(outcome)
 
 
 def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
     """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked."""
+    reident = experiment.reident
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    check_files(experiment, ledger, place, steps)
+    first = "34" if steps == {5} else "3" if 3 not in steps else ""
+    left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
+    number = left.claimable + left.running + left.waiting
+    if number:
+        log.warning("tracts that are not ready for this: %d; first comes --step%s", number, " --step".join(first))
+
+
+def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
+    """InputError if there is work that lacks its files of step 2."""
     from s2_pandas_build_csv import counties_to_make
 
     reident = experiment.reident
-    ledger.check_place(reident, place.stusab, place.county, place.tracts)
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
     for stusab in states if steps & {3, 4} else []:
         if ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts).nothing_left and 3 not in steps:
@@ -154,11 +211,6 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
                 f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {len(counties):,} counties "
                 f"({', '.join(lacking[:COUNTIES_NAMED])}{more}): run --step2 --stusab {stusab} first"
             )
-    first = "34" if steps == {5} else "3" if 3 not in steps else ""
-    left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
-    number = left.claimable + left.running + left.waiting
-    if number:
-        log.warning("tracts that are not ready for this: %d; first comes --step%s", number, " --step".join(first))
 
 
 def step_by_hand(
@@ -200,28 +252,32 @@ def main() -> int:
     parser.add_argument("--step4", action="store_true", help="solve only what has its LP file, unless --step3 is there too")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N tracts")
     parser.add_argument("--asc", action="store_true", help="smallest tracts first (default: biggest first)")
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in COMMANDS.items())
+    parser.add_argument("--tell", choices=COMMANDS, help=f"talk to the scheduler of this node, and print its answer ({meanings})")
     cli.add_common(parser)
     args = parser.parse_args()
     cli.start(args)
+    if args.tell:
+        print(tell(args.tell), end="")
+        return 0
     config = Config.load()
     lock = NodeLock(node_lock_path("scheduler"))
     holder = lock.acquire()
     if holder is not None:
-        print(f"a scheduler runs on this node already: {holder}")
+        if not args.quiet:
+            print(f"a scheduler runs on this node already: {holder}")
         return 0
     with lock:
         ledger = open_ledger(config, PATIENCE_SECONDS)
         place = asked_place(args)
-
-        def reidents() -> list[str]:
-            return [check_reident(args.reident)] if args.reident else [row.reident for row in ledger.experiments()]
-
         steps = steps_of(args.step3, args.step4)
-        if args.reident:
-            check_ready(open_experiment(ledger, config, asked_reident(args)), ledger, place, steps)
+        reident = check_reident(args.reident) if args.reident else None
+        if reident is not None:
+            check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
         assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
-        outcome = work(ledger, config, reidents, assignment)
-    print(summary(outcome))
+        outcome = work(ledger, config, reident, assignment, listen=True)
+    if not args.quiet or outcome.did_something:
+        print(summary(outcome))
     return exit_code(outcome)
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 from dataclasses import dataclass
 
+from cluster.credentials import with_credentials
 from cluster.ledger import Ledger
 from ctools import storage
 from ctools.database import make_engine
@@ -58,8 +59,8 @@ def asked_place(args: argparse.Namespace) -> Place:
 
 
 def open_ledger(config: Config, patience: float = 0.0) -> Ledger:
-    """The ledger that the settings name. ``patience``: seconds to wait for a database that is away."""
-    return Ledger(make_engine(**config.database()), patience=patience)
+    """The ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is away."""
+    return Ledger(make_engine(**with_credentials(config).database()), patience=patience)
 
 
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
@@ -69,4 +70,4 @@ def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
 
 def check_writable(config: Config) -> None:
     """StorageError if nothing can be written where the experiments lie: better now than after hours."""
-    storage.make_writable_check(f"{config.root()}/2010-re")
+    storage.make_writable_check(f"{config.root()}/2010-re", config.get("s3", "kms_key"))

@@ -19,10 +19,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, Select, Table, and_, or_, select, update
-from sqlalchemy.schema import CreateTable
 
 from cluster import ledger_claims as sql
-from cluster import ledger_experiments, ledger_geography, ledger_reports, schema
+from cluster import ledger_experiments, ledger_geography, ledger_reports
 from cluster.ledger_claims import AnyClaim, listed
 from cluster.records import (
     EMPTY,
@@ -314,6 +313,7 @@ class Ledger:
             "lp_start": end - round(stats.seconds),
             "lp_end": end,
             "lp_host": claim.worker.host,
+            "lp_seconds": stats.seconds,
             "lp_count": experiment_tables(claim.reident).tracts.c.lp_count + 1,
             "variables": stats.variables,
             "constraints": stats.constraints,
@@ -548,6 +548,14 @@ class Ledger:
         """The newest report of every host, by host."""
         return self._run(ledger_reports.newest_sysload, write=False)
 
+    def now(self) -> int:
+        """The time by the clock of all records."""
+        return self._run(lambda connection: int(connection.execute(select(self._database.now())).scalar_one()), write=False)
+
+    def lose_patience(self) -> None:
+        """From now on wait no more for a database that is away, nor go on waiting. Safe from any thread or signal handler."""
+        self._database.patience = 0.0
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _run(
@@ -570,17 +578,8 @@ class Ledger:
 
     def _make_common(self) -> None:
         """The tables that all experiments share. Nothing is written when they are there: a reader may lack the right."""
-        names = [table.name for table in schema.common.sorted_tables]
-
-        def lacking(connection: Connection) -> bool:
-            return not all(self.engine.dialect.has_table(connection, name) for name in names)
-
-        def make(connection: Connection) -> None:
-            for table in schema.common.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-
-        if self._database.run(lacking, write=False):
-            self._database.run(make, write=True)
+        if self._database.run(ledger_experiments.lacks_common, write=False):
+            self._database.run(ledger_experiments.make_common, write=True)
         self._ready = True
 
     def _rows(self, reident: str, query: Select[Any]) -> Sequence[Row[Any]]:

@@ -20,7 +20,7 @@ NAMES_SHOWN = 60
 
 FREE: dict[str, Any] = {"claimed_by": None, "claimed_host": None, "claimed_at": None, "lease_end": 0}
 NO_SOL: dict[str, Any] = dict.fromkeys(["sol_start", "sol_end", "sol_host", "solver", "solve_seconds", "memory_mib"])
-NO_LP: dict[str, Any] = dict.fromkeys(["lp_start", "lp_end", "lp_host", "variables", "constraints", "nonzeros"])
+NO_LP: dict[str, Any] = dict.fromkeys(["lp_start", "lp_end", "lp_host", "lp_seconds", "variables", "constraints", "nonzeros"])
 ANEW: dict[str, Any] = FREE | {"token": None, "attempts": 0, "lost": 0, "error": None}
 
 

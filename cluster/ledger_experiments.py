@@ -7,10 +7,11 @@ is minus the time while tables are being made, -1 while they are dropped. Whatev
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy.schema import CreateTable
 
 from cluster import ledger_reports
 from cluster.records import ExperimentRow
-from cluster.schema import experiment_tables, experiments
+from cluster.schema import common, experiment_tables, experiments
 from dbrerrors import UsageError
 
 REGISTERING_SECONDS = 60  # a registration that is not complete by then was broken off
@@ -66,3 +67,14 @@ def registered(connection: Connection) -> list[ExperimentRow]:
     columns: list[Any] = [experiments.c[name] for name in ("reident", "tables", "product", "created")]
     query = select(*columns).where(experiments.c.created > 0).order_by(experiments.c.created, experiments.c.folded)
     return [ExperimentRow(*row) for row in connection.execute(query)]
+
+
+def lacks_common(connection: Connection) -> bool:
+    """Whether tables that all experiments share are not there yet."""
+    return not all(connection.dialect.has_table(connection, table.name) for table in common.sorted_tables)
+
+
+def make_common(connection: Connection) -> None:
+    """Makes the tables that all experiments share, those that are not there."""
+    for table in common.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))

@@ -1,9 +1,11 @@
 """What the ledger tells: progress, work left, errors, load. For ``cluster.ledger`` alone; nothing here changes a tract."""
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from cluster.ledger_claims import Condition, by_index
 from cluster.records import (
@@ -28,6 +30,7 @@ from cluster.records import (
 from cluster.schema import ExperimentTables, error_texts, sysload
 from cluster.schema import errors as errors_table
 
+log = logging.getLogger(__name__)
 HOUR = 3600
 PIECE = 1 << 20  # characters; at most 8 MiB in a statement, half of the smallest usual max_allowed_packet
 QUARANTINED_SHOWN = 1000
@@ -262,7 +265,12 @@ def insert_sysload(connection: Connection, now: ColumnElement[int], load: SysLoa
     mine = sysload.c.host == load.host
     connection.execute(delete(sysload).where(mine, (sysload.c.at < at - keep_seconds) | (sysload.c.at == at)))
     values = {name: getattr(load, name) for name in SysLoad.__dataclass_fields__}
-    connection.execute(insert(sysload).values(at=at, **values))
+    try:
+        connection.execute(insert(sysload).values(at=at, **values))
+    except IntegrityError:
+        # Another process of this host reported in this second. No savepoint: MySQL undoes the statement alone, and with a
+        # deadlock it would undo the savepoint too, and hide the deadlock behind its loss.
+        log.debug("%s has reported already", load.host)
 
 
 def newest_sysload(connection: Connection) -> list[SysLoadEntry]:

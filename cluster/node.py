@@ -7,6 +7,7 @@ the ledger is told.
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,18 +16,24 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from cluster.control import Commands
 from cluster.ledger import Ledger
+from cluster.memory import NO_ROOM, Busy, Floors, MemoryGuard
 from cluster.pool import Died, Event, Finished, Message, WorkerPool
-from cluster.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, Worker
+from cluster.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, SysLoad, Worker
 from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
-from ctools.progress import Progress
+from ctools.proc import Memory, memory, process_facts, process_line
+from ctools.progress import Progress, duration
 from dbrecon import Config, Experiment
+from dbrerrors import DatabaseError, DBReconError
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 RECOUNT_SECONDS = 5.0
 LP_TOLD_AFTER_SECONDS = 2.0
+REPORT_SECONDS = 60.0
+CLOCK_SLACK_SECONDS = 5.0
 NODE_FAULTS = 3
 """Failures of the node itself (disk, network, licence) in a row after which it gives up."""
 
@@ -62,6 +69,11 @@ class Outcome:
     node_failure: Failure | None = None
     halted: bool = False
 
+    @property
+    def did_something(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.lps or self.solved or self.counties or self.put_back or self.node_failure or self.halted)
+
 
 @dataclass
 class _Held:
@@ -69,7 +81,12 @@ class _Held:
 
     claims: dict[int, Claim | CountyClaim]
     current: int = 0
+    begun: float = field(default_factory=time.monotonic)
     lp: tuple[int, LpStats, float] | None = None
+
+    def tracts(self) -> list[Claim]:
+        """The tracts among the claims. A county's file is written a tract at a time: it needs no more than a small one."""
+        return [claim for claim in self.claims.copy().values() if isinstance(claim, Claim)]
 
 
 class Node:
@@ -83,44 +100,58 @@ class Node:
         experiments: Callable[[], list[Experiment]],
         work: str,
         assignment: Assignment,
+        read_memory: Callable[[], Memory] = memory,
     ) -> None:
         self._ledger, self._config, self._experiments = ledger, config, experiments
         self._assignment = assignment
         self._worker = Worker.here()
         self._pool = WorkerPool(work, self._size())
         self._held: dict[int, _Held] = {}
+        self._read_memory = read_memory
+        self._guard = MemoryGuard(Floors.of(config(), read_memory().total_mib), self._busy, read_memory)
         self._returned: set[tuple[str, str]] = set()
         self._outcome = Outcome()
+        self._started = time.monotonic()
         self._stopping = False
         self._claimed = 0
         self._faults = 0
         self._pause_until = 0.0
         self._claimable = 0
-        self._counted = self._beaten = float("-inf")
+        self._counted = self._beaten = self._reported = float("-inf")
         self._counties_due = True
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
-        begin = time.monotonic()
+        begin = self._started
         self._free_the_dead()
-        with self._signals(), Progress("tracts", "tract", None) as progress:
-            try:
-                while not self._over():
-                    self._fill()
-                    for event in self._pool.wait(POLL_SECONDS):
-                        self._take(event)
-                    self._tell_lps()
-                    self._beat()
-                    done = self._outcome.solved + self._outcome.lps
-                    progress.at(done, done + self._claimable + sum(len(held.claims) for held in self._held.values()))
-            finally:
-                self._pool.close()
-                self._put_back([claim for held in self._held.values() for claim in held.claims.values()])
+        try:
+            with self._signals(), self._guard, Progress("tracts", "tract", None) as progress:
+                try:
+                    self._work(progress)
+                finally:
+                    self._pool.close()
+                    self._put_back([claim for held in self._held.values() for claim in held.claims.values()])
+            self._outcome.quarantined = self._quarantined()
+        except DatabaseError as error:
+            if not self._outcome.halted:
+                raise
+            log.warning("what was in work comes back when its lease ends: %s", error)
         if self._outcome.halted or self._outcome.node_failure:
             self._outcome.put_back = len(self._returned)
-        self._outcome.quarantined = self._quarantined()
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
+
+    def _work(self, progress: Progress) -> None:
+        while not self._over():
+            self._guard.floors = Floors.of(self._config(), self._read_memory().total_mib)
+            self._fill()
+            for event in self._pool.wait(POLL_SECONDS):
+                self._take(event)
+            self._tell_lps()
+            self._beat()
+            self._report()
+            done = self._outcome.solved + self._outcome.lps
+            progress.at(done, done + self._claimable + sum(len(held.claims) for held in self._held.values()))
 
     # -- what there is to do ----------------------------------------------------------------------------------------
 
@@ -153,15 +184,22 @@ class Node:
         """Give every free worker a task, if there is one."""
         self._pool.size = self._size()
         while self._pool.free and not self._stopping and self._pause_until <= time.monotonic():
-            task = self._next_task()
+            room = self._guard.room()
+            task = None if room == NO_ROOM else self._next_task(room)
             if task is None:
                 return
             claims: tuple[Claim | CountyClaim, ...] = task.claims if isinstance(task, TractTask) else (task.claim,)
-            self._held[self._pool.submit(task)] = _Held(dict(enumerate(claims)))
+            try:
+                worker = self._pool.submit(task)
+            except DBReconError:
+                self._put_back(list(claims))
+                raise
+            self._held[worker] = _Held(dict(enumerate(claims)))
 
-    def _next_task(self) -> TractTask | CountyTask | None:
+    def _next_task(self, room: int | None) -> TractTask | CountyTask | None:
+        """A task whose tracts have no more people than ``room`` (None: any)."""
         for experiment in self._experiments():
-            task = self._county_task(experiment) or self._tract_task(experiment)
+            task = self._county_task(experiment) or self._tract_task(experiment, room)
             if task is not None:
                 return task
         self._counties_due = False
@@ -182,9 +220,9 @@ class Node:
         states = self._ledger.tract_states(experiment.reident, claim.stusab, claim.county)
         return CountyTask(experiment, claim, tuple((state.tract, state.pop) for state in states if state.pop))
 
-    def _tract_task(self, experiment: Experiment) -> TractTask | None:
+    def _tract_task(self, experiment: Experiment, room: int | None) -> TractTask | None:
         steps = self._assignment.steps & {3, 4}
-        limit = self._how_many(experiment)
+        limit = min(self._how_many(experiment), 1 if self._guard.one_at_a_time else sys.maxsize)
         if not steps or limit < 1:
             return None
         claims = self._ledger.claim(
@@ -194,6 +232,7 @@ class Node:
             limit=limit,
             lease_seconds=self._config().get("run", "lease_seconds"),
             ascending=self._assignment.ascending,
+            max_pop=room,
             **self._assignment.place,
         )
         if not claims:
@@ -227,13 +266,13 @@ class Node:
     def _hear(self, message: Message) -> None:
         held, body = self._held[message.worker], message.body
         if isinstance(body, Begun):
-            held.current = body.index
+            held.current, held.begun = body.index, time.monotonic()
         elif isinstance(body, LpMade):
             held.lp = (body.index, body.stats, time.monotonic())
             if 4 not in message.task.steps:
                 self._finish_lp(held, body)
         elif isinstance(body, Solved):
-            self._finish_tract(held, body)
+            self._finish_tract(message.worker, held, body)
         elif isinstance(body, CountyWritten):
             self._finish_county(held, body)
         elif isinstance(body, Failed):
@@ -245,7 +284,7 @@ class Node:
         if isinstance(claim, Claim) and self._told(lambda: self._ledger.lp_written(claim, made.stats)):
             self._outcome.lps += 1
 
-    def _finish_tract(self, held: _Held, solved: Solved) -> None:
+    def _finish_tract(self, worker: int, held: _Held, solved: Solved) -> None:
         claim, lp = held.claims.pop(solved.index, None), held.lp
         held.lp = None
         stats = lp[1] if lp is not None and lp[0] == solved.index else None
@@ -253,6 +292,7 @@ class Node:
             self._outcome.solved += 1
             self._outcome.people += claim.pop
             self._counties_due = True
+            self._guard.learn(worker, claim.pop, solved.stats.memory_mib)
 
     def _finish_county(self, held: _Held, written: CountyWritten) -> None:
         claim = held.claims.pop(0, None)
@@ -299,11 +339,27 @@ class Node:
         self._pause_until = time.monotonic() + 2.0**self._faults
 
     def _mourn(self, died: Died) -> None:
-        """A worker died: that counts against the tract it was at; its other tracts go back."""
+        """A worker died: that counts against the tract it was at, unless this node stopped it for memory that others had; its other
+        tracts go back."""
         held = self._held.pop(died.worker)
         claim = held.claims.pop(held.current, None)
+        stopped = self._guard.was_stopped(died.worker)
+        if stopped is not None and not stopped.alone and claim is not None:
+            held.claims[held.current], claim = claim, None
         self._put_back(list(held.claims.values()))
-        self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, "tract"), 0)
+        if stopped is None:
+            self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, "tract"), 0)
+        else:
+            self._fail(claim, Failure(stopped.text(), "", 0, "", 1, "tract" if stopped.too_big else "node"), 0)
+
+    def _busy(self) -> list[Busy]:
+        """The workers at work; from any thread."""
+        found = []
+        for worker, held in self._held.copy().items():
+            pid = self._pool.pid(worker)
+            if pid is not None:
+                found.append(Busy(worker, pid, held.begun, max((claim.pop for claim in held.tracts()), default=0)))
+        return found
 
     def _put_back(self, claims: list[Claim | CountyClaim]) -> None:
         self._returned |= {(claim.reident, str(claim)) for claim in claims}
@@ -342,6 +398,55 @@ class Node:
                 self._put_back(list(held.claims.values()))
                 del self._held[worker]
 
+    # -- what others ask (from another thread) -----------------------------------------------------------------------
+
+    def commands(self) -> Commands:
+        """What a running scheduler can be told: see :data:`cluster.control.COMMANDS`."""
+        return {"stop": self.stop, "halt": self.halt, "list": self._list, "ps": self._ps, "uptime": self._uptime}
+
+    def stop(self) -> str:
+        """Take nothing new; leave when what is in work is done."""
+        self._stopping = True
+        return f"stopping: {self._in_work()} in work are finished first"
+
+    def halt(self) -> str:
+        """Put back what is in work, and leave."""
+        self._outcome.halted = True
+        self._ledger.lose_patience()
+        return f"halting: {self._in_work()} in work are put back"
+
+    def _in_work(self) -> str:
+        return f"{sum(len(held.claims) for held in list(self._held.values()))} tracts"
+
+    def _list(self) -> str:
+        lines = []
+        for worker, held in sorted(self._held.copy().items()):
+            for index, claim in sorted(held.claims.copy().items()):
+                what = f"{duration(time.monotonic() - held.begun)}" if index == held.current else "waits"
+                lines.append(f"{self._pool.pid(worker) or 0:>8}  {claim.reident} {claim}  {claim.pop:,} people  {what}")
+        return "\n".join(lines) or "nothing is in work"
+
+    def _ps(self) -> str:
+        pids = [os.getpid(), *self._pool.pids()]
+        return "\n".join(["     pid  state     cpu s  MiB", *filter(None, map(process_line, pids))])
+
+    def _uptime(self) -> str:
+        done, up = self._outcome, duration(time.monotonic() - self._started)
+        return (
+            f"pid {os.getpid()}, up {up}; workers: {self._pool.busy} of {self._pool.size} busy; "
+            f"done: {done.lps:,} LP files, {done.solved:,} tracts ({done.people:,} people), {done.counties:,} counties"
+            + ("; halting" if done.halted else "; stopping" if self._stopping else "")
+        )
+
+    def _report(self) -> None:
+        """What this node says of itself once a minute."""
+        if time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.monotonic()
+        now, running = self._read_memory(), sum(len(held.claims) for held in self._held.values())
+        load = SysLoad(self._worker.host, *os.getloadavg(), int(now.free_mib), int(now.total_mib), running)
+        self._ledger.record_sysload(load)
+
     # -- beginning and end ------------------------------------------------------------------------------------------
 
     def _free_the_dead(self) -> None:
@@ -366,11 +471,12 @@ class Node:
         """SIGTERM: finish the tracts in work and leave. SIGINT: put them back and leave."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stopping = True
-            log.info("told to stop: %d tracts in work are finished first", sum(len(held.claims) for held in self._held.values()))
+            log.info("%s", self.stop())
 
         def halt(_number: int, _frame: FrameType | None) -> None:
-            self._outcome.halted = True
+            if self._outcome.halted:
+                raise KeyboardInterrupt  # whoever asks twice waits for nothing more
+            log.info("%s", self.halt())
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -384,12 +490,7 @@ class Node:
 
 
 def _lives(worker: Worker) -> bool:
-    """Whether the process of a worker of this host is there. Its name begins with its pid."""
-    pid = worker.name.partition("-")[0]
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    """Whether the process of a worker of this host is there, and is not a later one of the same number."""
+    pid, _, named = worker.name.partition("-")
+    facts = process_facts(int(pid))
+    return facts is not None and not facts.gone and facts.started < int(named) / 1e9 + CLOCK_SLACK_SECONDS

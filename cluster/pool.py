@@ -5,23 +5,33 @@ their parent does. A worker that dies in a task is reported with what it died of
 """
 
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from ctools.proc import process_facts
+from dbrerrors import DBReconError
 
 Serve = Callable[[Any, Callable[[Any], None]], None]
 """What a worker runs: ``serve(task, send)``; everything it sends reaches the parent as a :class:`Message`."""
 
 CLOSE_SECONDS = 10.0
+START_ATTEMPTS = 5
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,15 @@ class _Slot:
     task: Any = None
     busy: bool = False
     crash: _Crash | None = None
+    started: float | None = None
+
+    def end_orphan(self) -> None:
+        """Ends the process if it is still there: when the workers' common ancestor dies, they all count as ended, and live on."""
+        pid = self.process.pid
+        facts = process_facts(pid) if pid else None
+        if pid and facts is not None and facts.started == self.started and not facts.gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 class WorkerPool:
@@ -104,8 +123,13 @@ class WorkerPool:
         return {number: slot.task for number, slot in self._slots.items() if slot.busy}
 
     def pid(self, worker: int) -> int | None:
-        """The process id of a worker."""
-        return self._slots[worker].process.pid
+        """The process id of a worker; None if it has gone."""
+        slot = self._slots.get(worker)
+        return None if slot is None else slot.process.pid
+
+    def pids(self) -> list[int]:
+        """The process ids of all workers, idle ones included."""
+        return [slot.process.pid for slot in list(self._slots.values()) if slot.process.pid is not None]
 
     def submit(self, task: Any) -> int:
         """Give a task to a free worker; returns its number. There must be one free (:attr:`free`)."""
@@ -136,6 +160,7 @@ class WorkerPool:
         slot = self._slots.pop(worker)
         slot.process.kill()
         slot.process.join()
+        slot.end_orphan()
         slot.connection.close()
 
     def close(self) -> None:
@@ -150,22 +175,37 @@ class WorkerPool:
             if slot.process.exitcode is None:
                 slot.process.kill()
                 slot.process.join()
+            slot.end_orphan()
 
     def _start(self) -> int:
+        """Start a worker. Raises DBReconError if the workers' common ancestor, which makes them, dies again and again."""
         parent, child = self._context.Pipe()
-        process = self._context.Process(target=_main, args=(child, self._work), daemon=True)
+        for attempt in range(START_ATTEMPTS):
+            process = self._context.Process(target=_main, args=(child, self._work), daemon=True)
+            try:
+                self._start_process(process)
+                break
+            except (EOFError, ConnectionError) as error:  # it was killed just then; the next attempt starts it anew
+                lost = error
+                time.sleep(0.1 * (attempt + 1))
+        else:
+            raise DBReconError("no worker process can be started: their common ancestor dies; is memory running out?") from lost
+        child.close()
+        number, self._next = self._next, self._next + 1
+        facts = process_facts(process.pid or 0)
+        self._slots[number] = _Slot(process, parent, started=facts.started if facts else None)
+        return number
+
+    def _start_process(self, process: ForkServerProcess) -> None:
         # Ctrl-C reaches the whole terminal group. Blocked here, it stays blocked in the workers' common ancestor and in them, also
         # before they could ignore it. The tracker comes first: starting it would unblock the signal again.
         resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with _clean_start():
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        child.close()
-        number, self._next = self._next, self._next + 1
-        self._slots[number] = _Slot(process, parent)
-        return number
 
     def _collect(self, number: int) -> list[Event]:
         """All that a worker has sent, and its end."""
@@ -196,14 +236,33 @@ class WorkerPool:
         if slot.process.exitcode is None:  # it closed its pipe and lives on
             slot.process.kill()
             slot.process.join()
+        slot.end_orphan()
         slot.connection.close()
         if not slot.busy:
             return []
-        crash = slot.crash or _Crash(_cause_of_death(slot.process.exitcode), "")
+        crash = slot.crash or _Crash(cause_of_death(slot.process.exitcode), "")
         return [Died(number, slot.task, crash.reason, crash.stack)]
 
 
-def _cause_of_death(exitcode: int | None) -> str:
+@contextlib.contextmanager
+def _clean_start() -> Iterator[None]:
+    """Hides the program's main module, which multiprocessing would have every worker import, with all that it imports; and
+    shows the workers' common ancestor the way to our modules, which it knows only where it is started in their folder."""
+    main, path = sys.modules["__main__"], os.environ.get("PYTHONPATH")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    os.environ["PYTHONPATH"] = os.pathsep.join([_HOME, path] if path else [_HOME])
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+
+
+def cause_of_death(exitcode: int | None) -> str:
+    """What a process died of, for people."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name if -exitcode in list(signal.Signals) else f"signal {-exitcode}"
         hint = " (the system kills so when memory runs out)" if -exitcode == signal.SIGKILL else ""
@@ -215,6 +274,7 @@ def _main(connection: Connection, work: str) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.freeze()  # what the common ancestor made stays shared with it: the collector shall not write to it
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, function = work.partition(":")
     serve: Serve = getattr(importlib.import_module(module), function)

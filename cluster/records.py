@@ -5,11 +5,11 @@ the two-digit FIPS code ("39"), ``county`` three digits, ``tract`` six digits, `
 """
 
 import os
-import socket
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ctools.host import host_name
 from dbrerrors import DBReconError, UsageError
 
 EMPTY = "empty"  # nobody lives there: no work
@@ -82,8 +82,8 @@ class Worker:
 
     @classmethod
     def here(cls, host: str | None = None) -> "Worker":
-        """This process, by its pid and the time of the call; ``host`` defaults to the machine's name."""
-        return cls(host or socket.gethostname(), f"{os.getpid()}-{time.time_ns()}")
+        """This process, by its pid and the time of the call; ``host`` defaults to the node's name."""
+        return cls(host or host_name(), f"{os.getpid()}-{time.time_ns()}")
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name}"

@@ -195,6 +195,7 @@ def _tracts(meta: MetaData, reident: str) -> Table:
         Column("variables", BigInteger),
         Column("constraints", BigInteger),
         Column("nonzeros", BigInteger),
+        Column("lp_seconds", _float()),
         Column("solver", String(100)),
         Column("solve_seconds", _float()),
         Column("memory_mib", BigInteger),
@@ -207,6 +208,7 @@ def _tracts(meta: MetaData, reident: str) -> Table:
         Index(f"{name}_lease", "lease_end"),
         Index(f"{name}_lp", "lp_end", "lp_host"),
         Index(f"{name}_sol", "sol_end", "sol_host", "pop"),
+        Index(f"{name}_cost", "solve_seconds", "lp_seconds"),
         **_MYSQL,
     )
 

@@ -46,7 +46,9 @@ def asked_steps(args: argparse.Namespace) -> list[int]:
 def check_options(args: argparse.Namespace, action: str) -> None:
     """UsageError for steps and places that do not go together."""
     steps = asked_steps(args)
-    if args.force and action != "steps":
+    if action == "spark":  # the same, done elsewhere
+        action = "run" if args.run else "steps"
+    if args.force and action not in ("steps", "launch", "launch_all"):
         raise UsageError("--force goes with steps (--step1 --force, say), since it makes again what exists")
     if action == "run" and 5 in steps:
         raise UsageError("--run writes the people of each county by itself: leave --step5 out, or leave --run out")

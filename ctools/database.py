@@ -4,7 +4,8 @@ Isolation on MySQL is READ COMMITTED: the default, REPEATABLE READ, takes gap lo
 read passes, which makes workers that claim side by side wait for (and deadlock with) each other over rows neither wants, and it
 shows a transaction the state of its first read rather than the state of now.
 
-A node uses at most ``POOL_SIZE`` connections, since only the parent process of a scheduler talks to the database.
+A scheduler uses one connection: its parent process alone talks to the database, from one thread. ``POOL_SIZE`` bounds those of a
+process that has more threads.
 """
 
 import logging
@@ -30,6 +31,7 @@ BUSY_SECONDS = 60  # how long SQLite waits for another process's write
 CONNECT_SECONDS = 10
 READ_SECONDS = 300  # a cut-off node learns it; longer than any lock wait (50 s) or bulk statement
 ROLLED_BACK_REPEATS = 20
+NAP_SECONDS = 0.2
 
 # MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole.
 _DEADLOCK = {1205, 1213}
@@ -183,8 +185,9 @@ class Database:
 
     ``patience``: for how many seconds to wait, with backoff and jitter, for a database that is away (restart, lost
     connection, too many connections, read-only, locked) before DatabaseError is raised; 0 for a command that a person waits
-    for. ``clock``: Unix time in whole seconds, for tests. The default is the database server's UNIX_TIMESTAMP() on
-    MySQL, the one clock that all nodes share and that knows no time zone; SQLite is used by one machine, whose clock it is.
+    for; it may be set to 0 at any time, from any thread. ``clock``: Unix time in whole seconds, for tests. The default is the
+    database server's UNIX_TIMESTAMP() on MySQL, the one clock that all nodes share and that knows no time zone; SQLite is
+    used by one machine, whose clock it is.
     """
 
     def __init__(self, engine: Engine, patience: float = 0.0, clock: Callable[[], int] | None = None) -> None:
@@ -226,9 +229,15 @@ class Database:
                 elif again and fault.away and time.monotonic() - started < self.patience:
                     waits += 1
                     log.warning("%s is away (%s); waiting", describe(self.engine), fault.text())
-                    time.sleep(random.uniform(0.5, 1.0) * min(0.2 * 2**waits, 15.0))
+                    self._nap(random.uniform(0.5, 1.0) * min(0.2 * 2**min(waits, 10), 5.0))
                 else:
                     raise self._error(fault) from fault.origin
+
+    def _nap(self, seconds: float) -> None:
+        """Sleeps, but not when patience is lost meanwhile."""
+        end = time.monotonic() + seconds
+        while self.patience > 0 and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, NAP_SECONDS))
 
     @contextmanager
     def _transaction(self, write: bool, phase: "_Phase") -> Iterator[Connection]:

@@ -12,14 +12,18 @@ import fcntl
 import json
 import os
 import stat
+import struct
 import time
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
+from ctools.host import VARIABLE, host_name
 from dbrerrors import StorageError
 
 # Not the temporary folder of the environment: cron's differs from a terminal's, and both must meet at one file.
 LOCK_FOLDER = "/tmp"
+
+_FLOCK = struct.Struct("@hhqqi")  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ _held: dict[tuple[int, str], Holder] = {}
 
 
 def node_lock_path(name: str) -> str:
-    """Where this user's lock called ``name`` lies on this node."""
-    return os.path.join(LOCK_FOLDER, f"dbrecon-{os.getuid()}-{name}.lock")
+    """Where this user's lock called ``name`` lies on this node. Two nodes on one machine ($DBRECON_HOSTNAME) have two."""
+    node = f"{host_name()}-" if os.environ.get(VARIABLE) else ""
+    return os.path.join(LOCK_FOLDER, f"dbrecon-{os.getuid()}-{node}{name}.lock")
 
 
 class NodeLock:
@@ -83,6 +88,28 @@ class NodeLock:
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock; None if nobody does. StorageError where the file cannot be used."""
+        key = (os.getpid(), self._path)
+        if key in _held:
+            return _held[key]
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            # Asks only: to take the lock for a moment could turn a scheduler away that starts just then.
+            asked = fcntl.fcntl(descriptor, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            kind, _, _, _, pid = _FLOCK.unpack(asked)
+            told = self._parse(os.pread(descriptor, 1000, 0))
+        except OSError as error:
+            raise self._unusable(error) from error
+        finally:
+            os.close(descriptor)
+        return None if kind == fcntl.F_UNLCK else Holder(pid, told.since)
 
     def __enter__(self) -> NodeLock:
         """The lock itself."""

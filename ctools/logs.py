@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import time
+
+from ctools.host import host_name
 
 
 class _ShortFormatter(logging.Formatter):
@@ -38,7 +39,7 @@ def set_up_logging(level: int = logging.INFO) -> None:
     if sys.stderr.isatty():
         handler.setFormatter(_ShortFormatter("%(message)s"))
     else:
-        host = socket.gethostname().split(".")[0].replace("%", "%%")
+        host = host_name().split(".")[0].replace("%", "%%")
         formatter = logging.Formatter(
             f"%(asctime)s {host} %(process)d %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ"
         )
@@ -50,5 +51,7 @@ def set_up_logging(level: int = logging.INFO) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     # Libraries that log each request at INFO: only their warnings are for an operator.
+    # A connection that was lost is told, and waited for, by our own code; SQLAlchemy adds its stack.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL if level > logging.DEBUG else level)
     for name in ("boto3", "botocore", "s3transfer", "smart_open", "urllib3", "gurobipy"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.INFO)

@@ -9,7 +9,7 @@ import os
 import sys
 
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PACKAGES = ("highspy", "isal", "numpy", "pyarrow", "pymysql", "scipy", "smart_open", "sqlalchemy", "tqdm")
+PACKAGES = ("highspy", "isal", "numpy", "paramiko", "pyarrow", "pymysql", "scipy", "smart_open", "sqlalchemy", "tqdm")
 
 
 def _is_script_of_ours() -> bool:

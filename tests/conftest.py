@@ -39,9 +39,15 @@ class MariaServer:
     def install(self) -> None:
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}", *_as_root(),
                    "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment())
         if done.returncode:
             pytest.fail(f"mariadb-install-db failed: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+
+    def _environment(self) -> dict[str, str]:
+        """With a folder of its own for temporary tables: a server that starts removes whatever it finds in a shared one."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True)
+        return dict(os.environ) | {"TMPDIR": str(folder)}
 
     def start(self) -> None:
         """Starts the server and returns when it answers."""
@@ -53,7 +59,9 @@ class MariaServer:
             "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin", *_as_root(),
         ]  # fmt: skip
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([_mariadbd(), *options], stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                [_mariadbd(), *options], stdout=log, stderr=log, start_new_session=True, env=self._environment()
+            )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -111,7 +119,8 @@ def _mariadbd() -> str:
     return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses just now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -121,7 +130,7 @@ def _free_port() -> int:
 def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaServer]:
     """The session's server, started when a test first asks for it."""
     _mariadbd()
-    server = MariaServer(tmp_path_factory.mktemp("m"), _free_port())
+    server = MariaServer(tmp_path_factory.mktemp("m"), free_port())
     server.install()
     try:
         server.start()

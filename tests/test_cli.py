@@ -56,6 +56,7 @@ def run(body: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[s
         ("DatabaseError", 5),
         ("SolverError", 6),
         ("VerificationError", 7),
+        ("RemoteError", 8),
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(name: str, code: int) -> None:
@@ -66,7 +67,7 @@ def test_each_kind_of_error_has_its_exit_code(name: str, code: int) -> None:
 
 
 def test_a_command_that_went_well_leaves_with_what_it_returned() -> None:
-    assert run("return 8").returncode == 8
+    assert run("return 9").returncode == 9
 
 
 def test_the_causes_follow_in_the_same_line() -> None:

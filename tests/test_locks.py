@@ -122,6 +122,7 @@ def test_a_holder_is_told_in_utc() -> None:
 
 def test_cron_and_a_terminal_meet_at_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/var/tmp")
+    monkeypatch.delenv("DBRECON_HOSTNAME", raising=False)
     assert node_lock_path("scheduler") == f"/tmp/dbrecon-{os.getuid()}-scheduler.lock"
 
 

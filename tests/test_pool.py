@@ -112,3 +112,37 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         worker = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
         assert psutil.wait_procs([worker], timeout=20)[0], "the worker lives on"
+
+
+def forkserver() -> psutil.Process:
+    """The workers' common ancestor."""
+    [found] = [one for one in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(one.cmdline())]
+    return found
+
+
+def test_when_the_workers_common_ancestor_is_killed_new_workers_start_all_the_same(pool: WorkerPool) -> None:
+    pool.submit("this")
+    until_done(pool)
+    forkserver().kill()
+    until_gone(pool)
+    worker = pool.submit("that")
+    assert Message(worker, "that", "did that") in until_done(pool)
+
+
+def until_gone(pool: WorkerPool) -> None:
+    """Until the pool knows that its idle workers are lost."""
+    end = time.monotonic() + 20
+    while pool.pids():
+        assert time.monotonic() < end
+        pool.wait(0.1)
+
+
+def test_workers_that_lost_their_common_ancestor_do_not_live_on(pool: WorkerPool) -> None:
+    """They count as dead, and their tasks go to others: they must not take memory beside those."""
+    worker = pool.submit("sleep")
+    process = psutil.Process(pool.pid(worker))
+    while not any(isinstance(event, Message) for event in pool.wait(1)):
+        pass
+    forkserver().kill()
+    assert [type(event) for event in until_done(pool)] == [Died]
+    process.wait(timeout=10)

@@ -66,3 +66,21 @@ def serve_slowly(task: TractTask | CountyTask, send: Send) -> None:
     """Tracts that take longer than a test."""
     send(Begun(0))
     time.sleep(60)
+
+
+def serve_steadily(task: TractTask | CountyTask, send: Send) -> None:
+    """Tracts that take half a second each, with a file in ``at-work`` meanwhile that names the process."""
+    if isinstance(task, CountyTask):
+        send(CountyWritten(task.claim.pop, 0.0))
+        return
+    folder = Path(task.experiment.root) / "at-work"
+    folder.mkdir(exist_ok=True)
+    for index, claim in enumerate(task.claims):
+        send(Begun(index))
+        mark = folder / str(os.getpid())
+        mark.touch()
+        time.sleep(0.5)
+        mark.unlink()
+        send(Solved(index, SolStats("none", 0.0)) if not claim.needs_lp else LpMade(index, LpStats(1, 1, 1, 0.0)))
+        if claim.needs_lp:
+            send(Solved(index, SolStats("none", 0.0)))

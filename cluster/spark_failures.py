@@ -1,0 +1,30 @@
+"""What Spark's account of a failed job says: which task, why, and whether the set-up is to blame."""
+
+import re
+
+from cluster.tasks import Failure
+
+
+def failed_task(account: str) -> int | None:
+    """Which task of the job was given up, by its index; None if it was no task's fault."""
+    found = re.search(r"\b[Tt]ask (\d+) (?:in stage|\(partition)", account)
+    return int(found[1]) if found else None
+
+
+def cause(account: str) -> str:
+    """The cause in Spark's account of a failed job, in a line: its last line of a Python traceback, else the first sentence."""
+    text = account.split("Driver stacktrace:")[0].strip()
+    _, _, last = text.rpartition("Most recent failure: ")
+    lines = [line.strip() for line in re.sub(r"^Lost task \S+ in stage \S+ \(TID \d+\) ", "", last).splitlines() if line.strip()]
+    if not lines:
+        return "no reason was given"
+    errors = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Trouble|Exit)\b:", line)]
+    return errors[-1] if "Traceback (most recent call last)" in text and errors else lines[0]
+
+
+def set_up_failure(account: str) -> Failure | None:
+    """An exception in the executors' Python outside of any tract: packages that lack, another Python's version."""
+    if "Traceback (most recent call last)" not in account and "PYTHON_VERSION_MISMATCH" not in account:
+        return None
+    remedy = "see [spark] python and [spark] environment"
+    return Failure(f"executors cannot run the work ({cause(account)}): {remedy}", "", 0, account, 1, "setup")

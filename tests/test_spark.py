@@ -1,0 +1,328 @@
+"""A reconstruction on a real Spark: a standalone master with two workers on the loopback interface.
+
+Whatever dies, the result is workflow 1's, byte for byte.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import Engine as Database
+
+from cluster.commands import Place, open_experiment, open_ledger
+from cluster.ledger import Ledger
+from cluster.node import Assignment, Outcome
+from cluster.spark import Driver
+from cluster.spark_engine import JVM_OPTIONS, Answered, Event, Spark, portable
+from cluster.spark_plan import People
+from cluster.spark_pool import SparkPool
+from console import rescan
+from console.spark import TRACTS, do_states
+from console.steps import do_states as do_states_here
+from ctools.database import make_engine
+from dbrecon import Config, Experiment
+from dbrerrors import InputError
+from scheduler import run_here
+from tests.helpers import SHARED
+from tests.test_node import R, ledger_with, statuses
+
+HERE = Path(__file__).resolve().parent.parent
+ALL = frozenset({3, 4, 5})
+START_SECONDS = 60
+SECRET = "not-for-any-log"
+DEFAULTS = """spark.eventLog.compress false
+spark.ui.enabled false
+"""
+SETTINGS = """[spark]
+master = spark://127.0.0.1:{port}
+executor_mib = 700
+event_log = {folder}/events
+[run]
+max_attempts = 2
+retry_seconds = 0
+"""
+
+
+@dataclass
+class SparkCluster:
+    """A master and two workers of one core each, as processes of the test."""
+
+    folder: Path
+    port: int
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def start(self) -> None:
+        self._launch("org.apache.spark.deploy.master.Master", "--port", str(self.port))
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.processes[0].poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"Spark's master did not start: {(self.folder / 'log').read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+        for number in (1, 2):
+            work = ["--cores", "1", "--memory", "1g", "--work-dir", str(self.folder / f"worker{number}")]
+            self._launch("org.apache.spark.deploy.worker.Worker", *work, f"spark://127.0.0.1:{self.port}")
+
+    def _launch(self, name: str, *arguments: str) -> None:
+        import pyspark
+
+        home = str(Path(pyspark.__file__).parent)
+        # The tests' own work is found beside this checkout; the product's code comes first, as it was shipped.
+        env = os.environ | {"SPARK_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(HERE)}
+        env |= {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": f"{JVM_OPTIONS} -Dspark.ui.enabled=false"}
+        command = [f"{home}/bin/spark-class", name, "--host", "127.0.0.1", "--webui-port", "0", *arguments]
+        with open(self.folder / "log", "ab") as log:
+            made = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
+        self.processes.append(made)
+
+    def _answers(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def executors(self) -> list[psutil.Process]:
+        """The executors' processes, now."""
+        children = [child for process in self.processes[1:] for child in psutil.Process(process.pid).children()]
+        alive = [process for process in children if process.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in alive if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline())]
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait(timeout=START_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    if shutil.which("java") is None:
+        pytest.fail("these tests need Java: apt-get install default-jre-headless (make test does it)")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+    made = SparkCluster(tmp_path_factory.mktemp("spark"), port)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def config(cluster: SparkCluster) -> Config:
+    ini = cluster.folder / "config.ini"
+    ini.write_text(SETTINGS.format(port=cluster.port, folder=cluster.folder), encoding="utf-8")
+    return Config.load(str(ini), env={"DAS_S3ROOT": str(cluster.folder / "root")})
+
+
+@pytest.fixture(scope="module")
+def spark(cluster: SparkCluster, config: Config) -> Iterator[Spark]:
+    """One application for all tests: its start takes longest. It is given a secret of each kind."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("MYSQL_PASSWORD", SECRET)
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        (cluster.folder / "spark-defaults.conf").write_text(DEFAULTS, encoding="utf-8")
+        patch.setenv("SPARK_CONF_DIR", str(cluster.folder))
+        yield stack.enter_context(Spark(config, "dbrecon test", 200.0, config.get("sf1", "tables")))
+
+
+@dataclass
+class Rough:
+    """Spark, each of whose answers comes twice, as by speculation; after the first one an executor is killed, if asked."""
+
+    spark: Spark
+    cluster: SparkCluster
+    kill: bool = False
+    jobs: list[str] = field(default_factory=list)
+
+    @property
+    def slots(self) -> int:
+        return self.spark.slots
+
+    def submit(self, name: str, work: str, tasks: Any) -> int:
+        self.jobs.append(name)
+        return self.spark.submit(name, work, tasks)
+
+    def wait(self, seconds: float) -> list[Event]:
+        events = self.spark.wait(seconds)
+        if self.kill and events:
+            self.kill = False
+            self.cluster.executors()[0].send_signal(signal.SIGKILL)
+        return [event for one in events for event in ([one, one] if isinstance(one, Answered) else [one])]
+
+    def cancel(self) -> None:
+        self.spark.cancel()
+
+
+def files_of(experiment: Experiment) -> dict[str, bytes]:
+    """All files that are published; a process that was killed leaves what it was writing under a hidden temporary name."""
+    base = Path(experiment.base)
+    paths = [path for path in (base / "work").rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(base)): path.read_bytes() for path in paths}
+
+
+def registered(config: Config, reident: str, zips: list[Path]) -> tuple[Ledger, Experiment]:
+    ledger = open_ledger(config)
+    ledger.register(reident, "all", "2010_sf1")
+    experiment = open_experiment(ledger, config, reident)
+    os.makedirs(experiment.dist)
+    for path in zips:
+        shutil.copy(path, experiment.dist)
+    return ledger, experiment
+
+
+@pytest.fixture(scope="module")
+def zips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A synthetic state of 12,000 people, and the real tracts where they are."""
+    folder = tmp_path_factory.mktemp("zips")
+    command = ["bench/make_state.py", "-q", "--stusab", "de", "--people", "12000", "--seed", "3", "--out", str(folder)]
+    subprocess.run([sys.executable, *command], cwd=HERE, check=True, stdout=subprocess.DEVNULL)
+    return [*folder.glob("*.zip"), *sorted((SHARED / "real_tracts").glob("*.zip"))]
+
+
+def test_steps_1_to_5_are_workflow_1_s_byte_for_byte_though_an_executor_is_killed(
+    spark: Spark, cluster: SparkCluster, config: Config, zips: list[Path]
+) -> None:
+    ledger, experiment = registered(config, "one", zips)
+    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    assert run_here(ledger, config, "one", Place(), ALL) == 0
+
+    ledger, other = registered(config, "two", zips)
+    engine = Rough(spark, cluster)
+    for step in (1, 2):
+        do_states(engine, ledger, other, shipped(other), step, [], force=False)
+    engine.kill = True
+    outcome = Driver(ledger, engine, other, shipped(other), TRACTS, Assignment(ALL)).run()
+
+    assert not engine.kill
+    assert outcome.quarantined == []
+    states = [state for stusab in ledger.stusabs("two") for state in ledger.tract_states("two", stusab) if state.pop]
+    assert outcome.solved == len(states) > 0
+    assert {(state.status, state.lp_count, state.sol_count, state.claimed_by) for state in states} == {("solved", 1, 1, None)}
+    made, expected = files_of(other), files_of(experiment)
+    assert sorted(made) == sorted(expected)
+    assert [name for name in expected if made[name] != expected[name]] == []
+
+
+def test_a_state_whose_zip_is_bad_does_not_stop_the_others(spark: Spark, config: Config, zips: list[Path]) -> None:
+    ledger, experiment = registered(config, "bad", zips[:1])
+    Path(experiment.dist_zip("ri")).write_text("no zip", encoding="utf-8")
+    with pytest.raises(InputError, match="1 of 2 states failed"):
+        do_states(spark, ledger, experiment, shipped(experiment), 1, [], force=False)
+    assert ledger.stusabs("bad") == ["de"]
+
+
+def test_a_rescan_by_spark_finds_what_one_without_finds(
+    spark: Spark, config: Config, zips: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A solution is damaged: its tract goes back to work."""
+    ledger, experiment = registered(config, "checked", zips[-1:])
+    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    assert run_here(ledger, config, "checked", Place(), ALL) == 0
+    solution = max(Path(experiment.base).rglob("*.sol.gz"))
+    solution.write_bytes(solution.read_bytes()[:-20])
+    args = argparse.Namespace(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True)
+    capsys.readouterr()
+    codes, told = [], []
+    for pool in (None, SparkPool(spark, "rescan", rescan.WORK, lambda task: replace(task, experiment=shipped(task.experiment)))):
+        codes.append(rescan.rescan(args, config, pool))
+        told.append(capsys.readouterr().out)
+    assert codes == [0, 0]
+    assert told[0] == told[1]
+    assert str(solution) in told[0]
+
+
+def shipped(experiment: Experiment) -> Experiment:
+    return portable(experiment, experiment.config.get("spark", "master"))
+
+
+def run(spark: Spark, database: Database, root: Path, tracts: list[str], *options: Any) -> tuple[Ledger, Outcome]:
+    """A driver with the tests' own work, on tracts of one county with 100, 200, ... people."""
+    ledger = ledger_with(database, tracts)
+    config = Config.load(os.fspath(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
+    experiment = Experiment.make(R, config)
+    outcome = Driver(ledger, spark, experiment, experiment, "tests.spark_tasks:serve", *(options or [Assignment(ALL)])).run()
+    return ledger, outcome
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    made = make_engine(sqlite_path=str(tmp_path / "ledger.sqlite3"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def root(tmp_path: Path, cluster: SparkCluster) -> Path:
+    shutil.copy(cluster.folder / "config.ini", tmp_path)
+    return tmp_path
+
+
+def test_tracts_that_fail_or_kill_are_quarantined_with_their_error_and_the_rest_is_done(
+    spark: Spark, sqlite: Database, root: Path
+) -> None:
+    """000404 meets a full disk once and 000668 kills Spark's Python worker once: Spark tries their tasks again. 000667 kills it
+    each time."""
+    bad = {"000500": "the tables contradict each other", "000666": "ended by SIGKILL", "000667": "Spark gave up its task"}
+    good = ["000100", "000200", "000300", "000404", "000668"]
+    ledger, outcome = run(spark, sqlite, root, sorted([*good, *bad]))
+    assert statuses(ledger) == dict.fromkeys(good, "solved") | dict.fromkeys(bad, "quarantined")
+    errors = {one.tract: one.error for _, one in outcome.quarantined}
+    assert sorted(errors) == sorted(bad)
+    assert [tract for tract, error in errors.items() if bad[tract] not in error] == []
+    assert (root / "full").exists()
+    assert outcome.node_failure is None
+    assert all(state.claimed_by is None for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_range_of_people_and_a_limit_narrow_the_work(spark: Spark, engine: Database, root: Path) -> None:
+    tracts = [f"{number:06d}" for number in range(100, 110)]
+    ledger, outcome = run(spark, engine, root, tracts, Assignment(ALL), People(300, 600))
+    assert outcome.solved == 4
+    assert [tract for tract, status in statuses(ledger).items() if status == "solved"] == tracts[2:6]
+    experiment = Experiment.make(R, Config.load(os.fspath(root / "config.ini"), env={"DAS_S3ROOT": str(root)}))
+    more = Driver(ledger, spark, experiment, experiment, "tests.spark_tasks:serve", Assignment(ALL, limit=2)).run()
+    assert more.solved == 2
+
+
+def test_work_that_executors_cannot_import_stops_the_run_and_harms_no_tract(spark: Spark, sqlite: Database, root: Path) -> None:
+    ledger = ledger_with(sqlite, ["000100", "000200"])
+    experiment = Experiment.make(R, Config.load(os.fspath(root / "config.ini"), env={"DAS_S3ROOT": str(root)}))
+    outcome = Driver(ledger, spark, experiment, experiment, "no_such_module:serve", Assignment(ALL)).run()
+    assert outcome.node_failure is not None
+    assert "No module named 'no_such_module'" in outcome.node_failure.message
+    assert {(s.status, s.attempts, s.claimed_by) for s in ledger.tract_states(R, "oh")} == {("new", 0, None)}
+
+
+def test_executors_get_s3_s_secret_as_environment_and_the_database_s_never(spark: Spark) -> None:
+    job = spark.submit("environment", "tests.spark_tasks:serve_environment", [["AWS_SECRET_ACCESS_KEY", "MYSQL_PASSWORD"]])
+    events: list[Event] = []
+    while not any(event.job == job and not isinstance(event, Answered) for event in events):
+        events += spark.wait(10)
+    said = {one for event in events if isinstance(event, Answered) for one in map(repr, event.answer.said)}
+    assert said == {repr({"AWS_SECRET_ACCESS_KEY": SECRET, "MYSQL_PASSWORD": None})}
+
+
+def test_no_command_line_and_no_event_log_has_a_secret_and_jobs_have_names(
+    spark: Spark, cluster: SparkCluster, config: Config
+) -> None:
+    """The event log is read as it is written, after all tests above."""
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [line for line in lines if SECRET in line] == []
+    spark._context._jsc.sc().listenerBus().waitUntilEmpty()
+    text = "".join(path.read_text(encoding="utf-8") for path in (cluster.folder / "events").rglob("events_*"))
+    assert SECRET not in text
+    assert '"spark.job.description":"two: steps 3 and 4 of' in text
+    assert '"Stage Name":"two: step 1 of' in text
