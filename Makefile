@@ -58,6 +58,7 @@ $(SPARK): $(READY) constraints-spark.txt
 		-c constraints-spark.txt py4j setuptools, pip install; see above)
 	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation \
 		-c constraints-spark.txt pyspark, pip install; see above)
+	@if command -v java >/dev/null; then $(call quietly, $(PY) -m cluster.spark_jvm, the archive of Spark\'s classes); fi
 	@rm -f $(LOG)
 	@touch $@
 

@@ -255,6 +255,7 @@ class Driver:
                 self._hear(group, event.answer)
             return
         del self._jobs[event.job]
+        self._clocks.planned = float("-inf")  # what is left may be seen at once
         if event.failure is not None:
             self._job_failed(job, event.failure)
         elif job.groups:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.pool import Died, Event, Finished, Message
-from cluster.spark_engine import Answered, Engine, SparkError
+from cluster.spark_engine import Answered, Engine
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause, failed_task
+from cluster.spark_setup import SparkError
 from cluster.tasks import Failed
 
 TASKS_PER_SLOT = 8

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.spark_engine import Answered, Engine, SparkError
+from cluster.spark_engine import Answered, Engine
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause
+from cluster.spark_setup import SparkError
 from cluster.tasks import Failed, Failure
 from ctools.progress import Progress
 from dbrecon import Experiment

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from cluster.commands import asked_place, asked_reident, check_writable, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from cluster.node import Assignment
-from cluster.spark_engine import Engine, Spark, portable
+from cluster.spark_engine import Engine, Spark
 from cluster.spark_plan import People, make_plan, need_mib
 from cluster.spark_pool import SparkPool
+from cluster.spark_setup import portable
 from cluster.spark_states import StateDone, StateTask, run_states
 from cluster.tasks import Failure
 from console import rescan

@@ -25,9 +25,10 @@ from cluster.commands import Place, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Outcome
 from cluster.spark import Driver
-from cluster.spark_engine import JVM_OPTIONS, Answered, Event, Spark, portable
+from cluster.spark_engine import Answered, Event, Spark
 from cluster.spark_plan import People
 from cluster.spark_pool import SparkPool
+from cluster.spark_setup import JVM_OPTIONS, portable
 from console import rescan
 from console.spark import TRACTS, do_states
 from console.steps import do_states as do_states_here

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.records import NEW, Claim, Worker
-from cluster.spark_engine import executors_environment, pack_code, portable, properties
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause, failed_task, set_up_failure
 from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, tract_cost
+from cluster.spark_setup import executors_environment, pack_code, portable, properties
 from cluster.tasks import Failure
 from console.spark import _needed_packages
 from dbrecon import Config, Experiment

@@ -1,0 +1,126 @@
+"""Spark's own process (a JVM), which PySpark starts: its talk goes through our log, and it ends with us.
+
+``python -m cluster.spark_jvm`` makes the archive of the classes that its start loads; ``make spark`` does so. A start takes a third
+less time with it.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import Any
+
+from cluster.spark_setup import JVM_OPTIONS, SparkError, class_archive
+
+log = logging.getLogger(__name__)
+
+END_SECONDS = 30.0
+LAST_WORDS_SECONDS = 2.0
+NOISE = "WARNING: Using incubator modules: jdk.incubator.vector"  # Spark's own start script asks for it
+_LEVELS = {"TRACE": logging.DEBUG, "DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNING,
+           "ERROR": logging.ERROR, "FATAL": logging.ERROR}  # fmt: skip
+_LEVEL = re.compile(rf"^(?:spark:|[\d/:., T-]*)\s*({'|'.join(_LEVELS)})\s+(.*)$")
+_STACK = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^Caused by: |^java\.|^Exception in thread|^org\.apache\.")
+
+
+class Jvm:
+    """Spark's process, started by :meth:`start`, or by spark-submit, which has then started us."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+        """What Spark said of the last error that it logged."""
+        self._gateway: Any = None
+        self._listener: threading.Thread | None = None
+
+    def start(self, conf: Any) -> Any:
+        """PySpark's gateway to a new process, whose properties are ``conf``'s. Raises SparkError."""
+        from pyspark.errors import PySparkRuntimeError
+        from pyspark.java_gateway import launch_gateway
+
+        reading, writing = os.pipe()
+        self._listener = threading.Thread(target=self._listen, args=(reading,), name="spark-talk", daemon=True)
+        self._listener.start()
+        try:
+            self._gateway = launch_gateway(conf, {"stdout": writing, "stderr": writing})
+        except PySparkRuntimeError as error:
+            os.close(writing)
+            self._listener.join(LAST_WORDS_SECONDS)
+            raise SparkError(f"Spark cannot be started ({self.last_error or error})") from None
+        except BaseException:
+            os.close(writing)
+            raise
+        os.close(writing)
+        return self._gateway
+
+    def end(self) -> None:
+        """End the process if it is ours: it would live on as long as this one."""
+        gateway, self._gateway = self._gateway, None
+        process: subprocess.Popen[bytes] | None = getattr(gateway, "proc", None)
+        if gateway is None or process is None:
+            return
+        assert process.stdin is not None
+        gateway.shutdown()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()  # it ends when nobody is there
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._listener is not None:
+            self._listener.join(LAST_WORDS_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once, in the middle of its start."""
+        process: subprocess.Popen[bytes] | None = getattr(self._gateway, "proc", None)
+        if process is not None:
+            process.kill()
+        self.end()
+
+    def _listen(self, descriptor: int) -> None:
+        with open(descriptor, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                self._hear(line.rstrip())
+
+    def _hear(self, line: str) -> None:
+        """One line of its talk: what an operator can act on is said, the rest is for --verbose."""
+        found = _LEVEL.match(line)
+        if found is not None:
+            level, text = _LEVELS[found[1]], found[2]
+        else:
+            level, text = logging.DEBUG if _STACK.match(line) or not line or line == NOISE else logging.WARNING, line
+        if level == logging.ERROR:
+            self.last_error = text.partition(": ")[2] or text
+        elif line.startswith("Exception in thread"):
+            self.last_error = line.rpartition("Exception: ")[2]
+        log.log(level, "Spark: %s", text)
+
+
+def make_archive() -> None:
+    """Start Spark once, have Java write down which classes that took, and put the archive of them into place."""
+    from pyspark import SparkConf, SparkContext
+
+    folder = os.path.dirname(class_archive())
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        made = os.path.join(name, "spark.jsa")
+        options = f"{JVM_OPTIONS} -XX:ArchiveClassesAtExit={made} -Xlog:disable -Xlog:all=error:stderr"
+        conf = SparkConf().setAll([("spark.master", "local[1]"), ("spark.driver.extraJavaOptions", options)])
+        conf.setAll([("spark.driver.host", "127.0.0.1"), ("spark.driver.bindAddress", "127.0.0.1"), ("spark.app.name", "archive")])
+        jvm = Jvm()
+        context = SparkContext(conf=conf, gateway=jvm.start(conf))
+        context.parallelize([1], 1).map(abs).collect()
+        context.stop()
+        jvm.end()
+        os.replace(made, class_archive())
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.basicConfig(level=logging.ERROR)
+    make_archive()
+    sys.exit(0)
