@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol
 
 from cluster.spark_executor import Answer, do
@@ -116,8 +117,10 @@ class Spark:
             found["spark.archives"] = self._archives(config, tables)
         conf = SparkConf().setAll(list(found.items()))
         try:
-            with _without_database(), _own_interrupt():
-                return SparkContext(conf=conf, gateway=self._jvm.start(conf))
+            with _without_database(), _held_back(signal.SIGINT, signal.SIGTERM):
+                gateway = self._jvm.start(conf)
+            with _own_interrupt():
+                return SparkContext(conf=conf, gateway=gateway)
         except Py4JError as error:
             why = _first_line(str(getattr(error, "java_exception", error)))
             raise SparkError(f"Spark at {master} cannot be started ({why}): see [spark] master") from error
@@ -258,14 +261,49 @@ def _without_database() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_interrupt() -> Iterator[None]:
-    """Spark's handler of Ctrl-C is put away again: what it does is done when the ``with`` block of the application ends."""
+def _held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Signals that come meanwhile are delivered at the end, a second one at once. For what must not be broken off: PySpark loses
+    sight of the process that it is starting, which then lives on for ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    come: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        come.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in numbers:
+        signal.signal(number, remember)
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in come:
+            signal.raise_signal(one)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C while Spark starts. A KeyboardInterrupt would be logged by py4j, with its stack."""
+
+
+@contextlib.contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Ctrl-C ends Spark's start. Its own handler is put away again: what it does is done when the application's block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise _Interrupted
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except _Interrupted:
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
 
