@@ -21,7 +21,7 @@ from cluster.node import Assignment, Outcome
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Worker
 from cluster.spark_engine import Answered, Ended, Engine
 from cluster.spark_executor import Answer, Trouble
-from cluster.spark_failures import cause, failed_task, set_up_failure
+from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_plan import CountyWork, People, county_cost, group_seconds, grouped, make_plan, tract_cost
 from cluster.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from ctools.proc import process_facts
@@ -323,7 +323,7 @@ class Driver:
         reason = cause(account)
         trouble = Trouble.found_in(account) or set_up_failure(account)
         index = failed_task(account)
-        if trouble is not None or index is None or index not in groups:
+        if trouble is not None or index is None or index not in groups or (job.alone and never_tried(account)):
             self._outcome.node_failure = trouble or Failure(f"Spark gave up: {reason}", "", 0, account, 1, "node")
             self._again += groups.values()
             return

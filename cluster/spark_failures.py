@@ -11,10 +11,15 @@ def failed_task(account: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def never_tried(account: str) -> bool:
+    """Whether Spark gave a task up because it had excluded all executors for other tasks' failures (spark.excludeOnFailure)."""
+    return re.search(r"cannot run anywhere[^\n]*\s+Most recent failure:\s+(null|ExcludeOnFailure behavior)", account) is not None
+
+
 def cause(account: str) -> str:
     """The cause in Spark's account of a failed job, in a line: its last line of a Python traceback, else the first sentence."""
     text = account.split("Driver stacktrace:")[0].strip()
-    _, _, last = text.rpartition("Most recent failure: ")
+    last = re.split(r"(?i)most recent failure:\s+", text)[-1]
     lines = [line.strip() for line in re.sub(r"^Lost task \S+ in stage \S+ \(TID \d+\) ", "", last).splitlines() if line.strip()]
     if not lines:
         return "no reason was given"

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from scheduler import run_here
 from tests.helpers import SHARED
+from tests.spark_tasks import SLEEP_SECONDS
 from tests.test_node import R, ledger_with, statuses
 
 HERE = Path(__file__).resolve().parent.parent
@@ -45,6 +46,11 @@ START_SECONDS = 60
 SECRET = "not-for-any-log"
 DEFAULTS = """spark.eventLog.compress false
 spark.ui.enabled false
+spark.speculation true
+spark.speculation.interval 100ms
+spark.speculation.quantile 0.5
+spark.speculation.multiplier 1.5
+spark.speculation.minTaskRuntime 2s
 """
 SETTINGS = """[spark]
 master = spark://127.0.0.1:{port}
@@ -65,7 +71,7 @@ class SparkCluster:
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def start(self) -> None:
-        self._launch("org.apache.spark.deploy.master.Master", "--port", str(self.port))
+        self._launch("org.apache.spark.deploy.master.Master", "127.0.0.1", "--port", str(self.port))
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.processes[0].poll() is not None or time.monotonic() > deadline:
@@ -73,16 +79,17 @@ class SparkCluster:
             time.sleep(0.1)
         for number in (1, 2):
             work = ["--cores", "1", "--memory", "1g", "--work-dir", str(self.folder / f"worker{number}")]
-            self._launch("org.apache.spark.deploy.worker.Worker", *work, f"spark://127.0.0.1:{self.port}")
+            self._launch("org.apache.spark.deploy.worker.Worker", f"127.0.0.{number + 1}", *work, f"spark://127.0.0.1:{self.port}")
 
-    def _launch(self, name: str, *arguments: str) -> None:
+    def _launch(self, name: str, address: str, *arguments: str) -> None:
+        """Each worker has an address of its own: Spark never copies a task to the same host."""
         import pyspark
 
         home = str(Path(pyspark.__file__).parent)
         # The tests' own work is found beside this checkout; the product's code comes first, as it was shipped.
-        env = os.environ | {"SPARK_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(HERE)}
+        env = os.environ | {"SPARK_HOME": home, "SPARK_LOCAL_IP": address, "PYTHONPATH": str(HERE)}
         env |= {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": f"{JVM_OPTIONS} -Dspark.ui.enabled=false"}
-        command = [f"{home}/bin/spark-class", name, "--host", "127.0.0.1", "--webui-port", "0", *arguments]
+        command = [f"{home}/bin/spark-class", name, "--host", address, "--webui-port", "0", *arguments]
         with open(self.folder / "log", "ab") as log:
             made = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
         self.processes.append(made)
@@ -286,6 +293,25 @@ def test_tracts_that_fail_or_kill_are_quarantined_with_their_error_and_the_rest_
     assert (root / "full").exists()
     assert outcome.node_failure is None
     assert all(state.claimed_by is None for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_task_that_hangs_is_done_by_its_copy_and_ended(spark: Spark, sqlite: Database, root: Path) -> None:
+    """Speculative execution is on. The first who gets 000777 sleeps for longer than the test may last."""
+    tracts = [f"{number:06d}" for number in range(100, 140)] + ["000777"]
+    begin = time.monotonic()
+    ledger, outcome = run(spark, sqlite, root, tracts)
+    assert time.monotonic() - begin < SLEEP_SECONDS
+    assert outcome.solved == len(tracts)
+    assert {(one.status, one.sol_count, one.attempts) for one in ledger.tract_states(R, "oh")} == {("solved", 1, 0)}
+    sleeper = int((root / "sleeper").read_text())
+    wait_until(lambda: not psutil.pid_exists(sleeper), "the end of the process that hung")
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.05)
 
 
 def test_a_range_of_people_and_a_limit_narrow_the_work(spark: Spark, engine: Database, root: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.records import NEW, Claim, Worker
 from cluster.spark_executor import Trouble
-from cluster.spark_failures import cause, failed_task, set_up_failure
+from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, tract_cost
 from cluster.spark_setup import executors_environment, pack_code, portable, properties
 from cluster.tasks import Failure
@@ -31,6 +31,15 @@ NO_MODULE = """Job aborted due to stage failure: Task 0 in stage 0.0 failed 4 ti
 ModuleNotFoundError: No module named 'cluster'
 
 Driver stacktrace:"""
+
+EXCLUDED = """Job aborted due to stage failure:
+Aborting TaskSet 7.0 because task 2 (partition 2)
+cannot run anywhere due to node and executor excludeOnFailure.
+Most recent failure:
+{failure}
+
+ExcludeOnFailure behavior can be configured via spark.excludeOnFailure.*.
+"""
 
 
 def claims_of(pops: list[int]) -> list[Claim]:
@@ -67,6 +76,15 @@ def test_spark_s_account_of_a_lost_executor_names_the_task_and_the_cause() -> No
     assert failed_task(KILLED) == 3
     assert "exited caused by one of the running tasks" in cause(KILLED)
     assert set_up_failure(KILLED) is None
+
+
+def test_a_task_that_spark_excluded_everywhere_is_to_blame_only_if_it_was_tried() -> None:
+    tried = EXCLUDED.format(failure="Lost task 2.1 in stage 7.0 (TID 4) (h executor 1): ExecutorLostFailure (gone)")
+    assert failed_task(tried) == 2
+    assert not never_tried(tried)
+    assert cause(tried) == "(h executor 1): ExecutorLostFailure (gone)"
+    assert never_tried(EXCLUDED.format(failure="null"))
+    assert not never_tried(KILLED)
 
 
 def test_packages_that_lack_on_executors_are_the_set_up_s_fault_and_no_tract_s() -> None:
