@@ -6,9 +6,11 @@ text (``ctools.cli.run_command``). Every package may import this module; it impo
 
 
 class DBReconError(Exception):
-    """Root of everything that this project raises on purpose. ``exit_code`` is what a command line leaves with."""
+    """Root of everything that this project raises on purpose. ``exit_code`` is what a command line leaves with; ``tells_cause``:
+    the text has all that the library's error behind it tells, which need not be printed too."""
 
     exit_code = 1
+    tells_cause = False
 
 
 class UsageError(DBReconError):
@@ -33,6 +35,7 @@ class DatabaseError(DBReconError):
     """The database is away, refuses, or does not hold what was asked for."""
 
     exit_code = 5
+    tells_cause = True
 
 
 class SolverError(DBReconError):
@@ -51,3 +54,4 @@ class RemoteError(DBReconError):
     """Another machine, or a service of AWS, that cannot be reached, refuses, or fails."""
 
     exit_code = 8
+    tells_cause = True

@@ -8,14 +8,14 @@ import argparse
 import sys
 from typing import NoReturn
 
-from console import dashboard, experiments, files, nodes, rescan, scheduling, secrets, spark, steps, watch, watching
+from console import dashboard, experiments, files, launching, nodes, rescan, scheduling, secrets, spark, steps, watch, watching
 from console.options import Action
 from console.steps import asked_steps
 from ctools import cli
 from dbrecon import Config
 from dbrerrors import UsageError
 
-MODULES = (experiments, steps, watching, scheduling, dashboard, watch, spark, nodes, secrets, files, rescan)
+MODULES = (experiments, steps, watching, scheduling, dashboard, watch, spark, nodes, launching, secrets, files, rescan)
 ACTIONS: dict[str, Action] = {name: action for module in MODULES for name, action in module.ACTIONS.items()}
 
 USAGE = "dbrtool.py --reident R ACTION [options]"
@@ -78,7 +78,7 @@ def asked_action(args: argparse.Namespace) -> str | None:
     steps_asked = [f"step{step}" for step in asked_steps(args)]
     if args.spark and set(actions) - {"spark"} in ({"run"}, {"rescan"}, set()):
         return "spark"
-    if len(actions) > 1 or (steps_asked and actions not in ([], ["run"])):
+    if len(actions) > 1 or (steps_asked and actions not in ([], ["run"], ["launch"], ["launch_all"])):
         together = " and ".join(f"--{name}" for name in [*actions, *steps_asked][:2])
         raise UsageError(f"{together} cannot be done at once: give one command after the other")
     return actions[0] if actions else "steps" if steps_asked else None

@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from cluster.commands import add_reident, asked_reident
 from ctools.cli import add_common, explain, run_command, start
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon import STATES, Config, Experiment, check_stusab
 from dbrerrors import InputError, StorageError, UsageError
@@ -126,7 +126,8 @@ def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
                 log.error("%s: %s", stusab, explain(error))
                 failed.append(stusab)
     if failed:
-        raise InputError(f"{len(failed)} of {len(stusabs)} states failed, for the reasons given above: {', '.join(failed)}")
+        number = f"{len(failed)} of {counted(len(stusabs), 'state')}"
+        raise InputError(f"{number} failed, for the reasons given above: {', '.join(failed)}")
 
 
 # -- checking -----------------------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
         partial.publish(path, experiment.kms_key)
     finally:
         partial.close()
-    log.info("%s: %s is whole", stusab, path)
+    log.debug("%s: %s is whole", stusab, path)
     return path
 
 
@@ -269,7 +270,7 @@ def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, paus
             _transfer(url, partial, stusab)
         except _Again as error:
             failures, why = (1 if partial.size > before else failures + 1), str(error)
-            log.warning("%s: %s; %d bytes are here", stusab, why, partial.size)
+            log.warning("%s: %s; %s so far", stusab, why, counted(partial.size, "byte"))
             continue
         faults = _faults_of_partial(experiment, stusab, url, partial)
         if not faults:
@@ -342,7 +343,7 @@ def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: s
                 partial.write(data)
                 progress.add(len(data))
         if total is not None and partial.size != total:
-            raise _Again(f"the server sent {partial.size} of {total} bytes")
+            raise _Again(f"the server sent {partial.size:,} of {counted(total, 'byte')}")
     finally:
         response.close()
 

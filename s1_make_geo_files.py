@@ -8,7 +8,6 @@ import ctools.venv  # noqa: F401 - first of all: without the packages this start
 
 # isort: split
 import csv
-import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
@@ -16,15 +15,13 @@ from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from cluster.records import GeoRow, TractRow
 from ctools.cli import run_command, start
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from ctools.storage import exists, sopen
 from dbrecon import STATES, Config, Experiment
 from recon.artifacts import read_geofile
 from recon.geo import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from recon.sf1 import header_member
 from s0_download_data import asked_states, each_state, open_sf1, state_parser
-
-log = logging.getLogger(__name__)
 
 
 def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
@@ -36,7 +33,6 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
     path = experiment.geofile(stusab)
     entered = ledger.has_geography(experiment.reident, stusab)
     if entered and exists(path) and not force:
-        log.info("%s: step 1 is done already", stusab)
         return False
     tracts: list[TractRow] = []
     with _geography(experiment, stusab, tracts) as rows:
@@ -45,9 +41,21 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
                 pass
         else:
             ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
-    people = sum(tract.pop for tract in tracts)
-    log.info("%s: %d tracts, %d people: %s", stusab, len(tracts), people, path)
     return True
+
+
+def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
+    """Step 1 of a state, and what to tell the operator of it. Raises as :func:`make_geo_files`."""
+    made = make_geo_files(experiment, ledger, stusab, force)
+    return what_was_made(experiment, ledger, stusab) if made else f"{stusab}: step 1 is done already"
+
+
+def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
+    """A state's tracts and people as step 1 has found them, and the geofile."""
+    people = [one.pop for one in ledger.tract_states(experiment.reident, stusab)]
+    without = f", {people.count(0):,} of them without people" if 0 in people else ""
+    found = f"{counted(len(people), 'tract')}{without}; {counted(sum(people), 'person')}"
+    return f"{stusab}: {found}: {experiment.geofile(stusab)}"
 
 
 def write_geofile(experiment: Experiment, stusab: str) -> None:
@@ -147,11 +155,8 @@ def main() -> int:
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
 
-    def work(stusab: str) -> str:
-        make_geo_files(experiment, ledger, stusab, args.force)
-        return experiment.geofile(stusab)
-
-    each_state(asked_states(experiment, [*args.states, *args.stusab]), work)
+    stusabs = asked_states(experiment, [*args.states, *args.stusab])
+    each_state(stusabs, lambda stusab: step1(experiment, ledger, stusab, args.force))
     return 0
 
 

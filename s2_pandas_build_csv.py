@@ -8,13 +8,12 @@ step 1 --force, which sends the tracts back to work.)
 import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-import logging
 from collections.abc import Collection, Sequence
 
 from cluster.commands import asked_reident, open_experiment, open_ledger
 from cluster.ledger import Ledger
 from ctools.cli import run_command, start
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from ctools.storage import missing, remove, sopen
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
@@ -22,8 +21,6 @@ from recon.county_tables import CountyRows, StateReader
 from s0_download_data import asked_states, each_state, open_sf1, state_parser, state_reader
 
 ROWS_AT_ONCE = 256
-
-log = logging.getLogger(__name__)
 
 
 def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> int:
@@ -37,12 +34,22 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
         raise InputError(f"{stusab}: step 1 has not been done; run s1_make_geo_files.py {stusab} (or --step1) first")
     counties = ledger.counties(experiment.reident, stusab)
     todo = counties if force else counties_to_make(experiment, stusab, counties)
-    if not todo:
-        log.info("%s: step 2 is done already, %d counties", stusab, len(counties))
-        return 0
-    write_county_files(experiment, stusab, counties, todo)
-    log.info("%s: files of %d counties are written, of %d in all", stusab, len(todo), len(counties))
+    if todo:
+        write_county_files(experiment, stusab, counties, todo)
     return len(todo)
+
+
+def step2(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
+    """Step 2 of a state, and what to tell the operator of it. Raises as :func:`make_county_files`."""
+    made = make_county_files(experiment, ledger, stusab, force)
+    return what_was_made(stusab, made, len(ledger.counties(experiment.reident, stusab)))
+
+
+def what_was_made(stusab: str, made: int, counties: int) -> str:
+    """Of how many of a state's counties step 2 has made the files."""
+    if not made:
+        return f"{stusab}: step 2 is done already"
+    return f"{stusab}: files of {counted(made, 'county')} written" + (f", of {counties:,} in all" if made < counties else "")
 
 
 def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str]) -> None:
@@ -110,10 +117,8 @@ def main() -> int:
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
 
-    def work(stusab: str) -> str:
-        return f"{stusab}: {make_county_files(experiment, ledger, stusab, args.force):,} counties written"
-
-    each_state(asked_states(experiment, [*args.states, *args.stusab]), work)
+    stusabs = asked_states(experiment, [*args.states, *args.stusab])
+    each_state(stusabs, lambda stusab: step2(experiment, ledger, stusab, args.force))
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from cluster.records import SolStats
 from ctools import cli, storage
+from ctools.progress import counted
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from recon.conflict import find_conflict, format_ilp, rulers_out
@@ -125,7 +126,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
     _write(sol_path, solved.text(geoid), config.get("s3", "kms_key"))
-    return f"{sol_path}: {int(solved.count.sum())} people of tract {geoid}, solved with {solved.answer.solver}"
+    return f"{sol_path}: {counted(int(solved.count.sum()), 'person')} of tract {geoid}, solved with {solved.answer.solver}"
 
 
 def _ilp_beside(lp_path: str) -> str:
@@ -162,8 +163,9 @@ def _explained(
         row = int(empty[0])
         zeros = ", ".join(rulers_out(builder, tables, model, row))
         return Infeasible(
-            f"{what}: the published tables contradict each other: {model.row_name(row)} counts {model.rhs[row]} "
-            f"people, but these are 0 and rule all of them out: {zeros}; mend or replace the state's SF1 zip"
+            f"{what}: the published tables contradict each other: {model.row_name(row)} counts "
+            f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}; mend or replace the "
+            "state's SF1 zip"
         )
     names = variable_names(model.blocks[model.block], model.kind)
     named = NamedProgram(
@@ -179,16 +181,16 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
     conflict = find_conflict(named.program, CONFLICT_SECONDS)
     smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
     head = (
-        f"{what}: these {len(conflict.rows)} counts contradict each other; {smallness}.",
+        f"{what}: these {counted(len(conflict.rows), 'count')} contradict each other; {smallness}.",
         "People whom a published zero rules out are absent from the sums.",
     )
     _write(ilp_path, format_ilp(named, conflict, head), kms_key)
     names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
     names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
     counts = [f"{name} = {value}" for name, value in names]
-    shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+    shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
     return Infeasible(
-        f"{what}: the published tables contradict each other in {len(counts)} counts ({shown}); all of them stand in "
+        f"{what}: the published tables contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
         f"{ilp_path}; mend or replace the state's SF1 zip"
     )
 

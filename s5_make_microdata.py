@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cluster.records import SOLVED, CountyClaim, Worker
 from ctools.cli import add_common, explain, run_command, start
+from ctools.progress import counted
 from ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
 from dbrecon import STATES, Config, Experiment, check_reident, check_stusab
 from dbrerrors import DBReconError, InputError, UsageError, VerificationError
@@ -60,11 +61,12 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
         raise InputError(f"{path}: the solution of tract {place} is not whole; make it again ({again}).") from error
     except MissingFile:
         again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
-        raise InputError(f"{path}: there is no solution of tract {place} with {population:,} people; make it ({again}).") from None
+        wanted = f"tract {place} with {counted(population, 'person')}"
+        raise InputError(f"{path}: there is no solution of {wanted}; make it ({again}).") from None
     people = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}").people
     if people.population != population:
         raise VerificationError(
-            f"{path}: the solution of tract {place} has {people.population:,} people, but {population:,} are published; "
+            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {population:,}; "
             f"make it again (--step4 --force --stusab {stusab} --county {county} --tract {tract})."
         )
     return people
@@ -193,7 +195,7 @@ def main() -> int:
     experiment = Experiment.make(row.reident, config, row.tables)
     stusab = check_stusab(stusab)
     for written, people in make_counties(experiment, ledger, stusab, county, args.force):
-        print(f"{experiment.synth_out(stusab, written)} {people}")
+        print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
     return 0
 
 

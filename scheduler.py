@@ -18,15 +18,17 @@ from cluster.commands import (
     add_reident,
     asked_place,
     asked_reident,
+    check_writable,
     open_experiment,
     open_ledger,
 )
 from cluster.control import COMMANDS, ControlServer, control_path, tell
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
+from cluster.waiting import units
 from ctools import cli
 from ctools.locks import NodeLock, node_lock_path
-from ctools.progress import duration
+from ctools.progress import counted, duration
 from dbrecon import Config, Experiment, check_reident
 from dbrerrors import DBReconError, InputError, UsageError
 
@@ -42,7 +44,8 @@ WORK = "tract_worker:serve"
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 EPILOG = f"""exit codes:
-  0    nothing is left, and every tract is solved; or a scheduler runs on this node already
+  0    nothing is left, and every tract is solved; or it was told to stop, or --limit is reached; or a scheduler runs on this
+       node already
   {EXIT_QUARANTINED}   nothing is left but tracts that are quarantined (--status lists them)
   130  halted (Ctrl-C): the tracts in work were put back; run it again to go on
   1-7  an error; the last line says which
@@ -137,21 +140,28 @@ def summary(outcome: Outcome) -> str:
     """What a scheduler did, in a few lines for people."""
     done = []
     if outcome.lps:
-        done.append(f"{outcome.lps:,} LP files made")
+        done.append(f"{counted(outcome.lps, 'LP file')} made")
     if outcome.solved:
-        done.append(f"{outcome.solved:,} tracts solved and checked ({outcome.people:,} people)")
+        done.append(f"{counted(outcome.solved, 'tract')} solved and checked ({counted(outcome.people, 'person')})")
     if outcome.counties:
-        done.append(f"the people of {outcome.counties:,} counties written")
-    broken_off = outcome.halted or outcome.node_failure
+        done.append(f"the people of {counted(outcome.counties, 'county')} written")
+    broken_off = outcome.halted or outcome.node_failure or outcome.ended
     nothing = "nothing was done" if broken_off else "nothing was left to do"
-    lines = [f"{', '.join(done) or nothing}; {duration(outcome.seconds)}"]
+    ended = [f"{outcome.ended}, {what_is_left(outcome)}"] if outcome.ended else []
+    lines = ["; ".join([", ".join(done) or nothing, *ended, duration(outcome.seconds)])]
     if outcome.put_back:
-        lines.append(f"put back: {outcome.put_back} tracts; run it again to go on")
+        lines.append(f"put back: {counted(outcome.put_back, 'tract')}; run it again to go on")
     if outcome.quarantined:
-        lines.append(f"quarantined: {len(outcome.quarantined)} (mend the cause, then --retry_quarantined)")
+        lines.append(f"quarantined: {len(outcome.quarantined):,} (mend the cause, then --retry_quarantined)")
         for reident, one in outcome.quarantined:
             lines.append(f"   {reident} {one.stusab} {one.county} {one.tract or 'county'}: {one.error}")
     return "\n".join(lines)
+
+
+def what_is_left(outcome: Outcome) -> str:
+    """What a scheduler that left early has left undone: "2 tracts are left"; counties only where no tracts are."""
+    tracts, counties = outcome.left
+    return f"{units(tracts, 0 if tracts else counties) or 'nothing'} {'are' if (tracts or counties) > 1 else 'is'} left"
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -191,7 +201,7 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
     number = left.claimable + left.running + left.waiting
     if number:
-        log.warning("tracts that are not ready for this: %d; first comes --step%s", number, " --step".join(first))
+        log.warning("tracts that are not ready for this: %s; first comes --step%s", f"{number:,}", " --step".join(first))
 
 
 def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
@@ -206,9 +216,10 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
         lacking = counties_to_make(experiment, stusab, counties)
         if lacking:
+            check_writable(experiment.config)  # what is not there may be the bucket
             more = ", ..." if len(lacking) > COUNTIES_NAMED else ""
             raise InputError(
-                f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {len(counties):,} counties "
+                f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {counted(len(counties), 'county')} "
                 f"({', '.join(lacking[:COUNTIES_NAMED])}{more}): run --step2 --stusab {stusab} first"
             )
 

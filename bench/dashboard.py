@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The dashboard at the country's size: 73,057 tracts half done on MariaDB, and a hundred viewers.
+"""The dashboard and --status at the country's size: 73,057 tracts half done on MariaDB, and a hundred viewers.
 
     make bench                         with the other measurements
     bench/dashboard.py --serve         only fills the database and serves it, to look at
@@ -42,6 +42,7 @@ HERE = Path(__file__).resolve().parent.parent
 REIDENT = "country"
 TRACTS = 73_057
 HOSTS = [f"node{number:02d}" for number in range(1, 31)]
+STATUS_READINGS = 30
 HOURS = 9  # since the run began
 API = f"/api/v1/experiments/{REIDENT}"
 PAGE = (  # what the page asks for, and how often (seconds) while files are being made
@@ -278,6 +279,18 @@ def measure(base: str, engine: Engine, viewers: int, seconds: float) -> None:
         )
 
 
+def measure_status(engine: Engine) -> None:
+    """Print what --status and a page of --watch ask of the database."""
+    ledger, times = Ledger(engine), []
+    for _ in range(STATUS_READINGS):
+        begin = time.perf_counter()
+        ledger.status(REIDENT)
+        ledger.sysload()
+        times.append(1000 * (time.perf_counter() - begin))
+    middle = percentile(times, 0.5)
+    print(f"  --status and --watch read it in {middle:.1f} ms (median of {len(times)}, slowest {max(times):.1f} ms)")
+
+
 def statements(engine: Engine) -> int:
     """SELECTs that the server has run since it started."""
     with engine.connect() as connection:
@@ -311,6 +324,7 @@ def main() -> int:
                     print(f"{base}/re-recon.html", flush=True)
                     while True:
                         time.sleep(60)
+                measure_status(engine)
                 measure(base, engine, args.viewers, args.seconds)
         finally:
             server.stop()

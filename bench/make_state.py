@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm
 
 from ctools.cli import add_common, run_command, start
+from ctools.progress import counted
 from ctools.storage import sopen
 from dbrecon import STATES, check_stusab
 from dbrerrors import StorageError, UsageError
@@ -92,7 +93,8 @@ def main() -> int:
     )
     out = args.out if args.out.endswith(".zip") else os.path.join(args.out, f"{stusab}2010.sf1.zip")
     make_state(plan, out, args.truth)
-    print(f"{out}: {plan.population:,} people, {len(plan.counties)} counties, {plan.n_tracts:,} tracts")
+    made = (counted(plan.population, "person"), counted(len(plan.counties), "county"), counted(plan.n_tracts, "tract"))
+    print(f"{out}: {', '.join(made)}")
     if args.truth:
         print(f"{args.truth}: the people, one a line")
     return 0

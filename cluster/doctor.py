@@ -60,7 +60,11 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 
 def _credentials(config: Config) -> Iterator[Finding]:
     if config.get("db", "mysql_host"):
-        yield Finding("ok", "credentials", "from the environment or the settings")
+        lacking = [name.upper() for name in ("mysql_database", "mysql_user") if not config.get("db", name)]
+        if lacking:
+            yield Finding("FAIL", "credentials", f"MYSQL_HOST is set, but not {' and '.join(lacking)}: export them too")
+        else:
+            yield Finding("ok", "credentials", "from the environment or the settings")
     elif (path := encrypted_file(config)) is not None:
         yield _tried("credentials", lambda: f"{path}, decrypted for {with_credentials(config).get('db', 'mysql_user')}")
 
@@ -102,10 +106,12 @@ def _this_machine(config: Config) -> Iterator[Finding]:
 
 
 def _enough(what: str, free_kib: int, needed_mib: int, remedy: str) -> Finding:
+    """A finding of free memory or disk. With less than a tenth of what is needed nothing goes."""
     text = f"{free_kib / GIB:.1f} GiB free"
     if free_kib * 1024 >= needed_mib * MIB:
         return Finding("ok", what, text)
-    return Finding("warn", what, f"{text}, less than {needed_mib / 1024:g} GiB: {remedy}")
+    level = "FAIL" if free_kib * 1024 < needed_mib * MIB / 10 else "warn"
+    return Finding(level, what, f"{text}, less than {needed_mib / 1024:g} GiB: {remedy}")
 
 
 def _nodes(config: Config) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.nodes import Host, on_node, script
+from cluster.nodes import Host, node_variables, on_node, script
 from ctools.host import VARIABLE as HOSTNAME_VARIABLE
 from dbrecon import HOME, Config
 from dbrerrors import UsageError
@@ -70,34 +70,30 @@ def launch(config: Config, host: Host, what: Launch) -> str:
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in what.environment.items())
     end = f"end_{secrets.token_hex(8)}"
     settings = f"settings() {{ cat <<'{end}'\n{what.settings.rstrip()}\n{end}\n}}\n"
-    variables = _variables(config) | {"repository": what.repository, "branch": what.branch, "force": "yes" if what.force else "no"}
+    wanted = {"repository": what.repository, "branch": what.branch, "force": "yes" if what.force else "no"}
     call = " ".join(["launch", *map(shlex.quote, what.arguments)])
     seconds = float(config.get("cluster", "launch_seconds"))
-    return on_node(config, host, script(call, variables, exports + settings), seconds).strip()
+    return on_node(config, host, script(call, node_variables(config) | wanted, exports + settings), seconds).strip()
 
 
 def stop(config: Config, host: Host) -> str:
     """Have a node's scheduler finish its tracts and leave; what it answers, "" if there is none. Raises RemoteError."""
-    return on_node(config, host, script("stop", _variables(config)), STOP_SECONDS).strip()
+    return on_node(config, host, script("stop", node_variables(config)), STOP_SECONDS).strip()
 
 
 def halt(config: Config, host: Host) -> None:
     """Have a node put its tracts in work back, and end everything of ours there. Raises RemoteError."""
-    on_node(config, host, script("halt_all 20", _variables(config)), HALT_SECONDS)
+    on_node(config, host, script("halt_all 20", node_variables(config)), HALT_SECONDS)
 
 
 def logs_script(config: Config, lines: int, follow: bool) -> str:
     """For :func:`cluster.nodes.on_node`: the end of the newest output."""
-    return script(f"logs {lines} '{'-f' if follow else ''}'", _variables(config))
+    return script(f"logs {lines} '{'-f' if follow else ''}'", node_variables(config))
 
 
 def facts_script(config: Config) -> str:
     """For :func:`cluster.nodes.on_node`: what --doctor looks at."""
-    return script("facts", _variables(config))
-
-
-def _variables(config: Config) -> dict[str, str]:
-    return {"folder": config.get("cluster", "folder"), "venv": config.get("cluster", "venv") or ""}
+    return script("facts", node_variables(config))
 
 
 def _git(*arguments: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ctools.proc import Memory, memory, process_facts
+from ctools.progress import counted
 from dbrecon import Config
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ class MemoryGuard:
         pop = self._biggest[worker] = max(pop, self._biggest.get(worker, 0))
         if peak_mib is not None and peak_mib > self.need_mib(pop):
             self._factor *= peak_mib / self.need_mib(pop)
-            log.info("a tract of %d people needed %.0f MiB: more is reckoned with from now on", pop, peak_mib)
+            people = counted(pop, "person")
+            log.info("a tract of %s needed %.0f MiB: more is reckoned with from now on", people, peak_mib)
 
     def room(self) -> int | None:
         """The people of the biggest tract that may be started now; NO_ROOM is none at all, None is no limit."""

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -18,12 +18,14 @@ from typing import Any
 
 from cluster.control import Commands
 from cluster.ledger import Ledger
+from cluster.ledger_claims import listed
 from cluster.memory import NO_ROOM, Busy, Floors, MemoryGuard
 from cluster.pool import Died, Event, Finished, Message, WorkerPool
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, SysLoad, Worker
 from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
+from cluster.waiting import Waiting, in_work
 from ctools.proc import Memory, memory, process_facts, process_line
-from ctools.progress import Progress, duration
+from ctools.progress import Progress, counted, duration
 from dbrecon import Config, Experiment
 from dbrerrors import DatabaseError, DBReconError
 
@@ -54,10 +56,24 @@ class Assignment:
         """As the ledger's methods take it."""
         return {"stusab": self.stusab, "county": self.county, "tracts": self.tracts}
 
+    def text(self) -> str:
+        """For people: "steps 3, 4 in oh 059, at most 10 tracts"."""
+        where = " ".join([self.stusab or "", self.county or "", ",".join(self.tracts or ())]).strip()
+        text = f"{'step' if len(self.steps) == 1 else 'steps'} {', '.join(map(str, sorted(self.steps)))}"
+        text += f" in {where}" if where else ""
+        return text if self.limit is None else f"{text}, at most {counted(self.limit, 'tract')}"
+
+    def left(self, ledger: Ledger, reidents: Iterable[str]) -> tuple[int, int]:
+        """How many tracts and counties are not done, those that are quarantined aside."""
+        works = [ledger.work_left(reident, self.steps, **self.place) for reident in reidents]
+        tracts = sum(work.claimable + work.running + work.waiting for work in works)
+        return tracts, sum(work.counties_claimable + work.counties_running + work.counties_waiting for work in works)
+
 
 @dataclass
 class Outcome:
-    """What a scheduler did. ``seconds`` is wall time; ``lps`` counts LP files made by step 3 alone."""
+    """What a scheduler did. ``seconds``: wall time; ``lps`` counts LP files made by step 3 alone; ``ended`` says why it left early
+    (its work in hand was finished first); ``left`` are the tracts and counties that remained then."""
 
     lps: int = 0
     solved: int = 0
@@ -68,11 +84,14 @@ class Outcome:
     seconds: float = 0.0
     node_failure: Failure | None = None
     halted: bool = False
+    ended: str = ""
+    left: tuple[int, int] = (0, 0)
 
     @property
     def did_something(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.lps or self.solved or self.counties or self.put_back or self.node_failure or self.halted)
+        broken_off = self.put_back or self.node_failure or self.halted or self.ended
+        return bool(self.lps or self.solved or self.counties or broken_off)
 
 
 @dataclass
@@ -118,11 +137,13 @@ class Node:
         self._pause_until = 0.0
         self._claimable = 0
         self._counted = self._beaten = self._reported = float("-inf")
+        self._waiting = Waiting(ledger, self._worker.host, assignment.steps, assignment.place)
         self._counties_due = True
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         begin = self._started
+        log.info("%s", self._what_it_does())
         self._free_the_dead()
         try:
             with self._signals(), self._guard, Progress("tracts", "tract", None) as progress:
@@ -132,6 +153,7 @@ class Node:
                     self._pool.close()
                     self._put_back([claim for held in self._held.values() for claim in held.claims.values()])
             self._outcome.quarantined = self._quarantined()
+            note_end(self._outcome, self._stopping, self._limit_reached(), self._left)
         except DatabaseError as error:
             if not self._outcome.halted:
                 raise
@@ -144,14 +166,19 @@ class Node:
     def _work(self, progress: Progress) -> None:
         while not self._over():
             self._guard.floors = Floors.of(self._config(), self._read_memory().total_mib)
-            self._fill()
+            idle = not self._fill() and not self._held
+            if idle:
+                self._waiting.say(self._reidents())
+            else:
+                self._waiting.over()
             for event in self._pool.wait(POLL_SECONDS):
                 self._take(event)
             self._tell_lps()
             self._beat()
             self._report()
-            done = self._outcome.solved + self._outcome.lps
-            progress.at(done, done + self._claimable + sum(len(held.claims) for held in self._held.values()))
+            if not idle:
+                done = self._outcome.solved + self._outcome.lps
+                progress.at(done, done + self._claimable + len(self._in_work()))
 
     # -- what there is to do ----------------------------------------------------------------------------------------
 
@@ -180,14 +207,16 @@ class Node:
             for experiment in self._experiments()
         )
 
-    def _fill(self) -> None:
-        """Give every free worker a task, if there is one."""
+    def _fill(self) -> bool:
+        """Give every free worker a task, if there is one. False if there was nothing to claim."""
         self._pool.size = self._size()
         while self._pool.free and not self._stopping and self._pause_until <= time.monotonic():
             room = self._guard.room()
-            task = None if room == NO_ROOM else self._next_task(room)
+            if room == NO_ROOM:
+                return True
+            task = self._next_task(room)
             if task is None:
-                return
+                return False
             claims: tuple[Claim | CountyClaim, ...] = task.claims if isinstance(task, TractTask) else (task.claim,)
             try:
                 worker = self._pool.submit(task)
@@ -195,6 +224,7 @@ class Node:
                 self._put_back(list(claims))
                 raise
             self._held[worker] = _Held(dict(enumerate(claims)))
+        return True
 
     def _next_task(self, room: int | None) -> TractTask | CountyTask | None:
         """A task whose tracts have no more people than ``room`` (None: any)."""
@@ -325,7 +355,7 @@ class Node:
             log.warning("%s", error)
             return
         if last:
-            log.error("%s: quarantined after %d attempts: %s", claim, claim.attempts + 1, failure.message)
+            log.error("%s: quarantined after %s: %s", claim, counted(claim.attempts + 1, "attempt"), failure.message)
         else:
             log.warning("%s: attempt %d failed: %s", claim, claim.attempts + 1, failure.message)
 
@@ -407,23 +437,23 @@ class Node:
     def stop(self) -> str:
         """Take nothing new; leave when what is in work is done."""
         self._stopping = True
-        return f"stopping: {self._in_work()} in work are finished first"
+        return f"stopping: {in_work(self._in_work(), 'finished first')}"
 
     def halt(self) -> str:
         """Put back what is in work, and leave."""
         self._outcome.halted = True
         self._ledger.lose_patience()
-        return f"halting: {self._in_work()} in work are put back"
+        return f"halting: {in_work(self._in_work(), 'put back')}"
 
-    def _in_work(self) -> str:
-        return f"{sum(len(held.claims) for held in list(self._held.values()))} tracts"
+    def _in_work(self) -> list[Claim | CountyClaim]:
+        return [claim for held in list(self._held.values()) for claim in held.claims.copy().values()]
 
     def _list(self) -> str:
         lines = []
         for worker, held in sorted(self._held.copy().items()):
             for index, claim in sorted(held.claims.copy().items()):
                 what = f"{duration(time.monotonic() - held.begun)}" if index == held.current else "waits"
-                lines.append(f"{self._pool.pid(worker) or 0:>8}  {claim.reident} {claim}  {claim.pop:,} people  {what}")
+                lines.append(f"{self._pool.pid(worker) or 0:>8}  {claim.reident} {claim}  {counted(claim.pop, 'person')}  {what}")
         return "\n".join(lines) or "nothing is in work"
 
     def _ps(self) -> str:
@@ -434,7 +464,8 @@ class Node:
         done, up = self._outcome, duration(time.monotonic() - self._started)
         return (
             f"pid {os.getpid()}, up {up}; workers: {self._pool.busy} of {self._pool.size} busy; "
-            f"done: {done.lps:,} LP files, {done.solved:,} tracts ({done.people:,} people), {done.counties:,} counties"
+            f"done: {counted(done.lps, 'LP file')}, {counted(done.solved, 'tract')} ({counted(done.people, 'person')}), "
+            f"{counted(done.counties, 'county')}"
             + ("; halting" if done.halted else "; stopping" if self._stopping else "")
         )
 
@@ -449,13 +480,25 @@ class Node:
 
     # -- beginning and end ------------------------------------------------------------------------------------------
 
+    def _reidents(self) -> list[str]:
+        return [experiment.reident for experiment in self._experiments()]
+
+    def _left(self) -> tuple[int, int]:
+        return self._assignment.left(self._ledger, self._reidents())
+
+    def _what_it_does(self) -> str:
+        """What an operator wants to know first of a log."""
+        processes = counted(self._pool.size, "worker process", "worker processes")
+        return f"{self._worker.host} works on {listed(self._reidents()) or 'nothing'}: {self._assignment.text()}; {processes}"
+
     def _free_the_dead(self) -> None:
         """What schedulers of this host hold that are no more is free at once."""
         for experiment in self._experiments():
             for claimant in self._ledger.claimants(experiment.reident):
                 if claimant.worker.host == self._worker.host and not _lives(claimant.worker):
                     freed = self._ledger.release_worker(experiment.reident, claimant.worker, died=False)
-                    log.info("%d tracts or counties of a scheduler that died here are free again", freed)
+                    number = counted(freed, "tract or county", "tracts or counties")
+                    log.info("free again: %s of a scheduler that died here", number)
 
     def _quarantined(self) -> list[tuple[str, Quarantine]]:
         place = self._assignment
@@ -487,6 +530,12 @@ class Node:
         finally:
             for number, action in before.items():
                 signal.signal(number, action)
+
+
+def note_end(outcome: Outcome, stopping: bool, limit_reached: bool, left: Callable[[], tuple[int, int]]) -> None:
+    """Note why a scheduler that finished what it had left before all was done, and what was left then."""
+    if not outcome.halted and not outcome.node_failure and (stopping or limit_reached):
+        outcome.ended, outcome.left = "told to stop" if stopping else "the limit is reached", left()
 
 
 def _lives(worker: Worker) -> bool:

@@ -46,7 +46,7 @@ class Host:
 @dataclass(frozen=True)
 class Report:
     """What a node says of itself. ``name`` is what its schedulers call it in the database; ``time`` is its clock's Unix time;
-    ``free_kib`` is memory that programs can have (MemAvailable)."""
+    ``free_kib`` is memory that programs can have (MemAvailable); ``state`` is idle, in use or launching."""
 
     name: str
     time: int
@@ -54,7 +54,12 @@ class Report:
     load: str
     users: int
     free_kib: int
-    in_use: bool
+    state: str
+
+    @property
+    def in_use(self) -> bool:
+        """Whether something of ours is at work there, or about to be."""
+        return self.state != "idle"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Answer:
         if self.report is None:
             return f"unreachable: {self.host.name} ({self.error})"
         kind = self.host.role if self.host.role != "TASK" else "in use" if self.report.in_use else "idle"
-        return f"{kind}: {self.host.name} {load_text(self.report)}"
+        also = " (launching)" if self.report.state == "launching" else ""
+        return f"{kind}: {self.host.name} {load_text(self.report)}{also}"
 
 
 class NodeError(RemoteError):
@@ -122,12 +128,18 @@ def list_hosts(config: Config) -> list[Host]:
     return sorted((host for host in hosts if host.role != "MASTER"), key=lambda host: (ROLES.get(host.role, 3), host.name))
 
 
+def _same(word: str, name: str) -> bool:
+    """Whether a host is meant by ``word``: user and port may lack on either side, and all from the first dot on."""
+    one, other = (re.sub(r":\d+$", "", text.rpartition("@")[2]) for text in (word, name))
+    return one == other or one == short_name(other) or short_name(one) == other
+
+
 def pick(hosts: Sequence[Host], words: str) -> list[Host]:
     """The hosts that are named, with commas: in full, or up to the first dot. UsageError for one that is none, or ambiguous."""
     picked = []
     for word in (part.strip() for part in words.split(",") if part.strip()):
         exact = [host for host in hosts if host.name == word]
-        found = exact or [host for host in hosts if word in (host.short, host.name.rpartition("@")[2])]
+        found = exact or [host for host in hosts if _same(word, host.name)]
         if len(found) != 1:
             known = ", ".join(host.name for host in hosts) or "no hosts at all"
             what = "several hosts" if found else "no host of the cluster"
@@ -154,6 +166,11 @@ def ssh_settings(config: Config) -> ssh.SshSettings:
 @functools.cache
 def _functions() -> str:
     return SCRIPT.read_text(encoding="utf-8")
+
+
+def node_variables(config: Config) -> dict[str, str]:
+    """What the functions of on_node.sh know of the settings."""
+    return {"folder": config.get("cluster", "folder"), "venv": config.get("cluster", "venv") or ""}
 
 
 def script(call: str, variables: dict[str, str], prologue: str = "") -> str:
@@ -217,7 +234,7 @@ def on_each(hosts: Sequence[Host], work: Callable[[Host], T], seconds: float) ->
 
 def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
     """What each host says of itself, in the hosts' order; a dead one costs ``[cluster] ssh_seconds``."""
-    text = script("report", {})
+    text = script("report", node_variables(config))
     seconds = 2 * float(config.get("cluster", "ssh_seconds"))
 
     def work(host: Host) -> Report:
@@ -255,7 +272,7 @@ def parse_report(host: Host, text: str) -> Report:
             load=told["load"],
             users=int(told["users"]),
             free_kib=int(told["free_kib"]),
-            in_use=told["in_use"] == "yes",
+            state=told["state"],
         )
     except (KeyError, ValueError) as error:
         said = text.strip()[:200]

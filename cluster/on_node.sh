@@ -42,6 +42,12 @@ runners() {
 
 in_use() { [ -n "$(schedulers)$(runners)" ]; }
 
+# Whether a launch is at work on this node, which may outlive the console that sent it.
+launching() {
+    lock=$(absolute "$folder")/launch.lock
+    [ -e "$lock" ] && command -v flock >/dev/null && ! flock -n "$lock" true
+}
+
 node_name() { say "${DBRECON_HOSTNAME:-$(uname -n)}"; }
 
 # What --cluster shows, as name=value.
@@ -52,7 +58,7 @@ report() {
     read -r one five fifteen _ </proc/loadavg && say "load=$one $five $fifteen"
     say "users=$(who 2>/dev/null | wc -l)"
     say "free_kib=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
-    if in_use; then say "in_use=yes"; else say "in_use=no"; fi
+    if launching; then say "state=launching"; elif in_use; then say "state=in use"; else say "state=idle"; fi
 }
 
 # What --doctor looks at, beside that.
@@ -127,7 +133,7 @@ check_out() {
     command -v git >/dev/null || fail "there is no git: install it on the node"
     rm -rf recon.new
     GIT_TERMINAL_PROMPT=0 git -c advice.detachedHead=false clone --quiet --depth 1 --branch "$branch" "$repository" recon.new >&2 ||
-        fail "branch $branch of $repository cannot be checked out"
+        fail "branch $branch of $repository cannot be checked out: see --branch, and [cluster] repository"
     settings >config.ini
 }
 
@@ -138,7 +144,7 @@ set_up() {
         [ -x "$made/bin/python" ] || fail "there is no Python: $made/bin/python is missing (see [cluster] venv)"
     else
         made=$PWD/venv-$(sha256sum recon.new/constraints.txt | cut -c 1-16)
-        if [ ! -e "$made/ready" ] || ! "$made/bin/python" -c ''; then
+        if [ ! -e "$made/ready" ] || ! "$made/bin/python" -c '' 2>/dev/null; then
             command -v make >/dev/null || fail "there is no make: install it on the node, or set [cluster] venv"
             (cd recon.new && make setup VENV="$made" >&2) || fail "the environment could not be set up"
         fi

@@ -17,15 +17,16 @@ from types import FrameType
 from typing import Any
 
 from cluster.ledger import Ledger
-from cluster.node import Assignment, Outcome
+from cluster.node import Assignment, Outcome, note_end
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Worker
 from cluster.spark_engine import Answered, Ended, Engine
 from cluster.spark_executor import Answer, Trouble
 from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_plan import CountyWork, People, county_cost, group_seconds, grouped, make_plan, tract_cost
 from cluster.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
+from cluster.waiting import Waiting, in_work
 from ctools.proc import process_facts
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from dbrecon import Experiment
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Driver:
         self._alone: set[str] = set()
         self._outcome = Outcome()
         self._clocks = _Clocks()
+        self._waiting = Waiting(ledger, self._worker.host, assignment.steps, assignment.place)
         self._stopping = False
         self._claimed = 0
         self._counties_due = True
@@ -103,18 +105,26 @@ class Driver:
             try:
                 while not self._over():
                     self._submit()
+                    idle = not self._jobs
+                    if idle:
+                        self._waiting.say([self._experiment.reident])
+                    else:
+                        self._waiting.over()
                     for event in self._engine.wait(WAIT_SECONDS):
                         self._take(event)
                     self._beat()
-                    done, planned = self._outcome.solved + self._outcome.lps, sum(len(one.tracts) for one in self._plan)
-                    progress.at(done, done + planned + sum(isinstance(claim, Claim) for claim in self._held()))
+                    if not idle:
+                        done, planned = self._outcome.solved + self._outcome.lps, sum(len(one.tracts) for one in self._plan)
+                        progress.at(done, done + planned + sum(isinstance(claim, Claim) for claim in self._held()))
             finally:
                 self._engine.cancel()
                 left = self._held()
                 self._ledger.release(left)
         if self._outcome.halted or self._outcome.node_failure:
             self._outcome.put_back = sum(isinstance(claim, Claim) for claim in left)
-        self._outcome.quarantined = [(self._experiment.reident, one) for one in self._quarantined()]
+        reident = self._experiment.reident
+        self._outcome.quarantined = [(reident, one) for one in self._quarantined()]
+        note_end(self._outcome, self._stopping, self._limit_reached, lambda: self._assignment.left(self._ledger, [reident]))
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
 
@@ -181,8 +191,8 @@ class Driver:
         steps = " and ".join(str(step) for step in sorted(self._assignment.steps & {3, 4}))
         tracts = [claim for group in groups for claim in group.claims.values() if isinstance(claim, Claim)]
         counties = [claim for group in groups for claim in group.claims.values() if isinstance(claim, CountyClaim)]
-        parts = [f"steps {steps} of {len(tracts):,} tracts" if len(steps) > 1 else f"step {steps} of {len(tracts):,} tracts"]
-        parts = (parts if tracts else []) + ([f"step 5 of {len(counties):,} counties"] if counties else [])
+        parts = [f"{'steps' if len(steps) > 1 else 'step'} {steps} of {counted(len(tracts), 'tract')}"] if tracts else []
+        parts += [f"step 5 of {counted(len(counties), 'county')}"] if counties else []
         states = sorted({claim.stusab for claim in tracts} | {claim.stusab for claim in counties})
         return f"{self._experiment.reident}: {', '.join(parts)} in {', '.join(states)}"
 
@@ -334,7 +344,8 @@ class Driver:
             log.warning("Spark gave up a task of %s: %s", claims[0], reason)
             self._fail(claims[0], Failure(f"Spark gave up its task: {reason}", "", 0, account, 1, "tract"), 0, most=1)
             return
-        log.warning("Spark gave up a task of %d tracts (%s, ...): they are run one by one: %s", len(claims), claims[0], reason)
+        number = counted(len(claims), "tract")
+        log.warning("Spark gave up a task of %s (%s, ...), which is run tract by tract: %s", number, claims[0], reason)
         self._alone |= {str(claim) for claim in claims}
         tracts = [claim for claim in claims if isinstance(claim, Claim)]
         self._suspects += [self._group([claim]) for claim in tracts] or [culprit]
@@ -363,7 +374,7 @@ class Driver:
             facts = process_facts(int(pid)) if pid.isdecimal() else None
             if claimant.worker.host == self._worker.host and (facts is None or facts.gone):
                 freed = self._ledger.release_worker(self._experiment.reident, claimant.worker, died=False)
-                log.info("%d tracts or counties of a run that died here are free again", freed)
+                log.info("free again: %s of a run that died here", counted(freed, "tract or county", "tracts or counties"))
 
     def _quarantined(self) -> Iterator[Any]:
         place = self._assignment
@@ -377,7 +388,7 @@ class Driver:
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             self._stopping = True
-            log.info("told to stop: %d tracts at work are finished first", len(self._held()))
+            log.info("told to stop: %s", in_work(self._held(), "finished first"))
 
         def halt(_number: int, _frame: FrameType | None) -> None:
             self._outcome.halted = True

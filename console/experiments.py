@@ -10,6 +10,7 @@ from cluster.status import format_experiments
 from console.options import Action, Actions
 from ctools import cli, storage
 from ctools.database import describe
+from ctools.progress import counted
 from dbrecon import TABLE_CHOICES, Config, Experiment, check_reident
 from dbrerrors import UsageError
 
@@ -69,10 +70,11 @@ def drop(args: argparse.Namespace, config: Config) -> int:
     experiment = open_experiment(ledger, config, reident)
     status = ledger.status(reident)
     workers = len(ledger.claimants(reident))
-    at_work = f" {workers} schedulers are at work on it." if workers else ""
+    tracts = counted(status.sol_created + status.sol_remaining, "tract")
+    at_work = f" At work on it: {counted(workers, 'scheduler')}." if workers else ""
     question = (
-        f"{reident} in {describe(ledger.engine)}: {status.sol_created:,} of {status.sol_created + status.sol_remaining:,} tracts "
-        f"are solved.{at_work} Its tables will be removed, its files stay.\nType its name to remove it:"
+        f"{reident} in {describe(ledger.engine)}: {status.sol_created:,} of {tracts} solved.{at_work} "
+        f"Its tables will be removed, its files stay.\nType its name to remove it:"
     )
     if not cli.confirm(question, reident):
         print("Nothing was removed.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cluster.commands import asked_place, asked_reident, open_ledger
 from console.options import Action, Actions
 from ctools import storage
-from ctools.progress import duration
+from ctools.progress import counted, duration
 from dbrecon import STATES, Config, Experiment
 from dbrerrors import DBReconError, InputError, UsageError
 
@@ -61,7 +61,7 @@ def list_files(args: argparse.Namespace, config: Config) -> int:
     for entry in storage.walk(_folder(args, config)):
         print(f"{entry.size:>12} {when(entry.mtime)} {entry.path}")
         count, total = count + 1, total + entry.size
-    sys.stderr.write(f"{count:,} files, {total:,} bytes\n")
+    sys.stderr.write(f"{counted(count, 'file')}, {counted(total, 'byte')}\n")
     return 0
 
 
@@ -78,7 +78,7 @@ def clear_unfinished(args: argparse.Namespace, config: Config) -> int:
     """Remove those that are old."""
     hours = float(args.clear_uploads)
     count = storage.clear_leftovers(_folder(args, config), hours * 3600.0)
-    print(f"{count:,} removed that were begun more than {hours:g} hours ago")
+    print(f"{count:,} removed, begun more than {hours:g} {'hour' if hours == 1 else 'hours'} ago")
     return 0
 
 

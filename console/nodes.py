@@ -1,4 +1,4 @@
-"""The cluster's nodes: showing them, changing their number, launching schedulers on them and stopping them, and their output."""
+"""The cluster's nodes: showing them, changing their number, and what a run needs of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cluster.commands import asked_reident, open_ledger
-from console.options import Action, Actions, positive
+from cluster.commands import open_ledger
+from console.options import Action, Actions
 from ctools import cli
+from ctools.progress import counted
 from dbrecon import Config
 from dbrerrors import DatabaseError, RemoteError, UsageError
 
@@ -20,36 +21,20 @@ if TYPE_CHECKING:  # what talks to other machines is slow to load, and most comm
 
 log = logging.getLogger(__name__)
 
-LOG_LINES = 100
-OUTPUT_LINES = 8
-FOREVER = 10.0 * 365 * 86400
-LAUNCHES = ("launch", "launch_all")
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this module's actions."""
     group = parser.add_argument_group("the cluster (nodes of EMR, or those of [cluster] hosts)")
     group.add_argument("--cluster", action="store_true", help="a line for each node: idle or in use, uptime, load, free memory")
     group.add_argument("--resize", metavar="N", help="so many TASK nodes; others are never changed")
-    group.add_argument("--launch", metavar="HOST[,HOST]", help="start schedulers there from a fresh checkout (--force: in use too)")
-    group.add_argument("--launch_all", action="store_true", help="the same on all idle TASK nodes")
-    group.add_argument("--branch", metavar="B", help="with --launch: the branch or tag to check out")
-    group.add_argument("--stop", metavar="HOST[,HOST]|all", help="schedulers there finish their tracts and leave")
-    group.add_argument("--logs", metavar="HOST", help="the newest output of the node's scheduler (-f follows it)")
-    group.add_argument("-f", "--follow", action="store_true", help="with --logs: go on as it grows, until Ctrl-C")
-    group.add_argument("--lines", type=positive, metavar="N", help=f"with --logs: that many lines (default {LOG_LINES})")
     group.add_argument("--doctor", action="store_true", help="check everything that a run needs, here and on each node")
     group.add_argument("--yes", action="store_true", help="with --resize: do not ask")
 
 
 def check_options(args: argparse.Namespace, action: str) -> None:
     """UsageError for options that mean nothing for this action."""
-    if args.branch is not None and action not in LAUNCHES:
-        raise UsageError("--branch goes with --launch or --launch_all")
     if args.yes and action != "resize":
         raise UsageError("--yes goes with --resize")
-    if (args.follow or args.lines) and action != "logs":
-        raise UsageError("--follow and --lines go with --logs")
 
 
 # -- showing ------------------------------------------------------------------------------------------------------------
@@ -67,112 +52,6 @@ def show_cluster(_args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def show_logs(args: argparse.Namespace, config: Config) -> int:
-    """The newest output of a node's scheduler."""
-    from cluster.launch import logs_script
-    from cluster.nodes import list_hosts, on_node, pick
-
-    hosts = pick(list_hosts(config), args.logs)
-    if len(hosts) != 1:
-        raise UsageError("--logs shows one host's output: name one")
-
-    def write(part: bytes) -> None:
-        sys.stdout.buffer.write(part)
-        sys.stdout.buffer.flush()
-
-    seconds = FOREVER if args.follow else 60.0 + float(config.get("cluster", "ssh_seconds"))
-    on_node(config, hosts[0], logs_script(config, args.lines or LOG_LINES, args.follow), seconds, write)
-    return 0
-
-
-# -- schedulers ---------------------------------------------------------------------------------------------------------
-
-
-def launch(args: argparse.Namespace, config: Config) -> int:
-    """Launch schedulers on the hosts that are named, or on all that are idle; the exit code tells whether one failed."""
-    from cluster.credentials import with_credentials
-    from cluster.launch import launch as launch_on
-    from cluster.launch import plan
-    from cluster.nodes import list_hosts, on_each
-
-    arguments = ["--reident", asked_reident(args)] if args.reident else []
-    arguments += ["--limit", str(args.limit)] if args.limit else []
-    config = with_credentials(config)
-    what = plan(config, arguments, args.branch, args.force)
-    hosts, failed = _to_launch(args, config, list_hosts(config))
-    log.info("checking out %s of %s on %d nodes", what.branch, what.repository, len(hosts))
-
-    def work(host: Host) -> str:
-        return launch_on(config, host, what)
-
-    for host, result in on_each(hosts, work, float(config.get("cluster", "launch_seconds"))):
-        if isinstance(result, RemoteError):
-            failed = True
-            _complain(host, result)
-        else:
-            print(f"Launch:  {host.name}", flush=True)
-            log.debug("%s: its output is %s", host.name, result)
-    return RemoteError.exit_code if failed else 0
-
-
-def _to_launch(args: argparse.Namespace, config: Config, hosts: Sequence[Host]) -> tuple[list[Host], bool]:
-    """The hosts to launch on, and whether some that were asked for cannot be."""
-    from cluster.nodes import ask, pick
-
-    core_too = config.get("cluster", "launch_core") == "yes"
-    asked = list(hosts) if args.launch_all else pick(hosts, args.launch)
-    cores = [host.name for host in asked if host.role == "CORE"]
-    if cores and not core_too:
-        if not args.launch_all:
-            raise UsageError(f"{', '.join(cores)}: a CORE node, the cluster ends with it; [cluster] launch_core = yes allows it")
-        asked = [host for host in asked if host.role != "CORE"]
-    answers = ask(config, asked)
-    dead = [one for one in answers if one.report is None]
-    for one in dead:
-        sys.stderr.write(f"error: {one.host.name}: {one.error}\n")
-    used = [one for one in answers if one.report is not None and one.report.in_use and not args.force]
-    for one in [] if args.launch_all else used:
-        sys.stderr.write(f"error: {one.host.name} is in use: --force halts what runs there first\n")
-    ready = [one.host for one in answers if one.report is not None and one not in used]
-    if not ready and args.launch_all:
-        remedy = "--force goes after nodes in use" if used else "--cluster shows them all, --resize N asks for more"
-        log.warning("no idle node: %s", remedy)
-    return ready, bool(dead) or (bool(used) and not args.launch_all)
-
-
-def _complain(host: Host, error: RemoteError) -> None:
-    """Say why a node failed, with the last lines of what it wrote."""
-    from cluster.nodes import reason
-
-    sys.stderr.write(f"error: {host.name}: {reason(host, error)}\n")
-    lines = getattr(error, "output", "").splitlines()
-    for line in lines[-OUTPUT_LINES:] if len(lines) > 1 else []:
-        sys.stderr.write(f"   {line}\n")
-
-
-def stop(args: argparse.Namespace, config: Config) -> int:
-    """Have schedulers finish their tracts and leave."""
-    from cluster.launch import STOP_SECONDS
-    from cluster.launch import stop as stop_on
-    from cluster.nodes import list_hosts, on_each, pick
-
-    hosts = list_hosts(config)
-    failed = False
-
-    def work(host: Host) -> str:
-        return stop_on(config, host)
-
-    for host, result in on_each(hosts if args.stop == "all" else pick(hosts, args.stop), work, STOP_SECONDS):
-        if isinstance(result, RemoteError):
-            failed = True
-            _complain(host, result)
-        elif result:
-            print(f"Stop:  {host.name}  {result}", flush=True)
-        else:
-            print(f"idle:  {host.name}  no scheduler runs there", flush=True)
-    return RemoteError.exit_code if failed else 0
-
-
 # -- the cluster's size -------------------------------------------------------------------------------------------------
 
 
@@ -187,12 +66,15 @@ def resize(args: argparse.Namespace, config: Config) -> int:
     if cluster is None:
         raise UsageError("a list of hosts ([cluster] hosts) cannot be resized: add or take away hosts there")
     group = _task_group(cluster, config)
+    if group.requested == group.running == size:
+        print(f"{group.line()}: nothing is to be changed")
+        return 0
     leaving = _leaving(cluster, group, config, size)
     unit = "units" if group.fleet else "nodes"
     sys.stderr.write(f"{group.name} of {cluster.id}: {group.requested} {unit} requested, {group.running} running\n")
     for one in leaving:
         sys.stderr.write(f"   {_fate(one, group.fleet)}\n")
-    if not args.yes and not cli.confirm(f"Resize cluster to {size} nodes?"):
+    if not args.yes and not cli.confirm(f"Resize cluster to {size} nodes? (yes/no)"):
         print("Nothing was changed.")
         return 1
     _put_back(config, leaving)
@@ -260,7 +142,8 @@ def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
     except (DatabaseError, UsageError) as error:
         log.warning("what those nodes hold comes free when its lease ends: %s", error)
     else:
-        log.info("tracts and counties put back for nodes that end: %d", freed)
+        if freed:
+            log.info("what silent nodes held is put back: %s", counted(freed, "tract or county", "tracts or counties"))
 
 
 def _free(config: Config, leaves: Callable[[str], bool]) -> int:
@@ -305,9 +188,5 @@ def _solver(config: Config) -> str:
 ACTIONS: Actions = {
     "cluster": Action(show_cluster, takes_place=False),
     "resize": Action(resize, takes_place=False),
-    "launch": Action(launch, takes_place=False),
-    "launch_all": Action(launch, takes_place=False),
-    "stop": Action(stop, takes_place=False),
-    "logs": Action(show_logs, takes_place=False),
     "doctor": Action(doctor, takes_place=False),
 }

@@ -16,7 +16,7 @@ from cluster.pool import Died, Message, WorkerPool
 from cluster.records import EMPTY, NEW, GeoRow, TractRow
 from console.options import Action, Actions
 from ctools import storage
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from dbrecon import STATES, Config, Experiment
 from dbrerrors import DBReconError, InputError, StorageError, UsageError
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 WORK = "console.scan:serve"
 SHOWN = 20
+PLURALS = {"file of people": "files of people"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +146,7 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
                 pass
         else:
             ledger.replace_geography(experiment.reident, stusab, rows(), _late(tracts))
-            result.entered.append(f"the geography of {stusab}: {len(tracts):,} tracts")
+            result.entered.append(f"the geography of {stusab}: {counted(len(tracts), 'tract')}")
     except storage.MissingFile:
         result.by_hand.append(f"{path} does not exist; {again}")
         return known
@@ -260,8 +261,9 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str]) -> str:
 
 def format_result(reident: str, result: _Result, pretend: bool, shown: int | None) -> str:
     """What a rescan found, for people. At most ``shown`` lines of each part; None is all."""
-    whole = ", ".join(f"{count:,} {name}" for name, count in result.whole.items())
-    lines = [f"{reident}: states {result.states}, counties {result.counties:,}, tracts with people {result.tracts:,}"]
+    whole = ", ".join(counted(count, name, PLURALS.get(name)) for name, count in result.whole.items())
+    places = (counted(result.states, "state"), counted(result.counties, "county"), f"{counted(result.tracts, 'tract')} with people")
+    lines = [f"{reident}: {', '.join(places)}"]
     lines.append(f"whole: {whole or 'nothing'}")
     changes = [
         f"{change.stusab} {change.county} {change.tract or 'people'}: {change.was} -> {change.becomes}: {why}"

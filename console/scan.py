@@ -68,7 +68,7 @@ class _Scan:
         self._place = (task.stusab, task.county)
         self._there = {entry.path: entry.mtime for entry in storage.walk(task.experiment.county_dir(*self._place))}
         self._faults: list[tuple[str, str]] = []
-        self._whole = dict.fromkeys(("LP files", "solutions", "county files", "files of people"), 0)
+        self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
         self._all_solutions = True
 
     def report(self) -> Report:
@@ -118,7 +118,7 @@ class _Scan:
         except InputError as error:
             self._fault(next((path for path in paths if str(error).startswith(path)), paths[0]), error)
             return None
-        self._whole["county files"] += 2
+        self._whole["county file"] += 2
         return tables
 
     def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
@@ -153,7 +153,7 @@ class _Scan:
         except WRONG as error:
             self._fault(path, error)
             return None
-        self._whole["LP files"] += 1
+        self._whole["LP file"] += 1
         return LpFound(self._there[path], found.variables, found.constraints, found.nonzeros)
 
     def _solution(
@@ -169,7 +169,7 @@ class _Scan:
         except WRONG as error:
             self._fault(path, error)
             return None, None
-        self._whole["solutions"] += 1
+        self._whole["solution"] += 1
         return SolFound(self._there[path], found.solver, tables is not None), found.people
 
     def _geoid(self, tract: str) -> str:
@@ -200,7 +200,7 @@ class _Scan:
         except InputError as error:
             self._fault(self._experiment.synth_out(*self._place), error)
             return False
-        self._whole["files of people"] += 1
+        self._whole["file of people"] += 1
         return True
 
 

@@ -8,6 +8,7 @@ import sys
 from cluster.commands import asked_reident, open_ledger
 from cluster.ledger import Ledger
 from console.options import Action, Actions
+from ctools.progress import counted
 from dbrecon import HOME, Config
 from dbrerrors import UsageError
 
@@ -35,14 +36,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def crontab(args: argparse.Namespace, config: Config) -> int:
     """Print the line for cron, and on stderr what it needs: cron has none of this shell's environment."""
     reident = f" --reident {asked_reident(args)}" if args.reident else ""
-    command = f'. "$HOME/{ENVIRONMENT_FILE}" && cd {shlex.quote(HOME)} && ./scheduler.py --quiet{reident} >>"$HOME/{LOG_FILE}" 2>&1'
+    begin = f'. "$HOME/{ENVIRONMENT_FILE}" && cd {shlex.quote(HOME)} && exec ./scheduler.py --quiet{reident}'
+    command = f'({begin}) >>"$HOME/{LOG_FILE}" 2>&1'
     print("* * * * * " + command.replace("%", r"\%"))  # to cron a bare % is the end of the command
     names = sorted(name for name in os.environ if name in NAMES or name.startswith(PREFIXES))
     pattern = "|".join(names) or "DAS_S3ROOT"
     sys.stderr.write(
         f"\ninstall it:  (crontab -l; ./dbrtool.py --crontab{reident}) 2>/dev/null | crontab -\n"
         f"It reads ~/{ENVIRONMENT_FILE}, where passwords are safe if only you can read it. From this shell's environment:\n"
-        f"    (umask 077; export -p | grep -E ' ({pattern})=' >~/{ENVIRONMENT_FILE})\n"
+        f"    (umask 077; sh -c 'export -p' | grep -E '^export ({pattern})=' >~/{ENVIRONMENT_FILE})\n"
         f"Started every minute, it leaves where one runs already, and when nothing is left to do. It logs to ~/{LOG_FILE}.\n"
     )
     return 0
@@ -63,9 +65,12 @@ def unlock(args: argparse.Namespace, config: Config) -> int:
     for host in hosts:
         freed = sum(ledger.release_hosts(reident, [host]) for reident in reidents)
         heard = "" if host not in silent or named else f", not heard of for {silent[host]:,} s"
-        print(f"{host}{heard}: {freed:,} tracts or counties are free" if freed else f"{host} holds nothing")
+        number = counted(freed, "tract or county", "tracts or counties")
+        print(f"{host}{heard}: {number} freed" if freed else f"{host} holds nothing")
     if not hosts:
         print(f"nothing to unlock: every host that holds tracts was heard of in the past {seconds} s")
+        for host, since in sorted(last_heard(ledger, config, reidents).items()):
+            print(f"   {host}: {since:,} s ago (if you know that it is dead: --unlock {host})")
     return 0
 
 
@@ -75,8 +80,13 @@ def silence_seconds(config: Config) -> int:
 
 
 def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: int) -> dict[str, int]:
-    """Hosts that hold tracts or counties and were not heard of for ``seconds``, neither by a report nor by a heartbeat; with the
-    seconds since. A lease tells of the heartbeat that gave it, reckoned with this configuration's ``lease_seconds``."""
+    """Hosts that hold tracts or counties and were not heard of for ``seconds``, with the seconds since."""
+    return {host: since for host, since in last_heard(ledger, config, reidents).items() if since > seconds}
+
+
+def last_heard(ledger: Ledger, config: Config, reidents: list[str]) -> dict[str, int]:
+    """Seconds since each host that holds tracts or counties was heard of, by a report or by a heartbeat. A lease tells of the
+    heartbeat that gave it, reckoned with this configuration's ``lease_seconds``."""
     now, lease = ledger.now(), int(config.get("run", "lease_seconds"))
     heard: dict[str, int] = {}
     for reident in reidents:
@@ -86,7 +96,7 @@ def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: i
     for entry in ledger.sysload():
         if entry.load.host in heard:
             heard[entry.load.host] = max(heard[entry.load.host], entry.at)
-    return {host: now - at for host, at in heard.items() if now - at > seconds}
+    return {host: max(0, now - at) for host, at in heard.items()}
 
 
 ACTIONS: Actions = {

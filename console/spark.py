@@ -23,6 +23,7 @@ from console import rescan
 from console.options import Action, Actions, positive, states_asked
 from console.steps import asked_steps
 from ctools import storage
+from ctools.progress import counted
 from dbrecon import HOME, Config, Experiment
 from dbrerrors import InputError, StorageError, UsageError
 
@@ -131,7 +132,7 @@ def do_states(
     tasks = []
     for stusab in sorted(stusabs, key=lambda one: -storage.size(experiment.dist_zip(one))):
         if step == 1 and not force and ledger.has_geography(reident, stusab) and storage.exists(experiment.geofile(stusab)):
-            print(experiment.geofile(stusab))
+            print(f"{stusab}: step 1 is done already")
         elif step == 2 and not ledger.has_geography(reident, stusab):
             raise InputError(f"{stusab}: step 1 has not been done; do it first (--step1 --stusab {stusab})")
         else:
@@ -149,22 +150,23 @@ def do_states(
             failed.append(task.stusab)
 
     if tasks:
-        run_states(engine, f"{reident}: step {step} of {len(tasks)} states", STATES, tasks, hear)
+        run_states(engine, f"{reident}: step {step} of {counted(len(tasks), 'state')}", STATES, tasks, hear)
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} states failed, for the reasons given above: {', '.join(sorted(failed))}")
+        failures = f"{len(failed)} of {counted(len(tasks), 'state')} failed"
+        raise InputError(f"{failures}, for the reasons given above: {', '.join(sorted(failed))}")
 
 
 def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateDone) -> None:
     """A state's files are in place: tell the ledger, and the operator."""
-    from s1_make_geo_files import enter_geofile
+    import s1_make_geo_files
+    import s2_pandas_build_csv
 
     if task.step == 1:
         if task.force or not ledger.has_geography(experiment.reident, task.stusab):
-            enter_geofile(experiment, ledger, task.stusab, task.force)
-        print(experiment.geofile(task.stusab), flush=True)
+            s1_make_geo_files.enter_geofile(experiment, ledger, task.stusab, task.force)
+        print(s1_make_geo_files.what_was_made(experiment, ledger, task.stusab), flush=True)
     else:
-        made = f"{task.stusab}: {done.made:,} counties' files written" if done.made else f"{task.stusab}: step 2 is done already"
-        print(made, flush=True)
+        print(s2_pandas_build_csv.what_was_made(task.stusab, done.made, len(task.counties)), flush=True)
 
 
 def pack(args: argparse.Namespace, _config: Config) -> int:
@@ -183,7 +185,8 @@ def pack(args: argparse.Namespace, _config: Config) -> int:
         raise StorageError(f"{path} cannot be written ({error.strerror}): free space or name another place") from error
     finally:
         Path(f"{path}.part").unlink(missing_ok=True)
-    print(f"{path}: {len(names)} packages, {os.path.getsize(path) / 1e6:,.0f} MB; [spark] environment takes its path or URI")
+    holds = f"{counted(len(names), 'package')}, {os.path.getsize(path) / 1e6:,.0f} MB"
+    print(f"{path}: {holds}; [spark] environment takes its path or URI")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from cluster.commands import (
     Place,
@@ -14,6 +15,7 @@ from cluster.commands import (
 )
 from cluster.ledger import Ledger
 from console.options import Action, Actions, states_asked
+from ctools.progress import counted
 from dbrecon import Config, Experiment
 from dbrerrors import UsageError
 
@@ -89,23 +91,16 @@ def do_steps(args: argparse.Namespace, config: Config) -> int:
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
     """Steps 0 to 2, each for all states before the next; they print what they have made."""
     from s0_download_data import asked_states, download, each_state, states_to_download
-    from s1_make_geo_files import make_geo_files
-    from s2_pandas_build_csv import make_county_files
-
-    def step1(stusab: str) -> str:
-        make_geo_files(experiment, ledger, stusab, force)
-        return experiment.geofile(stusab)
-
-    def step2(stusab: str) -> str:
-        number = make_county_files(experiment, ledger, stusab, force)
-        return f"{stusab}: {number:,} counties' files written" if number else f"{stusab}: step 2 is done already"
+    from s1_make_geo_files import step1
+    from s2_pandas_build_csv import step2
 
     if 0 in steps:
         each_state(states_to_download(words), lambda stusab: download(experiment, stusab, force))
     later = [(1, step1), (2, step2)]
     if any(number in steps for number, _ in later):
         stusabs = asked_states(experiment, words)
-        each_state(stusabs, *(work for number, work in later if number in steps))
+        works = [partial(work, experiment, ledger, force=force) for number, work in later if number in steps]
+        each_state(stusabs, *works)
 
 
 def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str, force: bool) -> int:
@@ -113,7 +108,7 @@ def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str,
     from s5_make_microdata import make_counties
 
     for written, people in make_counties(experiment, ledger, stusab, county, force):
-        print(f"{experiment.synth_out(stusab, written)}: {people:,} people")
+        print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
     return 0
 
 

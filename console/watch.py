@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from cluster.commands import asked_reident, open_ledger
 from cluster.ledger import Ledger
 from cluster.records import Status, SysLoadEntry
-from cluster.status import utc
+from cluster.status import silent_hosts, utc
 from console.options import Action, Actions, positive
-from ctools.progress import duration
+from ctools.progress import counted, duration
 from dbrecon import Config
 from dbrerrors import DatabaseError
 
@@ -113,7 +113,7 @@ def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int
     """The lines of a page, at most ``width`` wide."""
     tracts = status.sol_created + status.sol_remaining
     lines = [
-        f"{reident}   {utc(status.now)} UTC   {len(status.completed_states)} states completed",
+        f"{reident}   {utc(status.now)} UTC   {counted(len(status.completed_states), 'state')} completed",
         "",
         _bar("LP files", status.lp_created, tracts),
         _bar("solutions", status.sol_created, tracts),
@@ -127,6 +127,7 @@ def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int
     if number:
         first = status.quarantined[0]
         lines.append(f"quarantined: {number:,}, the first {first.stusab} {first.county} {first.tract}: {_first_line(first.error)}")
+    lines += silent_hosts(status, loads)
     lines += ["", *_hosts(status, loads), ""]
     return [line if width is None or len(line) <= width else line[: width - 1] + "…" for line in lines]
 

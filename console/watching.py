@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--errors", nargs="?", const=ERRORS_SHOWN, type=positive, metavar="N", help="the newest errors (--verbose: with stacks)"
     )
-    group.add_argument("--evaluate", metavar="TRUTH", help="compare the people with a file of the true ones (.csv, .csv.gz)")
+    group.add_argument(
+        "--evaluate", nargs="?", const="", metavar="TRUTH",
+        help="count the published cells that the people do not give; compare them with a file of the true ones (.csv, .csv.gz)",
+    )  # fmt: skip
     group.add_argument("--json", action="store_true", help="with --status and --evaluate: for scripts")
 
 
@@ -49,7 +53,7 @@ def show_status(args: argparse.Namespace, config: Config) -> int:
     on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
     width = shutil.get_terminal_size().columns if on_screen else None
     everything = {"shown": None} if args.verbose else {}
-    print(format_status(status, width, **everything))
+    print(format_status(status, width, loads=ledger.sysload(), **everything))
     return 0
 
 
@@ -77,7 +81,8 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     counties = list(_written(experiment, ledger, place))
     if not counties:
         raise InputError(f"{reident} has no people written yet in {place.text()}: --run first")
-    with storage.sopen(args.evaluate, "rb") as truth, Progress("evaluated", "county", len(counties)) as progress:
+    opened = storage.sopen(args.evaluate, "rb") if args.evaluate else nullcontext()
+    with opened as truth, Progress("evaluated", "county", len(counties)) as progress:
 
         def load(stusab: str, county: str) -> "County":
             progress.add(1)

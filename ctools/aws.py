@@ -14,6 +14,14 @@ from dbrerrors import RemoteError
 
 SERVICES = {"emr": ("EMR", "elasticmapreduce"), "kms": ("KMS", "kms")}
 _CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+_NO_CLUSTER = ": see [cluster] emr_cluster_id or EMR_CLUSTER_ID, and AWS_DEFAULT_REGION"
+_NO_KEY = ": see [secrets] kms_key or DBRECON_KMS_KEY, and AWS_DEFAULT_REGION"
+_REMEDIES = {
+    ("DescribeCluster", "InvalidRequestException"): _NO_CLUSTER,
+    ("DescribeCluster", "ResourceNotFoundException"): _NO_CLUSTER,
+    ("Encrypt", "NotFoundException"): _NO_KEY,
+    ("GenerateDataKey", "NotFoundException"): _NO_KEY,
+}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
@@ -52,6 +60,7 @@ def _refused(name: str, prefix: str, error: ClientError) -> AwsError:
     if code in _DENIED:
         made = AwsError(f"{name} refuses {operation}: your role needs the IAM permission {prefix}:{operation}")
     else:
-        made = AwsError(f"{name} refuses {operation} ({': '.join(part for part in (code, message) if part)})")
+        remedy = _REMEDIES.get((operation, code), "")
+        made = AwsError(f"{name} refuses {operation} ({': '.join(part for part in (code, message) if part)}){remedy}")
     made.code = code
     return made

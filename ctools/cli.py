@@ -100,7 +100,9 @@ def explain(error: BaseException) -> str:
         if not any(text in part for part in parts):
             parts.append(text)
         hidden = seen.__suppress_context__ or isinstance(seen.__context__, KeyboardInterrupt)
-        seen = seen.__cause__ or (None if hidden else seen.__context__)
+        cause = seen.__cause__ or (None if hidden else seen.__context__)
+        told = isinstance(seen, DBReconError) and seen.tells_cause and not isinstance(cause, DBReconError)
+        seen = None if told else cause
     return " <- ".join(parts)
 
 

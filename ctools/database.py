@@ -10,6 +10,7 @@ process that has more threads.
 
 import logging
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -272,14 +273,18 @@ class Database:
         if fault.no_table:
             return NoSuchTable(f"{describe(self.engine)} lacks a table: {fault.text()}")
         if fault.away:
-            hint = "see that it runs and can be reached, then run this again"
-        elif fault.code in (1044, 1045, 1142):
+            nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
+            hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"
+        elif fault.code == 1044:
+            hint = "check MYSQL_DATABASE, and what MYSQL_USER is granted"
+        elif fault.code in (1045, 1142):
             hint = "check MYSQL_USER, MYSQL_PASSWORD and what that user is granted"
         elif fault.code == 1049:
             hint = "create that database or set MYSQL_DATABASE to one that exists"
         else:
             hint = "see its log for more"
-        return DatabaseError(f"{describe(self.engine)} refuses ({fault.text()}): {_hint_sqlite(self.mysql, hint)}")
+        verb = "does not answer" if fault.away else "refuses"
+        return DatabaseError(f"{describe(self.engine)} {verb} ({fault.text()}): {_hint_sqlite(self.mysql, hint)}")
 
 
 class _Phase:

@@ -7,6 +7,7 @@ import time
 log = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 30.0
+PLURALS = {"county": "counties", "person": "people"}
 
 
 class Progress:
@@ -48,22 +49,33 @@ class Progress:
         """What a log says: how many, the rate, the time left."""
         seconds = time.monotonic() - self._begun
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        text = f"{self._what}: {self._text(self._done)}"
-        if self._total:
-            text += f" of {self._text(self._total)}"
-        text += f", {self._text(rate)} a second"
+        text = f"{self._what}: {self._so_far()}"
+        speed = f"{_mb(rate)} MB" if self._unit == "B" else f"{rate:,.1f}"
+        if not speed.startswith("0.0"):
+            text += f", {speed} a second"
         if self._total and rate > 0:
             text += f", {duration((self._total - self._done) / rate)} left"
         return text
 
-    def _text(self, count: float) -> str:
+    def _so_far(self) -> str:
         if self._unit == "B":
-            return f"{count / 1e6:,.1f} MB"
-        return f"{count:,.0f} {self._unit}s" if isinstance(count, int) else f"{count:,.1f}"
+            return f"{_mb(self._done)} of {_mb(self._total)} MB" if self._total else f"{_mb(self._done)} MB"
+        if self._unit in self._what:  # said already
+            return f"{self._done:,} of {self._total:,}" if self._total else f"{self._done:,}"
+        return f"{self._done:,} of {counted(self._total, self._unit)}" if self._total else counted(self._done, self._unit)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f}"
+
+
+def counted(number: int, unit: str, plural: str | None = None) -> str:
+    """So many of something as people say it: "1 tract", "2,000 tracts"; ``plural`` where neither an s nor PLURALS makes it."""
+    return f"{number:,} {unit if number == 1 else plural or PLURALS.get(unit, f'{unit}s')}"
 
 
 def duration(seconds: float) -> str:

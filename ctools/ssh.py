@@ -9,6 +9,7 @@ shows in a list of processes.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import logging
 import os
 import re
@@ -185,15 +186,20 @@ def _log_in(client: paramiko.SSHClient, target: _Target, settings: SshSettings, 
     except paramiko.PasswordRequiredException as error:
         raise SshError(f"{host}: your key has a passphrase: give it to the agent first (ssh-add)") from error
     except paramiko.AuthenticationException as error:
-        raise SshError(f"{host} refuses {target.user or 'this user'}: your key must be in its ~/.ssh/authorized_keys") from error
+        user = target.user or getpass.getuser()
+        raise SshError(
+            f"{host} refuses {user}: your key must be in that user's ~/.ssh/authorized_keys (another user: [cluster] ssh_user)"
+        ) from error
     except socket.gaierror as error:
-        raise SshError(f"{host}: the name leads nowhere ({error.strerror}): see [cluster] hosts") from error
+        raise SshError(f"{host}: the name leads nowhere ({error.strerror}): correct it, or see DNS or ~/.ssh/config") from error
     except TimeoutError as error:
         raise SshError(f"{host} does not answer within {settings.connect_seconds:g} s") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         if time.monotonic() >= deadline - 0.05:
             raise SshError(f"{host} does not answer within {settings.connect_seconds:g} s") from error
-        raise SshError(f"{host} cannot be reached ({_words(error)})") from error
+        if "No authentication methods" in str(error):
+            raise SshError(f"{host}: you have no SSH key here: make one (ssh-keygen), and put it on the nodes") from error
+        raise SshError(f"{host}: {_words(error)}") from error
     transport = client.get_transport()
     if transport is not None:
         transport.set_keepalive(KEEPALIVE_SECONDS)

@@ -18,7 +18,7 @@ Work and memory go county by county; the truth is first sorted into a temporary 
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
@@ -177,13 +177,14 @@ class Evaluation:
 
 
 def evaluate(
-    truth: str | Path | BinaryIO | IO[bytes],
+    truth: str | Path | BinaryIO | IO[bytes] | None,
     truth_name: str,
     counties: Mapping[str, Callable[[], County]],
     product: Product,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the file of true people ``truth``.
+    """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the file of true people ``truth``; without one,
+    count the published cells alone.
 
     ``product`` is the experiment's (restricted, if it is); ``seed`` draws the random people. Raises InputError for a truth
     file that is not of the form, and one that has nobody in any of the counties.
@@ -191,8 +192,10 @@ def evaluate(
     violations = {level: Violations() for level in ("block", "tract") if product.tables_of(level)}
     margins = Margins(product)
     agreement, people, compared = Agreement(), 0, []
-    with _by_county(truth, truth_name, set(counties)) as (true_people, left_out):
-        if counties and not true_people:
+    nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
+    known = nullcontext(nobody) if truth is None else _by_county(truth, truth_name, set(counties))
+    with known as (true_people, left_out):
+        if truth is not None and counties and not true_people:
             raise InputError(
                 f"{truth_name}: has nobody in the reconstructed counties ({_listed(sorted(counties))}), but people of "
                 f"{_listed(sorted(left_out))}; name the truth of this experiment."
@@ -509,6 +512,10 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 def format_report(result: Evaluation) -> str:
     """The evaluation on one screen, at most 80 columns wide but for names."""
+    if not result.compared:
+        people = _number(result.people, "reconstructed person", "reconstructed people")
+        counties = _number(len(result.without_truth), "county", "counties")
+        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations)]) + "\n"
     agreement = result.agreement
     lines = [
         f"Evaluation against {result.truth_name}",

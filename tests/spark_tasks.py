@@ -10,7 +10,6 @@ from cluster.records import LpStats, SolStats
 from cluster.tasks import Begun, CountyTask, CountyWritten, LpMade, Send, Solved, TractTask
 from tests.worker_tasks import serve_tracts
 
-
 SLEEP_SECONDS = 60.0
 
 

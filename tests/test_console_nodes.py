@@ -165,7 +165,7 @@ def test_nodes_that_are_dead_in_any_way_are_shown_with_the_reason_beside_those_t
     told = {line.split()[1]: line for line in result.stdout.splitlines()}
     assert told["n1"].startswith("idle: n1 ")
     assert told["n2"] == "unreachable: n2 (does not answer within 3 s)"
-    assert told["n3"] == "unreachable: n3 (cannot be reached (Connection refused))"
+    assert told["n3"] == "unreachable: n3 (Connection refused)"
     assert "shows another host key" in told["bare4"]
     assert f"ssh-keygen -R '[{changed.address}]:{changed.port}'" in told["bare4"]
     assert "refuses stranger" in told["stranger@n1"]
@@ -199,7 +199,7 @@ def test_a_name_that_leads_nowhere_is_said_so(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "create_connection", nowhere)
-    with pytest.raises(ssh.SshError, match=r"n9: the name leads nowhere .*\[cluster\] hosts"):
+    with pytest.raises(ssh.SshError, match=r"n9: the name leads nowhere .*: correct it"):
         ssh.run("n9", "true", ssh.SshSettings(config_file=os.devnull), 5.0)
 
 
@@ -220,6 +220,9 @@ def test_output_and_exit_code_of_a_script_come_back_whole(running: World, monkey
     [
         (["--launch", "n9"], "n9 is no host of the cluster, which has n1, n2, n3, bare4"),
         (["--logs", "n1,n2"], "--logs shows one host's output"),
+        (["--stop"], "which host?"),
+        (["--launch", "all"], "--launch_all goes to all idle nodes"),
+        (["--launch_all", "--step1"], "schedulers do steps 3 and 4"),
         (["--stop", ","], "which host?"),
         (["--resize", "-3"], "the number of TASK nodes is 0 or more"),
         (["--resize", "3"], "a list of hosts ([cluster] hosts) cannot be resized"),
@@ -322,7 +325,7 @@ def test_launch_all_names_each_node_that_it_launched_and_each_that_failed(run_to
     assert sorted(launched.stdout.splitlines()) == ["Launch:  n1", "Launch:  n2"]
     assert launched.returncode == 8
     assert "error: bare4: there is no Python: " in launched.stderr
-    assert "error: n3: cannot be reached" in launched.stderr
+    assert "error: n3: Connection refused" in launched.stderr
 
 
 def test_watch_ends_with_all_that_is_done(run_to_the_end: Watched) -> None:
@@ -454,15 +457,37 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
     ("branch", "env", "said"),
     [
         ("gone", {}, "branch gone of file://"),
-        ("main", {"MYSQL_PASSWORD": "wrong"}, "Access denied"),
+        ("main", {"DAS_S3ROOT": "s3://no-such-bucket/root"}, "there is no such bucket"),
     ],
 )
 def test_a_launch_that_fails_says_why_with_the_last_lines(running: World, branch: str, env: dict[str, str], said: str) -> None:
     result = running.here("--launch", "n2", "--reident", "r1", "--branch", branch, env=env)
     assert (result.returncode, result.stdout) == (8, "")
-    assert "error: n2: " in result.stderr
-    assert said in result.stderr
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: n2: ")
+    assert line.count("error: ") == 1
+    assert said in line
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("reident", "env", "said"),
+    [
+        ("nonex", {}, "REIDENT nonex is not registered"),
+        ("r1", {"MYSQL_PASSWORD": "wrong"}, "Access denied"),
+    ],
+)
+def test_what_no_node_could_do_is_refused_here_at_once(world: World, reident: str, env: dict[str, str], said: str) -> None:
+    assert_refused(world.here("--launch_all", "--reident", reident, env=env), 5, said)
+
+
+def test_where_nothing_is_left_to_do_nothing_is_launched(world: World, run_to_the_end: Watched) -> None:
+    assert run_to_the_end.status
+    world.ledger.register("done", "all", "2010_sf1")
+    result = world.here("--launch_all", "--reident", "done")
+    assert (result.returncode, result.stdout) == (0, "nothing is left to do for done: nothing was launched\n")
+    assert "done has no states yet" in result.stderr
+    assert not any(world.at_work(name) for name in world.nodes.nodes)
 
 
 def test_a_launch_without_a_shared_database_is_refused(world: World) -> None:

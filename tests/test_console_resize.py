@@ -80,7 +80,7 @@ def test_growing_prints_what_the_manual_shows(make_cluster: Make) -> None:
     cluster = make_cluster(GROUPS)
     result = cluster.operator.run("--resize", "10", stdin="yes\n")
     assert result.returncode == 0
-    assert result.stderr.endswith("Resize cluster to 10 nodes? ")
+    assert result.stderr.endswith("Resize cluster to 10 nodes? (yes/no) ")
     assert result.stdout.splitlines() == [
         f"clusterId: {cluster.id}",
         "DASTaskInstanceGroup  requested: 10  running: 10",
@@ -223,3 +223,9 @@ def test_a_fleet_that_shrinks_may_lose_any_of_its_nodes(stubbed: Stubber, no_nod
     config = Config.load(env={}).with_values({("cluster", "ssh_config"): str(no_nodes)})
     leaving = console_nodes._leaving(emr.Cluster("j-1"), group, config, 2)
     assert [one.host.instance for one in leaving] == ["i-0", "i-1", "i-2"]
+
+
+def test_a_cluster_that_has_the_size_already_is_left_alone(make_cluster: Make) -> None:
+    cluster = make_cluster(GROUPS)
+    result = cluster.operator.here("--resize", "3")
+    assert (result.returncode, result.stdout) == (0, "DASTaskInstanceGroup  requested: 3  running: 3: nothing is to be changed\n")

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.ledger import Ledger
 from cluster.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, TractRow, Worker
+from cluster.status import format_status
 from console.watch import page
 from ctools.database import make_engine
 from tests.conftest import MariaServer
@@ -43,6 +44,15 @@ def test_the_page_has_bars_the_rate_the_time_left_and_each_host_s_share() -> Non
     assert re.search(r"^n1 +0 +6 +3 +3\.50 +50\.0 GiB$", text, re.M)
     assert re.search(r"^n2 +1 +0 +1 +-$", text, re.M)
     assert "old" not in text
+
+
+def test_a_host_that_is_silent_while_it_holds_tracts_is_named_with_the_remedy() -> None:
+    held = (InProgress("oh", "001", "000100", 9, "n2", NOW - 500), InProgress("oh", "001", "000200", 9, "n2", NOW - 500))
+    loads = [load("n1", NOW - 30), load("n2", NOW - 200)]
+    line = "n2 was not heard of for 3 min 20 s and holds 2 tracts: free when its lease ends, or now with --unlock n2"
+    assert line in page("r1", status(lps_in_progress=held), loads, None)
+    assert f"   {line}" in format_status(status(lps_in_progress=held), loads=loads).splitlines()
+    assert "not heard of" not in "\n".join(page("r1", status(lps_in_progress=held), [load("n2", NOW - 30)], None))
 
 
 def test_the_page_names_what_is_wrong() -> None:
@@ -114,7 +124,7 @@ def test_a_database_that_goes_away_is_said_and_asked_again(
     try:
         line_with(process.stdout, "0 of 1 tracts")
         mariadb_server.kill()
-        assert "127.0.0.1" in line_with(process.stderr, "refuses")
+        assert "127.0.0.1" in line_with(process.stderr, "does not answer")
         mariadb_server.start()
         line_with(process.stdout, "0 of 1 tracts")
         engine.dispose()

@@ -25,6 +25,7 @@ from ctools.database import make_engine
 from ctools.locks import NodeLock, node_lock_path
 from dbrecon import Config, Experiment
 from dbrerrors import DBReconError, StorageError, UsageError
+from scheduler import exit_code, summary
 from tests.test_node import ALL, SETTINGS, R, ledger_with
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -106,13 +107,13 @@ def test_a_host_name_that_cannot_be_one_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @contextmanager
-def running(root: Path) -> Iterator[tuple[Node, Ledger, list[Outcome]]]:
-    """A node at two tracts that take long."""
+def running(root: Path, work: str = "tests.worker_tasks:serve_slowly") -> Iterator[tuple[Node, Ledger, list[Outcome]]]:
+    """A node at two of three tracts, which take long."""
     engine = make_engine(sqlite_path=str(root / "ledger.sqlite3"))
     ledger = ledger_with(engine, ["000100", "000200", "000300"])
     (root / "config.ini").write_text(SETTINGS.replace("claim_tracts = 3", "claim_tracts = 1"), encoding="utf-8")
     config = Config.load(str(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
-    made = Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], "tests.worker_tasks:serve_slowly", Assignment(ALL))
+    made = Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, Assignment(ALL))
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(made.run()))
     thread.start()
@@ -161,6 +162,15 @@ def test_stop_takes_nothing_new_and_halt_puts_back(tmp_path: Path) -> None:
         assert (outcomes[0].halted, outcomes[0].put_back, ledger.claimants(R)) == (True, 2, [])
 
 
+def test_what_is_in_work_when_it_is_told_to_stop_is_done_and_the_rest_is_told(tmp_path: Path) -> None:
+    with running(tmp_path, "tests.worker_tasks:serve_steadily") as (node, _, outcomes):
+        assert node.stop() == "stopping: 2 tracts in work are finished first"
+        until(lambda: bool(outcomes))
+        text = summary(outcomes[0])
+        assert text.startswith("2 tracts solved and checked (500 people); told to stop, 1 tract is left; ")
+        assert exit_code(outcomes[0]) == 0
+
+
 # -- scheduler.py ----------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +199,18 @@ def waiting(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, s
             process.kill()
 
 
+def test_a_scheduler_says_what_it_works_on_and_for_whom_it_waits(waiting: tuple[subprocess.Popen[str], dict[str, str]]) -> None:
+    process, env = waiting
+    assert process.stdout is not None
+    begins, waits = process.stdout.readline(), process.stdout.readline()
+    assert f"INFO {env['DBRECON_HOSTNAME']} works on {R}: steps 3, 4, 5; " in begins
+    assert re.search(
+        rf"INFO waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in (1 h 00|59) min( \d\d s)? "
+        r"\(dbrtool.py --unlock elsewhere ends it now\)$",
+        waits,
+    )
+
+
 def test_a_second_scheduler_leaves_and_the_first_is_told_to_stop(
     waiting: tuple[subprocess.Popen[str], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -200,6 +222,8 @@ def test_a_second_scheduler_leaves_and_the_first_is_told_to_stop(
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", ""), "cron would mail or log it every minute"
     assert tell("list") == "nothing is in work\n"
     told = subprocess.run(scheduler(tmp_path, "--tell", "stop"), env=env, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (0, "stopping: 0 tracts in work are finished first\n")
-    assert process.wait(timeout=20) == 0
+    assert (told.returncode, told.stdout) == (0, "stopping: nothing is in work\n")
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "nothing was done; told to stop, 1 tract is left; " in said
     assert not os.path.exists(control_path())

@@ -385,3 +385,14 @@ def test_the_truth_of_a_real_county_agrees_with_itself() -> None:
     assert result.agreement.share("reconstruction", "exact_age") == 1
     assert 0.9 < result.agreement.share("modal", "exact_age") < 1
     assert result.agreement.share("random", "exact_age") < result.agreement.share("random", "binned_age") < 0.9
+
+
+def test_without_a_truth_the_published_cells_are_counted() -> None:
+    truth = people_of((A, 0, 30, WHITE, 0), (B, 0, 30, WHITE, 0))
+    right = evaluate(None, "", {"39059": county(truth)}, product())
+    assert right.violations["block"].wrong == 0 < right.violations["block"].cells
+    first, second = format_report(right).splitlines()
+    assert first == "2 reconstructed people of 1 county, without a truth"
+    assert second.startswith("  published cells not reproduced: 0 of ")
+    wrong = evaluate(None, "", {"39059": county(people_of((A, 0, 30, WHITE, 0)), truth)}, product())
+    assert wrong.violations["block"].wrong > 0

@@ -1,6 +1,8 @@
 """The scheduler of a node: whatever happens to a tract or a worker, the rest is done and nothing is lost."""
 
+import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -12,6 +14,7 @@ from sqlalchemy import Engine
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
 from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
+from cluster.waiting import Waiting
 from dbrecon import Config, Experiment
 
 R = "run"
@@ -100,7 +103,8 @@ def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others
 
 def test_a_limit_is_kept(engine: Engine, tmp_path: Path) -> None:
     ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 110)])
-    assert run(ledger, tmp_path, Assignment(ALL, limit=3)).solved == 3
+    outcome = run(ledger, tmp_path, Assignment(ALL, limit=3))
+    assert (outcome.solved, outcome.ended, outcome.left) == (3, "the limit is reached", (7, 0))
 
 
 @pytest.mark.parametrize(("ascending", "first"), [(False, "000103"), (True, "000100")])
@@ -127,10 +131,33 @@ def test_what_a_dead_scheduler_of_this_host_held_is_done_at_once(engine: Engine,
     assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
 
 
-def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(engine: Engine, tmp_path: Path) -> None:
+def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = ledger_with(engine, ["000100", "000200"])
     ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3)
+    caplog.set_level(logging.INFO)
     assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+    said = [line for line in caplog.messages if line.startswith("waiting")]
+    assert len(said) == 1, "and not once a second"
+    assert said[0].startswith(f"waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in ")
+
+
+def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A tract held in another county is none of ours."""
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    for host, seconds in (("node3", 300), ("node5", 5000), ("node5", 200)):
+        ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
+    caplog.set_level(logging.INFO)
+    place = {"stusab": "oh", "county": "001", "tracts": None}
+    Waiting(ledger, "here", ALL, place).say([R])
+    Waiting(ledger, "here", {3}, place | {"county": "003"}).say([R])
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(
+        rf"waiting for 3 tracts of {R} that node3, node5 hold; the lease of one that is dead ends in 1 h 23 min at the latest "
+        r"\(dbrtool.py --unlock HOST ends it now\)",
+        caplog.messages[0],
+    )
 
 
 def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(engine: Engine, tmp_path: Path) -> None:

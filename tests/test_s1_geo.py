@@ -242,3 +242,17 @@ def test_the_people_of_guernsey_county_are_all_in_its_tracts(made: tuple[Experim
     assert len(tracts) == 10
     assert sum(one.pop for one in tracts) == 40087
     assert len(ledger.geography("r1", "oh", "101")) == 3769
+
+
+def test_the_result_is_told_once_and_tells_the_tracts_without_people(made: tuple[Experiment, Ledger], tmp_path: Path) -> None:
+    experiment, _ = made
+    records = [Record("140", "013", "000101", pop=1500), Record("140", "013", "000102"), Record("140", "013", "000103")]
+    put_zip(experiment, zip_bytes(make_members(records)))
+    command = [sys.executable, str(CHECKOUT / "s1_make_geo_files.py"), "nm"]
+    told = []
+    for _ in range(2):
+        done = subprocess.run(command, env=os.environ | environment(tmp_path), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        told.append(done.stdout)
+    found = f"nm: 3 tracts, 2 of them without people; 1,500 people: {experiment.geofile('nm')}\n"
+    assert told == [found, "nm: step 1 is done already\n"]

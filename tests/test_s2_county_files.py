@@ -21,7 +21,7 @@ from recon.county_tables import CountyRows, StateReader
 from recon.sf1 import DEFAULT_TABLES, read_tables
 from recon.tables import load_product
 from s1_make_geo_files import make_geo_files
-from s2_pandas_build_csv import make_county_files
+from s2_pandas_build_csv import make_county_files, step2
 from tests.tiny_sf1 import (
     SHARED,
     Record,
@@ -289,6 +289,7 @@ def test_twice_writes_nothing_and_needs_no_zip(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path(experiment.base).glob("work/*/*/*")}
     Path(experiment.dist_zip("nm")).unlink()
     assert make_county_files(experiment, ledger, "nm") == 0
+    assert step2(experiment, ledger, "nm") == "nm: step 2 is done already"
     assert {path: path.stat().st_mtime_ns for path in Path(experiment.base).glob("work/*/*/*")} == before
 
 
@@ -299,6 +300,13 @@ def test_force_makes_the_files_again(tmp_path: Path) -> None:
     Path(experiment.block_csv("nm", "013")).write_text("spoilt")
     assert make_county_files(experiment, ledger, "nm", force=True) == 2
     assert county_files(experiment) == before
+
+
+def test_what_is_told_are_the_counties_whose_files_were_made(tmp_path: Path) -> None:
+    experiment, ledger = start(tmp_path, zip_bytes(make_members(some_records())))
+    assert step2(experiment, ledger, "nm") == "nm: files of 2 counties written"
+    Path(experiment.block_csv("nm", "013")).unlink()
+    assert step2(experiment, ledger, "nm") == "nm: files of 1 county written, of 2 in all"
 
 
 def test_a_run_that_could_not_write_goes_on_with_what_is_missing(tmp_path: Path) -> None:

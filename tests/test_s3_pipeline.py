@@ -149,7 +149,7 @@ def test_two_schedulers_on_s3_and_mariadb_make_what_local_files_have(
     bucket.proxy.log.clear()
     nodes = site.schedule("one", "two")
     assert [done.returncode for done in nodes] == [0, 0], [done.stderr for done in nodes]
-    solved = [int(number) for done in nodes for number in re.findall(r"(\d+) tracts solved", done.stdout)]
+    solved = [int(number) for done in nodes for number in re.findall(r"(\d+) tracts? solved", done.stdout)]
     assert sum(solved) == site.status()["sol_created"]
     assert bucket.files() == local_files
     assert {(head["ServerSideEncryption"], head["SSEKMSKeyId"]) for _, _, head in bucket.versions()} == {("aws:kms", KMS_KEY)}

@@ -46,20 +46,40 @@ def test_the_line_for_cron_holds_no_secret_and_says_where_secrets_belong(tmp_pat
     assert SECRET not in done.stdout + done.stderr
     [line] = done.stdout.splitlines()
     assert line.startswith("* * * * * ")
-    assert f"./scheduler.py --quiet --reident {R} " in line
+    assert f"./scheduler.py --quiet --reident {R})" in line
     assert "DAS_S3ROOT|MYSQL_HOST|MYSQL_PASSWORD" in done.stderr
 
 
-def test_the_line_for_cron_runs_with_nothing_but_what_cron_gives_and_the_file(tmp_path: Path, ledger: Ledger) -> None:
-    """As cron does: by /bin/sh, in an environment of HOME alone. Here it meets an error that it must log: no county files."""
-    line = run(tmp_path, "dbrtool.py", "--crontab", "--reident", R).stdout.strip().removeprefix("* * * * * ")
-    export, env = ["/bin/sh", "-c", "export -p"], {"DAS_S3ROOT": str(tmp_path)}
-    value = subprocess.run(export, env=env, capture_output=True, text=True, check=True)
-    (tmp_path / ".dbrecon.env").write_text("\n".join(one for one in value.stdout.splitlines() if " DAS_S3ROOT=" in one) + "\n")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_line_for_cron_runs_with_nothing_but_what_cron_gives_and_the_file(shell: str, tmp_path: Path, ledger: Ledger) -> None:
+    """The file is written by the command that is printed, in the operator's shell; then the line is run as cron does: by /bin/sh,
+    in an environment of HOME alone. Here the scheduler meets an error that it must log: no county files."""
+    printed = run(tmp_path, "dbrtool.py", "--crontab", "--reident", R, MYSQL_PASSWORD="")
+    line = printed.stdout.strip().removeprefix("* * * * * ")
+    [write] = [one for one in printed.stderr.splitlines() if "umask 077" in one]
+    name = f"cron-{os.getpid()}"
+    exported = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DAS_S3ROOT": str(tmp_path), "DBRECON_HOSTNAME": name}
+    subprocess.run([shell, "-c", write], env=exported, check=True)
+    assert (tmp_path / ".dbrecon.env").stat().st_mode & 0o077 == 0
     path = os.path.dirname(sys.executable)  # this interpreter, in place of the checkout's .venv
-    env = {"HOME": str(tmp_path), "PATH": f"{path}:/usr/bin:/bin", "DBRECON_HOSTNAME": f"cron-{os.getpid()}"}
+    env = {"HOME": str(tmp_path), "PATH": f"{path}:/usr/bin:/bin", "DBRECON_HOSTNAME": name}
     subprocess.run(["/bin/sh", "-c", line.replace("\\%", "%")], env=env, capture_output=True, check=False)
     assert "oh lacks the county files" in (tmp_path / "dbrecon-scheduler.log").read_text()
+
+
+def test_what_keeps_the_line_for_cron_from_starting_is_logged(tmp_path: Path) -> None:
+    line = run(tmp_path, "dbrtool.py", "--crontab").stdout.strip().removeprefix("* * * * * ")
+    done = subprocess.run(["/bin/sh", "-c", line], env={"HOME": str(tmp_path)}, capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert ".dbrecon.env" in (tmp_path / "dbrecon-scheduler.log").read_text()
+
+
+def test_where_nothing_is_to_be_unlocked_the_hosts_that_hold_are_named(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.claim(R, Worker("beats", "1-1"), lease_seconds=300)
+    done = run(tmp_path, "dbrtool.py", "--unlock")
+    assert done.stdout.startswith("nothing to unlock: ")
+    assert "beats: " in done.stdout
+    assert "--unlock beats" in done.stdout
 
 
 def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, ledger: Ledger) -> None:
@@ -70,14 +90,14 @@ def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, l
     done = run(tmp_path, "dbrtool.py", "--unlock")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gone, not heard of for ")
-    assert done.stdout.endswith(" s: 1 tracts or counties are free\n")
+    assert done.stdout.endswith(" s: 1 tract or county freed\n")
     assert [one.worker.host for one in ledger.claimants(R)] == ["beats", "reports"]
 
 
 def test_a_host_that_is_named_is_unlocked_at_once(tmp_path: Path, ledger: Ledger) -> None:
     ledger.claim(R, Worker("beats", "1-1"), lease_seconds=300)
     done = run(tmp_path, "dbrtool.py", "--unlock", "beats,other", "--reident", R)
-    assert done.stdout == "beats: 1 tracts or counties are free\nother holds nothing\n"
+    assert done.stdout == "beats: 1 tract or county freed\nother holds nothing\n"
     assert ledger.claimants(R) == []
 
 
@@ -88,6 +108,6 @@ def test_without_a_name_all_experiments_are_worked_on_and_one_without_county_fil
     ledger.register("empty", "all", "2010_sf1")
     done = run(tmp_path, "scheduler.py", DBRECON_HOSTNAME=f"all-{os.getpid()}")
     assert done.returncode == 0, done.stderr
-    assert f"{R} is left out: {R}: oh lacks the county files of 1 of 1 counties (001): run --step2 --stusab oh first" in done.stderr
+    assert f"{R} is left out: {R}: oh lacks the county files of 1 of 1 county (001): run --step2 --stusab oh first" in done.stderr
     assert {state.status for state in ledger.tract_states(R, "oh")} == {"new"}, "nothing is quarantined for it"
     assert "nothing was left to do" in done.stdout

@@ -230,7 +230,7 @@ def test_a_tract_without_solution_is_named_and_no_file_is_left(experiment: Exper
 def test_a_solution_with_another_number_of_people_is_refused(experiment: Experiment) -> None:
     solve_all(experiment)
     solve(experiment, "977100", [(2000, kind_of(0, 9, 16, 0), 1)])
-    with pytest.raises(VerificationError, match=r"oh 059 977100 has 1 people, but 2 are published.*--step4 --force"):
+    with pytest.raises(VerificationError, match=r"oh 059 977100 has 1 person, the tables 2.*--step4 --force"):
         make_microdata(experiment, "oh", "059", TRACTS)
     assert not os.path.exists(experiment.synth_out("oh", "059"))
 
@@ -351,7 +351,7 @@ def test_the_command_writes_the_county_and_prints_where(experiment: Experiment, 
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100", "977200"])
     done = command(tmp_path, "--reident", "test", "OH", "059")
-    assert done.stdout == f"{experiment.synth_out('oh', '059')} 5\n"
+    assert done.stdout == f"{experiment.synth_out('oh', '059')}: 5 people\n"
     assert done.returncode == 0
 
 
