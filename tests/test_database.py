@@ -74,7 +74,7 @@ def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path
     engine = make_engine(
         sqlite_path="a", mysql_host="127.0.0.1", mysql_port=1, mysql_database="d", mysql_user="u", mysql_password=PASSWORD
     )  # fmt: skip
-    with pytest.raises(DatabaseError, match=r"database d at 127\.0\.0\.1:1 \(user u\) does not answer .*see that it runs") as caught:
+    with pytest.raises(DatabaseError, match=r"d at 127\.0\.0\.1:1 \(user u\) does not answer .*see that it runs") as caught:
         Database(engine).run(lambda connection: None, write=True)
     assert PASSWORD not in whole_chain(caught.value) + describe(engine)
 
