@@ -8,14 +8,14 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from cluster.claims import count_failure, free_the_dead
 from cluster.control import Commands
 from cluster.ledger import Ledger
 from cluster.ledger_claims import listed
@@ -24,8 +24,9 @@ from cluster.pool import Died, Event, Finished, Message, WorkerPool
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, SysLoad, Worker
 from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from cluster.waiting import Waiting, in_work
-from ctools.proc import Memory, memory, process_facts, process_line
+from ctools.proc import Memory, memory, process_line
 from ctools.progress import Progress, counted, duration
+from ctools.signals import handled
 from dbrecon import Config, Experiment
 from dbrerrors import DatabaseError, DBReconError
 
@@ -35,7 +36,6 @@ POLL_SECONDS = 1.0
 RECOUNT_SECONDS = 5.0
 LP_TOLD_AFTER_SECONDS = 2.0
 REPORT_SECONDS = 60.0
-CLOCK_SLACK_SECONDS = 5.0
 NODE_FAULTS = 3
 """Failures of the node itself (disk, network, licence) in a row after which it gives up."""
 
@@ -144,7 +144,7 @@ class Node:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         begin = self._started
         log.info("%s", self._what_it_does())
-        self._free_the_dead()
+        free_the_dead(self._ledger, self._reidents(), self._worker.host)
         try:
             with self._signals(), self._guard, Progress("tracts", "tract", None) as progress:
                 try:
@@ -347,17 +347,7 @@ class Node:
         if failure.blame != "tract":
             self._blame_node(claim, failure)
             return
-        settings = self._config()
-        try:
-            attempts = settings.get("run", "max_attempts")
-            last = self._ledger.failed(claim, failure.message, attempts, settings.get("run", "retry_seconds"))
-        except LostLease as error:
-            log.warning("%s", error)
-            return
-        if last:
-            log.error("%s: quarantined after %s: %s", claim, counted(claim.attempts + 1, "attempt"), failure.message)
-        else:
-            log.warning("%s: attempt %d failed: %s", claim, claim.attempts + 1, failure.message)
+        count_failure(self._ledger, claim, failure, self._config())
 
     def _blame_node(self, claim: Claim | CountyClaim, failure: Failure) -> None:
         """Not the tract's fault: it goes back uncounted, and this node waits, or gives up when that happens again and again."""
@@ -491,15 +481,6 @@ class Node:
         processes = counted(self._pool.size, "worker process", "worker processes")
         return f"{self._worker.host} works on {listed(self._reidents()) or 'nothing'}: {self._assignment.text()}; {processes}"
 
-    def _free_the_dead(self) -> None:
-        """What schedulers of this host hold that are no more is free at once."""
-        for experiment in self._experiments():
-            for claimant in self._ledger.claimants(experiment.reident):
-                if claimant.worker.host == self._worker.host and not _lives(claimant.worker):
-                    freed = self._ledger.release_worker(experiment.reident, claimant.worker, died=False)
-                    number = counted(freed, "tract or county", "tracts or counties")
-                    log.info("free again: %s of a scheduler that died here", number)
-
     def _quarantined(self) -> list[tuple[str, Quarantine]]:
         place = self._assignment
         return [
@@ -509,8 +490,7 @@ class Node:
             if place.stusab in (None, one.stusab) and place.county in (None, one.county)
         ]
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> AbstractContextManager[None]:
         """SIGTERM: finish the tracts in work and leave. SIGINT: put them back and leave."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -521,25 +501,10 @@ class Node:
                 raise KeyboardInterrupt  # whoever asks twice waits for nothing more
             log.info("%s", self.halt())
 
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, action) for number, action in ((signal.SIGTERM, stop), (signal.SIGINT, halt))}
-        try:
-            yield
-        finally:
-            for number, action in before.items():
-                signal.signal(number, action)
+        return handled({signal.SIGTERM: stop, signal.SIGINT: halt})
 
 
 def note_end(outcome: Outcome, stopping: bool, limit_reached: bool, left: Callable[[], tuple[int, int]]) -> None:
     """Note why a scheduler that finished what it had left before all was done, and what was left then."""
     if not outcome.halted and not outcome.node_failure and (stopping or limit_reached):
         outcome.ended, outcome.left = "told to stop" if stopping else "the limit is reached", left()
-
-
-def _lives(worker: Worker) -> bool:
-    """Whether the process of a worker of this host is there, and is not a later one of the same number."""
-    pid, _, named = worker.name.partition("-")
-    facts = process_facts(int(pid))
-    return facts is not None and not facts.gone and facts.started < int(named) / 1e9 + CLOCK_SLACK_SECONDS

@@ -7,15 +7,15 @@ tract; that task's tracts are then run one by one, with nothing else at work.
 
 import logging
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
+from cluster.claims import count_failure, free_the_dead
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Outcome, note_end
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Worker
@@ -25,8 +25,8 @@ from cluster.spark_failures import cause, failed_task, never_tried, set_up_failu
 from cluster.spark_plan import CountyWork, People, county_cost, group_seconds, grouped, make_plan, tract_cost
 from cluster.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from cluster.waiting import Waiting, in_work
-from ctools.proc import process_facts
 from ctools.progress import Progress, counted
+from ctools.signals import handled
 from dbrecon import Experiment
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Driver:
     def run(self) -> Outcome:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         begin = time.monotonic()
-        self._free_the_dead()
+        free_the_dead(self._ledger, [self._experiment.reident], self._worker.host)
         with self._signals(), Progress("tracts", "tract", None) as progress:
             try:
                 while not self._over():
@@ -310,17 +310,7 @@ class Driver:
         if claim is None:
             return
         self._ledger.record_error(failure.report(claim, pid))
-        config = self._experiment.config
-        most = config.get("run", "max_attempts") if most is None else most
-        try:
-            last = self._ledger.failed(claim, failure.message, most, config.get("run", "retry_seconds"))
-        except LostLease as error:
-            log.warning("%s", error)
-            return
-        if last:
-            log.error("%s: quarantined: %s", claim, failure.message)
-        else:
-            log.warning("%s: attempt %d failed: %s", claim, claim.attempts + 1, failure.message)
+        count_failure(self._ledger, claim, failure, self._experiment.config, most)
 
     # -- jobs that fail ---------------------------------------------------------------------------------------------
 
@@ -367,23 +357,13 @@ class Driver:
             for index in [index for index, claim in group.claims.items() if (claim.token, str(claim)) in gone]:
                 del group.claims[index]
 
-    def _free_the_dead(self) -> None:
-        """What schedulers and drivers of this host hold that are no more is free at once."""
-        for claimant in self._ledger.claimants(self._experiment.reident):
-            pid = claimant.worker.name.partition("-")[0]
-            facts = process_facts(int(pid)) if pid.isdecimal() else None
-            if claimant.worker.host == self._worker.host and (facts is None or facts.gone):
-                freed = self._ledger.release_worker(self._experiment.reident, claimant.worker, died=False)
-                log.info("free again: %s of a run that died here", counted(freed, "tract or county", "tracts or counties"))
-
     def _quarantined(self) -> Iterator[Any]:
         place = self._assignment
         for one in self._ledger.status(self._experiment.reident).quarantined:
             if place.stusab in (None, one.stusab) and place.county in (None, one.county):
                 yield one
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> AbstractContextManager[None]:
         """SIGTERM: finish what Spark has, and leave. SIGINT: put it back, and leave."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -391,17 +371,12 @@ class Driver:
             log.info("told to stop: %s", in_work(self._held(), "finished first"))
 
         def halt(_number: int, _frame: FrameType | None) -> None:
+            if self._outcome.halted:
+                raise KeyboardInterrupt  # whoever asks twice waits for nothing more
             self._outcome.halted = True
+            log.info("halting: %s", in_work(self._held(), "put back"))
 
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, action) for number, action in ((signal.SIGTERM, stop), (signal.SIGINT, halt))}
-        try:
-            yield
-        finally:
-            for number, action in before.items():
-                signal.signal(number, action)
+        return handled({signal.SIGTERM: stop, signal.SIGINT: halt})
 
 
 def _told(tell: Callable[[], Any]) -> bool:

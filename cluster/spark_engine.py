@@ -33,6 +33,7 @@ from cluster.spark_setup import (
     pack_code,
     properties,
 )
+from ctools.signals import handled
 from dbrecon import Config
 
 log = logging.getLogger(__name__)
@@ -264,9 +265,6 @@ def _without_database() -> Iterator[None]:
 def _held_back(*numbers: signal.Signals) -> Iterator[None]:
     """Signals that come meanwhile are delivered at the end, a second one at once. For what must not be broken off: PySpark loses
     sight of the process that it is starting, which then lives on for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {number: signal.getsignal(number) for number in numbers}
     come: list[int] = []
 
@@ -274,13 +272,10 @@ def _held_back(*numbers: signal.Signals) -> Iterator[None]:
         come.append(number)
         signal.signal(number, before[signal.Signals(number)])
 
-    for number in numbers:
-        signal.signal(number, remember)
     try:
-        yield
+        with handled(dict.fromkeys(numbers, remember)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for one in come:
             signal.raise_signal(one)
 
@@ -292,20 +287,15 @@ class _Interrupted(BaseException):
 @contextlib.contextmanager
 def _own_interrupt() -> Iterator[None]:
     """Ctrl-C ends Spark's start. Its own handler is put away again: what it does is done when the application's block ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise _Interrupted
 
-    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        with handled({signal.SIGINT: interrupt}):
+            yield
     except _Interrupted:
         raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _first_line(text: str) -> str:

@@ -11,7 +11,7 @@ from cluster.commands import Place, asked_place, asked_reident, open_ledger
 from console.options import Action, Actions, positive
 from console.steps import asked_steps
 from dbrecon import Config
-from dbrerrors import RemoteError, UsageError
+from dbrerrors import InputError, RemoteError, UsageError
 
 if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
     from cluster.nodes import Answer, Host
@@ -116,7 +116,7 @@ def _scheduler_arguments(args: argparse.Namespace) -> list[str]:
 
 def _has_work(args: argparse.Namespace, config: Config) -> bool:
     """Whether schedulers will find something to do; says so if not. Raises DatabaseError for what is not registered, and where the
-    database does not let us in: better here, once, than on each node."""
+    database does not let us in, InputError before step 1: better here, once, than on each node."""
     ledger, place = open_ledger(config), asked_place(args)
     if not args.reident:
         reidents = [row.reident for row in ledger.experiments()]
@@ -125,12 +125,12 @@ def _has_work(args: argparse.Namespace, config: Config) -> bool:
     else:
         reidents = [asked_reident(args)]
         ledger.experiment(reidents[0])
+        if not ledger.stusabs(reidents[0]):
+            raise InputError(f"{reidents[0]} has no states yet: --step1 --step2 come first")
         ledger.check_place(reidents[0], place.stusab, place.county, place.tracts)
     for reident in reidents:
         if not ledger.work_left(reident, (3, 4, 5), place.stusab, place.county, place.tracts).nothing_left:
             return True
-        if not ledger.stusabs(reident):
-            log.warning("%s has no states yet: --step1 --step2 come first", reident)
     where = "" if place == Place() else f" in {place.text()}"
     print(f"nothing is left to do for {', '.join(reidents)}{where}: nothing was launched")
     return False

@@ -9,7 +9,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto.server import ThreadedMotoServer
 
 from cluster.ledger import Ledger
 from cluster.records import TractRow, Worker
@@ -21,15 +20,6 @@ from dbrecon import Config
 from tests.console_world import AWS, Operator, assert_refused
 
 GROUPS = [("DASEMRDriverGroup", "MASTER", 1), ("DASEMRCoreGroup", "CORE", 2), ("DASTaskInstanceGroup", "TASK", 3)]
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @dataclass
