@@ -164,12 +164,12 @@ def what_is_left(outcome: Outcome) -> str:
     return f"{units(tracts, 0 if tracts else counties) or 'nothing'} {'are' if (tracts or counties) > 1 else 'is'} left"
 
 
-def exit_code(outcome: Outcome) -> int:
-    """What a command line leaves with after a scheduler's run."""
+def exit_code(outcome: Outcome, who: str = "this node gives up: ") -> int:
+    """What a command line leaves with after a scheduler's run; an error is said, after ``who``."""
     if outcome.halted:
         return cli.EXIT_INTERRUPTED
     if outcome.node_failure:
-        sys.stderr.write(f"error: this node gives up: {outcome.node_failure.message}\n")
+        sys.stderr.write(f"error: {who}{outcome.node_failure.message}\n")
         return outcome.node_failure.exit_code
     return EXIT_QUARANTINED if outcome.quarantined else 0
 

@@ -23,6 +23,7 @@ from cluster.spark_engine import Answered, Ended, Engine
 from cluster.spark_executor import Answer, Trouble
 from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_plan import CountyWork, People, county_cost, group_seconds, grouped, make_plan, tract_cost
+from cluster.spark_setup import SparkError
 from cluster.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from cluster.waiting import Waiting, in_work
 from ctools.progress import Progress, counted
@@ -94,6 +95,7 @@ class Driver:
         self._clocks = _Clocks()
         self._waiting = Waiting(ledger, self._worker.host, assignment.steps, assignment.place)
         self._stopping = False
+        self._last: set[tuple[int, int]] | None = None
         self._claimed = 0
         self._counties_due = True
 
@@ -101,7 +103,8 @@ class Driver:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         begin = time.monotonic()
         free_the_dead(self._ledger, [self._experiment.reident], self._worker.host)
-        with self._signals(), Progress("tracts", "tract", None) as progress:
+        self._look()
+        with self._signals(), Progress("tracts", "tract", sum(len(one.tracts) for one in self._plan)) as progress:
             try:
                 while not self._over():
                     self._submit()
@@ -133,13 +136,22 @@ class Driver:
     def _over(self) -> bool:
         if self._outcome.halted or self._outcome.node_failure:
             return True
+        if self._stopping:
+            return not self._finishing()
         if self._jobs or self._again or self._suspects:
             return False
-        if self._stopping:
-            return True
         if self._limit_reached:
             return 5 not in self._assignment.steps or not self._counties_due
         return not self._plan and not self._anything_left()
+
+    def _finishing(self) -> bool:
+        """Whether tasks are at work that were begun before we were told to stop. Spark begins them in their order, one a slot."""
+        at_work = [(number, index) for number, job in sorted(self._jobs.items()) for index in sorted(job.groups)]
+        if self._last is None:
+            self._last = set(at_work[: self._engine.slots])
+            claims = [claim for number, index in self._last for claim in self._jobs[number].groups[index].claims.values()]
+            log.info("stopping: %s, what else was given to Spark is put back", in_work(claims, "finished first"))
+        return not self._last.isdisjoint(at_work)
 
     def _anything_left(self) -> bool:
         """Whether there is work, now or later, of this or another's hands. Looks into the ledger anew, now and then."""
@@ -170,13 +182,14 @@ class Driver:
 
     def _submit(self) -> None:
         """Start the next jobs: counties that are complete, more tracts, or, when nothing else is at work, one suspect."""
+        if self._stopping or self._outcome.halted:
+            return
         groups, self._again = self._again, []
-        if not self._stopping and not self._outcome.halted:
-            groups += self._county_groups()
-            at_work = sum(group.cost for job in self._jobs.values() for group in job.groups.values())
-            wave = WAVE_SECONDS * self._engine.slots
-            if at_work < wave / 2:
-                groups += self._tract_groups(wave - at_work)
+        groups += self._county_groups()
+        at_work = sum(group.cost for job in self._jobs.values() for group in job.groups.values())
+        wave = WAVE_SECONDS * self._engine.slots
+        if at_work < wave / 2:
+            groups += self._tract_groups(wave - at_work)
         if groups:
             self._start(sorted(groups, key=lambda group: -group.cost))
         elif not self._jobs and self._suspects:
@@ -324,7 +337,8 @@ class Driver:
         trouble = Trouble.found_in(account) or set_up_failure(account)
         index = failed_task(account)
         if trouble is not None or index is None or index not in groups or (job.alone and never_tried(account)):
-            self._outcome.node_failure = trouble or Failure(f"Spark gave up: {reason}", "", 0, account, 1, "node")
+            gave_up = Failure(f"Spark gave up: {reason}", "", 0, account, SparkError.exit_code, "node")
+            self._outcome.node_failure = trouble or gave_up
             self._again += groups.values()
             return
         culprit = groups.pop(index)
@@ -364,11 +378,10 @@ class Driver:
                 yield one
 
     def _signals(self) -> AbstractContextManager[None]:
-        """SIGTERM: finish what Spark has, and leave. SIGINT: put it back, and leave."""
+        """SIGTERM: finish what executors are doing, and leave. SIGINT: put all back, and leave."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             self._stopping = True
-            log.info("told to stop: %s", in_work(self._held(), "finished first"))
 
         def halt(_number: int, _frame: FrameType | None) -> None:
             if self._outcome.halted:

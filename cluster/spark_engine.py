@@ -25,11 +25,14 @@ from cluster.spark_jvm import Jvm
 from cluster.spark_setup import (
     CODE,
     ENVIRONMENT,
+    NO_ROOM,
+    SETTINGS,
     SparkError,
     check_master,
     executors_environment,
     find_pyspark,
     is_local,
+    no_room,
     pack_code,
     properties,
 )
@@ -91,13 +94,13 @@ class Spark:
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)  # which is not used here
         self._events: queue.Queue[Event] = queue.Queue()
         self._threads: dict[int, threading.Thread] = {}
-        self._jvm = Jvm()
+        self._jvm = Jvm({NO_ROOM: no_room(config, need_mib)})
         self._folder = tempfile.mkdtemp(prefix="dbrecon-spark-")
         log.info("starting Spark at %s", master)
         try:
             self._context = self._start(config, name, need_mib, tables)
         except BaseException:
-            self._jvm.kill()
+            self._jvm.break_off()
             _forget_gateway()
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -110,7 +113,7 @@ class Spark:
         log.info("Spark %s at %s%s", self._context.version, master, f"; its page is {place}" if place else "")
 
     def _start(self, config: Config, name: str, need_mib: float, tables: str) -> Any:
-        from py4j.protocol import Py4JError
+        from py4j.protocol import Py4JError, Py4JJavaError
         from pyspark import SparkConf, SparkContext
 
         found, master = properties(config, name, need_mib), config.get("spark", "master")
@@ -118,13 +121,19 @@ class Spark:
             found["spark.archives"] = self._archives(config, tables)
         conf = SparkConf().setAll(list(found.items()))
         try:
-            with _without_database(), _held_back(signal.SIGINT, signal.SIGTERM):
+            with _environment(master), _held_back(signal.SIGINT, signal.SIGTERM):
                 gateway = self._jvm.start(conf)
             with _own_interrupt():
-                return SparkContext(conf=conf, gateway=gateway)
-        except Py4JError as error:
-            why = _first_line(str(getattr(error, "java_exception", error)))
-            raise SparkError(f"Spark at {master} cannot be started ({why}): see [spark] master") from error
+                context = SparkContext(conf=conf, gateway=gateway)
+                stopped = context._jsc.sc().isStopped()
+        except Py4JJavaError as error:
+            why = _first_line(str(error.java_exception))
+            raise SparkError(f"Spark at {master} cannot be started ({why}): {SETTINGS}") from None
+        except (Py4JError, OSError) as error:
+            raise SparkError(f"Spark at {master} cannot be started ({self._jvm.last_error or error}): {SETTINGS}") from None
+        if stopped:
+            raise SparkError(f"Spark at {master} cannot be started ({self._jvm.last_error}): {SETTINGS}")
+        return context
 
     def _archives(self, config: Config, tables: str) -> str:
         code = os.path.join(self._folder, "code.tar.gz")
@@ -252,31 +261,35 @@ class _Together:
 
 
 @contextlib.contextmanager
-def _without_database() -> Iterator[None]:
-    """Spark's processes do not inherit the database's password from this one."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("MYSQL_")}
+def _environment(master: str) -> Iterator[None]:
+    """Spark's processes do not inherit the database's password from this one; where all is on this machine, its page too is for
+    this machine alone."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith("MYSQL_")]:
+        del os.environ[name]
+    if is_local(master):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
 def _held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Signals that come meanwhile are delivered at the end, a second one at once. For what must not be broken off: PySpark loses
-    sight of the process that it is starting, which then lives on for ever."""
-    before = {number: signal.getsignal(number) for number in numbers}
+    """Signals that come meanwhile are delivered at the end. For what must not be broken off: PySpark loses sight of the process
+    that it is starting, which then lives on for ever."""
     come: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
         come.append(number)
-        signal.signal(number, before[signal.Signals(number)])
 
     try:
         with handled(dict.fromkeys(numbers, remember)):
             yield
     finally:
-        for one in come:
+        for one in dict.fromkeys(come):
             signal.raise_signal(one)
 
 

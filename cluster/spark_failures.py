@@ -28,8 +28,9 @@ def cause(account: str) -> str:
 
 
 def set_up_failure(account: str) -> Failure | None:
-    """An exception in the executors' Python outside of any tract: packages that lack, another Python's version."""
-    if "Traceback (most recent call last)" not in account and "PYTHON_VERSION_MISMATCH" not in account:
+    """An exception in the executors' Python outside of any tract: packages that lack, another Python's version, or no Python."""
+    signs = ("Traceback (most recent call last)", "PYTHON_VERSION_MISMATCH", "Cannot run program")
+    if not any(sign in account for sign in signs):
         return None
     remedy = "see [spark] python and [spark] environment"
     return Failure(f"executors cannot run the work ({cause(account)}): {remedy}", "", 0, account, 1, "setup")

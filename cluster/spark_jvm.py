@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.spark_setup import JVM_OPTIONS, SparkError, class_archive
@@ -31,7 +32,9 @@ _STACK = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^Caused by: |^java\.|^Exceptio
 class Jvm:
     """Spark's process, started by :meth:`start`, or by spark-submit, which has then started us."""
 
-    def __init__(self) -> None:
+    def __init__(self, remedies: Mapping[str, str] | None = None) -> None:
+        """``remedies``: what is said, once, after a line of Spark's that has these words."""
+        self._remedies = dict(remedies or {})
         self.last_error = ""
         """What Spark said of the last error that it logged."""
         self._gateway: Any = None
@@ -46,11 +49,13 @@ class Jvm:
         self._listener = threading.Thread(target=self._listen, args=(reading,), name="spark-talk", daemon=True)
         self._listener.start()
         try:
-            self._gateway = launch_gateway(conf, {"stdout": writing, "stderr": writing})
+            # In a process group of its own: a signal to all of ours (Ctrl-C, systemd) is for us to heed.
+            self._gateway = launch_gateway(conf, {"stdout": writing, "stderr": writing, "process_group": 0})
         except PySparkRuntimeError as error:
             os.close(writing)
             self._listener.join(LAST_WORDS_SECONDS)
-            raise SparkError(f"Spark cannot be started ({self.last_error or error})") from None
+            why = self.last_error or "see its messages above; it needs Java 17 or newer, and a spark-defaults.conf that is right"
+            raise SparkError(f"Spark cannot be started: {why}") from error
         except BaseException:
             os.close(writing)
             raise
@@ -75,11 +80,11 @@ class Jvm:
         if self._listener is not None:
             self._listener.join(LAST_WORDS_SECONDS)
 
-    def kill(self) -> None:
-        """End it at once, in the middle of its start."""
+    def break_off(self) -> None:
+        """End it in the middle of its start; it removes its temporary files."""
         process: subprocess.Popen[bytes] | None = getattr(self._gateway, "proc", None)
         if process is not None:
-            process.kill()
+            process.terminate()
         self.end()
 
     def _listen(self, descriptor: int) -> None:
@@ -99,6 +104,8 @@ class Jvm:
         elif line.startswith("Exception in thread"):
             self.last_error = line.rpartition("Exception: ")[2]
         log.log(level, "Spark: %s", text)
+        for words in [words for words in self._remedies if words in text]:
+            log.warning("%s", self._remedies.pop(words))
 
 
 def make_archive() -> None:

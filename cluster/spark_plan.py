@@ -17,9 +17,9 @@ READ_SECONDS_PER_PERSON = 4e-7
 WRITE_SECONDS_PER_PERSON = 1e-5
 COUNTY_FILE_BYTES_PER_PERSON = 60
 
-GROUP_SECONDS = 20.0
+GROUP_SECONDS = 6.0
 """No group is planned to take longer, a single tract or a county apart: what a lost executor has to do again."""
-GROUPS_PER_SLOT = 4
+GROUPS_PER_SLOT = 8
 LEAST_SECONDS = 1.0
 READS_WORTH = 5.0
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ctools.proc import memory
+from ctools.progress import counted
 from dbrecon import HOME, Config, Experiment
 from dbrerrors import RemoteError, UsageError
 
@@ -33,9 +34,11 @@ QUIET_ARCHIVE = "-Xlog:disable -Xlog:all=error:stderr"  # one that does not fit 
 YARN_CORES = 4
 PYTHON_WORKER_MIB = 100
 LOCAL_TRIES = 4  # what other masters have by default
-MASTERS = re.compile(r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[.*\]|(spark|k8s)://.+|yarn")
+MASTERS = re.compile(r"local(\[(\*|[1-9]\d*)(,\d+)?\])?|local-cluster\[.*\]|spark://.+|yarn")
 STANDALONE, STANDALONE_PORT = "spark://", 7077
 CONNECT_SECONDS = 5.0
+NO_ROOM = "has not accepted any resources"
+SETTINGS = "see [spark] in the settings, and Spark's own spark-defaults.conf"
 
 
 class SparkError(RemoteError):
@@ -83,6 +86,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
         "spark.app.name": name,
         "spark.master": local_master(master, need_mib, len(os.sched_getaffinity(0)), memory().free_mib),
         "spark.ui.showConsoleProgress": "false",
+        "spark.ui.killEnabled": "false",  # whoever can see its page could end the run
         "spark.driver.extraJavaOptions": JVM_OPTIONS,
         "spark.executor.extraJavaOptions": JVM_OPTIONS,
     }
@@ -95,21 +99,38 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
         found["spark.driver.extraJavaOptions"] += f" -XX:SharedArchiveFile={class_archive()} {QUIET_ARCHIVE}"
     if is_local(master):
         return found | {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    standalone = master.startswith("spark://")
-    cores = config.get("spark", "executor_cores") or (1 if standalone else YARN_CORES)
-    mib = config.get("spark", "executor_mib") or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
+    cores, mib = executor_size(config, need_mib)
     found["spark.executor.cores"] = str(cores)
-    if standalone:  # there the heap's limit is all that the master reckons with
+    if master.startswith(STANDALONE):  # there the heap's limit is all that the master reckons with
         found["spark.executor.memory"] = f"{mib}m"
     else:
         found |= {"spark.executor.memory": f"{JVM_MIB}m", "spark.executor.memoryOverhead": f"{max(384, mib - JVM_MIB)}m"}
     return found
 
 
+def executor_size(config: Config, need_mib: float) -> tuple[int, int]:
+    """Cores and MiB of an executor whose tasks need ``need_mib`` each."""
+    standalone = config.get("spark", "master").startswith(STANDALONE)
+    cores = config.get("spark", "executor_cores") or (1 if standalone else YARN_CORES)
+    return cores, config.get("spark", "executor_mib") or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
+
+
+def no_room(config: Config, need_mib: float) -> str:
+    """What to do where Spark finds no worker that can hold an executor."""
+    cores, mib = executor_size(config, need_mib)
+    return (
+        f"an executor needs {counted(cores, 'core')} and {mib:,} MiB: see that there are workers with as much to give, "
+        "or set [spark] executor_cores and executor_mib"
+    )
+
+
 def _folder_uri(folder: str) -> str:
     if "://" in folder:
         return folder
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"[spark] event_log = {folder} cannot be made ({error.strerror}): name another folder") from error
     return Path(folder).absolute().as_uri()
 
 
@@ -136,7 +157,9 @@ def pack_code(tables: str, path: str) -> None:
 def find_pyspark(environment: Mapping[str, str] = os.environ) -> None:
     """Make PySpark importable: that of $SPARK_HOME, which is the cluster's own, before an installed one. UsageError without."""
     home = environment.get("SPARK_HOME")
-    if home and os.path.isdir(os.path.join(home, "python", "pyspark")):
+    if home and not os.path.exists(os.path.join(home, "bin", "spark-submit")):
+        raise UsageError(f"SPARK_HOME={home} is no Spark, which has bin/spark-submit: correct or unset it")
+    if home and os.path.exists(os.path.join(home, "python", "pyspark", "__init__.py")):
         zips = sorted(str(path) for path in Path(home, "python", "lib").glob("py4j-*.zip"))
         for path in [os.path.join(home, "python"), *zips]:
             if path not in sys.path:

@@ -1,6 +1,7 @@
 """Steps 1 and 2 on Spark: a state's zip a task, the biggest first. The ledger is told by the driver."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ def run_states(engine: Engine, name: str, work: str, tasks: Sequence[StateTask],
     """Run the tasks as one job; ``hear`` gets each state's StateDone or Failure as it comes. Raises SparkError."""
     job = engine.submit(name, work, tasks)
     left = dict(enumerate(tasks))
-    with Progress(name, "state", len(tasks)) as progress:
+    with Progress(name, "state", len(tasks)) if len(tasks) > 1 else nullcontext() as progress:
         while True:
             for event in engine.wait(WAIT_SECONDS):
                 if event.job != job:
@@ -52,7 +53,8 @@ def run_states(engine: Engine, name: str, work: str, tasks: Sequence[StateTask],
                     continue  # Spark has run it twice
                 for said in event.answer.said:
                     hear(task, said.failure if isinstance(said, Failed) else said)
-                progress.add(1)
+                if progress is not None:
+                    progress.add(1)
 
 
 def _given_up(account: str) -> DBReconError:

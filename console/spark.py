@@ -23,7 +23,7 @@ from console import rescan
 from console.options import Action, Actions, positive, states_asked
 from console.steps import asked_steps
 from ctools import storage
-from ctools.progress import counted
+from ctools.progress import counted, say
 from dbrecon import HOME, Config, Experiment
 from dbrerrors import InputError, StorageError, UsageError
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 TRACTS, STATES = "tract_worker:serve", "spark_job:serve_states"
 """What does the work on executors, by name: this process needs none of what it imports."""
 
-STATE_MIB = COUNTY_MIB = 500.0
+STATE_MIB = COUNTY_MIB = 280.0  # with a JVM and a Python worker just below the 1 GiB of an ordinary standalone worker
 PATIENCE_SECONDS = 600.0
 
 
@@ -69,8 +69,10 @@ def check_options(args: argparse.Namespace, action: str) -> None:
     steps = asked_steps(args)
     if 0 in steps:
         raise UsageError("--step0 downloads to where it is run: do it without --spark, then the other steps with it")
-    if args.rescan and (steps or args.pop100 or args.limit):
-        raise UsageError("--spark --rescan checks files: give steps, --pop100 and --limit in a command of their own")
+    if args.rescan and (steps or args.pop100 or args.limit or args.force):
+        raise UsageError("--spark --rescan checks files: give steps, --force, --pop100 and --limit in a command of their own")
+    if (args.pop100 or args.limit) and not args.run and not any(step > 2 for step in steps):
+        raise UsageError("--pop100 and --limit choose tracts: they go with --run and steps 3 to 5")
     if not steps and not args.run and not args.rescan:
         raise UsageError("--spark does what? Give --step1 to --step5, --run for all of steps 3 to 5, or --rescan")
 
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             ledger.reset(reident, min(of_tracts), place.stusab, place.county, place.tracts)
         outcome = Driver(ledger, spark, experiment, shipped, TRACTS, assignment, args.pop100).run()
     print(summary(outcome))
-    return exit_code(outcome)
+    return exit_code(outcome, who="")
 
 
 def rescan_there(args: argparse.Namespace, config: Config) -> int:
@@ -130,9 +132,9 @@ def do_states(
 
     reident, stusabs = experiment.reident, asked_states(experiment, words)
     tasks = []
-    for stusab in sorted(stusabs, key=lambda one: -storage.size(experiment.dist_zip(one))):
+    for stusab in sorted(stusabs, key=lambda one: -_size(experiment.dist_zip(one))):
         if step == 1 and not force and ledger.has_geography(reident, stusab) and storage.exists(experiment.geofile(stusab)):
-            print(f"{stusab}: step 1 is done already")
+            say(f"{stusab}: step 1 is done already")
         elif step == 2 and not ledger.has_geography(reident, stusab):
             raise InputError(f"{stusab}: step 1 has not been done; do it first (--step1 --stusab {stusab})")
         else:
@@ -156,6 +158,11 @@ def do_states(
         raise InputError(f"{failures}, for the reasons given above: {', '.join(sorted(failed))}")
 
 
+def _size(path: str) -> int:
+    """A zip's bytes; 0 where there is none, which its task will say."""
+    return storage.size(path) if storage.exists(path) else 0
+
+
 def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateDone) -> None:
     """A state's files are in place: tell the ledger, and the operator."""
     import s1_make_geo_files
@@ -164,9 +171,9 @@ def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateD
     if task.step == 1:
         if task.force or not ledger.has_geography(experiment.reident, task.stusab):
             s1_make_geo_files.enter_geofile(experiment, ledger, task.stusab, task.force)
-        print(s1_make_geo_files.what_was_made(experiment, ledger, task.stusab), flush=True)
+        say(s1_make_geo_files.what_was_made(experiment, ledger, task.stusab))
     else:
-        print(s2_pandas_build_csv.what_was_made(task.stusab, done.made, len(task.counties)), flush=True)
+        say(s2_pandas_build_csv.what_was_made(task.stusab, done.made, len(task.counties)))
 
 
 def pack(args: argparse.Namespace, _config: Config) -> int:

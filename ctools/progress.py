@@ -78,6 +78,16 @@ def counted(number: int, unit: str, plural: str | None = None) -> str:
     return f"{number:,} {unit if number == 1 else plural or PLURALS.get(unit, f'{unit}s')}"
 
 
+def say(text: str) -> None:
+    """Print a line of results, clear of a progress bar on the same terminal."""
+    bars = sys.modules.get("tqdm")
+    if bars is None:
+        print(text, flush=True)
+        return
+    with bars.tqdm.external_write_mode(file=sys.stdout):
+        print(text, flush=True)
+
+
 def duration(seconds: float) -> str:
     """A time span as people say it: "45 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
     whole = round(seconds)

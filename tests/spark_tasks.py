@@ -11,11 +11,12 @@ from cluster.tasks import Begun, CountyTask, CountyWritten, LpMade, Send, Solved
 from tests.worker_tasks import serve_tracts
 
 SLEEP_SECONDS = 60.0
+SLOW_SECONDS = 0.2
 
 
 def serve(task: TractTask | CountyTask, send: Send) -> None:
-    """As :func:`tests.worker_tasks.serve_tracts`; besides, 000667 kills Spark's own Python worker, 000668 does so once, and 000777
-    hangs once."""
+    """As :func:`tests.worker_tasks.serve_tracts`; besides, 000667 kills Spark's own Python worker, 000668 does so once, 000777
+    hangs once, and those from 900000 on are slow."""
     if isinstance(task, CountyTask):
         send(CountyWritten(task.claim.pop, 0.0))
         return
@@ -28,6 +29,8 @@ def serve(task: TractTask | CountyTask, send: Send) -> None:
         if claim.tract == "000777" and not (sleeper := Path(task.experiment.root) / "sleeper").exists():
             sleeper.write_text(str(os.getpid()))
             time.sleep(SLEEP_SECONDS)
+        if claim.tract.startswith("9"):
+            time.sleep(SLOW_SECONDS)
         if claim.tract in ("000666", "000500", "000404"):
             serve_tracts(TractTask(task.experiment, task.steps, (claim,)), lambda said, at=index: send(_moved(said, at)))  # type: ignore[misc]
         else:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -305,6 +306,20 @@ def test_a_task_that_hangs_is_done_by_its_copy_and_ended(spark: Spark, sqlite: D
     assert {(one.status, one.sol_count, one.attempts) for one in ledger.tract_states(R, "oh")} == {("solved", 1, 0)}
     sleeper = int((root / "sleeper").read_text())
     wait_until(lambda: not psutil.pid_exists(sleeper), "the end of the process that hung")
+
+
+def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark: Spark, sqlite: Database, root: Path) -> None:
+    tracts = [f"9{number:05d}" for number in range(80)]
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    ledger, outcome = run(spark, sqlite, root, tracts)
+    timer.cancel()
+    assert outcome.ended == "told to stop"
+    assert 0 < outcome.solved < len(tracts)
+    assert outcome.left[0] == len(tracts) - outcome.solved
+    states = [(one.status, one.claimed_by) for one in ledger.tract_states(R, "oh")]
+    assert states.count(("solved", None)) == outcome.solved
+    assert states.count(("new", None)) == outcome.left[0]
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:

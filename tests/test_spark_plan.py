@@ -1,6 +1,7 @@
 """Spark without Spark: how work is grouped, what Spark's accounts of failures mean, what is shipped, and the options."""
 
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,10 +15,20 @@ from cluster.records import NEW, Claim, Worker
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, tract_cost
-from cluster.spark_setup import executors_environment, pack_code, portable, properties
+from cluster.spark_setup import (
+    SparkError,
+    check_master,
+    executors_environment,
+    local_master,
+    no_room,
+    pack_code,
+    portable,
+    properties,
+)
 from cluster.tasks import Failure
 from console.spark import _needed_packages
 from dbrecon import Config, Experiment
+from dbrerrors import UsageError
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -58,7 +69,7 @@ def test_groups_hold_every_tract_once_and_none_is_a_straggler(pops: list[int], s
 
 def test_groups_get_smaller_towards_the_end_and_never_longer_than_the_limit() -> None:
     assert group_seconds(1e6, slots=10) == GROUP_SECONDS
-    assert group_seconds(40.0, slots=4) == pytest.approx(2.5)
+    assert group_seconds(40.0, slots=4) == pytest.approx(1.25)
 
 
 def test_a_county_whose_files_take_long_to_read_is_cut_into_fewer_groups() -> None:
@@ -91,6 +102,51 @@ def test_packages_that_lack_on_executors_are_the_set_up_s_fault_and_no_tract_s()
     failure = set_up_failure(NO_MODULE)
     assert failure is not None
     assert "No module named 'cluster'" in failure.message
+
+
+def test_a_python_that_is_not_there_is_the_set_up_s_fault_and_no_tract_s() -> None:
+    account = "Task 0 in stage 1.0 failed 4 times, most recent failure: Lost task 0.3 in stage 1.0 (TID 3) (h executor 1): "
+    failure = set_up_failure(f'{account}java.io.IOException: Cannot run program "/no/python": error=2, No such file or directory')
+    assert failure is not None
+    assert "[spark] python" in failure.message
+    assert "/no/python" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("master", "cores", "free", "expected"),
+    [
+        ("local", 8, 9000.0, "local[1,4]"),
+        ("local[3]", 8, 100.0, "local[3,4]"),
+        ("local[*]", 8, 90_000.0, "local[8,4]"),
+        ("local[*]", 8, 640.0 + 3 * 300, "local[3,4]"),
+        ("local[*]", 8, 100.0, "local[1,4]"),
+        ("spark://h:1", 8, 100.0, "spark://h:1"),
+    ],
+)
+def test_this_machine_s_tasks_are_as_many_as_cores_and_memory_allow(master: str, cores: int, free: float, expected: str) -> None:
+    assert local_master(master, 200.0, cores, free) == expected
+
+
+@pytest.mark.parametrize("master", ["locl[*]", "local[0]", "k8s://h", "mesos://h:1", "spark:/h"])
+def test_what_is_no_master_is_refused(master: str) -> None:
+    with pytest.raises(UsageError, match=r"is none of local\[\*\], spark://host:7077, yarn"):
+        check_master(master, {})
+
+
+def test_a_master_that_does_not_answer_is_said_at_once_and_yarn_needs_its_settings(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(SparkError, match=r"no Spark master answers at .*: start it, or correct"):
+            check_master(f"spark://127.0.0.1:{nobody.getsockname()[1]}", {})
+    with pytest.raises(UsageError, match="export HADOOP_CONF_DIR"):
+        check_master("yarn", {})
+    check_master("yarn", {"YARN_CONF_DIR": "/"})
+    (tmp_path / "spark-env.sh").touch()
+    check_master("yarn", {"SPARK_CONF_DIR": str(tmp_path)})
+
+
+def test_where_workers_are_too_small_it_says_what_an_executor_needs(tmp_path: Path) -> None:
+    assert "1 core and 1,040 MiB" in no_room(settings(tmp_path, "master = spark://h:7077"), 300.0)
 
 
 def test_a_full_disk_on_an_executor_is_found_again_in_spark_s_account() -> None:
@@ -156,6 +212,8 @@ def test_what_is_packed_is_what_the_product_needs() -> None:
         (["--spark", "--step0", "--stusab", "de"], "do it without --spark"),
         (["--status", "--pop100", "1:2"], "--pop100 goes with --spark"),
         (["--status", "--limit", "5"], "--limit goes with"),
+        (["--spark", "--step1", "--limit", "5"], "--pop100 and --limit choose tracts"),
+        (["--spark", "--rescan", "--force"], "give steps, --force"),
         (["--spark", "--run", "--pop100", "5:1"], "'5:1' is not MIN:MAX"),
         (["--spark", "--status"], "cannot be done at once"),
         (["--spark_pack", "x.zip"], "name a .tar.gz"),
