@@ -78,6 +78,8 @@ def asked_action(args: argparse.Namespace) -> str | None:
     steps_asked = [f"step{step}" for step in asked_steps(args)]
     if args.spark and set(actions) - {"spark"} in ({"run"}, {"rescan"}, set()):
         return "spark"
+    if args.spark and len(actions) > 2:
+        actions.remove("spark")
     if len(actions) > 1 or (steps_asked and actions not in ([], ["run"], ["launch"], ["launch_all"])):
         together = " and ".join(f"--{name}" for name in [*actions, *steps_asked][:2])
         raise UsageError(f"{together} cannot be done at once: give one command after the other")

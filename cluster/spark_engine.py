@@ -91,6 +91,7 @@ class Spark:
         find_pyspark()
         check_master(master)
         logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what goes wrong is raised too
+        logging.getLogger().addFilter(_not_of_py4j)
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)  # which is not used here
         self._events: queue.Queue[Event] = queue.Queue()
         self._threads: dict[int, threading.Thread] = {}
@@ -100,9 +101,9 @@ class Spark:
         try:
             self._context = self._start(config, name, need_mib, tables)
         except BaseException:
-            self._jvm.break_off()
-            _forget_gateway()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            with _held_back(signal.SIGINT, signal.SIGTERM):
+                self._jvm.break_off()
+                self._clear()
             raise
         self._context.pythonExec = config.get("spark", "python") or sys.executable
         self._context.environment.update(executors_environment(config))
@@ -145,6 +146,19 @@ class Spark:
         return self
 
     def __exit__(self, *_: object) -> None:
+        try:
+            self._stop()
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        """PySpark keeps the way to a process that has ended; the next application starts its own."""
+        from pyspark import SparkContext
+
+        SparkContext._gateway = SparkContext._jvm = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stop(self) -> None:
         from py4j.protocol import Py4JError
 
         self.cancel()
@@ -157,8 +171,6 @@ class Spark:
         with contextlib.suppress(Py4JError, OSError):  # it has ended by itself, which was said
             self._context.stop()
         self._jvm.end()
-        _forget_gateway()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def slots(self) -> int:
@@ -311,12 +323,10 @@ def _own_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    """Py4J logs some of what it raises with the root logger."""
+    return "py4j" not in record.pathname
+
+
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else "no reason was given"
-
-
-def _forget_gateway() -> None:
-    """PySpark keeps the way to a process that has ended; the next application starts its own."""
-    from pyspark import SparkContext
-
-    SparkContext._gateway = SparkContext._jvm = None

@@ -22,7 +22,13 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 30.0
 LAST_WORDS_SECONDS = 2.0
-NOISE = "WARNING: Using incubator modules: jdk.incubator.vector"  # Spark's own start script asks for it
+NOISE = (  # of Spark's own start, about its own start
+    "Using incubator modules",
+    "Using Spark's default log4j profile",
+    "Setting default log level",
+    "To adjust logging level",
+    "NativeCodeLoader: Unable to load native-hadoop library",
+)
 _LEVELS = {"TRACE": logging.DEBUG, "DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNING,
            "ERROR": logging.ERROR, "FATAL": logging.ERROR}  # fmt: skip
 _LEVEL = re.compile(rf"^(?:spark:|[\d/:., T-]*)\s*({'|'.join(_LEVELS)})\s+(.*)$")
@@ -98,7 +104,9 @@ class Jvm:
         if found is not None:
             level, text = _LEVELS[found[1]], found[2]
         else:
-            level, text = logging.DEBUG if _STACK.match(line) or not line or line == NOISE else logging.WARNING, line
+            level, text = logging.DEBUG if _STACK.match(line) or not line else logging.WARNING, line
+        if any(words in line for words in NOISE):
+            level = logging.DEBUG
         if level == logging.ERROR:
             self.last_error = text.partition(": ")[2] or text
         elif line.startswith("Exception in thread"):

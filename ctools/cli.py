@@ -97,13 +97,20 @@ def explain(error: BaseException) -> str:
         text = " ".join(str(seen).split()) or type(seen).__name__
         if not isinstance(seen, (DBReconError, OSError)):
             text = f"{type(seen).__name__}: {text}" if str(seen) else text
-        if not any(text in part for part in parts):
+        if not any(text in part or _tells(part, seen) for part in parts):
             parts.append(text)
         hidden = seen.__suppress_context__ or isinstance(seen.__context__, KeyboardInterrupt)
         cause = seen.__cause__ or (None if hidden else seen.__context__)
         told = isinstance(seen, DBReconError) and seen.tells_cause and not isinstance(cause, DBReconError)
         seen = None if told else cause
     return " <- ".join(parts)
+
+
+def _tells(text: str, error: BaseException) -> bool:
+    """Whether a text has all that an error of the system tells: its reason, and the file."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return False
+    return error.strerror in text and (error.filename is None or str(error.filename) in text)
 
 
 def confirm(question: str, answer: str = "yes") -> bool:

@@ -52,6 +52,7 @@ def set_up_logging(level: int = logging.INFO) -> None:
     root.setLevel(level)
     # Libraries that log each request at INFO: only their warnings are for an operator.
     # A connection that was lost is told, and waited for, by our own code; SQLAlchemy adds its stack.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL if level > logging.DEBUG else level)
+    logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL if level > logging.DEBUG else logging.WARNING)
     for name in ("boto3", "botocore", "s3transfer", "smart_open", "urllib3", "gurobipy"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.INFO)

@@ -216,6 +216,7 @@ def test_what_is_packed_is_what_the_product_needs() -> None:
         (["--spark", "--rescan", "--force"], "give steps, --force"),
         (["--spark", "--run", "--pop100", "5:1"], "'5:1' is not MIN:MAX"),
         (["--spark", "--status"], "cannot be done at once"),
+        (["--spark", "--rescan", "--run"], "--run and --rescan cannot be done at once"),
         (["--spark_pack", "x.zip"], "name a .tar.gz"),
     ],
 )
