@@ -104,6 +104,8 @@ class Driver:
         begin = time.monotonic()
         free_the_dead(self._ledger, [self._experiment.reident], self._worker.host)
         self._look()
+        if not self._plan:
+            self._clocks.planned = float("-inf")  # what else is left is seen at once
         with self._signals(), Progress("tracts", "tract", sum(len(one.tracts) for one in self._plan)) as progress:
             try:
                 while not self._over():
