@@ -12,6 +12,7 @@ from cluster.credentials import encrypted_file, with_credentials
 from cluster.launch import facts_script
 from cluster.ledger_check import examine_database
 from cluster.nodes import Host, list_hosts, on_each, on_node, parse_report, reason, values
+from cluster.spark_setup import check_master, find_pyspark, is_local
 from ctools import storage
 from ctools.cli import explain
 from ctools.database import describe, make_engine
@@ -46,6 +47,7 @@ def examine(config: Config, solver: Callable[[], str]) -> Iterator[Finding]:
     yield from _database(config)
     yield from _storage(config)
     yield _tried("solver", solver)
+    yield _spark(config)
     yield from _this_machine(config)
     yield from _nodes(config)
 
@@ -94,6 +96,19 @@ def _storage(config: Config) -> Iterator[Finding]:
         return f"{root} can be written"
 
     yield _tried("storage", look)
+
+
+def _spark(config: Config) -> Finding:
+    """Whether --spark could work here: a failure only where the settings ask for a cluster of Spark's."""
+    master = config.get("spark", "master")
+    try:
+        find_pyspark()
+        check_master(master)
+    except DBReconError as error:
+        if is_local(master):
+            return Finding("ok", "Spark", f"not set up, which --spark alone needs: {explain(error)}")
+        return Finding("FAIL", "Spark", explain(error))
+    return Finding("ok", "Spark", f"its package and Java are here; [spark] master = {master}")
 
 
 def _this_machine(config: Config) -> Iterator[Finding]:

@@ -494,6 +494,7 @@ def test_doctor_tells_of_each_node_and_what_is_missing(running: World, run_to_th
     assert re.match(r"ok +database: MariaDB 1\d\.\d+\.\d+, MySQL database ", lines["ok    database"])
     assert lines["ok    storage"].endswith(f"s3://{BUCKET}/root/2010-re can be written")
     assert "HiGHS" in lines["ok    solver"]
+    assert "Java" in lines["ok    Spark"]
     assert lines["ok    n1"].startswith("ok    n1: SSH, git, Python 3.")
     assert "there is no python" in lines["FAIL  bare4"]
     assert result.stdout.splitlines()[-1] == "1 of these must be mended"
