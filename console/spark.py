@@ -98,7 +98,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         assignment = replace(assignment, stusab=place.stusab, county=place.county, tracts=place.tracts)
     work = make_plan(ledger, experiment, assignment, args.pop100 or People())
     if args.pop100 and not work and not of_states:
-        log.warning("no tract that is left for these steps has so many people")
+        print("nothing is to be done: no tract that is left for these steps has so many people")
+        return 0
     need = max(STATE_MIB if of_states else 0.0, need_mib(work))
     name = f"dbrecon {reident}: steps {', '.join(map(str, [*of_states, *sorted(of_tracts)]))}"
     with Spark(config, name, need, config.get("sf1", "tables")) as spark:

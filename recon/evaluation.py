@@ -519,7 +519,7 @@ def format_report(result: Evaluation) -> str:
     agreement = result.agreement
     lines = [
         f"Evaluation against {result.truth_name}",
-        f"  {_number(len(result.compared), 'county', 'counties')}, {agreement.truth.sum():,} true people, "
+        f"  {_number(len(result.compared), 'county', 'counties')}, {_number(int(agreement.truth.sum()), 'true person', 'true people')}, "
         f"{result.people:,} reconstructed",
         *_violation_lines(result.violations),
         "",

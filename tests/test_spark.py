@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -149,26 +148,23 @@ def spark(cluster: SparkCluster, config: Config) -> Iterator[Spark]:
 
 @dataclass
 class Rough:
-    """Spark, each of whose answers comes twice, as by speculation; after the first one an executor is killed, if asked."""
+    """Spark, each of whose answers comes twice, as by speculation; ``blow`` is dealt after the first one."""
 
     spark: Spark
-    cluster: SparkCluster
-    kill: bool = False
-    jobs: list[str] = field(default_factory=list)
+    blow: Callable[[], None] | None = None
 
     @property
     def slots(self) -> int:
         return self.spark.slots
 
     def submit(self, name: str, work: str, tasks: Any) -> int:
-        self.jobs.append(name)
         return self.spark.submit(name, work, tasks)
 
     def wait(self, seconds: float) -> list[Event]:
         events = self.spark.wait(seconds)
-        if self.kill and events:
-            self.kill = False
-            self.cluster.executors()[0].send_signal(signal.SIGKILL)
+        if self.blow is not None and events:
+            self.blow()
+            self.blow = None
         return [event for one in events for event in ([one, one] if isinstance(one, Answered) else [one])]
 
     def cancel(self) -> None:
@@ -209,13 +205,13 @@ def test_steps_1_to_5_are_workflow_1_s_byte_for_byte_though_an_executor_is_kille
     assert run_here(ledger, config, "one", Place(), ALL) == 0
 
     ledger, other = registered(config, "two", zips)
-    engine = Rough(spark, cluster)
+    engine = Rough(spark)
     for step in (1, 2):
         do_states(engine, ledger, other, shipped(other), step, [], force=False)
-    engine.kill = True
+    engine.blow = lambda: cluster.executors()[0].send_signal(signal.SIGKILL)
     outcome = Driver(ledger, engine, other, shipped(other), TRACTS, Assignment(ALL)).run()
 
-    assert not engine.kill
+    assert engine.blow is None
     assert outcome.quarantined == []
     states = [state for stusab in ledger.stusabs("two") for state in ledger.tract_states("two", stusab) if state.pop]
     assert outcome.solved == len(states) > 0
@@ -257,7 +253,7 @@ def shipped(experiment: Experiment) -> Experiment:
     return portable(experiment, experiment.config.get("spark", "master"))
 
 
-def run(spark: Spark, database: Database, root: Path, tracts: list[str], *options: Any) -> tuple[Ledger, Outcome]:
+def run(spark: Spark | Rough, database: Database, root: Path, tracts: list[str], *options: Any) -> tuple[Ledger, Outcome]:
     """A driver with the tests' own work, on tracts of one county with 100, 200, ... people."""
     ledger = ledger_with(database, tracts)
     config = Config.load(os.fspath(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
@@ -310,10 +306,7 @@ def test_a_task_that_hangs_is_done_by_its_copy_and_ended(spark: Spark, sqlite: D
 
 def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark: Spark, sqlite: Database, root: Path) -> None:
     tracts = [f"9{number:05d}" for number in range(80)]
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    ledger, outcome = run(spark, sqlite, root, tracts)
-    timer.cancel()
+    ledger, outcome = run(Rough(spark, lambda: os.kill(os.getpid(), signal.SIGTERM)), sqlite, root, tracts)
     assert outcome.ended == "told to stop"
     assert 0 < outcome.solved < len(tracts)
     assert outcome.left[0] == len(tracts) - outcome.solved
