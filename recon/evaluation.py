@@ -517,9 +517,10 @@ def format_report(result: Evaluation) -> str:
         counties = _number(len(result.without_truth), "county", "counties")
         return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations)]) + "\n"
     agreement = result.agreement
+    true_people = _number(int(agreement.truth.sum()), "true person", "true people")
     lines = [
         f"Evaluation against {result.truth_name}",
-        f"  {_number(len(result.compared), 'county', 'counties')}, {_number(int(agreement.truth.sum()), 'true person', 'true people')}, "
+        f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, "
         f"{result.people:,} reconstructed",
         *_violation_lines(result.violations),
         "",
