@@ -103,9 +103,7 @@ class Driver:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         begin = time.monotonic()
         free_the_dead(self._ledger, [self._experiment.reident], self._worker.host)
-        self._look()
-        if not self._plan:
-            self._clocks.planned = float("-inf")  # what else is left is seen at once
+        self._plan = self._make_plan()
         with self._signals(), Progress("tracts", "tract", sum(len(one.tracts) for one in self._plan)) as progress:
             try:
                 while not self._over():
@@ -167,8 +165,11 @@ class Driver:
 
     def _look(self) -> None:
         """Plan anew."""
-        self._plan = deque(make_plan(self._ledger, self._experiment, self._assignment, self._people))
+        self._plan = self._make_plan()
         self._clocks.planned = time.monotonic()
+
+    def _make_plan(self) -> deque[CountyWork]:
+        return deque(make_plan(self._ledger, self._experiment, self._assignment, self._people))
 
     def _counties_left(self) -> bool:
         place = self._assignment.place

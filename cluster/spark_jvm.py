@@ -8,15 +8,13 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.spark_setup import JVM_OPTIONS, SparkError, class_archive
+from cluster.spark_setup import HERE_ALONE, JVM_OPTIONS, QUIET, SparkError, class_archive
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +54,12 @@ class Jvm:
         self._listener.start()
         try:
             # In a process group of its own: a signal to all of ours (Ctrl-C, systemd) is for us to heed.
-            self._gateway = launch_gateway(conf, {"stdout": writing, "stderr": writing, "process_group": 0})
+            with open(writing, "wb") as talk:
+                self._gateway = launch_gateway(conf, {"stdout": talk, "stderr": talk, "process_group": 0})
         except PySparkRuntimeError as error:
-            os.close(writing)
             self._listener.join(LAST_WORDS_SECONDS)
             why = self.last_error or "see its messages above; it needs Java 17 or newer, and a spark-defaults.conf that is right"
             raise SparkError(f"Spark cannot be started: {why}") from error
-        except BaseException:
-            os.close(writing)
-            raise
-        os.close(writing)
         return self._gateway
 
     def end(self) -> None:
@@ -123,9 +117,9 @@ def make_archive() -> None:
     folder = os.path.dirname(class_archive())
     with tempfile.TemporaryDirectory(dir=folder) as name:
         made = os.path.join(name, "spark.jsa")
-        options = f"{JVM_OPTIONS} -XX:ArchiveClassesAtExit={made} -Xlog:disable -Xlog:all=error:stderr"
-        conf = SparkConf().setAll([("spark.master", "local[1]"), ("spark.driver.extraJavaOptions", options)])
-        conf.setAll([("spark.driver.host", "127.0.0.1"), ("spark.driver.bindAddress", "127.0.0.1"), ("spark.app.name", "archive")])
+        options = f"{JVM_OPTIONS} {QUIET} -XX:ArchiveClassesAtExit={made}"
+        found = {"spark.app.name": "archive", "spark.master": "local[1]", "spark.driver.extraJavaOptions": options}
+        conf = SparkConf().setAll(list((found | HERE_ALONE).items()))
         jvm = Jvm()
         context = SparkContext(conf=conf, gateway=jvm.start(conf))
         context.parallelize([1], 1).map(abs).collect()
@@ -135,7 +129,4 @@ def make_archive() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    logging.basicConfig(level=logging.ERROR)
     make_archive()
-    sys.exit(0)

@@ -30,11 +30,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 JVM_MIB = 640
 JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """Spark's own processes have next to nothing to compute here: the quickest start, and the least memory."""
-QUIET_ARCHIVE = "-Xlog:disable -Xlog:all=error:stderr"  # one that does not fit (another Java, say) is passed over
+QUIET = "-Xlog:disable -Xlog:all=error:stderr"  # an archive of classes that does not fit (another Java, say) is passed over
+HERE_ALONE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 YARN_CORES = 4
 PYTHON_WORKER_MIB = 100
 LOCAL_TRIES = 4  # what other masters have by default
-MASTERS = re.compile(r"local(\[(\*|[1-9]\d*)(,\d+)?\])?|local-cluster\[.*\]|spark://.+|yarn")
+MASTERS = re.compile(r"local(\[(\*|[1-9]\d*)(,\d+)?\])?|spark://.+|yarn")
 STANDALONE, STANDALONE_PORT = "spark://", 7077
 CONNECT_SECONDS = 5.0
 NO_ROOM = "has not accepted any resources"
@@ -96,9 +97,9 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
     if folder := config.get("spark", "event_log"):
         found |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": _folder_uri(folder)}
     if uses_archive(environment):
-        found["spark.driver.extraJavaOptions"] += f" -XX:SharedArchiveFile={class_archive()} {QUIET_ARCHIVE}"
+        found["spark.driver.extraJavaOptions"] += f" -XX:SharedArchiveFile={class_archive()} {QUIET}"
     if is_local(master):
-        return found | {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        return found | HERE_ALONE
     cores, mib = executor_size(config, need_mib)
     found["spark.executor.cores"] = str(cores)
     if master.startswith(STANDALONE):  # there the heap's limit is all that the master reckons with

@@ -117,7 +117,9 @@ def _scheduler_arguments(args: argparse.Namespace) -> list[str]:
 def _has_work(args: argparse.Namespace, config: Config) -> bool:
     """Whether schedulers will find something to do; says so if not. Raises DatabaseError for what is not registered, and where the
     database does not let us in, InputError before step 1: better here, once, than on each node."""
-    ledger, place = open_ledger(config), asked_place(args)
+    from scheduler import steps_of
+
+    ledger, place, steps = open_ledger(config), asked_place(args), steps_of(args.step3, args.step4)
     if not args.reident:
         reidents = [row.reident for row in ledger.experiments()]
         if not reidents:
@@ -129,7 +131,7 @@ def _has_work(args: argparse.Namespace, config: Config) -> bool:
             raise InputError(f"{reidents[0]} has no states yet: --step1 --step2 come first")
         ledger.check_place(reidents[0], place.stusab, place.county, place.tracts)
     for reident in reidents:
-        if not ledger.work_left(reident, (3, 4, 5), place.stusab, place.county, place.tracts).nothing_left:
+        if not ledger.work_left(reident, steps, place.stusab, place.county, place.tracts).nothing_left:
             return True
     where = "" if place == Place() else f" in {place.text()}"
     print(f"nothing is left to do for {', '.join(reidents)}{where}: nothing was launched")

@@ -176,15 +176,3 @@ def engine(database: dict[str, Any]) -> Iterator[Engine]:
     made = make_engine(**database)
     yield made
     made.dispose()
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a server that speaks S3, EMR and KMS, with nothing in it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()

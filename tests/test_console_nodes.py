@@ -24,8 +24,11 @@ from ctools import ssh
 from ctools.database import make_engine
 from tests.conftest import MariaServer
 from tests.console_world import AWS, Operator, Result, assert_refused
+from tests.s3_servers import moto_server
 from tests.ssh_nodes import Nodes, SshNode
 from tests.tiny_sf1 import SHARED
+
+__all__ = ["moto_server"]
 
 pytestmark = pytest.mark.mariadb
 
@@ -82,10 +85,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(mariadb_server: MariaServer, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(mariadb_server: MariaServer, moto_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     nodes = Nodes(tmp_path_factory.mktemp("nodes"))
     database = mariadb_server.settings(mariadb_server.fresh_database())
-    env = AWS | database | {"AWS_ENDPOINT_URL": endpoint, "DAS_S3ROOT": f"s3://{BUCKET}/root", "REIDENT": "r1"}
+    env = AWS | database | {"AWS_ENDPOINT_URL": moto_server, "DAS_S3ROOT": f"s3://{BUCKET}/root", "REIDENT": "r1"}
     arguments: dict[str, Any] = {name.lower(): value for name, value in database.items()}
     engine = make_engine(sqlite_path="", **arguments)
     try:

@@ -18,6 +18,9 @@ from ctools.aws import AwsError
 from ctools.database import make_engine
 from dbrecon import Config
 from tests.console_world import AWS, Operator, assert_refused
+from tests.s3_servers import moto_server
+
+__all__ = ["moto_server"]
 
 GROUPS = [("DASEMRDriverGroup", "MASTER", 1), ("DASEMRCoreGroup", "CORE", 2), ("DASTaskInstanceGroup", "TASK", 3)]
 
@@ -48,8 +51,8 @@ def no_nodes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_cluster(endpoint: str, no_nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    env = AWS | {"AWS_ENDPOINT_URL": endpoint}
+def make_cluster(moto_server: str, no_nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    env = AWS | {"AWS_ENDPOINT_URL": moto_server}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("emr")

@@ -16,6 +16,9 @@ from ctools.aws import AwsError
 from dbrecon import Config
 from dbrerrors import InputError
 from tests.console_world import AWS, CHECKOUT, Operator, assert_refused
+from tests.s3_servers import moto_server
+
+__all__ = ["moto_server"]
 
 PASSWORD = "p w'@/:%*?[x] \\0$HOME`id`\"~ä"
 PLAIN = {
@@ -28,20 +31,20 @@ PLAIN = {
 
 
 @pytest.fixture
-def key(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def key(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A key of KMS, and the environment that leads there."""
-    for name, value in (AWS | {"AWS_ENDPOINT_URL": endpoint}).items():
+    for name, value in (AWS | {"AWS_ENDPOINT_URL": moto_server}).items():
         monkeypatch.setenv(name, value)
     return str(boto3.client("kms").create_key()["KeyMetadata"]["Arn"])
 
 
 @pytest.fixture
-def operator(tmp_path: Path, endpoint: str, key: str) -> Operator:
+def operator(tmp_path: Path, moto_server: str, key: str) -> Operator:
     """One whose credentials are in an encrypted file alone."""
     (tmp_path / "TEST.json").write_text(json.dumps(PLAIN))
     (tmp_path / "TEST.json").chmod(0o600)
     settings = f"[secrets]\nfile = {tmp_path}/encrypted.json.*\nkms_key = {key}\n"
-    made = Operator(tmp_path / "home", settings, AWS | {"AWS_ENDPOINT_URL": endpoint, "DAS_S3ROOT": str(tmp_path)})
+    made = Operator(tmp_path / "home", settings, AWS | {"AWS_ENDPOINT_URL": moto_server, "DAS_S3ROOT": str(tmp_path)})
     credentials.encrypt_file(str(tmp_path / "TEST.json"), Config.load(made.environment()["DBRECON_CONFIG"]))
     return made
 

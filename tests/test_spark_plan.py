@@ -175,6 +175,10 @@ def test_credentials_of_s3_are_passed_by_the_workers_environment_and_are_no_prop
     assert "hush" not in repr(properties(config, "x", 200.0, environment))
 
 
+def test_whoever_sees_spark_s_page_cannot_end_a_run_there(tmp_path: Path) -> None:
+    assert properties(settings(tmp_path, "master = yarn"), "x", 200.0, {})["spark.ui.killEnabled"] == "false"
+
+
 def test_executors_memory_fits_the_tracts_and_settings_beat_it(tmp_path: Path) -> None:
     alone = properties(settings(tmp_path, "master = spark://h:7077"), "x", 300.0, {})
     assert (alone["spark.executor.cores"], alone["spark.executor.memory"]) == ("1", "1040m")
