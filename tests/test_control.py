@@ -163,8 +163,9 @@ def test_stop_takes_nothing_new_and_halt_puts_back(tmp_path: Path) -> None:
 
 
 def test_what_is_in_work_when_it_is_told_to_stop_is_done_and_the_rest_is_told(tmp_path: Path) -> None:
-    with running(tmp_path, "tests.worker_tasks:serve_steadily") as (node, _, outcomes):
+    with running(tmp_path, "tests.worker_tasks:serve_when_told") as (node, _, outcomes):
         assert node.stop() == "stopping: 2 tracts in work are finished first"
+        (tmp_path / "go").touch()
         until(lambda: bool(outcomes))
         text = summary(outcomes[0])
         assert text.startswith("2 tracts solved and checked (500 people); told to stop, 1 tract is left; ")

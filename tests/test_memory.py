@@ -20,6 +20,7 @@ from ctools.database import make_engine
 from ctools.proc import Memory, memory, process_facts
 from dbrecon import Config, Experiment
 from tests.test_node import ALL, SETTINGS, R, ledger_with
+from tests.worker_tasks import at_work
 
 GIB = 1024.0
 FLOORS = Floors(start=1000.0, stop=500.0)
@@ -161,37 +162,39 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 # -- a node --------------------------------------------------------------------------------------------------------------
 
 
-def at_work(root: Path) -> int:
-    """How many workers of ``serve_steadily`` live and are at a tract."""
-    marks = [process_facts(int(path.name)) for path in (root / "at-work").glob("*")]
-    return sum(facts is not None and not facts.gone for facts in marks)
-
-
 class Reading:
-    """Free memory that is low while more than ``most`` workers are at work, and until ``scarce_until``."""
+    """Free memory that is low the first ``scarce`` times, and while more than ``most`` workers are at work."""
 
-    def __init__(self, root: Path, most: int, total: float = 8 * GIB, scarce_seconds: float = 0.0) -> None:
-        self.root, self.most, self.total = root, most, total
-        self.scarce_until = time.monotonic() + scarce_seconds
+    def __init__(self, root: Path, most: int, total: float = 8 * GIB, scarce: int = 0) -> None:
+        self.root, self.most, self.total, self.scarce = root, most, total, scarce
+        self.at_work_in_scarcity: list[int] = []
 
     def __call__(self) -> Memory:
-        low = at_work(self.root) > self.most or time.monotonic() < self.scarce_until
-        return Memory(1.0 if low else 0.9 * self.total, self.total)
+        working = at_work(self.root)
+        scarce = self.scarce > len(self.at_work_in_scarcity)
+        if scarce:
+            self.at_work_in_scarcity.append(working)
+        return Memory(1.0 if scarce or working > self.most else 0.9 * self.total, self.total)
 
 
-def run(engine: Engine, root: Path, reading: Reading, tracts: list[str], attempts: int = 2) -> Outcome:
+def run(engine: Engine, root: Path, reading: Reading, work: str, tracts: list[str], attempts: int = 2) -> Outcome:
     ledger = ledger_with(engine, tracts)
     (root / "config.ini").write_text(SETTINGS.replace("max_attempts = 2", f"max_attempts = {attempts}"), encoding="utf-8")
     config = Config.load(str(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
-    work = "tests.worker_tasks:serve_steadily"
-    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, Assignment(ALL), reading).run()
+    experiments = [Experiment.make(R, config)]
+    return Node(ledger, lambda: config, lambda: experiments, f"tests.worker_tasks:{work}", Assignment(ALL), reading).run()
 
 
-def test_while_memory_is_scarce_nothing_starts_and_then_all_is_done(engine: Engine, tmp_path: Path) -> None:
-    reading = Reading(tmp_path, most=9, scarce_seconds=1.0)
-    outcome = run(engine, tmp_path, reading, ["000100"])
+def test_while_memory_is_scarce_nothing_starts_and_then_all_is_done(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = Reading(tmp_path, most=9, scarce=6)
+    outcome = run(engine, tmp_path, reading, "serve_steadily", ["000100"])
     assert outcome.solved == 1
-    assert outcome.seconds > 1.0
+    assert reading.at_work_in_scarcity == [0] * 6
+    assert [line for line in caplog.messages if "waiting" in line] == [
+        "1 MiB of memory are free, less than min_free_mib (819): waiting"
+    ]
 
 
 def test_a_tract_stopped_beside_others_is_put_back_uncounted_and_done_later(
@@ -199,7 +202,7 @@ def test_a_tract_stopped_beside_others_is_put_back_uncounted_and_done_later(
 ) -> None:
     reading = Reading(tmp_path, most=1)
     with caplog.at_level(logging.WARNING):
-        outcome = run(engine, tmp_path, reading, ["000100", "000200", "000300"])
+        outcome = run(engine, tmp_path, reading, "serve_when_alone", ["000100", "000200", "000300"])
     states = Ledger(engine).tract_states(R, "oh")
     assert outcome.quarantined == []
     assert [(state.status, state.attempts, state.sol_count) for state in states] == [("solved", 0, 1)] * 3
@@ -208,6 +211,6 @@ def test_a_tract_stopped_beside_others_is_put_back_uncounted_and_done_later(
 
 def test_a_tract_that_is_too_much_for_the_node_alone_is_quarantined_saying_so(engine: Engine, tmp_path: Path) -> None:
     reading = Reading(tmp_path, most=0, total=30.0)
-    outcome = run(engine, tmp_path, reading, ["000100"], attempts=1)
+    outcome = run(engine, tmp_path, reading, "serve_until_stopped", ["000100"], attempts=1)
     [(_, bad)] = outcome.quarantined
     assert "MiB, alone, when 1 MiB were free on this node" in bad.error

@@ -11,7 +11,10 @@ from typing import Any
 
 from cluster.records import LpStats, SolStats
 from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
+from ctools.proc import process_facts
 from dbrerrors import InputError, StorageError
+
+BOUND_SECONDS = 60
 
 
 def serve_words(task: Any, send: Callable[[Any], None]) -> None:
@@ -28,7 +31,7 @@ def serve_words(task: Any, send: Callable[[Any], None]) -> None:
         raise ZeroDivisionError("a bug")
     elif task == "sleep":
         send("asleep")
-        time.sleep(60)
+        time.sleep(BOUND_SECONDS)
     else:
         send(f"did {task}")
 
@@ -65,22 +68,65 @@ def serve_broken_disk(task: TractTask | CountyTask, send: Send) -> None:
 def serve_slowly(task: TractTask | CountyTask, send: Send) -> None:
     """Tracts that take longer than a test."""
     send(Begun(0))
-    time.sleep(60)
+    time.sleep(BOUND_SECONDS)
 
 
 def serve_steadily(task: TractTask | CountyTask, send: Send) -> None:
-    """Tracts that take half a second each, with a file in ``at-work`` meanwhile that names the process."""
+    """Tracts that take half a second each; ``at-work`` names their process."""
+    _serve_one_by_one(task, send, lambda root: _marked(root, lambda: time.sleep(0.5)))
+
+
+def serve_when_told(task: TractTask | CountyTask, send: Send) -> None:
+    """Tracts that take until there is a file ``go``."""
+    _serve_one_by_one(task, send, lambda root: _until((root / "go").exists))
+
+
+def serve_until_stopped(task: TractTask | CountyTask, send: Send) -> None:
+    """Tracts that take longer than a test; ``at-work`` names their process."""
+    _serve_one_by_one(task, send, lambda root: _marked(root, lambda: time.sleep(BOUND_SECONDS)))
+
+
+def serve_when_alone(task: TractTask | CountyTask, send: Send) -> None:
+    """Tracts that are done only when two workers have been at work and no other is any more; ``at-work`` names their process."""
+
+    def work(root: Path) -> None:
+        (root / f"came-{os.getpid()}").touch()
+        _until(lambda: len(list(root.glob("came-*"))) > 1)
+        _until(lambda: at_work(root) == 1)
+
+    _serve_one_by_one(task, send, lambda root: _marked(root, lambda: work(root)))
+
+
+def at_work(root: Path) -> int:
+    """How many live processes there are among those that ``at-work`` names."""
+    marks = [process_facts(int(path.name)) for path in (root / "at-work").glob("*")]
+    return sum(facts is not None and not facts.gone for facts in marks)
+
+
+def _serve_one_by_one(task: TractTask | CountyTask, send: Send, work: Callable[[Path], None]) -> None:
     if isinstance(task, CountyTask):
         send(CountyWritten(task.claim.pop, 0.0))
         return
-    folder = Path(task.experiment.root) / "at-work"
-    folder.mkdir(exist_ok=True)
     for index, claim in enumerate(task.claims):
         send(Begun(index))
-        mark = folder / str(os.getpid())
-        mark.touch()
-        time.sleep(0.5)
-        mark.unlink()
-        send(Solved(index, SolStats("none", 0.0)) if not claim.needs_lp else LpMade(index, LpStats(1, 1, 1, 0.0)))
+        work(Path(task.experiment.root))
         if claim.needs_lp:
+            send(LpMade(index, LpStats(1, 1, 1, 0.0)))
+        if 4 in task.steps:
             send(Solved(index, SolStats("none", 0.0)))
+
+
+def _marked(root: Path, work: Callable[[], None]) -> None:
+    mark = root / "at-work" / str(os.getpid())
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    work()
+    mark.unlink()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + BOUND_SECONDS
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError("what this task waits for does not come")
+        time.sleep(0.02)
