@@ -88,6 +88,7 @@ class SparkCluster:
         home = str(Path(pyspark.__file__).parent)
         # The tests' own work is found beside this checkout; the product's code comes first, as it was shipped.
         env = os.environ | {"SPARK_HOME": home, "SPARK_LOCAL_IP": address, "PYTHONPATH": str(HERE)}
+        env |= {"JDK_JAVA_OPTIONS": f"-Djava.io.tmpdir={self.folder}"}  # one that is killed leaves its files
         env |= {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": f"{JVM_OPTIONS} -Dspark.ui.enabled=false"}
         command = [f"{home}/bin/spark-class", name, "--host", address, "--webui-port", "0", *arguments]
         with open(self.folder / "log", "ab") as log:
