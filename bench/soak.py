@@ -37,11 +37,11 @@ from bench.make_state import make_state
 from cluster.ledger import SOLVED, Ledger
 from ctools.cli import add_common, run_command, start
 from ctools.database import make_engine
-from ctools.locks import LOCK_FOLDER
 from dbrecon import STATES
 from dbrerrors import VerificationError
 from recon.synthetic import plan_state
 from tests.conftest import MariaServer, free_port
+from tests.helpers import forget_host
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class SoakNode:
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
     start_at: float = 0.0
+    log_before: int = 0
     paused_until: float | None = None
     codes: "Counter[int]" = field(default_factory=Counter)
 
@@ -86,6 +87,7 @@ class SoakNode:
             self.start_at = now + rng.uniform(*RESTART_SECONDS)
         if self.process is None and may_start and now >= self.start_at:
             with open(self.log, "ab") as log_file:
+                self.log_before = log_file.tell()
                 command = [sys.executable, "scheduler.py", "--reident", REIDENT]
                 self.process = subprocess.Popen(command, cwd=HERE, env=self.env, stdout=log_file, stderr=log_file)
         if self.process is not None and self.paused_until is not None and now >= self.paused_until:
@@ -98,6 +100,10 @@ class SoakNode:
             return False
         self.process.send_signal(number)
         return True
+
+    def interrupt(self) -> bool:
+        """Ctrl-C for the scheduler, once it has said something: Python itself does not leave in order before it has begun."""
+        return self.log.exists() and self.log.stat().st_size > self.log_before and self.signal(signal.SIGINT)
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes and their common ancestor."""
@@ -152,7 +158,7 @@ class Soak:
 
     def halt_scheduler(self) -> bool:
         """SIGINT to a scheduler."""
-        return self.rng.choice(self.nodes).signal(signal.SIGINT)
+        return self.rng.choice(self.nodes).interrupt()
 
     def pause_scheduler(self) -> bool:
         """SIGSTOP to a scheduler, mostly for longer than its leases; its workers go on."""
@@ -231,8 +237,7 @@ class Soak:
                 node.signal(signal.SIGCONT)
                 node.process.kill()
                 node.process.wait()
-            for path in Path(LOCK_FOLDER).glob(f"dbrecon-{os.getuid()}-{node.host}-scheduler.*"):
-                path.unlink()
+            forget_host(node.host)
         self.server.stop()
 
     # -- what must be true at the end -------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def _connected(host: str, settings: SshSettings, deadline: float) -> Iterator[pa
     target = _target(host, settings)
     client = paramiko.SSHClient()
     try:
-        _log_in(client, target, settings, min(settings.connect_seconds, deadline - time.monotonic()))
+        _log_in(client, target, settings, min(settings.connect_seconds, round(deadline - time.monotonic(), 1)))
         yield client
     finally:
         client.close()
@@ -193,10 +193,10 @@ def _log_in(client: paramiko.SSHClient, target: _Target, settings: SshSettings, 
     except socket.gaierror as error:
         raise SshError(f"{host}: the name leads nowhere ({error.strerror}): correct it, or see DNS or ~/.ssh/config") from error
     except TimeoutError as error:
-        raise SshError(f"{host} does not answer within {settings.connect_seconds:g} s") from error
+        raise SshError(f"{host} does not answer within {seconds:g} s") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         if time.monotonic() >= deadline - 0.05:
-            raise SshError(f"{host} does not answer within {settings.connect_seconds:g} s") from error
+            raise SshError(f"{host} does not answer within {seconds:g} s") from error
         if "No authentication methods" in str(error):
             raise SshError(f"{host}: you have no SSH key here: make one (ssh-keygen), and put it on the nodes") from error
         raise SshError(f"{host}: {_words(error)}") from error

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pymysql
 import pytest
 from sqlalchemy import URL, Engine
 
 from ctools.database import make_engine
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 START_SECONDS = 60
 # Neither the server's time zone nor the session's may matter: this one is nobody's.

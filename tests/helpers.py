@@ -1,15 +1,23 @@
-"""What several tests need: random people and their tables, made from the product's own tabulation."""
+"""What several tests need: random people and their tables, made from the product's own tabulation; and tidiness."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from ctools.locks import LOCK_FOLDER
 from recon.kinds import N_KINDS, IntArray
 from recon.model import TractTables
 from recon.tables import Product
 from recon.verify import tabulate
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def forget_host(name: str) -> None:
+    """Removes the lock and socket of a host that was none but to a test ($DBRECON_HOSTNAME)."""
+    for path in Path(LOCK_FOLDER).glob(f"dbrecon-{os.getuid()}-{name}-scheduler.*"):
+        path.unlink(missing_ok=True)
 
 
 def tables_of(product: Product, people: list[tuple[int, int]], geoid: str = "10001000100") -> TractTables:

@@ -1,5 +1,6 @@
 """Nodes for tests: real OpenSSH servers on loopback addresses, each with its own home and name, and a repository to launch from."""
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import forget_host
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
@@ -46,7 +49,7 @@ def make_key(path: Path) -> Path:
 
 @dataclass
 class SshNode:
-    """An sshd on an address of its own, whose sessions have ``home`` as HOME and ``name`` as DBRECON_HOSTNAME."""
+    """An sshd on an address of its own, whose sessions have ``home`` as HOME and ``hostname`` as DBRECON_HOSTNAME."""
 
     folder: Path
     name: str
@@ -59,6 +62,11 @@ class SshNode:
     @property
     def home(self) -> Path:
         return self.folder / "home"
+
+    @property
+    def hostname(self) -> str:
+        """What the node calls itself: a name that no other run of the tests on this machine has."""
+        return f"{self.name}-{os.getpid()}"
 
     def prepare(self) -> None:
         self.home.mkdir(parents=True)
@@ -75,7 +83,7 @@ class SshNode:
             f"ListenAddress {self.address}:{self.port}\nHostKey {self.folder / 'host_key'}\nAuthorizedKeysFile {self.authorized}\n"
             "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"PermitRootLogin prohibit-password\nPrintMotd no\nPrintLastLog no\nMaxStartups 100\n"
-            f"SetEnv HOME={self.home} DBRECON_HOSTNAME={self.name} PATH={self._path()}\n"
+            f"SetEnv HOME={self.home} DBRECON_HOSTNAME={self.hostname} PATH={self._path()}\n"
         )
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -110,18 +118,28 @@ class SshNode:
             self.process.kill()
             self.process.wait()
             self.process = None
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+        self.kill()
+        forget_host(self.hostname)
+
+    def kill(self, word: str = "") -> None:
+        """End the processes whose command lines have ``word``, and those that they start meanwhile."""
+        deadline = time.monotonic() + START_SECONDS
+        while pids := self.processes(word):
+            assert time.monotonic() < deadline, f"processes of {self.name} do not end: {pids}"
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # with another of them it has left by itself
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
     def processes(self, word: str = "") -> list[int]:
         """The processes that run in this node's home, whose command lines have ``word``."""
-        found = []
+        found, mark = [], f"DBRECON_HOSTNAME={self.hostname}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal() or int(entry.name) == os.getpid():
                 continue
             try:
                 environment = (entry / "environ").read_bytes().split(b"\0")
-                if f"DBRECON_HOSTNAME={self.name}".encode() in environment and word.encode() in (entry / "cmdline").read_bytes():
+                if mark in environment and word.encode() in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
             except (FileNotFoundError, PermissionError, ProcessLookupError):
                 continue

@@ -27,6 +27,7 @@ from dbrecon import Config, Experiment
 from dbrerrors import DBReconError, StorageError, UsageError
 from scheduler import exit_code, summary
 from tests.test_node import ALL, SETTINGS, R, ledger_with
+from tests.waiting import wait_for
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -118,21 +119,12 @@ def running(root: Path, work: str = "tests.worker_tasks:serve_slowly") -> Iterat
     thread = threading.Thread(target=lambda: outcomes.append(made.run()))
     thread.start()
     try:
-        until(lambda: made.commands()["list"]().count("people") == 2)
+        wait_for(lambda: made.commands()["list"]().count("people") == 2, "two tracts in work")
         yield made, Ledger(engine), outcomes
     finally:
         made.halt()
         thread.join()
         engine.dispose()
-
-
-def until(true: object) -> None:
-    """Waits until a condition holds."""
-    assert callable(true)
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_the_operator_sees_what_runs_and_how(tmp_path: Path) -> None:
@@ -146,7 +138,7 @@ def test_the_operator_sees_what_runs_and_how(tmp_path: Path) -> None:
         assert pids | {str(os.getpid())} == {row[0] for row in table[1:]}
         assert f"pid {os.getpid()}, up " in commands["uptime"]()
         assert "workers: 2 of 2 busy" in commands["uptime"]()
-        until(lambda: len(ledger.sysload()) == 1)
+        wait_for(lambda: len(ledger.sysload()) == 1, "a report of the node")
         [report] = ledger.sysload()
         assert report.load.running == 2
         assert 0 < report.load.free_memory_mib < report.load.total_memory_mib
@@ -158,7 +150,7 @@ def test_stop_takes_nothing_new_and_halt_puts_back(tmp_path: Path) -> None:
         time.sleep(1.2)
         assert outcomes == [], "the tracts in work are not finished yet"
         assert node.commands()["halt"]() == "halting: 2 tracts in work are put back"
-        until(lambda: bool(outcomes))
+        wait_for(lambda: bool(outcomes), "the end")
         assert (outcomes[0].halted, outcomes[0].put_back, ledger.claimants(R)) == (True, 2, [])
 
 
@@ -166,7 +158,7 @@ def test_what_is_in_work_when_it_is_told_to_stop_is_done_and_the_rest_is_told(tm
     with running(tmp_path, "tests.worker_tasks:serve_when_told") as (node, _, outcomes):
         assert node.stop() == "stopping: 2 tracts in work are finished first"
         (tmp_path / "go").touch()
-        until(lambda: bool(outcomes))
+        wait_for(lambda: bool(outcomes), "the end")
         text = summary(outcomes[0])
         assert text.startswith("2 tracts solved and checked (500 people); told to stop, 1 tract is left; ")
         assert exit_code(outcomes[0]) == 0
@@ -194,7 +186,7 @@ def waiting(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, s
     engine.dispose()
     with subprocess.Popen(scheduler(tmp_path), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            until(lambda: os.path.exists(control_path()) or process.poll() is not None)
+            wait_for(lambda: os.path.exists(control_path()) or process.poll() is not None, "the scheduler")
             yield process, env
         finally:
             process.kill()

@@ -56,7 +56,7 @@ def test_every_answer_about_a_real_place_is_as_described(described: Any, browser
 def fuzz(operation: Any, mode: schemathesis.GenerationMode, known: dict[str, str]) -> None:
     """Ask what schemathesis makes of the description, with the known parts of a place put in."""
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:

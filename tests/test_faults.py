@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ctools.database import make_engine
 from dbrecon import Config, Experiment
 from tests.conftest import MariaServer
 from tests.test_node import ALL, SETTINGS, R, ledger_with
+from tests.waiting import wait_for
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEASE_SECONDS = 2
@@ -57,8 +58,10 @@ def restart(server: MariaServer) -> None:
 
 def write_nothing(server: MariaServer) -> None:
     server.execute("SET GLOBAL read_only = 1")
-    time.sleep(AWAY_SECONDS)
-    server.execute("SET GLOBAL read_only = 0")
+    try:
+        time.sleep(AWAY_SECONDS)
+    finally:
+        server.execute("SET GLOBAL read_only = 0")
 
 
 def be_full(server: MariaServer) -> None:
@@ -66,15 +69,17 @@ def be_full(server: MariaServer) -> None:
     before = server.execute("SELECT @@max_connections")[0][0]
     server.execute("SET GLOBAL max_connections = 10")
     ours = server.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{server.user}'")
-    server.execute(*(f"KILL {row[0]}" for row in ours))
     with ExitStack() as stack:
+        stack.callback(server.execute, f"SET GLOBAL max_connections = {before}")
+        for row in ours:
+            with suppress(pymysql.err.OperationalError):  # it has gone meanwhile
+                server.execute(f"KILL {row[0]}")
         end = time.monotonic() + AWAY_SECONDS
         while time.monotonic() < end:
             try:
                 stack.enter_context(pymysql.connect(host="127.0.0.1", port=server.port, user=server.user, password=server.password))
             except pymysql.err.OperationalError:
                 time.sleep(0.1)
-    server.execute(f"SET GLOBAL max_connections = {before}")
 
 
 @pytest.fixture
@@ -109,10 +114,7 @@ def test_a_database_that_is_away_for_longer_than_a_lease_is_waited_for(
     two_nodes: tuple[Ledger, Callable[[], list[Outcome]]], mariadb_server: MariaServer, trouble: Callable[[MariaServer], None]
 ) -> None:
     ledger, wait = two_nodes
-    end = time.monotonic() + 20
-    while not any(state.sol_count for state in ledger.tract_states(R, "oh")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_for(lambda: any(state.sol_count for state in ledger.tract_states(R, "oh")), "the first solution")
     trouble(mariadb_server)
     outcomes = wait()
     states = ledger.tract_states(R, "oh")
@@ -153,19 +155,19 @@ def test_two_processes_of_a_node_may_report_in_the_same_second(mariadb_env: dict
 
 
 def test_a_halt_does_not_wait_for_a_database_that_is_away(
-    mariadb_env: dict[str, str], mariadb_server: MariaServer, tmp_path: Path
+    mariadb_env: dict[str, str], mariadb_server: MariaServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node's patience is a minute, which its thread would spend here."""
     engine = make_engine(sqlite_path="", **{name.lower(): value for name, value in mariadb_env.items()})
-    ledger_with(engine, [f"{i:06d}" for i in range(100, 120)])
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 120)])
     node = node_of(engine, str(tmp_path))
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(node.run()))
     thread.start()
-    time.sleep(1.5)
+    wait_for(lambda: bool(ledger.claimants(R)), "a claim")
     mariadb_server.kill()
     try:
-        time.sleep(1.0)
+        wait_for(lambda: any("is away" in line for line in caplog.messages), "the loss of the database")
         node.halt()
         thread.join(20)
         assert [outcome.halted for outcome in outcomes] == [True]
@@ -183,10 +185,7 @@ def test_a_scheduler_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp
     env = dict(os.environ) | {"DBRECON_HOSTNAME": "sleeper", "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as sleeper:
         try:
-            end = time.monotonic() + 20
-            while not ledger.claimants(R):
-                assert time.monotonic() < end
-                time.sleep(0.02)
+            wait_for(lambda: bool(ledger.claimants(R)), "a claim")
             sleeper.send_signal(signal.SIGSTOP)
             outcome = node_of(engine, str(tmp_path)).run()
         finally:

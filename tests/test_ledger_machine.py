@@ -272,7 +272,7 @@ def machine_on(arguments: dict[str, Any]) -> Iterator[type[LedgerMachine]]:
 
 
 def test_the_claim_protocol_keeps_its_rules_on_sqlite(tmp_path: Any) -> None:
-    limits = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    limits = settings(max_examples=40, stateful_step_count=40, derandomize=True, database=None,
                       suppress_health_check=list(HealthCheck))  # fmt: skip
     with machine_on({"sqlite_path": tmp_path / "a.sqlite3"}) as machine:
         run_state_machine_as_test(machine, settings=limits)
@@ -280,7 +280,7 @@ def test_the_claim_protocol_keeps_its_rules_on_sqlite(tmp_path: Any) -> None:
 
 @pytest.mark.mariadb
 def test_the_claim_protocol_keeps_its_rules_on_mariadb(mariadb_env: dict[str, str]) -> None:
-    limits = settings(max_examples=8, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    limits = settings(max_examples=8, stateful_step_count=40, derandomize=True, database=None,
                       suppress_health_check=list(HealthCheck))  # fmt: skip
     with machine_on({"sqlite_path": "unused"} | {name.lower(): value for name, value in mariadb_env.items()}) as machine:
         run_state_machine_as_test(machine, settings=limits)

@@ -42,7 +42,7 @@ def variables(model: Model) -> set[tuple[int, int]]:
     return set(zip(model.blocks[model.block].tolist(), model.kind.tolist(), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PEOPLE)
 def test_the_true_people_satisfy_the_program(people: list[tuple[int, int]]) -> None:
     tables = tables_of(PRODUCT, people)
@@ -52,7 +52,7 @@ def test_the_true_people_satisfy_the_program(people: list[tuple[int, int]]) -> N
     assert satisfies(model, counts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PEOPLE)
 def test_whoever_solves_the_program_reproduces_every_cell(people: list[tuple[int, int]]) -> None:
     tables = tables_of(PRODUCT, people)
@@ -63,7 +63,7 @@ def test_whoever_solves_the_program_reproduces_every_cell(people: list[tuple[int
     assert (tract_cells == tables.tract_cells).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(PEOPLE)
 def test_block_tables_alone_are_reproduced_too(people: list[tuple[int, int]]) -> None:
     tables = tables_of(BLOCK_BUILDER.product, people)

@@ -4,18 +4,20 @@ import logging
 import os
 import re
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
 from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
+from cluster.schema import experiment_tables
 from cluster.waiting import Waiting
 from dbrecon import Config, Experiment
+from tests.waiting import wait_for
 
 R = "run"
 SERVE = "tests.worker_tasks:serve_tracts"
@@ -41,12 +43,17 @@ def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
     return ledger
 
 
+def node_of(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2) -> Node:
+    """A node with its settings and storage there."""
+    ini = root / "config.ini"
+    ini.write_text(SETTINGS.replace("_sol = 2", f"_sol = {workers}").replace("_lp = 2", f"_lp = {workers}"), encoding="utf-8")
+    config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
+    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, assignment)
+
+
 def run(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE) -> Outcome:
     """Run a node there until nothing is left."""
-    ini = root / "config.ini"
-    ini.write_text(SETTINGS, encoding="utf-8")
-    config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
-    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, assignment).run()
+    return node_of(ledger, root, assignment, work).run()
 
 
 def statuses(ledger: Ledger) -> dict[str, str]:
@@ -135,12 +142,25 @@ def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = ledger_with(engine, ["000100", "000200"])
-    ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3)
+    ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+    tracts = experiment_tables(R).tracts
     caplog.set_level(logging.INFO)
-    assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
-    said = [line for line in caplog.messages if line.startswith("waiting")]
-    assert len(said) == 1, "and not once a second"
-    assert said[0].startswith(f"waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in ")
+
+    def said() -> list[str]:
+        return [line for line in caplog.messages if line.startswith("waiting")]
+
+    def end_the_lease() -> None:
+        wait_for(lambda: bool(said()), "a word of the wait")
+        time.sleep(1.5)  # it looks again once a second, and says nothing more
+        with engine.begin() as connection:
+            connection.execute(update(tracts).where(tracts.c.claimed_host == "elsewhere").values(lease_end=1))
+
+    with ThreadPoolExecutor() as threads:
+        ended = threads.submit(end_the_lease)
+        assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+        ended.result()
+    assert len(said()) == 1, "and not once a second"
+    assert said()[0].startswith(f"waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in ")
 
 
 def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,42 +180,44 @@ def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Eng
     )
 
 
-def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(engine: Engine, tmp_path: Path) -> None:
+def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node has one worker, which is busy: it does not take the tract again before the thief does."""
     ledger = ledger_with(engine, ["000100"])
-    thief = Worker("elsewhere", "1")
-    host = Worker.here().host
+    node = node_of(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_slowly", workers=1)
 
     def steal() -> None:
         mine = Ledger(engine)
-        while not mine.release_hosts(R, [host]):
-            time.sleep(0.05)
-        [claim] = mine.claim(R, thief, limit=1, lease_seconds=60)
-        time.sleep(2.5)
+        wait_for(lambda: mine.release_hosts(R, [Worker.here().host]) == 1, "a claim of the node's")
+        [claim] = mine.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+        wait_for(lambda: any("its lease is lost" in line for line in caplog.messages), "the end of the node's worker")
         mine.solved(claim, SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
 
-    thread = threading.Thread(target=steal)
-    thread.start()
-    outcome = run(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_slowly")
-    thread.join()
-    assert outcome.solved == 0
+    with ThreadPoolExecutor() as threads:
+        stolen = threads.submit(steal)
+        assert node.run().solved == 0
+        stolen.result()
     assert [state.solver for state in ledger.tract_states(R, "oh")] == ["theirs"]
 
 
-@pytest.mark.parametrize(("number", "halted"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Path, number: int, halted: bool) -> None:
-    """SIGINT puts back what is in work; SIGTERM finishes it first (here it is stopped again, by SIGINT)."""
-    ledger = ledger_with(engine, ["000100", "000200"])
-    timers = [threading.Timer(3, os.kill, (os.getpid(), number))]
-    if not halted:
-        timers.append(threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)))
-    begin = time.monotonic()
-    try:
-        for timer in timers:
-            timer.start()
-        outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_slowly")
-    finally:
-        for timer in timers:
-            timer.cancel()
-    assert outcome.halted
-    assert (time.monotonic() - begin > 4.5) is not halted
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT puts back what is in work; SIGTERM finishes it first."""
+    ledger = ledger_with(engine, ["000100", "000200", "000300"])
+    node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_when_told")
+
+    def strike() -> None:
+        wait_for(lambda: node.commands()["list"]().count("people") == 2, "two tracts in work")
+        os.kill(os.getpid(), number)
+        if number == signal.SIGTERM:
+            wait_for(lambda: node.commands()["uptime"]().endswith("; stopping"), "the signal")
+            (tmp_path / "go").touch()
+
+    with ThreadPoolExecutor() as threads:
+        struck = threads.submit(strike)
+        outcome = node.run()
+        struck.result()
+    done = 2 if number == signal.SIGTERM else 0
+    assert (outcome.halted, outcome.solved, outcome.put_back) == (not done, done, 2 - done)
     assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))

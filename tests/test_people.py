@@ -59,13 +59,11 @@ def test_nobody_is_a_header_alone() -> None:
     assert people_csv(people_of([])).decode() == HEADER
 
 
-@settings(deadline=None)
 @given(ENTRIES)
 def test_the_file_is_the_one_a_plain_implementation_writes(entries: list[tuple[int, int, int]]) -> None:
     assert people_csv(people_of(entries)) == plain_csv(entries)
 
 
-@settings(deadline=None)
 @given(ENTRIES)
 def test_what_is_written_is_read_again(entries: list[tuple[int, int, int]]) -> None:
     people = people_of(entries).merged()
@@ -174,7 +172,7 @@ def test_a_cut_off_packed_file_is_refused(tmp_path: Path) -> None:
         read_people(file)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ENTRIES, st.integers(1, 5))
 def test_merging_parts_is_merging_all(entries: list[tuple[int, int, int]], pieces: int) -> None:
     whole = people_of(entries).merged()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import forget_host
 from tests.s3_proxy import S3Proxy, Trouble
 from tests.s3_servers import client, credentials, fresh_bucket, moto_server
 
@@ -52,9 +53,14 @@ class Site:
         return done.stdout
 
     def schedule(self, *nodes: str) -> list[subprocess.CompletedProcess[str]]:
-        """A scheduler on each of these nodes, all at once."""
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda node: self.start("scheduler.py", "--reident", "r1", DBRECON_HOSTNAME=node), nodes))
+        """A scheduler on each of these nodes, all at once; their names are this run's alone."""
+        hosts = [f"{node}-{os.getpid()}" for node in nodes]
+        try:
+            with ThreadPoolExecutor() as pool:
+                return list(pool.map(lambda host: self.start("scheduler.py", "--reident", "r1", DBRECON_HOSTNAME=host), hosts))
+        finally:
+            for host in hosts:
+                forget_host(host)
 
     def status(self) -> dict[str, object]:
         return dict(json.loads(self.run("--status", "--json")))

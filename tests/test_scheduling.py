@@ -13,7 +13,7 @@ import pytest
 from cluster.ledger import Ledger
 from cluster.records import SysLoad, Worker
 from ctools.database import make_engine
-from ctools.locks import LOCK_FOLDER
+from tests.helpers import forget_host
 from tests.test_node import R, ledger_with
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -25,8 +25,7 @@ def _no_locks_left() -> Iterator[None]:
     """The locks of this test's nodes go with it."""
     yield
     for name in (f"all-{os.getpid()}", f"cron-{os.getpid()}"):
-        for path in Path(LOCK_FOLDER).glob(f"dbrecon-{os.getuid()}-{name}-scheduler.*"):
-            path.unlink()
+        forget_host(name)
 
 
 def run(root: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -174,7 +174,7 @@ rows_of_people = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows_of_people)
 def test_every_count_of_every_unit_is_the_plain_tabulation_of_its_people(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]]

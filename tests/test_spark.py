@@ -39,6 +39,7 @@ from scheduler import run_here
 from tests.helpers import SHARED
 from tests.spark_tasks import SLEEP_SECONDS
 from tests.test_node import R, ledger_with, statuses
+from tests.waiting import wait_for
 
 HERE = Path(__file__).resolve().parent.parent
 ALL = frozenset({3, 4, 5})
@@ -302,7 +303,7 @@ def test_a_task_that_hangs_is_done_by_its_copy_and_ended(spark: Spark, sqlite: D
     assert outcome.solved == len(tracts)
     assert {(one.status, one.sol_count, one.attempts) for one in ledger.tract_states(R, "oh")} == {("solved", 1, 0)}
     sleeper = int((root / "sleeper").read_text())
-    wait_until(lambda: not psutil.pid_exists(sleeper), "the end of the process that hung")
+    wait_for(lambda: not psutil.pid_exists(sleeper), "the end of the process that hung")
 
 
 def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark: Spark, sqlite: Database, root: Path) -> None:
@@ -314,13 +315,6 @@ def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark:
     states = [(one.status, one.claimed_by) for one in ledger.tract_states(R, "oh")]
     assert states.count(("solved", None)) == outcome.solved
     assert states.count(("new", None)) == outcome.left[0]
-
-
-def wait_until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.05)
 
 
 def test_a_range_of_people_and_a_limit_narrow_the_work(spark: Spark, engine: Database, root: Path) -> None:

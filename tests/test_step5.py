@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.ledger import Ledger, LpStats, SolStats, TractRow, Worker
@@ -95,7 +95,6 @@ def test_a_program_read_from_a_file_is_answered_in_its_own_names() -> None:
     assert parse_solution(text, "x.sol").people.population == 3
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9999), st.integers(0, N_KINDS - 1), st.integers(0, 99_999)), max_size=40))
 def test_what_is_written_is_parsed_again(rows: list[tuple[int, int, int]]) -> None:
     once = {(block, kind): count for block, kind, count in rows}
