@@ -30,6 +30,8 @@ Serve = Callable[[Any, Callable[[Any], None]], None]
 """What a worker runs: ``serve(task, send)``; everything it sends reaches the parent as a :class:`Message`."""
 
 CLOSE_SECONDS = 10.0
+TIDY_SECONDS = 0.5
+"""How long a worker that is ended in its task may take to clear away the file that it was writing."""
 START_ATTEMPTS = 5
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -73,6 +75,10 @@ class _Done:
 class _Crash:
     reason: str
     stack: str
+
+
+class _Told(BaseException):
+    """SIGTERM came."""
 
 
 @dataclass
@@ -156,17 +162,23 @@ class WorkerPool:
         return events
 
     def kill(self, worker: int) -> None:
-        """End a worker at once. Nothing more is heard of its task."""
-        slot = self._slots.pop(worker)
-        slot.process.kill()
-        slot.process.join()
-        slot.end_orphan()
-        slot.connection.close()
+        """End a worker; it may clear away what it was writing. Nothing more is heard of its task."""
+        self._end([self._slots.pop(worker)])
+
+    def _end(self, slots: list[_Slot]) -> None:
+        for slot in slots:
+            slot.process.terminate()
+        deadline = time.monotonic() + TIDY_SECONDS
+        for slot in slots:
+            slot.process.join(max(0.0, deadline - time.monotonic()))
+            slot.process.kill()
+            slot.process.join()
+            slot.end_orphan()
+            slot.connection.close()
 
     def close(self) -> None:
         """Let all workers go; those that are busy, or do not leave in time, are killed."""
-        for number in [n for n, slot in self._slots.items() if slot.busy]:
-            self.kill(number)
+        self._end([self._slots.pop(number) for number in [n for n, slot in self._slots.items() if slot.busy]])
         for slot in self._slots.values():
             slot.connection.close()  # an idle worker leaves when its pipe ends
         for number in list(self._slots):
@@ -272,12 +284,26 @@ def cause_of_death(exitcode: int | None) -> str:
 
 def _main(connection: Connection, work: str) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     gc.freeze()  # what the common ancestor made stays shared with it: the collector shall not write to it
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, function = work.partition(":")
     serve: Serve = getattr(importlib.import_module(module), function)
+    try:
+        signal.signal(signal.SIGTERM, _leave_tidily)
+        _serve_all(connection, serve)
+    except _Told:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave_tidily(_number: int, _frame: types.FrameType | None) -> None:
+    """What is being written is cleared away on the way out; what the solver's library does is not interrupted."""
+    raise _Told
+
+
+def _serve_all(connection: Connection, serve: Serve) -> None:
     while True:
         try:
             task = connection.recv()
@@ -287,6 +313,8 @@ def _main(connection: Connection, work: str) -> None:
             serve(task, connection.send)
         except BrokenPipeError:
             return  # the parent is gone
+        except _Told:
+            raise
         except BaseException as error:
             connection.send(_Crash(f"{type(error).__name__}: {error}", traceback.format_exc()))
             raise

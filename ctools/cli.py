@@ -71,8 +71,10 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself.
     """
     _Talk.debug = False
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ((signal.SIGTERM, _terminated), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, handler)
     try:
         code = main()
         sys.stdout.flush()

@@ -185,3 +185,19 @@ def test_only_the_full_answer_is_a_yes(typed: str, taken: bool) -> None:
 
 def test_an_answer_may_have_to_be_a_name() -> None:
     assert run("print(confirm('Type orig to drop it:', 'orig'))", stdin="orig\n").stdout == "True\n"
+
+
+def test_ctrl_c_while_a_command_is_still_being_loaded_ends_it_without_a_word() -> None:
+    """Here it comes when the database's library is to be imported."""
+    code = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "sqlalchemy.engine":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["dbrtool.py", "--help"]
+runpy.run_path("dbrtool.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -90,6 +90,19 @@ def test_a_worker_killed_by_the_parent_is_heard_of_no_more(pool: WorkerPool) -> 
     assert not psutil.pid_exists(pid or 0)
 
 
+def test_workers_that_are_ended_clear_away_what_they_were_writing(tmp_path: Path) -> None:
+    pool = WorkerPool(WORDS, 2)
+    first, second = (pool.submit(tmp_path / name) for name in ("first", "second"))
+    told: set[int] = set()
+    while told != {first, second}:
+        told |= {event.worker for event in pool.wait(20)}
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+    pool.kill(first)
+    assert {path.name for path in tmp_path.iterdir()} == {"second"}
+    pool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_closing_ends_all_workers() -> None:
     pool = WorkerPool(WORDS, 2)
     pids = [pool.pid(pool.submit("sleep")) or 0, pool.pid(pool.submit("pid")) or 0]
