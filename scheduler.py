@@ -136,8 +136,8 @@ def work(ledger: Ledger, config: Config, reident: str | None, assignment: Assign
         return node.run()
 
 
-def summary(outcome: Outcome) -> str:
-    """What a scheduler did, in a few lines for people."""
+def summary(outcome: Outcome, not_ready: int = 0) -> str:
+    """What a scheduler did, in a few lines for people. ``not_ready``: so many tracts lacked an earlier step when it began."""
     done = []
     if outcome.lps:
         done.append(f"{counted(outcome.lps, 'LP file')} made")
@@ -146,7 +146,9 @@ def summary(outcome: Outcome) -> str:
     if outcome.counties:
         done.append(f"the people of {counted(outcome.counties, 'county')} written")
     broken_off = outcome.halted or outcome.node_failure or outcome.ended
-    nothing = "nothing was done" if broken_off else "nothing was left to do"
+    nothing = f"nothing {'else ' if outcome.quarantined else ''}was left to do"
+    if broken_off or not_ready:
+        nothing = "nothing was done"
     ended = [f"{outcome.ended}, {what_is_left(outcome)}"] if outcome.ended else []
     lines = ["; ".join([", ".join(done) or nothing, *ended, duration(outcome.seconds)])]
     if outcome.put_back:
@@ -171,7 +173,7 @@ def exit_code(outcome: Outcome, who: str = "this node gives up: ") -> int:
     if outcome.node_failure:
         sys.stderr.write(f"error: {who}{outcome.node_failure.message}\n")
         return outcome.node_failure.exit_code
-    return EXIT_QUARANTINED if outcome.quarantined else 0
+    return EXIT_QUARANTINED if outcome.quarantined and not any(outcome.left) else 0
 
 
 def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: frozenset[int], force: bool = False) -> int:
@@ -183,35 +185,42 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     if not ledger.stusabs(reident):
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
-    check_ready(experiment, ledger, place, steps)
+    not_ready = check_ready(experiment, ledger, place, steps, force)
     if force:
         ledger.reset(reident, min(steps), place.stusab, place.county, place.tracts)
     assignment = Assignment(steps, place.stusab, place.county, place.tracts)
     outcome = work(ledger, config, reident, assignment)
-    print(summary(outcome))
+    print(summary(outcome, not_ready))
     return exit_code(outcome)
 
 
-def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
-    """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked."""
+def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> int:
+    """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked.
+
+    Returns how many tracts lack an earlier step.
+    """
     reident = experiment.reident
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
-    check_files(experiment, ledger, place, steps)
+    check_files(experiment, ledger, place, steps, force)
     first = "34" if steps == {5} else "3" if 3 not in steps else ""
     left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
     number = left.claimable + left.running + left.waiting
     if number:
         log.warning("tracts that are not ready for this: %s; first comes --step%s", f"{number:,}", " --step".join(first))
+    return number
 
 
-def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int]) -> None:
-    """InputError if there is work that lacks its files of step 2."""
+def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> None:
+    """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
     from s2_pandas_build_csv import counties_to_make
 
-    reident = experiment.reident
+    reident, tables = experiment.reident, experiment.config.get("sf1", "tables")
+    if steps & {3, 4} and not os.path.isfile(tables):
+        raise InputError(f"{tables}: no such table file; set [sf1] tables to one")
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
     for stusab in states if steps & {3, 4} else []:
-        if ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts).nothing_left and 3 not in steps:
+        left = ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts)
+        if left.nothing_left and 3 not in steps and not force:
             continue
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
         lacking = counties_to_make(experiment, stusab, counties)
@@ -283,12 +292,13 @@ def main() -> int:
         place = asked_place(args)
         steps = steps_of(args.step3, args.step4)
         reident = check_reident(args.reident) if args.reident else None
+        not_ready = 0
         if reident is not None:
-            check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
+            not_ready = check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
         assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
         outcome = work(ledger, config, reident, assignment, listen=True)
     if not args.quiet or outcome.did_something:
-        print(summary(outcome))
+        print(summary(outcome, not_ready))
     return exit_code(outcome)
 
 

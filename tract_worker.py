@@ -32,12 +32,15 @@ def serve(task: TractTask | CountyTask, send: Send) -> None:
         _write_county(task, send)
         return
     first = task.claims[0]
-    builder = builder_of(task.experiment)
+    try:
+        builder = builder_of(task.experiment)
+    except DBReconError as error:
+        _fail_all(task, error, "setup", send)
+        return
     try:
         county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
     except DBReconError as error:
-        for index in range(len(task.claims)):
-            send(Failed(index, Failure.of(error, blame(error))))
+        _fail_all(task, error, blame(error), send)
         return
     for index in range(len(task.claims)):
         send(Begun(index))
@@ -45,6 +48,11 @@ def serve(task: TractTask | CountyTask, send: Send) -> None:
             _do_tract(task, index, builder, county, send)
         except DBReconError as error:
             send(Failed(index, Failure.of(error, blame(error))))
+
+
+def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -> None:
+    for index in range(len(task.claims)):
+        send(Failed(index, Failure.of(error, to_blame)))
 
 
 def blame(error: DBReconError) -> str:

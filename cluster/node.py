@@ -138,7 +138,7 @@ class Node:
         self._claimable = 0
         self._counted = self._beaten = self._reported = float("-inf")
         self._waiting = Waiting(ledger, self._worker.host, assignment.steps, assignment.place)
-        self._counties_due = True
+        self._counties_looked = float("-inf")
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
@@ -227,17 +227,20 @@ class Node:
         return True
 
     def _next_task(self, room: int | None) -> TractTask | CountyTask | None:
-        """A task whose tracts have no more people than ``room`` (None: any)."""
+        """A task whose tracts have no more people than ``room`` (None: any). Counties are looked at when one may be complete, and
+        now and then: one that failed rests for a while."""
+        now = time.monotonic()
+        counties_due = 5 in self._assignment.steps and now - self._counties_looked > RECOUNT_SECONDS
         for experiment in self._experiments():
-            task = self._county_task(experiment) or self._tract_task(experiment, room)
-            if task is not None:
-                return task
-        self._counties_due = False
+            if counties_due and (county := self._county_task(experiment)):
+                return county
+            if tracts := self._tract_task(experiment, room):
+                return tracts
+        if counties_due:
+            self._counties_looked = now
         return None
 
     def _county_task(self, experiment: Experiment) -> CountyTask | None:
-        if 5 not in self._assignment.steps or not self._counties_due:
-            return None
         claim = self._ledger.claim_county(
             experiment.reident,
             self._worker,
@@ -321,7 +324,7 @@ class Node:
         if isinstance(claim, Claim) and self._told(lambda: self._ledger.solved(claim, solved.stats, stats)):
             self._outcome.solved += 1
             self._outcome.people += claim.pop
-            self._counties_due = True
+            self._counties_looked = float("-inf")
             self._guard.learn(worker, claim.pop, solved.stats.memory_mib)
 
     def _finish_county(self, held: _Held, written: CountyWritten) -> None:
@@ -353,9 +356,10 @@ class Node:
         """Not the tract's fault: it goes back uncounted, and this node waits, or gives up when that happens again and again."""
         self._put_back([claim])
         self._faults += 1
-        log.warning("%s: put back: %s", claim, failure.message)
         if self._faults >= NODE_FAULTS or failure.blame == "setup":
-            self._outcome.node_failure = failure
+            self._outcome.node_failure = failure  # told at the end
+        else:
+            log.warning("%s: put back: %s", claim, failure.message)
         self._pause_until = time.monotonic() + 2.0**self._faults
 
     def _mourn(self, died: Died) -> None:
@@ -408,7 +412,6 @@ class Node:
         if time.monotonic() - self._beaten < settings.get("run", "heartbeat_seconds"):
             return
         self._beaten = time.monotonic()
-        self._counties_due = True
         claims = [claim for held in self._held.values() for claim in held.claims.values()]
         lost = {claim.token + str(claim) for claim in self._ledger.heartbeat(claims, settings.get("run", "lease_seconds"))}
         for worker, held in list(self._held.items()):

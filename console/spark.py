@@ -108,11 +108,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
             do_states(spark, ledger, experiment, shipped, step, states_asked(args), args.force)
         if not place:
             return 0
-        check_ready(experiment, ledger, place, of_tracts)
+        not_ready = check_ready(experiment, ledger, place, of_tracts, args.force)
         if args.force:
             ledger.reset(reident, min(of_tracts), place.stusab, place.county, place.tracts)
         outcome = Driver(ledger, spark, experiment, shipped, TRACTS, assignment, args.pop100).run()
-    print(summary(outcome))
+    print(summary(outcome, not_ready))
     return exit_code(outcome, who="")
 
 

@@ -370,7 +370,9 @@ def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
         return _Reader(spec, str(path)).product().restrict(tables)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such table file; set [sf1] tables to one") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); set [sf1] tables to a table file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from error
     except KeyError as error:
         raise InputError(f"{path}: a table, division or constraint lacks its {error}") from error

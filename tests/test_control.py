@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from cluster.control import ControlServer, NotRunning, control_path, tell
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
-from cluster.records import Worker
+from cluster.records import Quarantine, Worker
 from ctools.database import make_engine
 from ctools.locks import NodeLock, node_lock_path
 from dbrecon import Config, Experiment
@@ -162,6 +162,13 @@ def test_what_is_in_work_when_it_is_told_to_stop_is_done_and_the_rest_is_told(tm
         text = summary(outcomes[0])
         assert text.startswith("2 tracts solved and checked (500 people); told to stop, 1 tract is left; ")
         assert exit_code(outcomes[0]) == 0
+
+
+def test_told_to_stop_it_leaves_with_0_though_some_tracts_are_quarantined_if_others_are_left() -> None:
+    bad = ("r1", Quarantine("oh", "001", "000100", 1200, 3, "no"))
+    assert exit_code(Outcome(quarantined=[bad])) == 10
+    assert exit_code(Outcome(quarantined=[bad], ended="told to stop", left=(5, 0))) == 0
+    assert exit_code(Outcome(quarantined=[bad], ended="told to stop")) == 10, "nothing but that is left"
 
 
 # -- scheduler.py ----------------------------------------------------------------------------------------------------------

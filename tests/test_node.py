@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, update
 
+import cluster.node
 from cluster.ledger import Ledger
 from cluster.node import Assignment, Node, Outcome
 from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
 from cluster.schema import experiment_tables
 from cluster.waiting import Waiting
 from dbrecon import Config, Experiment
+from scheduler import WORK
 from tests.waiting import wait_for
 
 R = "run"
@@ -43,10 +45,15 @@ def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
     return ledger
 
 
-def node_of(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2) -> Node:
-    """A node with its settings and storage there."""
+def node_of(
+    ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2, settings: str = ""
+) -> Node:
+    """A node with its settings and storage there; ``settings`` beat the usual ones."""
     ini = root / "config.ini"
-    ini.write_text(SETTINGS.replace("_sol = 2", f"_sol = {workers}").replace("_lp = 2", f"_lp = {workers}"), encoding="utf-8")
+    changed = [line.partition(" ")[0] for line in settings.splitlines()]
+    usual = [line for line in SETTINGS.splitlines() if line.partition(" ")[0] not in changed]
+    text = "\n".join([*usual, settings]).replace("_sol = 2", f"_sol = {workers}").replace("_lp = 2", f"_lp = {workers}")
+    ini.write_text(text, encoding="utf-8")
     config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
     return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, assignment)
 
@@ -106,6 +113,26 @@ def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others
     assert outcome.node_failure.exit_code == 4
     assert set(statuses(ledger).values()) == {"new"}
     assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Engine, tmp_path: Path) -> None:
+    """The census's table file is there, but is none."""
+    (tmp_path / "tables.toml").write_text("no = 1", encoding="utf-8")
+    ledger = ledger_with(engine, ["000100", "000200", "000300"])
+    settings = f"[sf1]\ntables = {tmp_path / 'tables.toml'}\n"
+    outcome = node_of(ledger, tmp_path, Assignment(ALL), WORK, settings=settings).run()
+    assert outcome.node_failure is not None
+    assert f"{tmp_path / 'tables.toml'}: races must be" in outcome.node_failure.message
+    assert [(state.status, state.claimed_by, state.attempts) for state in ledger.tract_states(R, "oh")] == [("new", None, 0)] * 3
+
+
+def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when the leases are extended, which is once an hour here."""
+    monkeypatch.setattr(cluster.node, "RECOUNT_SECONDS", 0.1)
+    ledger = ledger_with(engine, ["000100"])
+    settings = "retry_seconds = 1\nheartbeat_seconds = 3600\nlease_seconds = 7200\n"
+    outcome = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_bad_county", settings=settings).run()
+    assert (outcome.solved, outcome.counties, outcome.quarantined) == (1, 1, [])
 
 
 def test_a_limit_is_kept(engine: Engine, tmp_path: Path) -> None:

@@ -31,15 +31,13 @@ class Operator:
     root: Path
     env: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *args: str) -> "subprocess.Popen[str]":
-        """A command in a process group of its own, as a terminal starts it."""
+    def start(self, *args: str, settings: str = "") -> "subprocess.Popen[str]":
+        """A command in a process group of its own, as a terminal starts it; with ``settings`` beside the usual ones."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        settings = self.root.parent / f"{self.root.name}.ini"
-        settings.write_text("[run]\nretry_seconds = 0\n")
-        ours = {"DAS_S3ROOT": str(self.root), "REIDENT": "r1", "DBRECON_CONFIG": str(settings)}
-        mysql_port = self.env.get("MYSQL_PORT")
-        if mysql_port:
-            settings.write_text(settings.read_text() + f"[db]\nmysql_port = {mysql_port}\n")
+        ini, mysql_port = self.root.parent / f"{self.root.name}.ini", self.env.get("MYSQL_PORT")
+        port = f"[db]\nmysql_port = {mysql_port}\n" if mysql_port else ""
+        ini.write_text(f"[run]\nretry_seconds = 0\n{port}{settings}")
+        ours = {"DAS_S3ROOT": str(self.root), "REIDENT": "r1", "DBRECON_CONFIG": str(ini)}
         return subprocess.Popen(
             [sys.executable, str(CHECKOUT / "dbrtool.py"), *args],
             env=kept | ours | self.env,
@@ -50,8 +48,8 @@ class Operator:
             start_new_session=True,
         )
 
-    def run(self, *args: str) -> Result:
-        return finished(self.start(*args))
+    def run(self, *args: str, settings: str = "") -> Result:
+        return finished(self.start(*args, settings=settings))
 
     def done(self, *args: str) -> str:
         """What a command that goes well prints."""
@@ -228,9 +226,25 @@ def test_steps_in_the_wrong_order_say_what_comes_first(real_zips: list[Path], op
     operator.register(real_zips[-1]).done("--step1", "--step2")
     for step, first in [("--step4", "first comes --step3"), ("--step5", "first comes --step3 --step4")]:
         result = operator.run(step)
-        assert "nothing was left to do" in result.stdout
+        assert "nothing was done" in result.stdout
         assert "not ready for this: 1" in result.stderr
         assert first in result.stderr
+
+
+def test_what_no_tract_could_do_without_is_missed_before_any_is_tried(real_zips: list[Path], operator: Operator) -> None:
+    """The census's table file, and a county's files of step 2 where finished tracts are to be solved again."""
+    operator.register(real_zips[-1]).done("--step1", "--step2", "--run")
+    before = operator.status()
+    result = operator.run("--run", settings="[sf1]\ntables = nope.toml\n")
+    assert (result.returncode, result.stderr.count("\n")) == (3, 1)
+    assert "nope.toml: no such table file; set [sf1] tables to one" in result.stderr
+    for path in operator.base.glob("work/*/*/sf1_tract_*"):
+        path.unlink()
+    result = operator.run("--step4", "--force")
+    assert result.returncode == 3
+    assert "lacks the county files of 1 of 1 county" in result.stderr
+    clock = dict.fromkeys(("now", "people_per_hour", "seconds_left"))
+    assert operator.status() | clock == before | clock
 
 
 def test_force_makes_one_tract_again_and_nothing_else(real: Operator, real_zips: list[Path], operator: Operator) -> None:

@@ -29,6 +29,13 @@ def serve_words(task: Any, send: Callable[[Any], None]) -> None:
         sys.exit(3)
     elif task == "bug":
         raise ZeroDivisionError("a bug")
+    elif isinstance(task, Path):
+        try:
+            task.touch()
+            send("writing")
+            time.sleep(BOUND_SECONDS)
+        finally:
+            task.unlink()
     elif task == "sleep":
         send("asleep")
         time.sleep(BOUND_SECONDS)
@@ -63,6 +70,15 @@ def serve_broken_disk(task: TractTask | CountyTask, send: Send) -> None:
     for index in range(len(task.claims)):
         send(Begun(index))
         send(Failed(index, Failure.of(StorageError("the disk is full"), "node")))
+
+
+def serve_bad_county(task: TractTask | CountyTask, send: Send) -> None:
+    """A county whose people cannot be written at the first attempt."""
+    if isinstance(task, CountyTask) and not (tried := Path(task.experiment.root) / "tried").exists():
+        tried.touch()
+        send(Failed(0, Failure.of(InputError("a solution is damaged"), "tract")))
+    else:
+        serve_tracts(task, send)
 
 
 def serve_slowly(task: TractTask | CountyTask, send: Send) -> None:
