@@ -145,13 +145,18 @@ class Driver:
         return not self._plan and not self._anything_left()
 
     def _finishing(self) -> bool:
-        """Whether tasks are at work that were begun before we were told to stop. Spark begins them in their order, one a slot."""
-        at_work = [(number, index) for number, job in sorted(self._jobs.items()) for index in sorted(job.groups)]
+        """Whether tasks are at work that executors had begun when we were told to stop. They begin a job's tasks in their order."""
+        begun = self._engine.at_work()
+        given = {number: sorted(job.groups) for number, job in sorted(self._jobs.items())}
         if self._last is None:
-            self._last = set(at_work[: self._engine.slots])
+            self._last = {(number, index) for number, left in given.items() for index in left[: begun.get(number, 0)]}
             claims = [claim for number, index in self._last for claim in self._jobs[number].groups[index].claims.values()]
             log.info("stopping: %s, what else was given to Spark is put back", in_work(claims, "finished first"))
-        return not self._last.isdisjoint(at_work)
+        if not begun:  # what has ended meanwhile is heard first
+            for event in self._engine.wait(0):
+                self._take(event)
+            return False
+        return any((number, index) in self._last for number, left in given.items() for index in left)
 
     def _anything_left(self) -> bool:
         """Whether there is work, now or later, of this or another's hands. Looks into the ledger anew, now and then."""

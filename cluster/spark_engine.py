@@ -75,6 +75,9 @@ class Engine(Protocol):
     def submit(self, name: str, work: str, tasks: Sequence[Any]) -> int:
         """Start a job of these tasks, each done by ``work``; returns its number at once."""
 
+    def at_work(self) -> dict[int, int]:
+        """How many tasks of each job executors have begun and not ended."""
+
     def wait(self, seconds: float) -> list[Event]:
         """What happened, within ``seconds`` at the most."""
 
@@ -175,10 +178,26 @@ class Spark:
     @property
     def slots(self) -> int:
         """How many tasks can run at once, as far as is known now. Raises SparkError if Spark has gone away."""
+        with self._reached():
+            return int(self._context.defaultParallelism)
+
+    def at_work(self) -> dict[int, int]:
+        """How many tasks of each job executors have begun and not ended. Raises SparkError if Spark has gone away."""
+        with self._reached():
+            tracker = self._context.statusTracker()
+            found = dict.fromkeys((number for number, thread in self._threads.items() if thread.is_alive()), 0)
+            for number in found:
+                jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(_job_group(number))]
+                stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+                found[number] = sum(stage.numActiveTasks for stage in stages if stage)
+            return {number: count for number, count in found.items() if count}
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
         from py4j.protocol import Py4JError
 
         try:
-            return int(self._context.defaultParallelism)
+            yield
         except (Py4JError, OSError) as error:
             gone = f"Spark at {self._context.master} has gone away, or was never reached: see its messages above"
             raise SparkError(f"{gone}; what was done stays, run it again") from error
@@ -227,7 +246,7 @@ class Spark:
         from py4j.protocol import Py4JError, Py4JJavaError
 
         try:
-            self._context.setJobGroup(f"dbrecon-{number}", name)
+            self._context.setJobGroup(_job_group(number), name)
             self._context.setLocalProperty("callSite.short", name)
             rdd = self._context.parallelize(list(enumerate(tasks)), len(tasks)).setName(name)
             results = self._context.runJob(rdd, _Runner(number, work, self._accumulator))
@@ -239,6 +258,11 @@ class Spark:
         for answered in results:
             self._events.put(answered)  # again, in case that an accumulator's update was lost
         return None
+
+
+def _job_group(number: int) -> str:
+    """By which Spark finds the job of this number."""
+    return f"dbrecon-{number}"
 
 
 @dataclass(frozen=True)

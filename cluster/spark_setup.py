@@ -88,6 +88,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
         "spark.master": local_master(master, need_mib, len(os.sched_getaffinity(0)), memory().free_mib),
         "spark.ui.showConsoleProgress": "false",
         "spark.ui.killEnabled": "false",  # whoever can see its page could end the run
+        "spark.ui.liveUpdate.period": "0",  # Spark's status tracker lags behind by as much, and more: it decides what is finished
         "spark.driver.extraJavaOptions": JVM_OPTIONS,
         "spark.executor.extraJavaOptions": JVM_OPTIONS,
     }

@@ -46,3 +46,10 @@ def _moved(said: Any, index: int) -> Any:
 def serve_environment(task: Any, send: Any) -> None:
     """The values of the environment variables that the task names, and whether a database is known."""
     send({name: os.environ.get(name) for name in task})
+
+
+def serve_gate(task: Any, send: Any) -> None:
+    """Ends when the file that the task names is there."""
+    while not os.path.exists(task):
+        time.sleep(0.02)
+    send(task)

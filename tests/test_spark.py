@@ -33,6 +33,7 @@ from console import rescan
 from console.spark import TRACTS, do_states
 from console.steps import do_states as do_states_here
 from ctools.database import make_engine
+from ctools.progress import counted
 from dbrecon import Config, Experiment
 from dbrerrors import InputError
 from scheduler import run_here
@@ -161,6 +162,9 @@ class Rough:
 
     def submit(self, name: str, work: str, tasks: Any) -> int:
         return self.spark.submit(name, work, tasks)
+
+    def at_work(self) -> dict[int, int]:
+        return self.spark.at_work()
 
     def wait(self, seconds: float) -> list[Event]:
         events = self.spark.wait(seconds)
@@ -317,6 +321,50 @@ def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark:
     assert states.count(("new", None)) == outcome.left[0]
 
 
+def test_tasks_that_executors_have_begun_are_known_from_those_that_wait(spark: Spark, tmp_path: Path) -> None:
+    """Two executors of a core each; what SIGTERM finishes goes by this."""
+    gate = tmp_path / "gate"
+    job = spark.submit("gate", "tests.spark_tasks:serve_gate", [str(gate)] * 5)
+    wait_for(lambda: spark.at_work() == {job: 2}, "the begin of two tasks")
+    gate.touch()
+    ended(spark, job)
+    wait_for(lambda: spark.at_work() == {}, "the end of all tasks")
+
+
+def test_sigterm_ends_a_run_that_has_no_executors_at_once_and_puts_all_back(
+    cluster: SparkCluster, zips: list[Path], tmp_path: Path
+) -> None:
+    """No worker can hold an executor. Spark says so after ``spark.starvation.timeout``."""
+    ini = tmp_path / "config.ini"
+    ini.write_text(f"[spark]\nmaster = spark://127.0.0.1:{cluster.port}\nexecutor_mib = 5000\n", encoding="utf-8")
+    (tmp_path / "spark-defaults.conf").write_text("spark.ui.enabled false\nspark.starvation.timeout 500ms\n", encoding="utf-8")
+    ledger, experiment = registered(Config.load(str(ini), env={"DAS_S3ROOT": str(tmp_path)}), R, zips[-1:])
+    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL_")}
+    env |= {"DAS_S3ROOT": str(tmp_path), "DBRECON_CONFIG": str(ini), "SPARK_CONF_DIR": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
+    said = tmp_path / "log"
+    with open(said, "wb") as log:
+        command = [sys.executable, "dbrtool.py", "--reident", R, "--spark", "--run"]
+        run = subprocess.Popen(command, cwd=HERE, env=env, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: "an executor needs 1 core and 5,000 MiB" in said.read_text(), "word that there is no room")
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=START_SECONDS) == 0
+    finally:
+        run.kill()
+    states = [one for stusab in ledger.stusabs(R) for one in ledger.tract_states(R, stusab) if one.pop]
+    assert {(one.status, one.attempts, one.claimed_by) for one in states} == {("new", 0, None)}
+    assert f"nothing was done; told to stop, {counted(len(states), 'tract')}" in said.read_text()
+
+
+def ended(spark: Spark, job: int) -> list[Answered]:
+    """Waits for the job's end; its answers."""
+    events: list[Event] = []
+    while not any(event.job == job and not isinstance(event, Answered) for event in events):
+        events += spark.wait(10)
+    return [event for event in events if isinstance(event, Answered)]
+
+
 def test_a_range_of_people_and_a_limit_narrow_the_work(spark: Spark, engine: Database, root: Path) -> None:
     tracts = [f"{number:06d}" for number in range(100, 110)]
     ledger, outcome = run(spark, engine, root, tracts, Assignment(ALL), People(300, 600))
@@ -338,10 +386,7 @@ def test_work_that_executors_cannot_import_stops_the_run_and_harms_no_tract(spar
 
 def test_executors_get_s3_s_secret_as_environment_and_the_database_s_never(spark: Spark) -> None:
     job = spark.submit("environment", "tests.spark_tasks:serve_environment", [["AWS_SECRET_ACCESS_KEY", "MYSQL_PASSWORD"]])
-    events: list[Event] = []
-    while not any(event.job == job and not isinstance(event, Answered) for event in events):
-        events += spark.wait(10)
-    said = {one for event in events if isinstance(event, Answered) for one in map(repr, event.answer.said)}
+    said = {one for event in ended(spark, job) for one in map(repr, event.answer.said)}
     assert said == {repr({"AWS_SECRET_ACCESS_KEY": SECRET, "MYSQL_PASSWORD": None})}
 
 
