@@ -11,6 +11,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 30.0
 LAST_WORDS_SECONDS = 2.0
+SAY_AGAIN_SECONDS = 55.0
+"""What comes every 15 s is said once a minute."""
 NOISE = (  # of Spark's own start, about its own start
     "Using incubator modules",
     "Using Spark's default log4j profile",
@@ -36,9 +39,10 @@ _STACK = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^Caused by: |^java\.|^Exceptio
 class Jvm:
     """Spark's process, started by :meth:`start`, or by spark-submit, which has then started us."""
 
-    def __init__(self, remedies: Mapping[str, str] | None = None) -> None:
-        """``remedies``: what is said, once, after a line of Spark's that has these words."""
-        self._remedies = dict(remedies or {})
+    def __init__(self, instead: Mapping[str, str] | None = None) -> None:
+        """``instead``: what is said, once a minute, in the place of lines of Spark's that have these words."""
+        self._instead = dict(instead or {})
+        self._said: dict[str, float] = {}
         self.last_error = ""
         """What Spark said of the last error that it logged."""
         self._gateway: Any = None
@@ -90,24 +94,32 @@ class Jvm:
     def _listen(self, descriptor: int) -> None:
         with open(descriptor, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                self._hear(line.rstrip())
+                self.hear(line.rstrip())
 
-    def _hear(self, line: str) -> None:
+    def hear(self, line: str) -> None:
         """One line of its talk: what an operator can act on is said, the rest is for --verbose."""
         found = _LEVEL.match(line)
         if found is not None:
             level, text = _LEVELS[found[1]], found[2]
         else:
             level, text = logging.DEBUG if _STACK.match(line) or not line else logging.WARNING, line
-        if any(words in line for words in NOISE):
+        ours = [sentence for words, sentence in self._instead.items() if words in line]
+        if ours or any(words in line for words in NOISE):
             level = logging.DEBUG
         if level == logging.ERROR:
             self.last_error = text.partition(": ")[2] or text
         elif line.startswith("Exception in thread"):
             self.last_error = line.rpartition("Exception: ")[2]
         log.log(level, "Spark: %s", text)
-        for words in [words for words in self._remedies if words in text]:
-            log.warning("%s", self._remedies.pop(words))
+        for sentence in ours:
+            self._say(sentence)
+
+    def _say(self, sentence: str) -> None:
+        """A warning, unless it was said a short while ago."""
+        now = time.monotonic()
+        if now - self._said.get(sentence, float("-inf")) >= SAY_AGAIN_SECONDS:
+            self._said[sentence] = now
+            log.warning("%s", sentence)
 
 
 def make_archive() -> None:

@@ -118,11 +118,11 @@ def executor_size(config: Config, need_mib: float) -> tuple[int, int]:
 
 
 def no_room(config: Config, need_mib: float) -> str:
-    """What to do where Spark finds no worker that can hold an executor."""
+    """What is waited for where no worker has room for an executor, and what to do if none ever will: only the operator knows."""
     cores, mib = executor_size(config, need_mib)
     return (
-        f"an executor needs {counted(cores, 'core')} and {mib:,} MiB: see that there are workers with as much to give, "
-        "or set [spark] executor_cores and executor_mib"
+        f"waiting for room: an executor needs {counted(cores, 'core')} and {mib:,} MiB, and no worker has as much free; "
+        "if none is that big, start one that is, or set [spark] executor_cores and executor_mib"
     )
 
 

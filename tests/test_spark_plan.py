@@ -1,5 +1,6 @@
 """Spark without Spark: how work is grouped, what Spark's accounts of failures mean, what is shipped, and the options."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from cluster.records import NEW, Claim, Worker
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
+from cluster.spark_jvm import Jvm
 from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, tract_cost
 from cluster.spark_setup import (
+    NO_ROOM,
     SparkError,
     check_master,
     executors_environment,
@@ -145,8 +148,20 @@ def test_a_master_that_does_not_answer_is_said_at_once_and_yarn_needs_its_settin
     check_master("yarn", {"SPARK_CONF_DIR": str(tmp_path)})
 
 
-def test_where_workers_are_too_small_it_says_what_an_executor_needs(tmp_path: Path) -> None:
-    assert "1 core and 1,040 MiB" in no_room(settings(tmp_path, "master = spark://h:7077"), 300.0)
+def test_where_no_worker_has_room_it_says_once_a_minute_what_an_executor_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Spark's own warning, every 15 s, is for --verbose."""
+    jvm = Jvm({NO_ROOM: no_room(settings(tmp_path, "master = spark://h:7077"), 300.0)})
+    now = 1000.0
+    monkeypatch.setattr("cluster.spark_jvm.time.monotonic", lambda: now)
+    with caplog.at_level(logging.INFO):
+        for _ in range(9):
+            jvm.hear("spark: WARN TaskSchedulerImpl: Initial job has not accepted any resources; check your cluster UI")
+            now += 15.0
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [said[0]] * 3
+    assert said[0].startswith("waiting for room: an executor needs 1 core and 1,040 MiB")
 
 
 def test_a_full_disk_on_an_executor_is_found_again_in_spark_s_account() -> None:
