@@ -20,8 +20,8 @@ from cluster.ledger import Ledger
 from cluster.node import Assignment, Outcome, note_end
 from cluster.records import Claim, CountyClaim, LostLease, LpStats, Worker
 from cluster.spark_engine import Answered, Ended, Engine
-from cluster.spark_executor import Answer, Trouble
-from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
+from cluster.spark_executor import Answer
+from cluster.spark_failures import cause, executors_trouble, failed_task, never_tried
 from cluster.spark_plan import CountyWork, People, county_cost, group_seconds, grouped, make_plan, tract_cost
 from cluster.spark_setup import SparkError
 from cluster.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
@@ -342,7 +342,7 @@ class Driver:
             self._again += groups.values()
             return
         reason = cause(account)
-        trouble = Trouble.found_in(account) or set_up_failure(account)
+        trouble = executors_trouble(account)
         index = failed_task(account)
         if trouble is not None or index is None or index not in groups or (job.alone and never_tried(account)):
             gave_up = Failure(f"Spark gave up: {reason}", "", 0, account, SparkError.exit_code, "node")

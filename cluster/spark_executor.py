@@ -24,7 +24,7 @@ from typing import IO, Any
 from cluster.pool import cause_of_death
 from cluster.tasks import Begun, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from ctools.host import host_name
-from dbrerrors import DBReconError
+from dbrerrors import DBReconError, RemoteError
 
 CLOSE_SECONDS = 5.0
 LONGEST_REST = 30.0
@@ -188,7 +188,8 @@ class Child:
         if not isinstance(first, _Ready):
             reason = first.reason if isinstance(first, Death) else cause_of_death(self._bury())
             remedy = "give executors a Python with the packages ([spark] python, [spark] environment)"
-            raise Trouble.of("", Failure(f"{sys.executable} cannot run the work ({reason}): {remedy}", "", 0, "", 1, "setup"))
+            message = f"{sys.executable} cannot run the work ({reason}): {remedy}"
+            raise Trouble.of("", Failure(message, "", 0, "", RemoteError.exit_code, "setup"))
         return process
 
     def _bury(self) -> int | None:

@@ -2,7 +2,9 @@
 
 import re
 
+from cluster.spark_executor import Trouble
 from cluster.tasks import Failure
+from dbrerrors import RemoteError
 
 
 def failed_task(account: str) -> int | None:
@@ -27,10 +29,15 @@ def cause(account: str) -> str:
     return errors[-1] if "Traceback (most recent call last)" in text and errors else lines[0]
 
 
+def executors_trouble(account: str) -> Failure | None:
+    """What the executor or the set-up is to blame for; None if it is the task's fault, or Spark's."""
+    return Trouble.found_in(account) or set_up_failure(account)
+
+
 def set_up_failure(account: str) -> Failure | None:
     """An exception in the executors' Python outside of any tract: packages that lack, another Python's version, or no Python."""
     signs = ("Traceback (most recent call last)", "PYTHON_VERSION_MISMATCH", "Cannot run program")
     if not any(sign in account for sign in signs):
         return None
     remedy = "see [spark] python and [spark] environment"
-    return Failure(f"executors cannot run the work ({cause(account)}): {remedy}", "", 0, account, 1, "setup")
+    return Failure(f"executors cannot run the work ({cause(account)}): {remedy}", "", 0, account, RemoteError.exit_code, "setup")

@@ -5,8 +5,7 @@ from typing import Any
 
 from cluster.pool import Died, Event, Finished, Message
 from cluster.spark_engine import Answered, Engine
-from cluster.spark_executor import Trouble
-from cluster.spark_failures import cause, failed_task
+from cluster.spark_failures import cause, executors_trouble, failed_task
 from cluster.spark_setup import SparkError
 from cluster.tasks import Failed
 
@@ -68,7 +67,7 @@ class SparkPool:
 
 def _died(tasks: dict[int, tuple[int, Any]], account: str) -> Died:
     """The task that Spark gave up."""
-    trouble, index = Trouble.found_in(account), failed_task(account)
+    trouble, index = executors_trouble(account), failed_task(account)
     if trouble is not None or index is None or index not in tasks:
         raise SparkError(f"Spark gave up: {trouble.message if trouble else cause(account)}; run it again")
     return Died(*tasks[index], f"Spark gave up its task: {cause(account)}", account)

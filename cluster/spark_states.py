@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.spark_engine import Answered, Engine
-from cluster.spark_executor import Trouble
-from cluster.spark_failures import cause
+from cluster.spark_failures import cause, executors_trouble
 from cluster.spark_setup import SparkError
 from cluster.tasks import Failed, Failure
 from ctools.progress import Progress
@@ -58,5 +57,5 @@ def run_states(engine: Engine, name: str, work: str, tasks: Sequence[StateTask],
 
 
 def _given_up(account: str) -> DBReconError:
-    trouble: Failure | None = Trouble.found_in(account)
+    trouble: Failure | None = executors_trouble(account)
     return SparkError(f"Spark gave up: {trouble.message if trouble else cause(account)}; what was done stays, run it again")

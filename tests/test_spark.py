@@ -28,7 +28,7 @@ from cluster.spark import Driver
 from cluster.spark_engine import Answered, Event, Spark
 from cluster.spark_plan import People
 from cluster.spark_pool import SparkPool
-from cluster.spark_setup import JVM_OPTIONS, portable
+from cluster.spark_setup import JVM_OPTIONS, SparkError, portable
 from console import rescan
 from console.spark import TRACTS, do_states
 from console.steps import do_states as do_states_here
@@ -381,7 +381,27 @@ def test_work_that_executors_cannot_import_stops_the_run_and_harms_no_tract(spar
     outcome = Driver(ledger, spark, experiment, experiment, "no_such_module:serve", Assignment(ALL)).run()
     assert outcome.node_failure is not None
     assert "No module named 'no_such_module'" in outcome.node_failure.message
+    assert outcome.node_failure.exit_code == 8
     assert {(s.status, s.attempts, s.claimed_by) for s in ledger.tract_states(R, "oh")} == {("new", 0, None)}
+
+
+def test_a_python_that_executors_do_not_have_ends_a_run_with_8_and_harms_no_tract(
+    spark: Spark, sqlite: Database, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spark._context, "pythonExec", "/nope/python")
+    ledger, outcome = run(spark, sqlite, root, ["000100", "000200"])
+    assert outcome.node_failure is not None
+    assert "/nope/python" in outcome.node_failure.message
+    assert outcome.node_failure.exit_code == 8
+    assert {(s.status, s.attempts, s.claimed_by) for s in ledger.tract_states(R, "oh")} == {("new", 0, None)}
+
+
+def test_a_python_that_executors_do_not_have_is_no_county_s_fault(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark._context, "pythonExec", "/nope/python")
+    pool = SparkPool(spark, "rescan", rescan.WORK, lambda task: task)
+    pool.submit("a county")
+    with pytest.raises(SparkError, match=r"/nope/python.*see \[spark\] python"):
+        wait_for(lambda: bool(pool.wait(1)), "the end of the job")
 
 
 def test_executors_get_s3_s_secret_as_environment_and_the_database_s_never(spark: Spark) -> None:

@@ -113,6 +113,7 @@ def test_a_python_that_is_not_there_is_the_set_up_s_fault_and_no_tract_s() -> No
     assert failure is not None
     assert "[spark] python" in failure.message
     assert "/no/python" in failure.message
+    assert failure.exit_code == 8
 
 
 @pytest.mark.parametrize(
