@@ -127,7 +127,7 @@ class Driver:
             self._outcome.put_back = sum(isinstance(claim, Claim) for claim in left)
         reident = self._experiment.reident
         self._outcome.quarantined = [(reident, one) for one in self._quarantined()]
-        note_end(self._outcome, self._stopping, self._limit_reached, lambda: self._assignment.left(self._ledger, [reident]))
+        note_end(self._outcome, self._stopping, self._limit_reached, self._left)
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
 
@@ -175,6 +175,11 @@ class Driver:
 
     def _make_plan(self) -> deque[CountyWork]:
         return deque(make_plan(self._ledger, self._experiment, self._assignment, self._people))
+
+    def _left(self) -> tuple[int, int]:
+        """How many tracts (of the range of people) and counties are not done, those that are quarantined aside."""
+        _, counties = self._assignment.left(self._ledger, [self._experiment.reident])
+        return sum(len(work.tracts) for work in self._make_plan()), counties
 
     def _counties_left(self) -> bool:
         place = self._assignment.place

@@ -367,12 +367,15 @@ def ended(spark: Spark, job: int) -> list[Answered]:
 
 def test_a_range_of_people_and_a_limit_narrow_the_work(spark: Spark, engine: Database, root: Path) -> None:
     tracts = [f"{number:06d}" for number in range(100, 110)]
-    ledger, outcome = run(spark, engine, root, tracts, Assignment(ALL), People(300, 600))
-    assert outcome.solved == 4
-    assert [tract for tract, status in statuses(ledger).items() if status == "solved"] == tracts[2:6]
+    ledger, limited = run(spark, engine, root, tracts, Assignment(ALL, limit=1), People(300, 600))
+    assert (limited.solved, limited.ended, limited.left) == (1, "the limit is reached", (3, 0))
     experiment = Experiment.make(R, Config.load(os.fspath(root / "config.ini"), env={"DAS_S3ROOT": str(root)}))
-    more = Driver(ledger, spark, experiment, experiment, "tests.spark_tasks:serve", Assignment(ALL, limit=2)).run()
-    assert more.solved == 2
+    work = "tests.spark_tasks:serve"
+    outcome = Driver(ledger, spark, experiment, experiment, work, Assignment(ALL), People(300, 600)).run()
+    assert outcome.solved == 3
+    assert [tract for tract, status in statuses(ledger).items() if status == "solved"] == tracts[2:6]
+    more = Driver(ledger, spark, experiment, experiment, work, Assignment(ALL, limit=2)).run()
+    assert (more.solved, more.left) == (2, (4, 0))
 
 
 def test_work_that_executors_cannot_import_stops_the_run_and_harms_no_tract(spark: Spark, sqlite: Database, root: Path) -> None:
