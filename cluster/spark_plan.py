@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cluster.ledger import Ledger
 from cluster.memory import MIB_PER_PERSON, WORKER_MIB
 from cluster.node import Assignment
-from cluster.records import LP, NEW, Claim
+from cluster.records import LP, NEW, QUARANTINED, SOLVED, Claim
 from dbrecon import Experiment
 
 # Measured with bench/spark.py: seconds of a tract's steps 3 and 4, and of reading a county's two files, by people.
@@ -60,9 +60,14 @@ def county_cost(pop: int) -> float:
     return SECONDS_PER_TRACT + WRITE_SECONDS_PER_PERSON * pop
 
 
-def make_plan(ledger: Ledger, experiment: Experiment, assignment: Assignment, people: People) -> list[CountyWork]:
-    """Everything in the assignment that steps 3 and 4 have not done, whoever may hold it just now; costliest county first."""
+def make_plan(
+    ledger: Ledger, experiment: Experiment, assignment: Assignment, people: People, force: bool = False
+) -> list[CountyWork]:
+    """Everything in the assignment that steps 3 and 4 have not done (with ``force``: that they may do again), whoever may hold it
+    just now; costliest county first."""
     wanted = {status for step, status in ((3, NEW), (4, LP)) if step in assignment.steps}
+    if wanted and force:
+        wanted = {NEW, LP, SOLVED, QUARANTINED}
     states = [assignment.stusab] if assignment.stusab else ledger.stusabs(experiment.reident)
     plan = []
     for stusab in states if wanted else []:

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     assignment = Assignment(of_tracts, limit=args.limit)
     if place:
         assignment = replace(assignment, stusab=place.stusab, county=place.county, tracts=place.tracts)
-    work = make_plan(ledger, experiment, assignment, args.pop100 or People())
+    work = make_plan(ledger, experiment, assignment, args.pop100 or People(), args.force)
     if args.pop100 and not work and not of_states:
         print("nothing is to be done: no tract that is left for these steps has so many people")
         return 0

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.records import NEW, Claim, Worker
+from cluster.node import Assignment
+from cluster.records import NEW, Claim, LpStats, SolStats, Worker
 from cluster.spark_executor import Trouble
 from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
 from cluster.spark_jvm import Jvm
-from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, tract_cost
+from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, make_plan, tract_cost
 from cluster.spark_setup import (
     NO_ROOM,
     SparkError,
@@ -30,8 +31,10 @@ from cluster.spark_setup import (
 )
 from cluster.tasks import Failure
 from console.spark import _needed_packages
+from ctools.database import make_engine
 from dbrecon import Config, Experiment
 from dbrerrors import UsageError
+from tests.test_node import R, ledger_with
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -68,6 +71,19 @@ def test_groups_hold_every_tract_once_and_none_is_a_straggler(pops: list[int], s
     loads = [sum(tract_cost(claim.pop) for claim in group) for group in groups]
     assert min(loads) > 0
     assert max(loads) - min(loads) <= tract_cost(max(pops)) + 1e-9
+
+
+def test_with_force_what_is_solved_is_planned_too_so_that_there_is_memory_for_it(tmp_path: Path) -> None:
+    engine = make_engine(sqlite_path=str(tmp_path / "ledger.sqlite3"))
+    ledger = ledger_with(engine, ["000100", "000200", "000300"])
+    for claim in ledger.claim(R, Worker("h", "1"), limit=3, lease_seconds=60):
+        ledger.solved(claim, SolStats("none", 0.0), LpStats(1, 1, 1, 0.0))
+    experiment = Experiment.make(R, Config.load(env={"DAS_S3ROOT": str(tmp_path)}))
+    assignment = Assignment(frozenset({4, 5}))
+    assert make_plan(ledger, experiment, assignment, People()) == []
+    [work] = make_plan(ledger, experiment, assignment, People(150), force=True)
+    assert sorted(work.tracts) == [("000200", 200), ("000300", 300)]
+    engine.dispose()
 
 
 def test_groups_get_smaller_towards_the_end_and_never_longer_than_the_limit() -> None:
