@@ -1,6 +1,6 @@
 """What every command line does alike: common options, errors as one line and an exit code, questions.
 
-Exit codes: 0 done; 1 to 7 as in ``dbrerrors`` (2 is also argparse's for wrong options); 130 interrupted (Ctrl-C); 141
+Exit codes: 0 done; 1 to 8 as in ``dbrerrors`` (2 is also argparse's for wrong options); 130 interrupted (Ctrl-C); 141
 the reader of the output went away; 143 terminated.
 """
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import dbrtool
+import scheduler
 from dbrecon import settings_table
 
 HERE = Path(__file__).resolve().parent.parent
@@ -11,6 +13,15 @@ README = (HERE / "README.md").read_text(encoding="utf-8")
 
 def test_the_table_of_settings_is_the_code_s() -> None:
     assert settings_table() in README
+
+
+def test_its_exit_codes_are_those_that_the_commands_list() -> None:
+    table = README.partition("\n| code | meaning |\n")[2].partition("\n\n")[0]
+    codes = re.findall(r"^\| ([\d-]+) \|", table, re.M)
+    assert codes == ["0", "10", "130", "1-8"]
+    assert re.findall(r"^  ([\d-]+) ", scheduler.EPILOG, re.M) == codes
+    listed = re.findall(r"^  (\d+) ", dbrtool.EPILOG, re.M)
+    assert listed == ["0", *map(str, range(1, 9)), "10", "130"]
 
 
 def test_every_script_and_file_it_names_is_there() -> None:
