@@ -88,7 +88,7 @@ def clear_unfinished(args: argparse.Namespace, config: Config) -> int:
 def show_info(args: argparse.Namespace, config: Config) -> int:
     """What a file of any kind holds, a line a fact."""
     path = args.info
-    entry = storage.look(path)
+    entry = storage.look_named(path)
     facts = [("file", path), ("bytes", f"{entry.size:,}"), ("written", when(entry.mtime))]
     facts += _reader_of(path)(path)
     facts += _from_ledger(path, config)

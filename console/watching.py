@@ -77,6 +77,8 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
+    if args.evaluate:
+        storage.look_named(args.evaluate)
     product = load_product(Path(config.get("sf1", "tables")), experiment.tables)
     counties = list(_written(experiment, ledger, place))
     if not counties:

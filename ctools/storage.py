@@ -47,11 +47,12 @@ from ctools.storage_errors import (
     is_missing,
     is_s3,
     no_such,
+    no_such_name,
 )
 from dbrerrors import StorageError
 
 __all__ = [
-    "DamagedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look",
+    "DamagedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look", "look_named",
     "make_writable_check", "missing", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sopen", "split_s3",
     "unfinished", "walk",
 ]  # fmt: skip
@@ -137,6 +138,15 @@ def look(path: Path) -> Entry:
     found = _look(os.fspath(path))
     if found is None:
         raise no_such(os.fspath(path))
+    return found
+
+
+def look_named(path: Path) -> Entry:
+    """The same for a name that somebody typed: MissingFile says to correct it, or that it is a folder's."""
+    path = os.fspath(path)
+    found = _look(path)
+    if found is None:
+        raise no_such_name(path, os.path.isdir(path) or next(listdir(path), None) is not None)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from isal import igzip, isal_zlib
 
-from dbrerrors import StorageError
+from dbrerrors import InputError, StorageError
 
 GZIP_ERRORS: tuple[type[BaseException], ...] = (
     EOFError,
@@ -24,11 +24,17 @@ MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 class MissingFile(StorageError):
-    """There is no such file or object."""
+    """There is no such file or object. The storage works: for a script it is data that are missing."""
+
+    exit_code = InputError.exit_code
+    tells_cause = True
 
 
 class DamagedFile(StorageError):
-    """The file is there and can be read, but it is not whole."""
+    """The file is there and can be read, but it is not whole. For a script it is data that are damaged."""
+
+    exit_code = InputError.exit_code
+    tells_cause = True
 
 
 def is_s3(path: str | os.PathLike[str]) -> bool:
@@ -74,6 +80,11 @@ def is_missing(error: BaseException) -> bool:
 def no_such(path: str) -> StorageError:
     """The error for a file that is not there."""
     return MissingFile(f"{path} does not exist; run the step that makes it, or correct the path.")
+
+
+def no_such_name(path: str, folder: bool) -> StorageError:
+    """The error for a name that somebody typed, of no file: there is nothing, or a folder."""
+    return MissingFile(f"{path} is a folder; name a file." if folder else f"{path}: there is no such file; correct the name.")
 
 
 def damaged(path: str) -> StorageError:

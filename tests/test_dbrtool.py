@@ -1,5 +1,6 @@
 """What an operator reads when he types ./dbrtool.py: registering, wrong commands, and the text of --status."""
 
+import gzip
 import json
 import logging
 import os
@@ -192,6 +193,20 @@ def test_the_list_of_experiments_tells_how_far_each_is(root: Path) -> None:
 )
 def test_a_wrong_command_is_refused_in_one_sentence(typed: Run, root: Path, arguments: list[str], said: str) -> None:
     assert_refused(typed(*arguments, DAS_S3ROOT=root, REIDENT="r1"), 2, said)
+
+
+@pytest.mark.parametrize("option", ["--info", "--evaluate"])
+def test_a_name_that_leads_to_no_file_is_to_be_corrected(typed: Run, root: Path, option: str) -> None:
+    nowhere = str(root / "nowhere.csv")
+    done = typed(option, nowhere, DAS_S3ROOT=root, REIDENT="r1")
+    assert_refused(done, 3, f"{nowhere}: there is no such file; correct the name.\n")
+    assert_refused(typed(option, str(root), DAS_S3ROOT=root, REIDENT="r1"), 3, f"{root} is a folder; name a file.\n")
+
+
+def test_a_file_that_is_cut_off_is_damaged_data_and_said_once(typed: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.sol.gz"
+    path.write_bytes(gzip.compress(b"# Solution of tract 39059977100\n" * 100)[:-20])
+    assert_refused(typed("--info", str(path)), 3, f"error: {path} is not a whole gzip file; remove it and make it again.\n")
 
 
 def test_a_command_that_needs_an_experiment_asks_for_it(root: Path) -> None:
