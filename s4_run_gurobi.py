@@ -5,6 +5,7 @@ import ctools.venv  # noqa: F401 - first of all: without the packages this start
 
 # isort: split
 import argparse
+import os
 import re
 import resource
 import time
@@ -16,17 +17,18 @@ from cluster.records import SolStats
 from ctools import cli, storage
 from ctools.progress import counted
 from dbrecon import Config, Experiment
-from dbrerrors import InputError
+from dbrerrors import InputError, UsageError
 from recon.conflict import find_conflict, format_ilp, rulers_out
 from recon.kinds import IntArray
 from recon.lp_text import tract_of_lp
 from recon.model import Model, ModelBuilder, TractTables
 from recon.solution import decode_names, format_named_solution, format_solution, variable_names
-from recon.solvers import Answer, Infeasible, NamedProgram, Options, Program, read_lp, solve
+from recon.solvers import REMEDY, Answer, Infeasible, NamedProgram, Options, Program, read_lp, solve
 from recon.verify import verify, verify_people
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
+NAMED_REMEDY = "get a whole copy of it, or name another file"
 OF_A_BLOCK = re.compile(r"_\d{4}$")
 
 
@@ -71,7 +73,7 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     path = experiment.lp(stusab, county, tract)
     named, told = _read(path)
     if told not in (None, tables.geoid):
-        raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; make it again (--step3 --force)")
+        raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; {REMEDY}")
     solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
     verify_people(builder.product, tables, solved.block, solved.kind, solved.count, path)
     _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid), experiment.kms_key)
@@ -94,13 +96,15 @@ class _Solved:
         return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
 
-def _read(path: str) -> tuple[NamedProgram, str | None]:
-    """An LP file's program, and the tract that it says it is of, if it does."""
+def _read(path: str, remedy: str = REMEDY) -> tuple[NamedProgram, str | None]:
+    """An LP file's program, and the tract that it says it is of, if it does. ``remedy`` ends the error where it is not whole."""
     try:
         text = storage.read_bytes(path)
-    except (storage.MissingFile, storage.DamagedFile) as error:
-        raise InputError(f"{path}: the LP file cannot be read; make it again (--step3 --force)") from error
-    return read_lp(text, path), tract_of_lp(text)
+    except storage.MissingFile:
+        raise InputError(f"{path}: there is no such LP file; {remedy}") from None
+    except storage.DamagedFile:
+        raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
+    return read_lp(text, path, remedy), tract_of_lp(text)
 
 
 def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str) -> _Solved:
@@ -120,7 +124,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
-    named, told = _read(lp_path)
+    named, told = _read(lp_path, NAMED_REMEDY)
     solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path))
     geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
     if geoid is None:
@@ -201,15 +205,38 @@ def _file_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sol", metavar="FILE", help="write its solution here (default: beside it, .sol.gz)")
 
 
+def _solution_path(args: argparse.Namespace) -> str:
+    """Where the solution of --lp is to go. UsageError for options that do not go with it, and for what must not be overwritten."""
+    for name in ("stusab", "county", "tract"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--lp {args.lp} is solved for no experiment: leave the place ({getattr(args, name)}) out")
+    if args.reident != os.environ.get("REIDENT"):
+        raise UsageError(f"--lp {args.lp} is solved for no experiment: leave --reident out")
+    sol = args.sol or f"{args.lp.removesuffix('.gz').removesuffix('.lp')}.sol.gz"
+    if _real(sol) == _real(args.lp):
+        raise UsageError(f"--sol {sol} is the LP file itself: name another file")
+    if not storage.is_s3(sol) and os.path.isdir(sol):
+        raise UsageError(f"--sol {sol} is a folder: name a file")
+    if storage.exists(sol) and not args.force:
+        raise UsageError(f"{sol} exists: name another file with --sol, or overwrite it with --force")
+    return str(sol)
+
+
+def _real(path: str) -> str:
+    return path if storage.is_s3(path) else os.path.realpath(path)
+
+
 def main() -> int:
     """Solve by hand."""
     import scheduler  # it imports this module
 
     def solve_one(args: argparse.Namespace, config: Config) -> bool:
-        if not args.lp:
+        if args.lp is None and args.sol is not None:
+            raise UsageError(f"--sol {args.sol} says where the solution of --lp FILE goes: give --lp too")
+        if args.lp is None:
             return False
-        sol = args.sol or f"{args.lp.removesuffix('.gz').removesuffix('.lp')}.sol.gz"
-        print(solve_file(config, args.lp, sol))
+        storage.look_named(args.lp)
+        print(solve_file(config, args.lp, _solution_path(args)))
         return True
 
     return scheduler.step_by_hand(4, __doc__ or "", _file_arguments, solve_one)

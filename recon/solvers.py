@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 SOLVERS = ("auto", "highs", "gurobi")
+REMEDY = "make it again (--step3 --force)"
+"""What to do about an LP file of an experiment that cannot be read."""
+
 ROUNDING = 1e-3
 """A value farther than this from an integer is no solution; what is rounded is checked in integers in any case."""
 
@@ -311,13 +314,14 @@ def infeasibility_duals(program: Program, seconds: float) -> FloatArray | None:
     return np.asarray(highs.getSolution().row_dual, np.float64)
 
 
-def read_lp(text: bytes, source: str) -> NamedProgram:
-    """A program from LP text (ours, the predecessor's, or any that HiGHS reads). ``source`` names the file in errors.
+def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
+    """A program from LP text (ours, the predecessor's, or any that HiGHS reads). ``source`` names the file in errors, which
+    end with ``remedy``.
 
     Raises InputError if the text is cut off or is no LP.
     """
     if not text.rstrip().endswith(b"End"):
-        raise InputError(f"{source}: the LP file does not end with End: it is cut off; make it again (--step3 --force)")
+        raise InputError(f"{source}: the LP file does not end with End: it is cut off; {remedy}")
     with tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
         path = Path(folder) / "model.lp"
         path.write_bytes(text)
@@ -326,7 +330,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
         status = highs.readModel(str(path))
     lp = highs.getLp()
     if status == highspy.HighsStatus.kError or lp.num_row_ == 0:  # HiGHS takes a text without sections for an empty program
-        raise InputError(f"{source}: this is no LP file that HiGHS can read; make it again (--step3 --force)")
+        raise InputError(f"{source}: this is no LP file that HiGHS can read; {remedy}")
     matrix = sp.csc_array(
         (np.array(lp.a_matrix_.value_), np.array(lp.a_matrix_.index_), np.array(lp.a_matrix_.start_)),
         shape=(lp.num_row_, lp.num_col_),
