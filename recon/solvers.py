@@ -322,9 +322,12 @@ def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
     """
     if not text.rstrip().endswith(b"End"):
         raise InputError(f"{source}: the LP file does not end with End: it is cut off; {remedy}")
-    with tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
+    # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
+        file.write(text)
+        file.flush()
         path = Path(folder) / "model.lp"
-        path.write_bytes(text)
+        path.symlink_to(f"/proc/self/fd/{file.fileno()}")
         highs = highspy.Highs()
         highs.setOptionValue("output_flag", False)
         status = highs.readModel(str(path))

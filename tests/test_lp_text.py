@@ -1,7 +1,10 @@
 """LP files: any solver reads them unaided, names say whom they count, and the file is the program that was in memory."""
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import gurobipy
@@ -16,6 +19,7 @@ from recon.solvers import NamedProgram, Options, Program, read_lp, solve
 from recon.tables import load_product
 from tests.helpers import random_people, tables_of
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 PRODUCT = load_product()
 
 
@@ -105,3 +109,20 @@ def test_a_file_that_is_cut_off_is_refused(text: bytes) -> None:
 def test_a_file_that_is_no_lp_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.lp: this is no LP file"):
         read_lp(b"Dear reader,\n this = is no = program\nEnd\n", "model.lp")
+
+
+def test_a_kill_while_a_file_is_read_leaves_no_copy_of_it(text: bytes, tmp_path: Path) -> None:
+    """It is killed at the worst moment: the solver has read it, and what it read from is about to be removed."""
+    (tmp_path / "model.lp").write_bytes(text)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    script = """
+import os, pathlib, signal, sys
+from recon.solvers import read_lp
+sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "shutil.rmtree" else None)
+read_lp(pathlib.Path(sys.argv[1]).read_bytes(), "model.lp")
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "model.lp")]
+    done = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "TMPDIR": str(temporary)}, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path for path in temporary.rglob("*") if path.is_file()] == []
