@@ -21,6 +21,7 @@ from recon.verify import verify_people
 
 _MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
 _SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
+_BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
 _HEAD_BYTES = 4096
 _LAST_WORD = re.compile(rb"(?:^|\s)end\s*\Z", re.IGNORECASE)
 
@@ -55,7 +56,8 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
         raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
     head = text[:_HEAD_BYTES]
     made_for, size = _MADE_FOR.search(head), _SIZE.search(head)
-    equations = text.count(b"=")
+    bounds = _BOUNDS.search(text) if size is None else None  # ours have none
+    equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
     if size and int(size[2]) != equations:
         raise InputError(f"{source}: has {equations} constraints in place of {int(size[2])}; make it again (--step3 --force).")
     return LpFile(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dbrerrors import InputError
+from recon.artifacts import read_lp_file
 from recon.lp_text import format_lp, tract_of_lp
 from recon.model import Model, ModelBuilder
 from recon.solution import decode_names, variable_names
@@ -126,3 +127,21 @@ read_lp(pathlib.Path(sys.argv[1]).read_bytes(), "model.lp")
     done = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "TMPDIR": str(temporary)}, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     assert [path for path in temporary.rglob("*") if path.is_file()] == []
+
+
+FOREIGN = b"""\\* DB Recon *\\
+Minimize
+Objective: __dummy
+Subject To
+c1: a + b = 1
+c2: a >= 0
+Bounds
+ __dummy = 0
+Binaries
+a b
+End
+"""
+
+
+def test_the_constraints_of_a_foreign_file_are_counted_without_its_bounds() -> None:
+    assert read_lp_file(FOREIGN, "model.lp").constraints == len(read_lp(FOREIGN, "model.lp").constraints) == 2
