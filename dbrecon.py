@@ -170,6 +170,9 @@ _BY_NAME: dict[tuple[str, str], Setting] = {(one.section, one.name): one for one
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 
+NO_ROOT = "There is no root folder: set DAS_S3ROOT to a folder or to s3://bucket/prefix."
+
+
 class DatabaseArguments(TypedDict):
     """What ``ctools.database.make_engine`` takes. None where it is not set; ``sqlite_path`` is "" where MySQL is."""
 
@@ -184,10 +187,12 @@ class DatabaseArguments(TypedDict):
 class Config:
     """The settings' values on this host. Immutable; ``Config.load(config.path)`` reads the file anew."""
 
-    def __init__(self, values: Mapping[tuple[str, str], str | int | float | None], path: str) -> None:
-        """``values`` has an entry for each of SETTINGS, of its type or None; ``path`` is the file they are from."""
+    def __init__(self, values: Mapping[tuple[str, str], str | int | float | None], path: str, no_root: str = NO_ROOT) -> None:
+        """``values`` has an entry for each of SETTINGS, of its type or None; ``path`` is the file they are from; ``no_root`` is
+        what to say where the root is not set."""
         self._values = dict(values)
         self.path = path
+        self._no_root = no_root
 
     @classmethod
     def load(cls, path: str | None = None, env: Mapping[str, str] | None = None, hostname: str | None = None) -> Config:
@@ -209,7 +214,7 @@ class Config:
                 f"{path}: [run] heartbeat_seconds ({beat}) must be at most half of lease_seconds ({lease}), "
                 "or a claim could end between two heartbeats."
             )
-        return cls(values, path)
+        return cls(values, path, _no_root(given.get(("paths", "root"), ""), env, path))
 
     def get(self, section: str, name: str) -> Any:
         """The setting's value, of its type, or None where it is not set. KeyError for a setting that is none."""
@@ -217,13 +222,13 @@ class Config:
 
     def with_values(self, changes: Mapping[tuple[str, str], str | int | float | None]) -> Config:
         """The same settings with some values changed, by (section, name)."""
-        return Config({**self._values, **changes}, self.path)
+        return Config({**self._values, **changes}, self.path, self._no_root)
 
     def root(self) -> str:
         """Where all experiments lie: no trailing slash, a local folder absolute. UsageError where it is not set."""
         root = self.get("paths", "root")
         if not root:
-            raise UsageError("There is no root folder: set DAS_S3ROOT to a folder or to s3://bucket/prefix.")
+            raise UsageError(self._no_root)
         return normal_root(root)
 
     def database(self) -> DatabaseArguments:
@@ -366,6 +371,14 @@ def _expand(text: str, env: Mapping[str, str]) -> str | None:
 
     expanded = _VARIABLE.sub(value, text.strip())
     return None if missing else expanded
+
+
+def _no_root(text: str, env: Mapping[str, str], path: str) -> str:
+    """What to say where ``text``, the file's [paths] root, gives none."""
+    names = [name for braced, plain in _VARIABLE.findall(text) if (name := braced or plain) and not env.get(name)]
+    if not names or names == ["DAS_S3ROOT"]:
+        return NO_ROOT
+    return f"{path}: [paths] root = {text} needs {' and '.join(names)}, not set in the environment: set it, or correct the setting."
 
 
 def settings_table() -> str:

@@ -100,6 +100,15 @@ def test_no_root_says_what_to_set(tmp_path: Path) -> None:
         load(tmp_path, "").root()
 
 
+@pytest.mark.parametrize("env", [{}, {"NOPE": ""}])
+def test_a_root_with_a_variable_that_is_not_set_names_setting_and_variable(tmp_path: Path, env: dict[str, str]) -> None:
+    written = "$NOPE" if env else "$NOPE/x"
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, f"[paths]\nroot = {written}\n", env).root()
+    assert str(caught.value).startswith(f"{tmp_path}/config.ini: [paths] root = {written} needs NOPE, not set in the environment")
+    assert "DAS_S3ROOT" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("given", "root"),
     [
