@@ -18,12 +18,14 @@ from ctools.cli import explain
 from ctools.database import describe, make_engine
 from ctools.emr import cluster_id
 from ctools.proc import MIB
+from ctools.ssh import Unreachable
 from dbrecon import Config
 from dbrerrors import DBReconError, RemoteError
 
 SKEW_SECONDS = 10
 MEMORY_MIB = 1024
 DISK_MIB = 2048
+UNREACHABLE_REMEDY = "see that it is up and that sshd runs there, or take it out of [cluster] hosts"
 GIB = 1 << 20  # in KiB
 
 
@@ -148,7 +150,8 @@ def _nodes(config: Config) -> Iterator[Finding]:
 
     for host, result in on_each(hosts, work, seconds):
         if isinstance(result, RemoteError):
-            yield Finding("FAIL", host.name, reason(host, result))
+            remedy = f": {UNREACHABLE_REMEDY}" if isinstance(result, Unreachable) else ""
+            yield Finding("FAIL", host.name, reason(host, result) + remedy)
         else:
             yield from _node(config, host, *result)
 

@@ -40,6 +40,10 @@ class SshError(RemoteError):
     """A machine that cannot be reached, that refuses, or whose key is not the one that is known."""
 
 
+class Unreachable(SshError):
+    """A machine that does not answer, or refuses the connection. The text says how, and has no remedy: lists of nodes show it."""
+
+
 @dataclass(frozen=True)
 class SshSettings:
     """How to log in. ``user``: None is what ~/.ssh/config says, else this user. ``accept_new``: whether a host that is not in
@@ -193,13 +197,13 @@ def _log_in(client: paramiko.SSHClient, target: _Target, settings: SshSettings, 
     except socket.gaierror as error:
         raise SshError(f"{host}: the name leads nowhere ({error.strerror}): correct it, or see DNS or ~/.ssh/config") from error
     except TimeoutError as error:
-        raise SshError(f"{host} does not answer within {seconds:g} s") from error
+        raise Unreachable(f"{host} does not answer within {seconds:g} s") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         if time.monotonic() >= deadline - 0.05:
-            raise SshError(f"{host} does not answer within {seconds:g} s") from error
+            raise Unreachable(f"{host} does not answer within {seconds:g} s") from error
         if "No authentication methods" in str(error):
             raise SshError(f"{host}: you have no SSH key here: make one (ssh-keygen), and put it on the nodes") from error
-        raise SshError(f"{host}: {_words(error)}") from error
+        raise Unreachable(f"{host}: {_words(error)}") from error
     transport = client.get_transport()
     if transport is not None:
         transport.set_keepalive(KEEPALIVE_SECONDS)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -230,6 +231,17 @@ def test_help_is_grouped_by_task_with_examples_and_exit_codes() -> None:
     places = [done.stdout.index(f"\n{title}") for title in ("experiments:", "states (", "tracts and", "where:", "watching:")]
     assert places == sorted(places)
     assert done.stdout.index("\nexamples:") < done.stdout.index("\nexit codes:")
+
+
+def test_doctor_says_what_to_do_about_a_node_that_refuses_the_connection(tmp_path: Path) -> None:
+    settings = tmp_path / "config.ini"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        settings.write_text(f"[cluster]\nhosts = {host}\nssh_config = {tmp_path}/none\n")
+        done = run("--doctor", DAS_S3ROOT=tmp_path, DBRECON_CONFIG=settings, HOME=tmp_path)
+    remedy = "see that it is up and that sshd runs there, or take it out of [cluster] hosts"
+    assert f"FAIL  {host}: Connection refused: {remedy}\n" in done.stdout
 
 
 def test_no_root_is_a_sentence() -> None:
