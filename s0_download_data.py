@@ -228,7 +228,11 @@ class Partial:
                 os.rmdir(os.path.dirname(self.path))
 
     def close(self) -> None:
-        """Lets others have it."""
+        """Lets others have it. One without a byte is removed."""
+        if self.size == 0:
+            for path in (self.path, self._mark):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
         self.file.close()
 
 
@@ -280,6 +284,8 @@ def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, paus
         if failures > 1:
             raise InputError(f"downloaded twice, and not whole: {why}")
         log.warning("%s; downloading it again from its beginning", why)
+    if partial.size == 0:
+        raise StorageError(f"{url}: {why}; nothing came: see the network, the proxy and [sf1] url, and run step 0 again")
     raise StorageError(f"{url}: {why}; the part that came is kept in {partial.path}: run step 0 again to go on")
 
 

@@ -174,6 +174,13 @@ def test_the_next_run_goes_on_where_the_last_was_broken_off(experiment: Experime
     assert in_dist(experiment) == {"nm2010.sf1.zip": WHOLE}
 
 
+def test_a_server_that_gives_nothing_leaves_nothing(experiment: Experiment, server: Server) -> None:
+    server.script = [server.status(503)] * ATTEMPTS
+    with pytest.raises(StorageError, match=r"the server answered 503; nothing came: see the network, the proxy and \[sf1\] url"):
+        download(experiment, "nm", pause=0)
+    assert in_dist(experiment) == {}
+
+
 def test_a_killed_download_is_resumed(experiment: Experiment, server: Server, tmp_path: Path) -> None:
     arrived, go_on = threading.Event(), threading.Event()
 
