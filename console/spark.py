@@ -24,8 +24,9 @@ from console.options import Action, Actions, positive, states_asked
 from console.steps import asked_steps
 from ctools import storage
 from ctools.progress import counted, say
+from ctools.storage_errors import explain
 from dbrecon import HOME, Config, Experiment
-from dbrerrors import InputError, StorageError, UsageError
+from dbrerrors import InputError, UsageError
 
 if TYPE_CHECKING:
     from console.scan import Task
@@ -185,6 +186,9 @@ def pack(args: argparse.Namespace, _config: Config) -> int:
     path = args.spark_pack
     if not path.endswith((".tar.gz", ".tgz")):
         raise UsageError(f"--spark_pack {path}: name a .tar.gz, which Spark unpacks on the executors")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UsageError(f"--spark_pack {path}: there is no folder {folder}; make it, or name another place")
     names = sorted(_needed_packages())
     try:
         with tarfile.open(f"{path}.part", "w:gz", compresslevel=3) as archive:
@@ -193,7 +197,7 @@ def pack(args: argparse.Namespace, _config: Config) -> int:
                     archive.add(file, inside, recursive=False)
         os.replace(f"{path}.part", path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}): free space or name another place") from error
+        raise explain(error, path, "write") from error
     finally:
         Path(f"{path}.part").unlink(missing_ok=True)
     holds = f"{counted(len(names), 'package')}, {os.path.getsize(path) / 1e6:,.0f} MB"

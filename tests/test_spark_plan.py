@@ -254,6 +254,7 @@ def test_what_is_packed_is_what_the_product_needs() -> None:
         (["--spark", "--status"], "cannot be done at once"),
         (["--spark", "--rescan", "--run"], "--run and --rescan cannot be done at once"),
         (["--spark_pack", "x.zip"], "name a .tar.gz"),
+        (["--spark_pack", "/nope/x.tar.gz"], "there is no folder /nope; make it, or name another place"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_with_a_sentence(options: list[str], sentence: str, tmp_path: Path) -> None:
