@@ -50,7 +50,7 @@ class Sf1Zip:
             with zipfile.ZipFile(file) as directory:
                 self._infos = {info.filename: info for info in directory.infolist()}
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise self._no_zip() from error
+            raise self._no_zip() from (None if isinstance(error, zipfile.BadZipFile) else error)  # which tells no more
 
     def _no_zip(self) -> InputError:
         self._file.seek(0)
@@ -72,7 +72,8 @@ class Sf1Zip:
         """Raises InputError if a member is not there."""
         missing = [member for member in members if member not in self._infos]
         if missing:
-            raise InputError(f"{self.name}: member {', '.join(missing)} is missing; get a complete zip (step 0)")
+            what = f"member {missing[0]} is" if len(missing) == 1 else f"members {', '.join(missing)} are"
+            raise InputError(f"{self.name}: {what} missing; get a complete zip (step 0)")
 
     def faults(self, members: Iterable[str] | None = None) -> list[str]:
         """A sentence for each of the members (all of them unless given) that is missing or damaged."""

@@ -184,6 +184,7 @@ def field_dropped(text: bytes) -> bytes:
 # water tract of county 001, which is line 14 of the tract segments.
 DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
     "missing segment": (without(S4), f"member {S4} is missing"),
+    "two missing segments": (lambda members: without(S8)(without(S4)(members)), f"members {S4}, {S8} are missing"),
     "missing tract segment": (without(P12B), f"member {P12B} is missing"),
     "a line short at the end": (line(S8, LAST, no_line), f"member {S8}, line {LAST}: missing, where {LAST_RECNO} belongs"),
     "every segment a line short": (short_everywhere, f"line {LAST}: missing"),
