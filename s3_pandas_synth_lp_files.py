@@ -32,8 +32,8 @@ def read_county(experiment: Experiment, product: Product, stusab: str, state: st
 def _county_file(path: str, stusab: str) -> CountyFile:
     try:
         return CountyFile(storage.read_bytes(path), path)
-    except storage.MissingFile as error:
-        raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from error
+    except storage.MissingFile:
+        raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from None
 
 
 def make_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables) -> tuple[Model, LpStats]:

@@ -56,9 +56,9 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
     place = f"{stusab} {county} {tract}"
     try:
         text = read_bytes(path)
-    except DamagedFile as error:
+    except DamagedFile:
         again = f"--step3 --step4 --force --stusab {stusab} --county {county} --tract {tract}"
-        raise InputError(f"{path}: the solution of tract {place} is not whole; make it again ({again}).") from error
+        raise InputError(f"{path}: the solution of tract {place} is not a whole gzip file; make it again ({again}).") from None
     except MissingFile:
         again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
         wanted = f"tract {place} with {counted(population, 'person')}"

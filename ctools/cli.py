@@ -96,15 +96,16 @@ def explain(error: BaseException) -> str:
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
-        text = " ".join(str(seen).split()) or type(seen).__name__
+        told = " ".join(str(seen).split())
+        text = told or type(seen).__name__
         if not isinstance(seen, (DBReconError, OSError)):
-            text = f"{type(seen).__name__}: {text}" if str(seen) else text
-        if not any(text in part or _tells(part, seen) for part in parts):
+            text = f"{type(seen).__name__}: {text}" if told else text
+        if not any(text in part or (" " in told and told in part) or _tells(part, seen) for part in parts):
             parts.append(text)
         hidden = seen.__suppress_context__ or isinstance(seen.__context__, KeyboardInterrupt)
         cause = seen.__cause__ or (None if hidden else seen.__context__)
-        told = isinstance(seen, DBReconError) and seen.tells_cause and not isinstance(cause, DBReconError)
-        seen = None if told else cause
+        complete = isinstance(seen, DBReconError) and seen.tells_cause and not isinstance(cause, DBReconError)
+        seen = None if complete else cause
     return " <- ".join(parts)
 
 

@@ -37,6 +37,12 @@ class DamagedFile(StorageError):
     tells_cause = True
 
 
+class _LocalError(StorageError):
+    """What the system refused, with its reason."""
+
+    tells_cause = True
+
+
 def is_s3(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is on S3."""
     return os.fspath(path).startswith("s3://")
@@ -104,7 +110,7 @@ def explain(error: BaseException, path: str, action: str) -> StorageError:
         return no_such(path)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{path} cannot be written: the disk is full; free some space and run again.")
+        return _LocalError(f"{path} cannot be written: the disk is full; free some space and run again.")
     reason = os.strerror(number) if number else str(error)
     remedy = {
         errno.EACCES: "give this user the right to it",
@@ -115,7 +121,7 @@ def explain(error: BaseException, path: str, action: str) -> StorageError:
         errno.EISDIR: "a folder stands where a file is needed: move it away",
         errno.EMFILE: "raise the limit on open files (ulimit -n)",
     }.get(number or 0, "check the disk and run again")
-    return StorageError(f"Cannot {action} {path} ({reason}); {remedy}.")
+    return _LocalError(f"Cannot {action} {path} ({reason}); {remedy}.")
 
 
 _REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to it"

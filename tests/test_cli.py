@@ -80,6 +80,16 @@ def test_the_causes_follow_in_the_same_line() -> None:
     assert done.stderr == "error: The header has no county 039. <- KeyError: '039'\n"
 
 
+def test_a_cause_that_adds_nothing_is_left_out() -> None:
+    done = run("""
+        try:
+            raise ValueError("it ends too early")
+        except ValueError as error:
+            raise InputError(f"The zip is damaged ({error}).") from error
+    """)
+    assert done.stderr == "error: The zip is damaged (it ends too early).\n"
+
+
 def test_a_cause_that_was_hidden_stays_hidden() -> None:
     done = run("""
         try:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.ledger import Ledger, LpStats, SolStats, TractRow, Worker
+from ctools.cli import explain
 from ctools.database import make_engine
 from ctools.storage import sopen
 from dbrecon import Config, Experiment
@@ -257,6 +258,15 @@ def test_a_solution_under_another_tracts_name_is_refused(experiment: Experiment)
     os.replace(experiment.sol("oh", "059", "977200"), experiment.sol("oh", "059", "977100"))
     with pytest.raises(InputError, match="is the solution of tract 39059977200, not of 39059977100"):
         make_microdata(experiment, "oh", "059", TRACTS)
+
+
+def test_a_solution_that_is_cut_off_is_told_once(experiment: Experiment) -> None:
+    solve_all(experiment)
+    path = Path(experiment.sol("oh", "059", "977100"))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=f"^{path}: the solution of tract oh 059 977100 is not a whole gzip file") as refused:
+        make_microdata(experiment, "oh", "059", TRACTS)
+    assert explain(refused.value) == str(refused.value)
 
 
 def test_a_predecessors_solution_becomes_people(experiment: Experiment) -> None:

@@ -20,6 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ctools import storage
+from ctools.cli import explain
 from ctools.storage import sopen
 from dbrerrors import StorageError
 from tests.s3_servers import client, moto_server, other_s3_root, other_server, s3_root
@@ -367,8 +368,9 @@ def test_a_file_where_a_folder_is_needed_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_folder_where_a_file_is_needed_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="a folder stands where a file is needed"):
+    with pytest.raises(StorageError, match="a folder stands where a file is needed") as refused:
         storage.read_bytes(tmp_path)
+    assert explain(refused.value) == str(refused.value), "what the system said stands in it already"
 
 
 def test_an_unwritable_root_is_a_sentence() -> None:
