@@ -368,8 +368,8 @@ def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
     try:
         spec = tomllib.loads(path.read_text(encoding="utf-8"))
         return _Reader(spec, str(path)).product().restrict(tables)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table file; set [sf1] tables to one") from error
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table file; set [sf1] tables to one") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); set [sf1] tables to a table file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
