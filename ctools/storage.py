@@ -343,7 +343,7 @@ def _reading(path: str, encoding: str | None, unpack: bool = True) -> Iterator[I
 class _Sink(Protocol):
     """Where bytes go until it is decided whether they are to be seen."""
 
-    raw: Any
+    def open(self) -> Any: ...
 
     def commit(self) -> None: ...
 
@@ -352,12 +352,13 @@ class _Sink(Protocol):
 
 @contextmanager
 def _writing(path: str, encoding: str | None, kms_key: str | None) -> Iterator[IO[Any]]:
-    try:
-        sink: _Sink = _S3Sink(path, kms_key) if is_s3(path) else _LocalSink(path)
-    except failures(path) as error:
-        raise explain(error, path, "write") from error
-    guard = _Guard(sink.raw, path, "write")
-    try:
+    sink: _Sink = _S3Sink(path, kms_key) if is_s3(path) else _LocalSink(path)
+    guard: _Guard | None = None
+    try:  # from here on a signal may come at any time
+        try:
+            guard = _Guard(sink.open(), path, "write")
+        except failures(path) as error:
+            raise explain(error, path, "write") from error
         # Not "with": their exits would flush into a file that may have been given up.
         bottom = io.BufferedWriter(guard, BUFFER_BYTES)
         top: Any = bottom
@@ -377,7 +378,8 @@ def _writing(path: str, encoding: str | None, kms_key: str | None) -> Iterator[I
         except failures(path) as error:
             raise explain(error, path, "write") from error
     except BaseException:
-        guard.given_up = True
+        if guard is not None:
+            guard.given_up = True
         sink.abort()
         raise
 
@@ -386,20 +388,26 @@ class _LocalSink:
     """A temporary file beside its final name."""
 
     def __init__(self, path: str) -> None:
-        folder, name = os.path.split(path)
+        self._folder, name = os.path.split(path)
         self._path = path
-        self._temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-        os.makedirs(folder or ".", exist_ok=True)
-        self.raw = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - closed by commit or abort
+        self._temporary = os.path.join(self._folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        self._file: io.FileIO | None = None
+
+    def open(self) -> io.FileIO:
+        os.makedirs(self._folder or ".", exist_ok=True)
+        self._file = io.FileIO(self._temporary, "xb")
+        return self._file
 
     def commit(self) -> None:
-        os.fsync(self.raw.fileno())
-        self.raw.close()
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self._file.close()
         os.replace(self._temporary, self._path)
 
     def abort(self) -> None:
-        self.raw.close()
-        with contextlib.suppress(FileNotFoundError):
+        if self._file is not None:
+            self._file.close()
+        if os.path.lexists(self._temporary):
             os.unlink(self._temporary)
 
 
@@ -409,14 +417,17 @@ class _S3Sink:
     def __init__(self, path: str, kms_key: str | None) -> None:
         split_s3(path)
         self._path, self._kms_key = path, kms_key
-        self.raw: Any = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by either
+        self._spool: Any = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by either
+
+    def open(self) -> Any:
+        return self._spool
 
     def commit(self) -> None:
-        s3.put(self._path, self.raw, self._kms_key)
-        self.raw.close()
+        s3.put(self._path, self._spool, self._kms_key)
+        self._spool.close()
 
     def abort(self) -> None:
-        self.raw.close()
+        self._spool.close()
 
 
 def _look(path: str) -> Entry | None:

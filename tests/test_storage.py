@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import random
 import re
@@ -13,7 +14,10 @@ import sys
 import textwrap
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -127,6 +131,41 @@ def test_a_file_on_its_way_is_not_there(root: str) -> None:
         assert not storage.exists(f"{root}/sol.gz")
         assert list(storage.listdir(root)) == []
     assert list(storage.listdir(root)) == ["sol.gz"]
+
+
+def test_ctrl_c_at_any_line_of_the_writing_leaves_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    left, whole, line = set(), False, 0
+    while not whole:
+        line += 1
+        folder = tmp_path / str(line)
+        with interrupted_at(line):
+            with sopen(folder / "a.csv", "w") as file:
+                file.write("all of it")
+            whole = True
+        left |= {(path.name, path.read_text()) for path in folder.glob("*")}
+    assert line > 10
+    assert left == {("a.csv", "all of it")}
+
+
+@contextmanager
+def interrupted_at(number: int) -> Iterator[None]:
+    """KeyboardInterrupt before the ``number``-th line of the storage module that is run."""
+    lines = itertools.count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename != storage.__file__:
+            return trace if event == "call" else None
+        if event == "line" and next(lines) == number:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        sys.settrace(before)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad tract"), KeyboardInterrupt(), SystemExit(143)])
