@@ -2,7 +2,7 @@
 """CPU seconds and peak memory of every step, beside the floor, measured in the same run.
 
     make bench                                          a synthetic state of 100,000 people
-    .venv/bin/python bench/bench.py --zip oh2010.sf1.zip [--zip ...]
+    bench/bench.py --zip oh2010.sf1.zip [--zip ...]
 
 The floor is what cannot be left out: inflating the needed members (by Python's zipfile) for steps 1 and 2; building the model and
 HiGHS's own solve of it for steps 3 to 5. It is measured in one process, without its start-up; steps are measured as the
@@ -24,6 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 from cluster.commands import open_experiment, open_ledger
 from dbrecon import STATES, Config, Experiment
 from recon.model import ModelBuilder

@@ -22,6 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 import highspy
 import numpy as np
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the ledger costs: claims a second by 1, 8 and 64 processes, one claim's cost as tracts are done, and workers' idle share.
 
-    .venv/bin/python bench/claims.py [--seconds 5] [--people 400000]
+    bench/claims.py [--seconds 5] [--people 400000]
 
 Runs on a private MariaDB server with the country's 73,057 tracts in 3,143 counties. A claim takes up to 8 tracts of one county, as
 a scheduler's does. In an operating cluster a scheduler claims for all its workers by one connection.
@@ -23,6 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 import psutil
 from sqlalchemy import update
 

@@ -27,6 +27,9 @@ from urllib.request import Request, urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 from sqlalchemy import Connection, Engine, insert, text
 
 from cluster.ledger import Ledger

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Hard tracts: seconds and memory of the worst that were found, each in a process of its own.
 
-    .venv/bin/python bench/hard.py
+    bench/hard.py
 
 Aim: no tract of a state takes more than 60 seconds or 2 GiB. Most of these are harder than any real tract: people drawn evenly from
 all 25,956 kinds fill tables that no zero thins out.
@@ -16,6 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 import numpy as np
 
 from recon.kinds import N_KINDS, IntArray, split_kind

@@ -16,6 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 from tqdm import tqdm
 
 from ctools.cli import add_common, run_command, start

@@ -2,7 +2,7 @@
 """Several schedulers on one database, while workers, schedulers and the database server die at random: everything is done once.
 
     make soak                                      some minutes
-    .venv/bin/python bench/soak.py --seconds 20 --people 60000 --seed 7
+    bench/soak.py --seconds 20 --people 60000 --seed 7
 
 Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private MariaDB server between them, and is started again a moment
 after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long SIGSTOP to schedulers,
@@ -30,6 +30,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 import psutil
 import pymysql
 

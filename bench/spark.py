@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Spark costs over workflow 1: steps 3 to 5 of a synthetic state by the scheduler, and by Spark on the same cores.
 
-    .venv/bin/python bench/spark.py --people 1000000
+    bench/spark.py --people 1000000
 
 Both run as the commands that an operator types, one after the other, on SQLite and local files; then every file of the one is
 compared with the other's. Spark is the embedded one (local[*], or what --master says); CPU seconds hold all processes of this
@@ -19,6 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, measured
 
 

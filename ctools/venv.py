@@ -1,4 +1,5 @@
-"""To be imported first by a script of the top level: starts it again with .venv's interpreter where the one at hand lacks packages.
+"""To be imported first by a script of the top level or of bench/: starts it again with .venv's interpreter where the one at hand
+lacks packages.
 
 An operator types ./dbrtool.py and cron runs scheduler.py; neither has activated the virtual environment that `make setup`
 makes. Nothing but the standard library is used here, and the process is the same where the packages are there.
@@ -17,9 +18,10 @@ PACKAGES = ("highspy", "isal", "numpy", "paramiko", "pyarrow", "pymysql", "scipy
 
 
 def _is_script_of_ours() -> bool:
-    """Whether the program is a script beside this package, rather than a test runner or another's program."""
+    """Whether the program is a script beside this package or in bench/, rather than a test runner or another's program."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    return path is not None and os.path.dirname(os.path.realpath(path)) == os.path.realpath(HOME)
+    home = os.path.realpath(HOME)
+    return path is not None and os.path.dirname(os.path.realpath(path)) in (home, os.path.join(home, "bench"))
 
 
 def enter() -> None:

@@ -402,12 +402,17 @@ def checkout_with_a_script(folder: Path) -> Path:
     return script
 
 
-def test_a_bare_python_starts_the_script_again_in_the_virtual_environment(tmp_path: Path) -> None:
-    script = checkout_with_a_script(tmp_path)
-    python = tmp_path / ".venv" / "bin" / "python"
+def make_venv(folder: Path) -> None:
+    """A virtual environment whose interpreter tells what it was to run."""
+    python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\necho .venv runs: \"$@\"\n")
     python.chmod(0o755)
+
+
+def test_a_bare_python_starts_the_script_again_in_the_virtual_environment(tmp_path: Path) -> None:
+    script = checkout_with_a_script(tmp_path)
+    make_venv(tmp_path)
     done = subprocess.run([sys.executable, "-S", script, "--status", "a b"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f".venv runs: -S {script} --status a b\n")
 
@@ -420,6 +425,21 @@ def test_a_bare_python_without_virtual_environment_says_what_makes_it(tmp_path: 
     assert "sqlalchemy" in done.stderr
     assert "make setup" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+BENCHES = sorted(path.name for path in (CHECKOUT / "bench").glob("*.py") if path.name not in ("__init__.py", "demo.py"))
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_script_of_bench_typed_outside_the_virtual_environment_is_started_there(tmp_path: Path, name: str) -> None:
+    checkout_with_a_script(tmp_path)
+    make_venv(tmp_path)
+    script = tmp_path / "bench" / name
+    script.parent.mkdir()
+    script.write_bytes((CHECKOUT / "bench" / name).read_bytes())
+    done = subprocess.run([sys.executable, "-S", script, "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f".venv runs: -S {script} --help\n"), done.stderr
+    assert os.access(CHECKOUT / "bench" / name, os.X_OK)
 
 
 def test_a_python_with_the_packages_goes_on(tmp_path: Path) -> None:
