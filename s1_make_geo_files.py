@@ -11,7 +11,7 @@ import csv
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from cluster.commands import asked_reident, open_experiment, open_ledger
+from cluster.commands import Place, asked_reident, open_experiment, open_ledger, tell_put_back
 from cluster.ledger import Ledger
 from cluster.records import GeoRow, TractRow
 from ctools.cli import run_command, start
@@ -40,8 +40,19 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
             for _ in rows:
                 pass
         else:
-            ledger.replace_geography(experiment.reident, stusab, rows, tracts, force=force)
+            _replace(ledger, experiment.reident, stusab, rows, tracts, force)
     return True
+
+
+def _replace(
+    ledger: Ledger, reident: str, stusab: str, rows: Iterable[GeoRow], tracts: Iterable[TractRow], force: bool
+) -> bool:
+    """``Ledger.replace_geography``, which says how much finished work is to be done again."""
+    solved, written = ledger.finished(reident, stusab)
+    entered = ledger.replace_geography(reident, stusab, rows, tracts, force=force)
+    if entered:
+        tell_put_back(solved, written, Place(stusab))
+    return entered
 
 
 def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
@@ -73,7 +84,7 @@ def enter_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bo
     path, tracts = experiment.geofile(stusab), list[TractRow]()
     with sopen(path, "r") as file:
         units = read_geofile(file, stusab, STATES[stusab].fips, path)
-        return ledger.replace_geography(experiment.reident, stusab, _entered(units, tracts), tracts, force=force)
+        return _replace(ledger, experiment.reident, stusab, _entered(units, tracts), tracts, force)
 
 
 @contextmanager

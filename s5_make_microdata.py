@@ -99,7 +99,9 @@ def make_counties(
     reident = experiment.reident
     ledger.check_place(reident, stusab, county)
     if force:
-        ledger.reset(reident, 5, stusab, county)
+        from cluster.commands import Place, reset  # here, so that workers need not load a database's driver
+
+        reset(ledger, reident, 5, Place(stusab, county))
     elif county is not None and not _is_due(experiment, ledger, stusab, county):
         return
     worker, lease = Worker.here(), experiment.config.get("run", "lease_seconds")

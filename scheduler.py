@@ -21,6 +21,7 @@ from cluster.commands import (
     check_writable,
     open_experiment,
     open_ledger,
+    reset,
 )
 from cluster.control import COMMANDS, ControlServer, control_path, tell
 from cluster.ledger import Ledger
@@ -187,7 +188,7 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
     not_ready = check_ready(experiment, ledger, place, steps, force)
     if force:
-        ledger.reset(reident, min(steps), place.stusab, place.county, place.tracts)
+        reset(ledger, reident, min(steps), place)
     assignment = Assignment(steps, place.stusab, place.county, place.tracts)
     outcome = work(ledger, config, reident, assignment)
     print(summary(outcome, not_ready))

@@ -1,6 +1,7 @@
 """What the command lines share: which experiment, which place, and the ledger that knows them."""
 
 import argparse
+import logging
 import os
 from dataclasses import dataclass
 
@@ -8,8 +9,11 @@ from cluster.credentials import with_credentials
 from cluster.ledger import Ledger
 from ctools import storage
 from ctools.database import make_engine
+from ctools.progress import counted
 from dbrecon import Config, Experiment, check_reident, check_stusab
 from dbrerrors import UsageError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,22 @@ def open_ledger(config: Config, patience: float = 0.0) -> Ledger:
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
     """A registered experiment. Raises DatabaseError, naming those that exist, if it is none."""
     return Experiment.make(reident, config, ledger.experiment(reident).tables)
+
+
+def reset(ledger: Ledger, reident: str, step: int, place: Place) -> None:
+    """For --force: put what the step has made in a place back to work, and say how much of it was finished."""
+    solved, written = ledger.finished(reident, place.stusab, place.county, place.tracts)
+    ledger.reset(reident, step, place.stusab, place.county, place.tracts)
+    tell_put_back(0 if step == 5 else solved, written, place)
+
+
+def tell_put_back(solved: int, written: int, place: Place) -> None:
+    """Say how much finished work --force has put back, if there was any."""
+    parts = [counted(solved, "solved tract")] if solved else []
+    parts += [counted(written, "written county", "written counties")] if written else []
+    if parts:
+        verb = "is" if solved + written == 1 else "are"
+        log.info("--force: %s of %s %s to be done again", " and ".join(parts), place.text(), verb)
 
 
 def check_writable(config: Config) -> None:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, and_, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, Table, and_, select, update
 
 from cluster import ledger_claims as sql
-from cluster import ledger_experiments, ledger_geography, ledger_reports
+from cluster import ledger_experiments, ledger_geography, ledger_reports, ledger_reset
 from cluster.ledger_claims import AnyClaim, listed
 from cluster.records import (
     EMPTY,
@@ -410,6 +410,19 @@ class Ledger:
 
     # -- what the operator does -------------------------------------------------------------------------------------
 
+    def finished(
+        self,
+        reident: str,
+        stusab: str | None = None,
+        county: str | None = None,
+        tracts: Collection[str] | None = None,
+    ) -> tuple[int, int]:
+        """How many solved tracts and how many written counties a place has: what --force would put back."""
+        mine = experiment_tables(reident)
+        return self._run(
+            lambda connection: ledger_reset.finished(connection, mine, stusab, county, tracts), reident=reident, write=False
+        )
+
     def reset(
         self,
         reident: str,
@@ -423,27 +436,14 @@ class Ledger:
         Whoever is at work there loses the claim. Quarantined tracts are included (by 4 only if they have an LP). Returns the
         number of tracts (5: counties).
         """
-        mine = experiment_tables(reident)
-        table, counties = mine.tracts, mine.counties
-        place = sql.place(table, stusab, county, tracts)
-
-        def work(connection: Connection) -> int:
-            if step == 3:
-                which, values = table.c.status != EMPTY, sql.ANEW | {"status": NEW} | sql.NO_LP | sql.NO_SOL
-            else:
-                made = and_(table.c.status == QUARANTINED, table.c.lp_end.is_not(None))
-                which, values = or_(table.c.status.in_([LP, SOLVED]), made), sql.ANEW | {"status": LP} | sql.NO_SOL
-            done = 0
-            if step != 5:
-                done = connection.execute(update(table).where(which, *place).values(values)).rowcount
-            reopened = sql.ANEW | {"status": OPEN, "csv_start": None, "csv_end": None, "csv_host": None}
-            there = [counties.c.status != EMPTY, *sql.place(counties, stusab, county, None)]
-            closed = connection.execute(update(counties).where(*there).values(reopened)).rowcount
-            return closed if step == 5 else done
-
         if step not in (3, 4, 5):
             raise UsageError(f"step {step} cannot be put back in the ledger: choose 3, 4 or 5")
-        return self._run(work, reident=reident, repeat_commit=False)
+        mine = experiment_tables(reident)
+        return self._run(
+            lambda connection: ledger_reset.reset(connection, mine, step, stusab, county, tracts),
+            reident=reident,
+            repeat_commit=False,
+        )
 
     def retry_quarantined(
         self,
@@ -457,20 +457,9 @@ class Ledger:
         A tract becomes NEW even if it had an LP: what failed may be the LP file, and building it is the cheaper half.
         """
         mine = experiment_tables(reident)
-
-        def work(connection: Connection) -> int:
-            table = mine.tracts
-            which = [table.c.status == QUARANTINED, *sql.place(table, stusab, county, tracts)]
-            back = connection.execute(
-                update(table).where(*which).values(sql.ANEW | {"status": NEW} | sql.NO_LP | sql.NO_SOL)
-            ).rowcount
-            if tracts is None:
-                counties = mine.counties
-                which = [counties.c.status == QUARANTINED, *sql.place(counties, stusab, county, None)]
-                back += connection.execute(update(counties).where(*which).values(sql.ANEW | {"status": OPEN})).rowcount
-            return back
-
-        return self._run(work, reident=reident)
+        return self._run(
+            lambda connection: ledger_reset.retry_quarantined(connection, mine, stusab, county, tracts), reident=reident
+        )
 
     def claimants(self, reident: str) -> list[Claimant]:
         """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""

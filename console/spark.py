@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.commands import asked_place, asked_reident, check_writable, open_experiment, open_ledger
+from cluster.commands import asked_place, asked_reident, check_writable, open_experiment, open_ledger, reset
 from cluster.ledger import Ledger
 from cluster.node import Assignment
 from cluster.spark_engine import Engine, Spark
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             return 0
         not_ready = check_ready(experiment, ledger, place, of_tracts, args.force)
         if args.force:
-            ledger.reset(reident, min(of_tracts), place.stusab, place.county, place.tracts)
+            reset(ledger, reident, min(of_tracts), place)
         outcome = Driver(ledger, spark, experiment, shipped, TRACTS, assignment, args.pop100).run()
     print(summary(outcome, not_ready))
     return exit_code(outcome, who="")

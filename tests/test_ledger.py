@@ -454,7 +454,10 @@ def test_force_puts_a_step_back(ledger: Ledger) -> None:
     county = ledger.claim_county(R, ANN)
     assert county is not None
     ledger.csv_written(county)
+    assert ledger.finished(R) == (4, 1)
+    assert ledger.finished(R, "oh", "001", ["000100"]) == (1, 1)
     assert ledger.reset(R, 4, "oh", "001", ["000100"]) == 1
+    assert ledger.finished(R) == (3, 0)
     assert (states(ledger)["001000100"], states(ledger)["001000300"]) == (LP, SOLVED)
     assert ledger.status(R).csv_completed == 0
     assert ledger.reset(R, 3, "oh", "003") == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import s1_make_geo_files
-from cluster.ledger import Ledger
+from cluster.ledger import Ledger, LpStats, SolStats, Worker
 from ctools.storage import exists
 from dbrecon import Experiment
 from dbrerrors import InputError, UsageError
@@ -135,6 +135,22 @@ def test_force_takes_over_what_changed_in_the_zip(made: tuple[Experiment, Ledger
     make_geo_files(experiment, ledger, "nm", force=True)
     assert [(one.county, one.pop) for one in ledger.tract_states("r1", "nm")] == [("099", 8)]
     assert [row["COUNTY"] for row in geofile(experiment)] == ["099"]
+
+
+def test_force_says_how_much_finished_work_is_to_be_done_again(
+    made: tuple[Experiment, Ledger], caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment, ledger = made
+    caplog.set_level("INFO")
+    put_zip(experiment, zip_bytes(make_members(some_records())))
+    make_geo_files(experiment, ledger, "nm", force=True)
+    assert "--force" not in caplog.text, "nothing was finished"
+    for claim in ledger.claim("r1", Worker.here(), county="013", stusab="nm", limit=2):
+        ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    make_geo_files(experiment, ledger, "nm")
+    assert "--force" not in caplog.text, "nothing was put back"
+    make_geo_files(experiment, ledger, "nm", force=True)
+    assert "--force: 2 solved tracts of nm are to be done again" in caplog.text
 
 
 def cut_line(content: bytes) -> bytes:

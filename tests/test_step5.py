@@ -307,6 +307,17 @@ def test_a_county_is_written_once_and_again_when_forced(experiment: Experiment, 
     assert ledger.status("test").csv_completed == 2
 
 
+def test_force_says_which_people_are_to_be_written_again(
+    experiment: Experiment, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    solve_all(experiment)
+    solved_in_ledger(ledger, "059", ["977100", "977200"])
+    for _ in range(2):
+        list(make_counties(experiment, ledger, "oh", "059", force=True))
+    assert [line for line in caplog.messages if "--force" in line] == ["--force: 1 written county of oh 059 is to be done again"]
+
+
 def test_a_written_file_that_was_removed_is_made_again(experiment: Experiment, ledger: Ledger) -> None:
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100", "977200"])

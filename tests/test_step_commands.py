@@ -253,7 +253,9 @@ def test_force_makes_one_tract_again_and_nothing_else(real: Operator, real_zips:
     [chosen] = [path for path in before if path.parts[-3].startswith("01")]
     county, tract = chosen.name[8:11], chosen.name[11:17]
     place = ["--stusab", "al", "--county", county, "--tract", tract]
-    assert "1 tract solved and checked" in operator.done("--step3", "--step4", "--force", *place)
+    result = operator.run("--step3", "--step4", "--force", *place)
+    assert "1 tract solved and checked" in result.stdout
+    assert f"--force: 1 solved tract and 1 written county of al {county} {tract} are to be done again\n" in result.stderr
     after = {path: path.stat().st_mtime_ns for path in operator.base.glob("work/*/*/sol/*")}
     assert {path for path in before if after[path] != before[path]} == {chosen}
     assert str(operator.base) in operator.done("--step5", "--stusab", "al", "--county", county)
