@@ -172,9 +172,13 @@ class Ledger:
 
     def counties(self, reident: str, stusab: str) -> list[str]:
         """The state's counties (three digits), sorted."""
+        return list(self.county_statuses(reident, stusab))
+
+    def county_statuses(self, reident: str, stusab: str) -> dict[str, str]:
+        """The state's counties, sorted, each with its status."""
         counties = experiment_tables(reident).counties
-        query = select(counties.c.county).where(counties.c.stusab == stusab).order_by(counties.c.county)
-        return [row.county for row in self._rows(reident, query)]
+        query = select(counties.c.county, counties.c.status).where(counties.c.stusab == stusab).order_by(counties.c.county)
+        return {row.county: row.status for row in self._rows(reident, query)}
 
     def tracts(self, reident: str, stusab: str, county: str) -> list[str]:
         """The county's tracts (six digits), those without people included, sorted."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.commands import Place, asked_place, asked_reident, open_experiment, open_ledger
-from cluster.ledger import Ledger
+from cluster.ledger import EMPTY, WRITTEN, Ledger
 from cluster.status import format_errors, format_status, status_dict
 from console.options import Action, Actions, positive
 from ctools import storage
-from ctools.progress import Progress
+from ctools.progress import Progress, counted
 from dbrecon import STATES, Config, Experiment
 from dbrerrors import InputError, UsageError
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from recon.evaluation import County, Units
     from recon.tables import Product
 
+log = logging.getLogger(__name__)
+
 ERRORS_SHOWN = 20
+COUNTIES_NAMED = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +84,7 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     if args.evaluate:
         storage.look_named(args.evaluate)
     product = load_product(Path(config.get("sf1", "tables")), experiment.tables)
-    counties = list(_written(experiment, ledger, place))
-    if not counties:
-        raise InputError(f"{reident} has no people written yet in {place.text()}: --run first")
+    counties = _written(experiment, ledger, place)
     opened = storage.sopen(args.evaluate, "rb") if args.evaluate else nullcontext()
     with opened as truth, Progress("evaluated", "county", len(counties)) as progress:
 
@@ -92,16 +94,33 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
 
         loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
         result = evaluate(truth, args.evaluate, loaders, product)
-    print(result.as_json() if args.json else format_report(result).rstrip())
+    print(result.as_json() if args.json else format_report(result).rstrip(), flush=True)
+    wrong, cells = (sum(getattr(level, name) for level in result.violations.values()) for name in ("wrong", "cells"))
+    if wrong:
+        raise InputError(
+            f"these people do not give {wrong:,} of {cells:,} published cells: files have changed since their tracts were checked; "
+            "--rescan finds which, and --run makes them again"
+        )
     return 0
 
 
-def _written(experiment: Experiment, ledger: Ledger, place: Place) -> Iterator[tuple[str, str]]:
-    """State and county of each file of people."""
-    for stusab in [place.stusab] if place.stusab else ledger.stusabs(experiment.reident):
-        for county in [place.county] if place.county else ledger.counties(experiment.reident, stusab):
-            if storage.exists(experiment.synth_out(stusab, county)):
-                yield stusab, county
+def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
+    """State and county where people are written, as --status counts them: elsewhere files may be of earlier tables. Warns of those
+    that are left out; InputError if all are."""
+    reident, found = experiment.reident, dict[tuple[str, str], str]()
+    for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
+        for county, status in ledger.county_statuses(reident, stusab).items():
+            if status != EMPTY and place.county in (None, county):
+                found[stusab, county] = status
+    written = [one for one, status in found.items() if status == WRITTEN]
+    if not written:
+        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
+    left_out = [" ".join(one) for one in found if one not in set(written)]
+    if left_out:
+        named = ", ".join(left_out[:COUNTIES_NAMED]) + (", ..." if len(left_out) > COUNTIES_NAMED else "")
+        of = f"{len(left_out):,} of {counted(len(found), 'county')}"
+        log.warning("left out, since their people are not written: %s (%s); --run writes them, or --step5", of, named)
+    return written
 
 
 def _county(experiment: Experiment, product: "Product", stusab: str, county: str) -> "County":

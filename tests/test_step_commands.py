@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,6 +189,32 @@ def test_the_evaluation_is_told_on_one_screen(real: Operator, real_truth: Path) 
     told = real.done("--evaluate", str(real_truth)).splitlines()
     assert len(told) < 24
     assert "published cells not reproduced: 0 of" in "".join(told)
+
+
+def test_people_that_are_not_written_are_left_out_of_the_evaluation_and_named(real: Operator, operator: Operator) -> None:
+    shutil.copytree(real.root, operator.root)
+    counties = sorted(path.parent.name[2:] for path in operator.base.glob("work/*/*/synth_out_*.csv"))
+    county = next(path.parent.name[2:] for path in operator.base.glob("work/nj/*/synth_out_*.csv"))
+    place = ["--stusab", "nj", "--county", county]
+    operator.done("--step4", "--force", *place)
+    result = operator.run("--evaluate")
+    assert result.returncode == 0
+    assert f"left out, since their people are not written: 1 of {len(counties)} counties (nj {county})" in result.stderr
+    assert f"people of {len(counties) - 1} counties" in result.stdout
+    refused = operator.run("--evaluate", *place)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.startswith(f"error: r1 has no people written in nj {county}: --run first")
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_published_cells_that_the_people_do_not_give_are_an_error(real: Operator, operator: Operator, as_json: list[str]) -> None:
+    shutil.copytree(real.root, operator.root)
+    path = next(operator.base.glob("work/nd/*/synth_out_*.csv"))
+    path.write_bytes(path.read_bytes().replace(b",male,", b",female,", 1))
+    result = operator.run("--evaluate", *as_json)
+    assert result.returncode == 3
+    assert result.stdout, "the report is there too"
+    assert re.fullmatch(r"error: these people do not give \d+ of [\d,]+ published cells: .*--rescan .*\n", result.stderr)
 
 
 def test_a_second_run_finds_nothing_left_and_touches_no_file(real: Operator) -> None:
