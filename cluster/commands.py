@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cluster.credentials import with_credentials
 from cluster.ledger import Ledger
 from ctools import storage
-from ctools.database import make_engine
+from ctools.database import check_exists, make_engine
 from ctools.progress import counted
 from dbrecon import Config, Experiment, check_reident, check_stusab
 from dbrerrors import UsageError
@@ -62,9 +62,15 @@ def asked_place(args: argparse.Namespace) -> Place:
     return Place(stusab, args.county, tracts)
 
 
-def open_ledger(config: Config, patience: float = 0.0) -> Ledger:
-    """The ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is away."""
-    return Ledger(make_engine(**with_credentials(config).database()), patience=patience)
+def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> Ledger:
+    """The ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is away.
+
+    Commands that only read, or change what is there, do not ``make`` it: a misspelt root stays as it is. NoSuchDatabase then.
+    """
+    engine = make_engine(**with_credentials(config).database())
+    if not make:
+        check_exists(engine)
+    return Ledger(engine, patience=patience)
 
 
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:

@@ -55,7 +55,7 @@ def register(args: argparse.Namespace, config: Config) -> int:
 
 def list_reidents(_args: argparse.Namespace, config: Config) -> int:
     """List the experiments."""
-    ledger = open_ledger(config)
+    ledger = open_ledger(config, make=False)
     rows = ledger.experiments()
     if not rows:
         print(f"{describe(ledger.engine)} has no experiments yet: make one with --register R")
@@ -66,7 +66,7 @@ def list_reidents(_args: argparse.Namespace, config: Config) -> int:
 
 def drop(args: argparse.Namespace, config: Config) -> int:
     """Remove an experiment's tables, if its name is typed."""
-    reident, ledger = asked_reident(args), open_ledger(config)
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     status = ledger.status(reident)
     workers = len(ledger.claimants(reident))

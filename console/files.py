@@ -223,7 +223,7 @@ def _from_ledger(path: str, config: Config) -> Facts:
         return []
     reident, stusab, county, tract = match.groups()
     try:
-        states = open_ledger(config).tract_states(reident, stusab, county)
+        states = open_ledger(config, make=False).tract_states(reident, stusab, county)
     except DBReconError as error:
         return [("ledger", f"not asked ({error})")]
     found = next((one for one in states if one.tract == tract), None)

@@ -119,7 +119,7 @@ def _has_work(args: argparse.Namespace, config: Config) -> bool:
     database does not let us in, InputError before step 1: better here, once, than on each node."""
     from scheduler import steps_of
 
-    ledger, place, steps = open_ledger(config), asked_place(args), steps_of(args.step3, args.step4)
+    ledger, place, steps = open_ledger(config, make=False), asked_place(args), steps_of(args.step3, args.step4)
     if not args.reident:
         reidents = [row.reident for row in ledger.experiments()]
         if not reidents:

@@ -148,7 +148,7 @@ def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
 
 def _free(config: Config, leaves: Callable[[str], bool]) -> int:
     """Free in all experiments what hosts that leave still hold."""
-    ledger = open_ledger(config)
+    ledger = open_ledger(config, make=False)
     freed = 0
     for row in ledger.experiments():
         held = {claimant.worker.host for claimant in ledger.claimants(row.reident)}

@@ -16,6 +16,7 @@ from cluster.pool import Died, Message, WorkerPool
 from cluster.records import EMPTY, NEW, GeoRow, TractRow
 from console.options import Action, Actions
 from ctools import storage
+from ctools.database import NoSuchDatabase
 from ctools.progress import Progress, counted
 from dbrecon import STATES, Config, Experiment
 from dbrerrors import DBReconError, InputError, StorageError, UsageError
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 WORK = "console.scan:serve"
 SHOWN = 20
+NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
 PLURALS = {"file of people": "files of people"}
 
 
@@ -69,8 +71,8 @@ def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPo
 
     ``pool`` runs :data:`WORK`; the default is as many processes as there are cores.
     """
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config)
-    result = _Result()
+    reident, place = asked_reident(args), asked_place(args)
+    ledger, result = _open(config, reident, args.dry_run), _Result()
     _register(ledger, config, reident, args.dry_run, result)
     experiment = open_experiment(ledger, config, reident)
     for stusab in _states(experiment, ledger, place):
@@ -84,6 +86,18 @@ def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPo
 # -- the experiment and its states --------------------------------------------------------------------------------------
 
 
+def _open(config: Config, reident: str, pretend: bool) -> Ledger:
+    """The ledger; where there is none, one is made for an experiment whose files were copied here."""
+    try:
+        return open_ledger(config, make=False)
+    except NoSuchDatabase:
+        if _tables_of(Experiment.make(reident, config)) is None:
+            raise
+        if pretend:
+            raise UsageError(NOT_ENTERED.format(reident)) from None
+    return open_ledger(config)
+
+
 def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, result: _Result) -> None:
     """An experiment whose files were copied here is registered; one without files is refused as ever."""
     if reident in [row.reident for row in ledger.experiments()]:
@@ -93,7 +107,7 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
         ledger.experiment(reident)  # raises, and names those that exist
         return
     if pretend:
-        raise UsageError(f"{reident} is not registered in this database, but has files: --rescan without --dry_run enters it")
+        raise UsageError(NOT_ENTERED.format(reident))
     from recon.tables import load_product
 
     product = load_product(Path(config.get("sf1", "tables")), tables)

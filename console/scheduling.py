@@ -52,7 +52,7 @@ def crontab(args: argparse.Namespace, config: Config) -> int:
 
 def unlock(args: argparse.Namespace, config: Config) -> int:
     """Free what hosts hold: those named, or those that are silent."""
-    ledger = open_ledger(config)
+    ledger = open_ledger(config, make=False)
     reidents = [asked_reident(args)] if args.reident else [row.reident for row in ledger.experiments()]
     for reident in reidents:
         ledger.experiment(reident)

@@ -114,7 +114,7 @@ def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str,
 
 def retry_quarantined(args: argparse.Namespace, config: Config) -> int:
     """Put what is in quarantine back to work."""
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config)
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     open_experiment(ledger, config, reident)
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     number = ledger.retry_quarantined(reident, place.stusab, place.county, place.tracts)

@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def watch(args: argparse.Namespace, config: Config) -> int:
     """Show where an experiment stands until nothing is left (0, or 10 with tracts in quarantine) or Ctrl-C (0)."""
-    reident, ledger = asked_reident(args), open_ledger(config)
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
     ledger.experiment(reident)
     screen = _Screen(sys.stdout.isatty())
     try:

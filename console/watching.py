@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def show_status(args: argparse.Namespace, config: Config) -> int:
     """Where an experiment stands."""
-    reident, ledger = asked_reident(args), open_ledger(config)
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
     ledger.experiment(reident)
     status = ledger.status(reident)
     if args.json:
@@ -63,7 +63,7 @@ def show_status(args: argparse.Namespace, config: Config) -> int:
 
 def show_errors(args: argparse.Namespace, config: Config) -> int:
     """The newest errors, of one experiment or of all."""
-    ledger = open_ledger(config)
+    ledger = open_ledger(config, make=False)
     if args.reident:
         ledger.experiment(asked_reident(args))
     errors = ledger.errors(args.reident, args.errors)
@@ -76,7 +76,7 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     from recon.evaluation import evaluate, format_report
     from recon.tables import load_product
 
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config)
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     ledger.check_place(reident, place.stusab, place.county, place.tracts)
     if place.tracts:

@@ -9,6 +9,7 @@ process that has more threads.
 """
 
 import logging
+import os
 import random
 import re
 import sqlite3
@@ -54,8 +55,8 @@ def make_engine(
 ) -> Engine:
     """The engine of MySQL/MariaDB if ``mysql_host`` is given, else of SQLite in the file ``sqlite_path``.
 
-    None and "" both mean "not set", but an empty password is a password. Nothing is connected to yet.
-    Raises UsageError if the MySQL settings are not complete, DatabaseError if the folder of the SQLite file cannot be made.
+    None and "" both mean "not set", but an empty password is a password. Nothing is connected to, or made, yet.
+    Raises UsageError if the MySQL settings are not complete.
     """
     partners = {"MYSQL_HOST": mysql_host, "MYSQL_DATABASE": mysql_database, "MYSQL_USER": mysql_user}
     given = [name for name, value in partners.items() if value] + (["MYSQL_PASSWORD"] if mysql_password else [])
@@ -103,12 +104,6 @@ def _mysql_engine(host: str | None, database: str | None, user: str | None, pass
 
 
 def _sqlite_engine(path: Path) -> Engine:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(
-            f"the folder {path.parent} for the database cannot be made ({error.strerror}): name a folder that can be written"
-        ) from error
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         pool_size=POOL_SIZE,
@@ -116,6 +111,15 @@ def _sqlite_engine(path: Path) -> Engine:
         hide_parameters=True,
         connect_args={"timeout": BUSY_SECONDS},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def make_folder(*_: Any) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(
+                f"the folder {path.parent} for the database cannot be made ({error.strerror}): name a folder that can be written"
+            ) from error
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
@@ -132,6 +136,20 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def check_exists(engine: Engine) -> None:
+    """NoSuchDatabase if it is a SQLite file that is not there, which connecting would make."""
+    path = engine.url.database
+    if is_mysql(engine) or path is None:
+        return
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        told = f"{path} does not exist, so no experiment is registered there: --register one, or correct DAS_S3ROOT"
+        raise NoSuchDatabase(told) from None
+    except OSError as error:
+        raise DatabaseError(f"{path} cannot be reached ({error.strerror}): check the permissions of its folders") from error
 
 
 def describe(engine: Engine) -> str:
@@ -179,6 +197,10 @@ class _Fault:
 
 class NoSuchTable(DatabaseError):
     """A statement named a table that is not there."""
+
+
+class NoSuchDatabase(DatabaseError):
+    """The file of a SQLite database is not there."""
 
 
 class Database:

@@ -12,9 +12,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
-from cluster.credentials import with_credentials
+from cluster.commands import open_ledger
 from cluster.ledger_dashboard import DashboardReader, NothingThere
-from ctools.database import make_engine
 from dashboard.access import HEADERS, Access, Refused
 from dashboard.openapi import description
 from dashboard.snapshots import DatabaseAway, Snapshots
@@ -43,7 +42,7 @@ def create_app(config: Config | None = None) -> Flask:
     """The application with the settings that ``config`` holds; by default those that every command would read."""
     config = config or Config.load()
     access = Access.of(config)
-    views = Views(DashboardReader(make_engine(**with_credentials(config).database())), config)
+    views = Views(DashboardReader(open_ledger(config, make=False).engine), config)
     snapshots = Snapshots(config.get("dashboard", "max_age"))
     app = Flask("dashboard", static_folder=None)
 

@@ -99,6 +99,7 @@ def test_in_a_pipe_it_ends_when_all_is_done_or_quarantined(watcher: tuple[Operat
 
 def test_an_experiment_that_is_none_is_refused(tmp_path: Path) -> None:
     operator = Operator(tmp_path / "home", "", {"DAS_S3ROOT": str(tmp_path), "REIDENT": "r1"})
+    operator.done("--register", "r2")
     assert_refused(operator.run("--watch"), 5, "r1 is not registered")
 
 

@@ -179,6 +179,7 @@ def test_a_wrong_parameter_is_refused_in_a_sentence(small: World, path: str) -> 
 
 
 def test_a_database_without_any_experiment_is_told_as_such(engine: Engine, database: dict[str, Any], tmp_path: Path) -> None:
+    assert Ledger(engine).experiments() == []
     assert Browser(settings(tmp_path, database)).json("/api/re-recon")["experiments"] == []
 
 

@@ -59,7 +59,7 @@ def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseError, match=r"file/sub.* cannot be made"):
-        make_engine(sqlite_path=tmp_path / "file" / "sub" / "a.sqlite3")
+        Database(make_engine(sqlite_path=tmp_path / "file" / "sub" / "a.sqlite3")).run(lambda connection: None, write=False)
 
 
 def test_a_file_that_is_no_database_is_named_in_one_line(tmp_path: Path) -> None:

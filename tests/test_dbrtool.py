@@ -149,7 +149,23 @@ def test_drop_removes_the_tables_and_no_files(tmp_path: Path) -> None:
 
 
 def test_without_experiments_the_list_says_how_to_make_one(tmp_path: Path) -> None:
-    assert "--register" in run("--reidents", DAS_S3ROOT=tmp_path).stdout
+    Ledger(make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3")).experiments()
+    assert "has no experiments yet: make one with --register R" in run("--reidents", DAS_S3ROOT=tmp_path).stdout
+
+
+READING = (
+    ["--status"], ["--status", "--json"], ["--reidents"], ["--errors"], ["--evaluate"], ["--watch"], ["--rescan"],
+    ["--rescan", "--dry_run"], ["--dashboard", "--port", "0"], ["--unlock"], ["--retry_quarantined"], ["--drop"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_command_that_makes_no_experiment_makes_nothing_at_a_misspelt_root(
+    typed: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    done = typed(*arguments, DAS_S3ROOT=tmp_path / "rote", REIDENT="r1")
+    assert_refused(done, 5, str(tmp_path / "rote/2010-re/dbrecon.sqlite3"), "--register", "correct DAS_S3ROOT")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_list_of_experiments_tells_how_far_each_is(root: Path) -> None:

@@ -24,7 +24,7 @@ from console import files, rescan, scan
 from ctools import storage
 from ctools.database import make_engine
 from dbrecon import Config, Experiment
-from dbrerrors import InputError, StorageError
+from dbrerrors import InputError, StorageError, UsageError
 from s1_make_geo_files import make_geo_files
 from s2_pandas_build_csv import make_county_files
 
@@ -261,6 +261,14 @@ def test_a_copy_under_another_database_is_entered_as_a_whole(made: Made, capsys:
     assert made.ledger().experiment("r1").tables == "all"
     assert rescan.rescan(arguments(), made.config) == 0
     assert "the ledger and the files agree" in capsys.readouterr().out
+
+
+def test_a_dry_run_on_a_copy_says_that_it_is_not_registered_and_makes_no_database(made: Made) -> None:
+    database = made.root / "2010-re" / "dbrecon.sqlite3"
+    database.unlink()
+    with pytest.raises(UsageError, match="r1 is not registered in this database, but has files"):
+        rescan.rescan(arguments(dry_run=True), made.config)
+    assert not database.exists()
 
 
 def test_what_steps_1_and_2_must_make_again_is_said_and_can_be_made_again(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
