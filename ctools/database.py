@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, BigInteger, ColumnElement, Connection, Engine, create_engine, event, func, literal
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
 
 from dbrerrors import DatabaseError, UsageError
 
@@ -104,8 +105,13 @@ def _mysql_engine(host: str | None, database: str | None, user: str | None, pass
 
 
 def _sqlite_engine(path: Path) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    if os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        # A connection a transaction: what is read-only to us others may begin to write (see _connect_to_read).
+        engine = create_engine(url, creator=lambda: _connect_to_read(path), poolclass=NullPool, hide_parameters=True)
+        return _beginning(engine)
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),
+        url,
         pool_size=POOL_SIZE,
         max_overflow=0,
         hide_parameters=True,
@@ -128,6 +134,23 @@ def _sqlite_engine(path: Path) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
         cursor.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, never the consistency
         cursor.close()
+
+    return _beginning(engine)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection where file or folder cannot be written.
+
+    WAL mode needs two files beside the database, also to read. While somebody has it open they are there; if not, nobody writes,
+    and SQLite may be told that the file does not change.
+    """
+    unchanging = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    uri = f"{path.absolute().as_uri()}?mode=ro{unchanging}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _beginning(engine: Engine) -> Engine:
+    """The engine of SQLite, which begins transactions for reading or for writing."""
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -172,6 +173,46 @@ def test_the_list_of_experiments_tells_how_far_each_is(root: Path) -> None:
     lines = run("--reidents", DAS_S3ROOT=root).stdout.splitlines()
     assert lines[0].split() == ["REIDENT", "TABLES", "CREATED", "(UTC)", "SOLVED/TRACTS", "STATES"]
     assert lines[1].split()[4:] == ["1/4", "oh"]
+
+
+# --- folders that cannot be written ---------------------------------------------------------------------------------------
+
+
+def run_read_only(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """./dbrtool.py where the root is mounted read-only: that binds the system's administrator too."""
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", mount, str(root)]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs to mount a folder read-only, which this system does not allow")
+    command = [*unshare, sys.executable, str(CHECKOUT / "dbrtool.py"), *args]
+    env = {"PATH": os.environ["PATH"], "DAS_S3ROOT": str(root), "REIDENT": "r1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("somebody_writes", [False, True])
+@pytest.mark.parametrize(("arguments", "said"), [(["--status", "--json"], '"sol_created": 1'), (["--reidents"], "1/2")])
+def test_a_command_that_only_reads_does_so_where_nothing_can_be_written(
+    tmp_path: Path, arguments: list[str], said: str, somebody_writes: bool
+) -> None:
+    engine = make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3")
+    ledger = Ledger(engine)
+    ledger.register("r1", "all", "2010_sf1")
+    ledger.replace_geography("r1", "oh", [], [TractRow("39", "001", tract, 5) for tract in ("000100", "000200")])
+    [claim] = ledger.claim("r1", Worker("node9", "1-2"))
+    ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    if not somebody_writes:
+        engine.dispose()
+    assert (tmp_path / "2010-re" / "dbrecon.sqlite3-wal").exists() == somebody_writes
+    done = run_read_only(tmp_path, *arguments)
+    engine.dispose()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said in done.stdout
+
+
+def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path: Path) -> None:
+    run("--register", "r1", DAS_S3ROOT=tmp_path)
+    done = run_read_only(tmp_path, "--retry_quarantined")
+    assert_refused(done, 5, str(tmp_path), "attempt to write a readonly database", "permissions")
 
 
 # --- wrong commands --------------------------------------------------------------------------------------------------
