@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, event, 
 
 from cluster import ledger_experiments, ledger_reports
 from cluster.ledger_claims import by_index
-from cluster.records import LP, NEW, QUARANTINED, SOLVED, Status
+from cluster.records import FOUND, LP, NEW, QUARANTINED, SOLVED, Status
 from cluster.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from cluster.schema import errors as errors_table
 from ctools.database import Database, NoSuchTable, is_mysql
@@ -312,6 +312,8 @@ def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[J
             entry |= {name: report[name] for name in _REPORTED}
     for kind in ("lp", "sol"):
         for row in _files(connection, tables.tracts, kind, begin, HISTORY_STEP):
+            if row["host"] == FOUND:
+                continue
             entry = host(row["host"])
             entry["history"][kind][min((row["at"] - begin) // HISTORY_STEP, slots - 1)] += row["files"]
             entry[f"{kind}_past_hour"] += row["files"]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from cluster.ledger_claims import Condition, by_index
 from cluster.records import (
     EMPTY,
+    FOUND,
     LP,
     NEW,
     OPEN,
@@ -122,18 +123,20 @@ def _counties(connection: Connection, tables: ExperimentTables) -> tuple[int, in
 def _past_hour(connection: Connection, tracts: Table, step: str, at: int) -> tuple[tuple[str, int], ...]:
     """(host, files) of step "lp" or "sol"."""
     end, host = tracts.c[f"{step}_end"], tracts.c[f"{step}_host"]
-    query = select(host, func.count()).where(end > at - HOUR).group_by(host).order_by(host)
+    query = select(host, func.count()).where(end > at - HOUR, host != FOUND).group_by(host).order_by(host)
     return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
 
 
 def _people_per_second(connection: Connection, tracts: Table, at: int) -> float | None:
-    """Over the past hour, or since its first solution. The first second's people began before it, so they are left out."""
-    recent = tracts.c.sol_end > at - HOUR
+    """Over the past hour, or since its first solution. The first second's people began before it, so they are left out; None if
+    there are no others."""
+    recent = and_(tracts.c.sol_end > at - HOUR, tracts.c.sol_host != FOUND)
     first = connection.execute(select(func.min(tracts.c.sol_end)).where(recent)).scalar_one()
     if first is None or at <= first:
         return None
     people = by_index(select(func.sum(tracts.c.pop)).where(recent, tracts.c.sol_end > first), tracts, "sol")
-    return float(connection.execute(people).scalar_one() or 0) / (at - first)
+    solved = connection.execute(people).scalar_one()
+    return float(solved) / (at - first) if solved else None
 
 
 def _quarantined(connection: Connection, tables: ExperimentTables) -> tuple[Quarantine, ...]:

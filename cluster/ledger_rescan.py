@@ -13,12 +13,9 @@ from sqlalchemy import Connection, Row, select, update
 
 from cluster import ledger_claims as sql
 from cluster.ledger import Ledger
-from cluster.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN
+from cluster.records import EMPTY, FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN
 from cluster.schema import ExperimentTables, experiment_tables
 from ctools.database import Database
-
-HOST = "rescan"
-"""Stands as the host of files that were found, whose makers are not known."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +141,11 @@ def _values(row: Row[Any], found: TractFound, becomes: str) -> dict[str, Any]:
         values |= sql.NO_SOL
     if row.lp_end is None and found.lp is not None:
         lp = found.lp
-        values |= {"lp_start": lp.at, "lp_end": lp.at, "lp_host": HOST}
+        values |= {"lp_start": lp.at, "lp_end": lp.at, "lp_host": FOUND}
         values |= {"variables": lp.variables, "constraints": lp.constraints, "nonzeros": lp.nonzeros}
     if becomes == SOLVED and row.sol_end is None and found.sol is not None:
         at = found.sol.at
-        values |= {"sol_start": at, "sol_end": at, "sol_host": HOST, "solver": found.sol.solver[:100]}
+        values |= {"sol_start": at, "sol_end": at, "sol_host": FOUND, "solver": found.sol.solver[:100]}
     return values
 
 
@@ -170,7 +167,7 @@ def _put_county_right(
     if all_solved and found.people_at is not None:
         becomes = WRITTEN
         if row.csv_end is None:
-            values |= {"csv_start": found.people_at, "csv_end": found.people_at, "csv_host": HOST}
+            values |= {"csv_start": found.people_at, "csv_end": found.people_at, "csv_host": FOUND}
     elif row.status == WRITTEN or (row.status == QUARANTINED and tracts_changed):
         becomes = OPEN
         values |= {"csv_start": None, "csv_end": None, "csv_host": None}

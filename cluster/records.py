@@ -24,6 +24,8 @@ WRITTEN = "written"  # a county whose file of people is in place
 COUNTY_STATUSES = (EMPTY, OPEN, WRITTEN, QUARANTINED)
 
 WORKER_LENGTH = 255
+FOUND = "rescan"
+"""Stands as the host of files that --rescan has found, whose makers are not known: they do not count as made in the past hour."""
 
 
 class LostLease(DBReconError):

@@ -597,6 +597,7 @@ def test_status_gives_the_rate_and_the_time_left(ledger: Ledger, clock: Clock) -
     ledger.solved(held[0], SOL_STATS, LP_STATS)
     assert ledger.status(R).people_per_hour is None
     clock.now += 100
+    assert ledger.status(R).people_per_hour is None, "one moment is no rate, however long ago"
     ledger.solved(held[1], SOL_STATS, LP_STATS)
     status = ledger.status(R)
     assert status.people_per_hour == pytest.approx(3000 / 100 * 3600)

@@ -18,8 +18,9 @@ from sqlalchemy import Engine
 
 from cluster.commands import Place
 from cluster.ledger import Ledger
+from cluster.ledger_dashboard import DashboardReader
 from cluster.ledger_rescan import Change, CountyFound, LpFound, SolFound, TractFound, put_right, snapshot
-from cluster.records import GeoRow, TractRow, Worker
+from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
 from console import files, rescan, scan
 from ctools import storage
 from ctools.database import make_engine
@@ -379,6 +380,21 @@ def test_what_was_found_is_entered_with_the_files_own_times(ledger: Ledger) -> N
     assert (first.lp_end, first.sol_end, first.variables, first.solver) == (1000, 2000, 5, "HiGHS")
     assert ledger.status("r1").completed_states == ("de",)
     assert ledger.work_left("r1").nothing_left
+
+
+def test_what_was_found_does_not_count_as_made_in_the_past_hour(ledger: Ledger) -> None:
+    """A copy's files are all as old as the copy. What this node has made meanwhile counts as ever."""
+    before, now = snapshot(ledger, "r1", "de", "001"), ledger.now()
+    each = TractFound("000200", LpFound(now - 100, 5, 6, 7), SolFound(now - 90, "HiGHS", True))
+    put_right(ledger, "r1", CountyFound("de", "001", (each,), None), before)
+    status = ledger.status("r1")
+    assert (status.sol_created, status.lps_past_hour, status.sols_past_hour, status.people_per_hour) == (1, (), (), None)
+    assert DashboardReader(ledger.engine).hosts("r1")[1] == []
+    (claim,) = ledger.claim("r1", Worker("node1", "1-1"))
+    ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    status = ledger.status("r1")
+    assert (status.lps_past_hour, status.sols_past_hour) == ((("node1", 1),), (("node1", 1),))
+    assert status.people_per_hour is None, "no two moments with solutions are known"
 
 
 def test_what_somebody_holds_is_left_alone(ledger: Ledger) -> None:
