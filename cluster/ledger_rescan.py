@@ -48,12 +48,14 @@ class TractFound:
 
 @dataclass(frozen=True)
 class CountyFound:
-    """The files of a county; ``people_at``: when the people were written that its solutions give, None if they are not there."""
+    """The files of a county; ``people_at``: when the people were written that its solutions give, None if they are not there, or
+    ``people_unread``, since they could not be compared. Tracts that could not be read are not among ``tracts``."""
 
     stusab: str
     county: str
     tracts: tuple[TractFound, ...]
     people_at: int | None
+    people_unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def _put_county_right(
         becomes = WRITTEN
         if row.csv_end is None:
             values |= {"csv_start": found.people_at, "csv_end": found.people_at, "csv_host": FOUND}
+    elif all_solved and found.people_unread:
+        return []
     elif row.status == WRITTEN or (row.status == QUARANTINED and tracts_changed):
         becomes = OPEN
         values |= {"csv_start": None, "csv_end": None, "csv_host": None}

@@ -64,10 +64,12 @@ class _Result:
     faults: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPool | None" = None) -> int:
-    """Check and put right; 3, as for bad data, if something is left that only step 1 or 2 can make again.
+    """Check and put right; 4 if this user may not read a file, else 3, as for bad data, if something is left that only step 1 or 2
+    can make again.
 
     ``pool`` runs :data:`WORK`; the default is as many processes as there are cores.
     """
@@ -77,9 +79,12 @@ def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPo
     experiment = open_experiment(ledger, config, reident)
     for stusab in _states(experiment, ledger, place):
         result.states += _geography(experiment, ledger, stusab, args.dry_run, result)
-    ledger.check_place(reident, place.stusab, place.county)
+    if not result.unread:
+        ledger.check_place(reident, place.stusab, place.county)
     _scan(experiment, ledger, place, args.dry_run, result, pool)
     print(format_result(reident, result, args.dry_run, None if args.verbose else SHOWN))
+    if result.unread:
+        return StorageError.exit_code
     return InputError.exit_code if result.by_hand else 0
 
 
@@ -164,6 +169,9 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
     except storage.MissingFile:
         result.by_hand.append(f"{path} does not exist; {again}")
         return known
+    except storage.DeniedFile as error:
+        result.unread.append(f"{stusab}: {error}")
+        return known
     except (InputError, UnicodeDecodeError, ValueError) as error:
         result.by_hand.append(f"{path} is damaged ({error}); {again}")
         _remove(path, pretend)
@@ -223,10 +231,13 @@ def _scan(
                     if isinstance(event, Died):
                         raise DBReconError(f"county {event.task.county} of {event.task.stusab}: {event.reason}; run it again")
                     if isinstance(event, Message):
-                        if isinstance(event.body, StorageError):
-                            raise event.body
-                        task, report = event.task, event.body
-                        _settle(experiment, ledger, task, report, before.pop((task.stusab, task.county)), pretend, result)
+                        task, said = event.task, event.body
+                        if isinstance(said, storage.DeniedFile):
+                            result.unread.append(f"{task.stusab} {task.county}: {said}")
+                        elif isinstance(said, StorageError):
+                            raise said
+                        else:
+                            _settle(experiment, ledger, task, said, before.pop((task.stusab, task.county)), pretend, result)
                         left -= 1
                         progress.add(1)
         finally:
@@ -248,6 +259,7 @@ def _settle(
                 _remove(path, pretend)
     result.faults += faults.values()
     result.strangers += report.strangers
+    result.unread += [f"{task.stusab} {task.county} {tract or 'people'}: {denied}" for tract, denied in report.unread]
     result.whole.update(report.whole)
     result.counties += 1
     result.tracts += len(task.tracts)
@@ -288,6 +300,7 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
         "would be put right in the ledger" if pretend else "put right in the ledger": changes,
         "not whole (and not counted on)": result.faults,
         "to be made again, by hand": result.by_hand,
+        "not verified, and the ledger left as it is, for want of the right to read": result.unread,
         "belongs to no tract of the experiment": result.strangers,
     }
     for title, entries in parts.items():
@@ -296,7 +309,7 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
             lines += [f"   {entry}" for entry in entries[:shown]]
             if shown is not None and len(entries) > shown:
                 lines.append(f"   and {len(entries) - shown:,} more (--verbose shows all)")
-    if not (result.changes or result.faults or result.by_hand or result.entered):
+    if not (result.changes or result.faults or result.by_hand or result.entered or result.unread):
         lines.append("the ledger and the files agree")
     return "\n".join(lines)
 

@@ -38,13 +38,15 @@ class Task:
 @dataclass(frozen=True)
 class Report:
     """What a county's files are. ``faults``: path and sentence of each that is missing (and makes work by hand) or wrong;
-    ``whole`` counts those that are right, by kind; ``strangers`` are files that belong to no tract of the county."""
+    ``whole`` counts those that are right, by kind; ``strangers`` are files that belong to no tract of the county; ``unread`` says
+    of each tract ("" is the county's people) that is not verified which file this user may not read."""
 
     found: CountyFound
     faults: tuple[tuple[str, str], ...]
     whole: dict[str, int]
     strangers: tuple[str, ...]
     tables_lack: bool
+    unread: tuple[tuple[str, str], ...]
 
 
 def serve(task: Task, send: Callable[[Report | StorageError], None]) -> None:
@@ -68,6 +70,7 @@ class _Scan:
         self._place = (task.stusab, task.county)
         self._there = {entry.path: entry.mtime for entry in storage.walk(task.experiment.county_dir(*self._place))}
         self._faults: list[tuple[str, str]] = []
+        self._unread: list[tuple[str, str]] = []
         self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
         self._all_solutions = True
 
@@ -77,6 +80,11 @@ class _Scan:
         with ExitStack() as stack:
             comparison = self._comparison(stack)
             for (tract, population), lp, sol in self._texts():
+                denied = [str(one) for one in (lp, sol) if isinstance(one, storage.DeniedFile)]
+                if denied:
+                    self._unread += [(tract, one) for one in denied]
+                    comparison = None
+                    continue
                 lp_found = self._lp(tract, population, lp)
                 sol_found, people = self._solution(tract, population, sol, tables)
                 found.append(TractFound(tract, lp_found, sol_found))
@@ -85,11 +93,12 @@ class _Scan:
             written = comparison is not None and self._ends(comparison)
         people_at = self._there[self._experiment.synth_out(*self._place)] if written else None
         return Report(
-            CountyFound(*self._place, tuple(found), people_at),
+            CountyFound(*self._place, tuple(found), people_at, people_unread=bool(self._unread)),
             tuple(self._faults),
             self._whole,
             tuple(sorted(set(self._there) - self._expected())),
             tables is None,
+            tuple(self._unread),
         )
 
     def _expected(self) -> set[str]:
@@ -122,7 +131,7 @@ class _Scan:
         return tables
 
     def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
-        """The tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged."""
+        """The tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged or denied."""
         experiment = self._experiment
 
         def read(path: str) -> bytes | Exception | None:
@@ -132,7 +141,7 @@ class _Scan:
                 return storage.read_bytes(path)
             except storage.MissingFile:
                 return None  # removed since it was listed
-            except storage.DamagedFile as error:
+            except (storage.DamagedFile, storage.DeniedFile) as error:
                 return error
 
         def both(one: tuple[str, int]) -> tuple[bytes | Exception | None, bytes | Exception | None]:
@@ -179,7 +188,11 @@ class _Scan:
         path = self._experiment.synth_out(*self._place)
         if path not in self._there or not self._task.tracts:
             return None
-        file = stack.enter_context(storage.sopen(path, "rb"))
+        try:
+            file = stack.enter_context(storage.sopen(path, "rb"))
+        except storage.DeniedFile as error:
+            self._unread.append(("", str(error)))
+            return None
         try:
             return PeopleComparison(cast(BinaryIO, file), path)
         except InputError as error:

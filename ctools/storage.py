@@ -14,7 +14,7 @@ or 14 MB/s at 3.5 (level 6); it reads 830 MB/s against 315. Headers hold no time
 equal bytes (on processors of one family, with one version of isal).
 
 Every failure is a ``StorageError`` whose sentence names the path; ``MissingFile`` and ``DamagedFile`` are those for which the
-file is to blame, and not the disk or the network.
+file is to blame, ``DeniedFile`` those of a right that this user lacks, and the rest those of the disk or the network.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from ctools.storage_errors import (
     GZIP_ERRORS,
     MISSING,
     DamagedFile,
+    DeniedFile,
     MissingFile,
     damaged,
     explain,
@@ -52,9 +53,9 @@ from ctools.storage_errors import (
 from dbrerrors import StorageError
 
 __all__ = [
-    "DamagedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look", "look_named",
-    "make_writable_check", "missing", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sopen", "split_s3",
-    "unfinished", "walk",
+    "DamagedFile", "DeniedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look",
+    "look_named", "make_writable_check", "missing", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sopen",
+    "split_s3", "unfinished", "walk",
 ]  # fmt: skip
 
 GZIP_LEVEL = 2
@@ -206,9 +207,11 @@ def walk(folder: Path) -> Iterator[Entry]:
 
 def _walk_local(folder: str, temporary: bool = False) -> Iterator[Entry]:
     """The files below a local folder: those that are whole, or those under construction."""
-    if not os.path.isdir(folder):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda one: one.name)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk_local(entry.path, temporary)
         elif bool(_TEMPORARY.fullmatch(entry.name)) == temporary:

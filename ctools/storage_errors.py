@@ -43,6 +43,10 @@ class _LocalError(StorageError):
     tells_cause = True
 
 
+class DeniedFile(_LocalError):
+    """This user has not the right to the file."""
+
+
 def is_s3(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is on S3."""
     return os.fspath(path).startswith("s3://")
@@ -121,7 +125,8 @@ def explain(error: BaseException, path: str, action: str) -> StorageError:
         errno.EISDIR: "a folder stands where a file is needed: move it away",
         errno.EMFILE: "raise the limit on open files (ulimit -n)",
     }.get(number or 0, "check the disk and run again")
-    return _LocalError(f"Cannot {action} {path} ({reason}); {remedy}.")
+    kind = DeniedFile if number in (errno.EACCES, errno.EPERM) else _LocalError
+    return kind(f"Cannot {action} {path} ({reason}); {remedy}.")
 
 
 _REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to it"

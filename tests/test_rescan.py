@@ -240,6 +240,45 @@ def test_a_file_of_no_tract_is_told_and_left_alone(made: Made) -> None:
     assert stranger.exists()
 
 
+# -- files that this user may not read -----------------------------------------------------------------------------------
+
+WRITE_ONLY = Path("/proc/sys/vm/compact_memory")  # nobody may read it, the system's administrator neither
+
+
+def deny(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(WRITE_ONLY)
+    if not WRITE_ONLY.exists():
+        pytest.skip("needs a file that nobody may read")
+
+
+@pytest.mark.parametrize("what", ["lp", "sol", "people", "blocks"])
+def test_a_file_that_may_not_be_read_is_named_and_the_ledger_left_as_it_is(
+    made: Made, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    one, before = files_of(made), made.ledger().tract_states("r1", STUSAB)
+    deny(getattr(one, what))
+    assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
+    said = capsys.readouterr().out
+    assert "not verified, and the ledger left as it is, for want of the right to read: 1\n" in said
+    assert f"Cannot read {getattr(one, what)} (Permission denied)" in said
+    assert "the ledger and the files agree" not in said
+    assert made.ledger().tract_states("r1", STUSAB) == before
+    assert made.ledger().status("r1").csv_remaining == 0
+
+
+def test_what_else_is_wrong_is_put_right_though_a_file_may_not_be_read(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    one = files_of(made)
+    deny(one.sol)
+    deny(Path(made.experiment.geofile(STUSAB)))
+    Path(made.experiment.sol(STUSAB, one.county, one.other)).unlink()
+    assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
+    assert "right to read: 2\n" in capsys.readouterr().out
+    found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
+    assert (found[one.tract], found[one.other]) == ("solved", "lp")
+    assert made.ledger().status("r1").csv_completed == 0
+
+
 # -- the command --------------------------------------------------------------------------------------------------------
 
 

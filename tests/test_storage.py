@@ -276,6 +276,17 @@ def test_everything_below_a_folder_is_found_with_its_size(root: str) -> None:
     assert list(storage.walk(f"{root}/nowhere")) == []
 
 
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "state" / "county").mkdir(parents=True)
+    (tmp_path / "state").chmod(0)
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []  # root, but by permissions
+    code = "import sys; from ctools import storage; print(list(storage.walk(sys.argv[1])))"
+    command = [*bound, sys.executable, "-c", code, str(tmp_path / "state" / "county")]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    (tmp_path / "state").chmod(0o700)
+    assert f"DeniedFile: Cannot list {tmp_path}/state/county (Permission denied)" in done.stderr
+
+
 def test_what_is_missing_of_many_is_told_in_their_order(root: str) -> None:
     for name in ("a", "c"):
         with sopen(f"{root}/{name}", "w") as file:
