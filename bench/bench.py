@@ -28,6 +28,7 @@ import ctools.venv  # noqa: F401 - without the packages this starts again under 
 
 # isort: split
 from cluster.commands import open_experiment, open_ledger
+from ctools.cli import run_command
 from dbrecon import STATES, Config, Experiment
 from recon.model import ModelBuilder
 from recon.solvers import Options, Program, highs_version, solve
@@ -169,7 +170,7 @@ def report(stusab: str, env: dict[str, str], steps: Measured) -> None:
     row("  less a run with nothing to do", net, people, None, None, f"{net / floor:.2f} x their floor")
 
 
-def main() -> None:
+def main() -> int:
     """Bench the given zips, or a synthetic state."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zip", action="append", type=Path, default=[], help="a state's zip, as oh2010.sf1.zip")
@@ -187,7 +188,8 @@ def main() -> None:
             zips = [Path(folder) / "de2010.sf1.zip"]
         for number, path in enumerate(zips):
             bench(path, Path(folder) / str(number))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

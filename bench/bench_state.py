@@ -32,6 +32,7 @@ from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, cpu_of, floor_of_solving, 
 from cluster.commands import open_experiment, open_ledger
 from cluster.ledger import Ledger
 from cluster.records import TractState
+from ctools.cli import run_command
 from dbrecon import Config, Experiment
 
 HERE = Path(__file__).resolve().parent.parent
@@ -147,7 +148,7 @@ def bench(people: int, seed: int, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     """Bench a state of the size that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=1_000_000, help="default %(default)s")
@@ -161,7 +162,8 @@ def main() -> None:
     path = RESULTS / f"state_{args.people}.md"
     path.write_text(text, encoding="utf-8")
     print(f"kept in {path.relative_to(HERE)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

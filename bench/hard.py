@@ -21,6 +21,7 @@ import ctools.venv  # noqa: F401 - without the packages this starts again under 
 # isort: split
 import numpy as np
 
+from ctools.cli import run_command
 from recon.kinds import N_KINDS, IntArray, split_kind
 from recon.model import ModelBuilder, TractTables
 from recon.solvers import Options, Program, solve
@@ -90,7 +91,7 @@ def work(name: str, tables: str) -> None:
     print(f"{name[:66]:<68}{tables:<6}{size}{built - begin:8.2f}{solved - built:8.2f}{peak:8.0f}", flush=True)
 
 
-def main() -> None:
+def main() -> int:
     """All of them, on all tables and on block tables alone."""
     print(f"{'tract':<68}{'tables':<6}{'variables':>9}{'rows':>9}{'model s':>8}{'solve s':>8}{'MiB':>8}")
     for name in TRACTS:
@@ -100,7 +101,8 @@ def main() -> None:
             process.join()
             if process.exitcode:
                 sys.exit(f"{name} ({tables}) was not solved")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

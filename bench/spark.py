@@ -23,9 +23,10 @@ import ctools.venv  # noqa: F401 - without the packages this starts again under 
 
 # isort: split
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, measured
+from ctools.cli import run_command
 
 
-def main() -> None:
+def main() -> int:
     """Run both, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=1_000_000, help="of the synthetic state (default %(default)s)")
@@ -49,6 +50,7 @@ def main() -> None:
         idle = measured(["dbrtool.py", "-q", "--reident", "spark", "--spark", "--run"], env)
         report(args.people, scheduler, spark, idle)
         compare(root / "2010-re" / "scheduler" / "work", root / "2010-re" / "spark" / "work")
+    return 0
 
 
 def report(people: int, scheduler: Cost, spark: Cost, idle: Cost) -> None:
@@ -73,4 +75,4 @@ def compare(one: Path, other: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
