@@ -82,7 +82,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("run", "min_free_mib", "0", "int", "MiB free below which no new tract starts; 0: a tenth, at most 4096.", minimum=0),
     Setting("run", "stop_free_mib", "0", "int", "MiB free below which the youngest worker is stopped; 0: half of it.", minimum=0),
     Setting("run", "max_attempts", "3", "int", "Failures after which a tract is quarantined.", minimum=1),
-    Setting("run", "retry_seconds", "2", "int", "How long a tract that failed rests before its next attempt.", minimum=0),
+    Setting("run", "retry_seconds", "2", "int", "How long a tract or county that failed rests before its next attempt.", minimum=0),
     Setting(
         "solve",
         "solver",
