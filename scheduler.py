@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from cluster.commands import (
+    COUNTIES_NAMED,
     Place,
     add_place,
     add_reident,
@@ -25,6 +26,7 @@ from cluster.commands import (
 )
 from cluster.control import COMMANDS, ControlServer, control_path, tell
 from cluster.ledger import Ledger
+from cluster.ledger_claims import listed
 from cluster.node import Assignment, Node, Outcome
 from cluster.waiting import units
 from ctools import cli
@@ -37,7 +39,6 @@ log = logging.getLogger(__name__)
 
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
-COUNTIES_NAMED = 5
 LOOK_AGAIN_SECONDS = 30.0
 WORK = "tract_worker:serve"
 """What worker processes run. By name: this process needs none of what they import."""
@@ -227,10 +228,9 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
         lacking = counties_to_make(experiment, stusab, counties)
         if lacking:
             check_writable(experiment.config)  # what is not there may be the bucket
-            more = ", ..." if len(lacking) > COUNTIES_NAMED else ""
             raise InputError(
                 f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {counted(len(counties), 'county')} "
-                f"({', '.join(lacking[:COUNTIES_NAMED])}{more}): run --step2 --stusab {stusab} first"
+                f"({listed(lacking, COUNTIES_NAMED)}): run --step2 --stusab {stusab} first"
             )
 
 

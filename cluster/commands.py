@@ -15,6 +15,9 @@ from dbrerrors import UsageError
 
 log = logging.getLogger(__name__)
 
+COUNTIES_NAMED = 5
+"""So many of the counties that a sentence is about are named in it."""
+
 
 @dataclass(frozen=True)
 class Place:

@@ -183,9 +183,9 @@ def county_claim(
     return CountyClaim(reident, row.stusab, row.state, row.county, names, row.pop, row.attempts, worker, token)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for an error's sentence; a long list is cut."""
+def listed(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
+    """Names for a sentence; a list of more than ``most`` is cut."""
     names = list(names)
-    if len(names) <= NAMES_SHOWN:
+    if len(names) <= most:
         return ", ".join(names)
-    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"

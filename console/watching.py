@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.commands import Place, asked_place, asked_reident, open_experiment, open_ledger
-from cluster.ledger import EMPTY, WRITTEN, Ledger
+from cluster.commands import COUNTIES_NAMED, Place, asked_place, asked_reident, open_experiment, open_ledger
+from cluster.ledger import Ledger
+from cluster.ledger_claims import listed
+from cluster.records import EMPTY, WRITTEN
 from cluster.status import format_errors, format_status, status_dict
 from console.options import Action, Actions, positive
 from ctools import storage
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ERRORS_SHOWN = 20
-COUNTIES_NAMED = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -115,11 +116,10 @@ def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple
     written = [one for one, status in found.items() if status == WRITTEN]
     if not written:
         raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
-    left_out = [" ".join(one) for one in found if one not in set(written)]
+    left_out = [" ".join(one) for one, status in found.items() if status != WRITTEN]
     if left_out:
-        named = ", ".join(left_out[:COUNTIES_NAMED]) + (", ..." if len(left_out) > COUNTIES_NAMED else "")
-        of = f"{len(left_out):,} of {counted(len(found), 'county')}"
-        log.warning("left out, since their people are not written: %s (%s); --run writes them, or --step5", of, named)
+        which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
+        log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
     return written
 
 
