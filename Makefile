@@ -58,7 +58,7 @@ $(SPARK): $(READY) constraints-spark.txt
 		-c constraints-spark.txt py4j setuptools, pip install; see above)
 	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation \
 		-c constraints-spark.txt pyspark, pip install; see above)
-	@if command -v java >/dev/null; then $(call quietly, $(PY) -m cluster.spark_jvm, the archive of Spark\'s classes); fi
+	@if command -v java >/dev/null; then $(call quietly, $(PY) -m dbrecon.spark.jvm, the archive of Spark\'s classes); fi
 	@rm -f $(LOG)
 	@touch $@
 
@@ -99,7 +99,7 @@ bench-state: $(READY) ## a synthetic state through every step (PEOPLE=10000000);
 	@$(PY) bench/bench_state.py --people $(PEOPLE)
 
 dashboard-assets: ## the dashboard's files that are made from npm packages, anew (needs Node.js; they are committed)
-	@cd dashboard && npm ci --no-audit --no-fund --silent && npm run --silent build
+	@cd dbrecon/dashboard && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean: ## removes what make made here; no experiment's files
 	@rm -rf $(VENV) $(LOG) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,19 +1,32 @@
 #!/usr/bin/env python3
 """The operator's command line: registers experiments, runs their steps, and shows where they stand."""
 
-import ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
 import argparse
 import sys
 from typing import NoReturn
 
-from console import dashboard, experiments, files, launching, nodes, rescan, scheduling, secrets, spark, steps, watch, watching
-from console.options import Action
-from console.steps import asked_steps
-from ctools import cli
-from dbrecon import Config
-from dbrerrors import UsageError
+from dbrecon.console import (
+    dashboard,
+    experiments,
+    files,
+    launching,
+    nodes,
+    rescan,
+    scheduling,
+    secrets,
+    spark,
+    steps,
+    watch,
+    watching,
+)
+from dbrecon.console.options import Action
+from dbrecon.console.steps import asked_steps
+from dbrecon.ctools import cli
+from dbrecon.errors import UsageError
+from dbrecon.settings import Config
 
 MODULES = (experiments, steps, watching, scheduling, dashboard, watch, spark, nodes, launching, secrets, files, rescan)
 ACTIONS: dict[str, Action] = {name: action for module in MODULES for name, action in module.ACTIONS.items()}

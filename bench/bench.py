@@ -24,17 +24,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
-from cluster.commands import open_experiment, open_ledger
-from ctools.cli import run_command
-from dbrecon import STATES, Config, Experiment
-from recon.model import ModelBuilder
-from recon.solvers import Options, Program, highs_version, solve
-from recon.tables import load_product
-from s0_download_data import open_sf1, state_reader
-from s3_pandas_synth_lp_files import read_county
+from dbrecon.console.commands import open_experiment, open_ledger
+from dbrecon.ctools.cli import run_command
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.solve.solvers import Options, Program, highs_version, solve
+from dbrecon.recon.tract.model import ModelBuilder
+from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.steps.download import open_sf1, state_reader
+from dbrecon.steps.lp_files import read_county
 
 HERE = Path(__file__).resolve().parent.parent
 PR_SET_CHILD_SUBREAPER = 36

@@ -22,18 +22,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 import highspy
 import numpy as np
 
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, cpu_of, floor_of_solving, inflate, measured
-from cluster.commands import open_experiment, open_ledger
-from cluster.ledger import Ledger
-from cluster.records import TractState
-from ctools.cli import run_command
-from dbrecon import Config, Experiment
+from dbrecon.console.commands import open_experiment, open_ledger
+from dbrecon.ctools.cli import run_command
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import TractState
+from dbrecon.settings import Config, Experiment
 
 HERE = Path(__file__).resolve().parent.parent
 RESULTS = HERE / "bench" / "results"

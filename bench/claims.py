@@ -23,20 +23,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 import psutil
 from sqlalchemy import update
 
 from bench.make_state import make_state
-from cluster.ledger import LP, SOLVED, Ledger, TractRow, Worker
-from cluster.schema import experiment_tables
-from ctools.cli import add_common, run_command, start
-from ctools.database import make_engine
-from dbrecon import STATES
-from dbrerrors import VerificationError
-from recon.synthetic import plan_state
+from dbrecon.ctools.cli import add_common, run_command, start
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import VerificationError
+from dbrecon.ledger.ledger import LP, SOLVED, Ledger, TractRow, Worker
+from dbrecon.ledger.schema import experiment_tables
+from dbrecon.recon.study.synthetic import plan_state
+from dbrecon.settings import STATES
 from tests.conftest import MariaServer, free_port
 
 HERE = Path(__file__).resolve().parent.parent
@@ -118,9 +118,7 @@ def claims_at_once(processes: int, seconds: float, arguments: dict[str, Any]) ->
     """Let processes claim at once; VerificationError if a tract was got twice."""
     context = multiprocessing.get_context("spawn")
     begin, results = context.Barrier(processes + 1), context.SimpleQueue()
-    workers = [
-        context.Process(target=claim_on, args=(number, seconds, arguments, begin, results)) for number in range(processes)
-    ]
+    workers = [context.Process(target=claim_on, args=(number, seconds, arguments, begin, results)) for number in range(processes)]
     for one in workers:
         one.start()
     begin.wait()

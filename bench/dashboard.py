@@ -27,18 +27,18 @@ from urllib.request import Request, urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 from sqlalchemy import Connection, Engine, insert, text
 
-from cluster.ledger import Ledger
-from cluster.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
-from cluster.schema import experiment_tables, sysload
-from ctools.cli import run_command
-from ctools.database import make_engine
-from dbrecon import STATES
-from dbrerrors import DBReconError
+from dbrecon.ctools.cli import run_command
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import DBReconError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
+from dbrecon.ledger.schema import experiment_tables, sysload
+from dbrecon.settings import STATES
 from tests.conftest import MariaServer, free_port
 
 HERE = Path(__file__).resolve().parent.parent

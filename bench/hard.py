@@ -16,18 +16,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 import numpy as np
 
-from ctools.cli import run_command
-from recon.kinds import N_KINDS, IntArray, split_kind
-from recon.model import ModelBuilder, TractTables
-from recon.solvers import Options, Program, solve
-from recon.synthetic import make_county, plan_state
-from recon.tables import load_product
-from recon.verify import tabulate, verify
+from dbrecon.ctools.cli import run_command
+from dbrecon.recon.census.kinds import N_KINDS, IntArray, split_kind
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.solve.solvers import Options, Program, solve
+from dbrecon.recon.study.synthetic import make_county, plan_state
+from dbrecon.recon.tract.model import ModelBuilder, TractTables
+from dbrecon.recon.tract.verify import tabulate, verify
 
 SEED = 1
 Drawn = tuple[IntArray, IntArray, IntArray]

@@ -16,19 +16,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 from tqdm import tqdm
 
-from ctools.cli import add_common, run_command, start
-from ctools.progress import counted
-from ctools.storage import sopen
-from dbrecon import STATES, check_stusab
-from dbrerrors import StorageError, UsageError
-from recon.people import HEADER
-from recon.sf1_writer import SEGMENTS, County, write_state_zip
-from recon.synthetic import StatePlan, make_counties, plan_state, truth_lines
+from dbrecon.ctools.cli import add_common, run_command, start
+from dbrecon.ctools.progress import counted
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import StorageError, UsageError
+from dbrecon.recon.people.people import HEADER
+from dbrecon.recon.product.sf1_writer import SEGMENTS, County, write_state_zip
+from dbrecon.recon.study.synthetic import StatePlan, make_counties, plan_state, truth_lines
+from dbrecon.settings import STATES, check_stusab
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--truth", help="where to write the people, one a line; gzipped if it ends in .gz")
     parser.add_argument("--counties", type=int, help="how many (default: one for every 98,000 people, at least 4)")
     parser.add_argument("--big_tract", type=int, default=0, metavar="N", help="one tract has N people, as in 40000")
-    parser.add_argument(
-        "--big_block", type=int, default=0, metavar="N", help="one tract has N people, all in one block"
-    )
+    parser.add_argument("--big_block", type=int, default=0, metavar="N", help="one tract has N people, all in one block")
     add_common(parser)
     return parser.parse_args(arguments)
 
@@ -91,9 +89,7 @@ def main() -> int:
     stusab = check_stusab(args.stusab)
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: a seed is 0 or more.")
-    plan = plan_state(
-        stusab, STATES[stusab].fips, args.people, args.seed, args.counties, args.big_tract, args.big_block
-    )
+    plan = plan_state(stusab, STATES[stusab].fips, args.people, args.seed, args.counties, args.big_tract, args.big_block)
     out = args.out if args.out.endswith(".zip") else os.path.join(args.out, f"{stusab}2010.sf1.zip")
     make_state(plan, out, args.truth)
     made = (counted(plan.population, "person"), counted(len(plan.counties), "county"), counted(plan.n_tracts, "tract"))

@@ -30,19 +30,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 import psutil
 import pymysql
 
 from bench.make_state import make_state
-from cluster.ledger import SOLVED, Ledger
-from ctools.cli import add_common, run_command, start
-from ctools.database import make_engine
-from dbrecon import STATES
-from dbrerrors import VerificationError
-from recon.synthetic import plan_state
+from dbrecon.ctools.cli import add_common, run_command, start
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import VerificationError
+from dbrecon.ledger.ledger import SOLVED, Ledger
+from dbrecon.recon.study.synthetic import plan_state
+from dbrecon.settings import STATES
 from tests.conftest import MariaServer, free_port
 from tests.helpers import forget_host
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, measured
-from ctools.cli import run_command
+from dbrecon.ctools.cli import run_command
 
 
 def main() -> int:

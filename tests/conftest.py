@@ -16,7 +16,7 @@ import pymysql
 import pytest
 from sqlalchemy import URL, Engine
 
-from ctools.database import make_engine
+from dbrecon.ctools.database import make_engine
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)

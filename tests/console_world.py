@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import dbrtool
-from ctools import cli
+from dbrecon.ctools import cli
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECONDS = 120.0

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Engine
 from werkzeug.test import Client, TestResponse
 
-from cluster.ledger import ErrorReport, GeoRow, Ledger, LpStats, SolStats, SysLoad, TractRow, Worker
-from dashboard.app import create_app
-from dbrecon import Config
+from dbrecon.dashboard.app import create_app
+from dbrecon.ledger.ledger import ErrorReport, GeoRow, Ledger, LpStats, SolStats, SysLoad, TractRow, Worker
+from dbrecon.settings import Config
 
 REIDENT = "r1"
 API = "/api/v1/experiments"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ctools.locks import LOCK_FOLDER
-from recon.kinds import N_KINDS, IntArray
-from recon.model import TractTables
-from recon.tables import Product
-from recon.verify import tabulate
+from dbrecon.ctools.locks import LOCK_FOLDER
+from dbrecon.recon.census.kinds import N_KINDS, IntArray
+from dbrecon.recon.census.tables import Product
+from dbrecon.recon.tract.model import TractTables
+from dbrecon.recon.tract.verify import tabulate
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -189,9 +189,7 @@ class _Handler(socketserver.BaseRequestHandler):
             return False
         return self._send(response.status, response.reason, response.getheaders(), content, request, fault)
 
-    def _send(
-        self, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, request: Request, fault: str
-    ) -> bool:
+    def _send(self, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, request: Request, fault: str) -> bool:
         kept = [(name, value) for name, value in headers if name.lower() not in HOP_BY_HOP | {"content-length"}]
         stated = next((value for name, value in headers if name.lower() == "content-length"), "0")
         length = stated if request.method == "HEAD" else str(len(body))

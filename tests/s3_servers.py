@@ -38,9 +38,7 @@ def credentials(endpoint: str) -> dict[str, str]:
 @lru_cache(maxsize=8)
 def client(endpoint: str) -> Any:
     """A plain client, for looking at what lies there."""
-    return boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
-    )
+    return boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1")
 
 
 def fresh_bucket(endpoint: str) -> str:

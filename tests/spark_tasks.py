@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.records import LpStats, SolStats
-from cluster.tasks import Begun, CountyTask, CountyWritten, LpMade, Send, Solved, TractTask
+from dbrecon.ledger.records import LpStats, SolStats
+from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, LpMade, Send, Solved, TractTask
 from tests.worker_tasks import serve_tracts
 
 SLEEP_SECONDS = 60.0

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import dbrerrors
+import dbrecon.errors as dbrerrors
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMMAND = """
 import argparse, logging, os, sys, time
-from ctools.cli import add_common, confirm, run_command, start
-from ctools.storage import sopen
-from dbrerrors import *
+from dbrecon.ctools.cli import add_common, confirm, run_command, start
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import *
 
 def main():
     parser = argparse.ArgumentParser()

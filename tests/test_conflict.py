@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recon.conflict import Conflict, find_conflict, format_ilp, rulers_out
-from recon.kinds import N_RH, IntArray, join_kind
-from recon.model import Model, ModelBuilder, TractTables
-from recon.solution import variable_names
-from recon.solvers import NamedProgram, Program, feasible, read_lp
-from recon.tables import load_product
+from dbrecon.recon.census.kinds import N_RH, IntArray, join_kind
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.solution import variable_names
+from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, rulers_out
+from dbrecon.recon.solve.solvers import NamedProgram, Program, feasible, read_lp
+from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from tests.helpers import random_people, tables_of
 
 PRODUCT = load_product()

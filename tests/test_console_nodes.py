@@ -17,10 +17,10 @@ from typing import Any
 import boto3
 import pytest
 
-from cluster.ledger import Ledger
-from cluster.records import TractRow, Worker
-from ctools import ssh
-from ctools.database import make_engine
+from dbrecon.ctools import ssh
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import TractRow, Worker
 from tests.conftest import MariaServer
 from tests.console_world import AWS, Operator, Result, assert_refused
 from tests.s3_servers import moto_server
@@ -405,14 +405,14 @@ def test_what_a_dead_scheduler_left_running_is_ended_by_a_launch(waiting: World)
     """Its workers' ancestor is named in their command lines; here one is played that does not end by itself."""
     node = waiting.node("n1")
     waiting.quiet()
-    play = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)  # tract_worker"
+    play = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)  # dbrecon.node.worker"
     environment = os.environ | {"DBRECON_HOSTNAME": node.hostname}
     # By way of a shell that leaves: its parent is gone, as that of a straggler.
     subprocess.run(["sh", "-c", f"'{sys.executable}' -c '{play}' >/dev/null 2>&1 &"], env=environment, check=True)
-    wait_for(lambda: bool(node.processes("# tract_worker")), "the straggler")
+    wait_for(lambda: bool(node.processes("# dbrecon.node.worker")), "the straggler")
     assert "idle: n1 " in waiting.here("--cluster", hosts="n1").stdout
     assert waiting.here("--launch", "n1").stdout == "Launch:  n1\n"
-    assert node.processes("# tract_worker") == []
+    assert node.processes("# dbrecon.node.worker") == []
 
 
 def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_back_before_it_ends(waiting: World) -> None:

@@ -10,13 +10,13 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from cluster.ledger import Ledger
-from cluster.records import TractRow, Worker
-from console import nodes as console_nodes
-from ctools import emr
-from ctools.aws import AwsError
-from ctools.database import make_engine
-from dbrecon import Config
+from dbrecon.console import nodes as console_nodes
+from dbrecon.ctools import emr
+from dbrecon.ctools.aws import AwsError
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import TractRow, Worker
+from dbrecon.settings import Config
 from tests.console_world import AWS, Operator, assert_refused
 from tests.s3_servers import moto_server
 

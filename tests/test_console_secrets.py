@@ -10,11 +10,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster import credentials
-from ctools import kms
-from ctools.aws import AwsError
-from dbrecon import Config
-from dbrerrors import InputError
+from dbrecon.ctools import kms
+from dbrecon.ctools.aws import AwsError
+from dbrecon.errors import InputError
+from dbrecon.fleet import credentials
+from dbrecon.settings import Config
 from tests.console_world import AWS, CHECKOUT, Operator, assert_refused
 from tests.s3_servers import moto_server
 

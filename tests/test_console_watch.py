@@ -7,11 +7,11 @@ from typing import IO
 
 import pytest
 
-from cluster.ledger import Ledger
-from cluster.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, TractRow, Worker
-from cluster.status import format_status
-from console.watch import page
-from ctools.database import make_engine
+from dbrecon.console.status_report import format_status
+from dbrecon.console.watch import page
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, TractRow, Worker
 from tests.conftest import MariaServer
 from tests.console_world import Operator, assert_refused
 

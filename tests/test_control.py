@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from cluster.control import ControlServer, NotRunning, control_path, tell
-from cluster.ledger import Ledger
-from cluster.node import Assignment, Node, Outcome
-from cluster.records import Quarantine, Worker
-from ctools.database import make_engine
-from ctools.locks import NodeLock, node_lock_path
-from dbrecon import Config, Experiment
-from dbrerrors import DBReconError, StorageError, UsageError
-from scheduler import exit_code, summary
+from dbrecon.ctools.database import make_engine
+from dbrecon.ctools.locks import NodeLock, node_lock_path
+from dbrecon.errors import DBReconError, StorageError, UsageError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import Quarantine, Worker
+from dbrecon.node.control import ControlServer, NotRunning, control_path, tell
+from dbrecon.node.daemon import exit_code, summary
+from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.settings import Config, Experiment
 from tests.test_node import ALL, SETTINGS, R, ledger_with
 from tests.waiting import wait_for
 

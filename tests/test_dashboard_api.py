@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import Engine, event, text
 from werkzeug.test import Client
 
-from cluster.ledger import Ledger
-from cluster.ledger_dashboard import DashboardReader, NothingThere
-from cluster.status import FILES
-from ctools.database import Database, make_engine
-from dashboard.access import check_host
-from dashboard.snapshots import DatabaseAway, Snapshots
-from dbrerrors import DatabaseError, UsageError
+from dbrecon.console.status_report import FILES
+from dbrecon.ctools.database import Database, make_engine
+from dbrecon.dashboard.access import check_host
+from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
+from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.readings import DashboardReader, NothingThere
 from tests.conftest import MariaServer
 from tests.dashboard_world import API, REIDENT, Browser, fill, settings
 

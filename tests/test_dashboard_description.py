@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from ctools.database import make_engine
-from dashboard.openapi import description
+from dbrecon.ctools.database import make_engine
+from dbrecon.dashboard.openapi import description
 from tests.dashboard_world import REIDENT, Browser, fill
 from tests.dashboard_world import settings as dashboard_settings
 

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import OperationalError
 
-from ctools.database import Database, NoSuchTable, describe, make_engine
-from dbrerrors import DatabaseError, UsageError
+from dbrecon.ctools.database import Database, NoSuchTable, describe, make_engine
+from dbrecon.errors import DatabaseError, UsageError
 
 PASSWORD = "s3cret-word"
 

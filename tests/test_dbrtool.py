@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 import dbrtool
-from cluster.ledger import ErrorReport, Ledger, LpStats, SolStats, TractRow, Worker
-from cluster.records import InProgress, Quarantine, Status
-from cluster.status import format_status
-from ctools import cli
-from ctools.database import make_engine
+from dbrecon.console.status_report import format_status
+from dbrecon.ctools import cli
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import ErrorReport, Ledger, LpStats, SolStats, TractRow, Worker
+from dbrecon.ledger.records import InProgress, Quarantine, Status
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PASSWORD = "k7/secret word"
@@ -87,9 +87,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
     [claim] = ledger.claim("r1", worker, stusab="oh", county="001", tracts=["000200"])
     stack = "Traceback (most recent call last):\n  somewhere"
-    ledger.record_error(
-        ErrorReport("r1", "node9", 1, "P1 contradicts PCT12", "s4_run_gurobi.py", 51, stack, "oh", "001", "000200")
-    )
+    ledger.record_error(ErrorReport("r1", "node9", 1, "P1 contradicts PCT12", "s4_run_gurobi.py", 51, stack, "oh", "001", "000200"))
     ledger.failed(claim, "P1 contradicts PCT12\nand more", 1)
     ledger.claim("r1", worker, stusab="oh", county="003", tracts=["000100"], lease_seconds=3600)
     return root
@@ -455,7 +453,7 @@ def checkout_with_a_script(folder: Path) -> Path:
     (folder / "ctools" / "__init__.py").touch()
     (folder / "ctools" / "venv.py").write_bytes((CHECKOUT / "ctools" / "venv.py").read_bytes())
     script = folder / "tool.py"
-    script.write_text("import ctools.venv\nprint('reached')\n")
+    script.write_text("import dbrecon.ctools.venv\nprint('reached')\n")
     return script
 
 
@@ -463,7 +461,7 @@ def make_venv(folder: Path) -> None:
     """A virtual environment whose interpreter tells what it was to run."""
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\necho .venv runs: \"$@\"\n")
+    python.write_text('#!/bin/sh\necho .venv runs: "$@"\n')
     python.chmod(0o755)
 
 
@@ -475,9 +473,7 @@ def test_a_bare_python_starts_the_script_again_in_the_virtual_environment(tmp_pa
 
 
 def test_a_bare_python_without_virtual_environment_says_what_makes_it(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", checkout_with_a_script(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-S", checkout_with_a_script(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "sqlalchemy" in done.stderr
     assert "make setup" in done.stderr

@@ -14,8 +14,11 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbrerrors import InputError
-from recon.evaluation import (
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
+from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.people.people import People, people_csv
+from dbrecon.recon.study.evaluation import (
     BIN_STARTS,
     BlockCounts,
     County,
@@ -30,9 +33,6 @@ from recon.evaluation import (
     random_people,
     read_units,
 )
-from recon.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
-from recon.people import People, people_csv
-from recon.tables import Product, load_product
 
 A, B, C = 390599771001000, 390599771001001, 390599772002000
 WHITE, BLACK, BOTH = 32, 16, 48
@@ -147,7 +147,7 @@ def test_a_county_is_compared_in_pieces_that_leave_nobody_out(monkeypatch: pytes
     guess, truth = people_of(*persons[::2], (A - 1, 0, 3, WHITE, 0), times=2), people_of(*persons, (A - 1, 0, 3, WHITE, 0))
     published = counts_of(people_of(*persons))
     whole = compare(guess, truth, published, np.random.default_rng(0))
-    monkeypatch.setattr("recon.evaluation.PEOPLE_AT_ONCE", 7)
+    monkeypatch.setattr("dbrecon.recon.study.evaluation.PEOPLE_AT_ONCE", 7)
     pieces = compare(guess, truth, published, np.random.default_rng(0))
     assert len(list(published.slices(7))) == 3
     np.testing.assert_array_equal(pieces.matched[:2], whole.matched[:2])
@@ -379,7 +379,7 @@ def test_the_truth_of_a_real_county_agrees_with_itself() -> None:
     path = SHARED / "guernsey" / "truth_guernsey_oh.csv.gz"
     if not path.exists():
         pytest.skip("needs ../shared/data/guernsey, which is not here")
-    from recon.people_reader import read_people
+    from dbrecon.recon.people.people_reader import read_people
 
     result = evaluate(path, path.name, {"39059": county(read_people(path))}, product())
     assert result.agreement.share("reconstruction", "exact_age") == 1

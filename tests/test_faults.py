@@ -17,11 +17,11 @@ import pymysql
 import pytest
 from sqlalchemy import Engine
 
-from cluster.ledger import Ledger
-from cluster.node import Assignment, Node, Outcome
-from cluster.records import SysLoad
-from ctools.database import make_engine
-from dbrecon import Config, Experiment
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import SysLoad
+from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.settings import Config, Experiment
 from tests.conftest import MariaServer
 from tests.test_node import ALL, SETTINGS, R, ledger_with
 from tests.waiting import wait_for
@@ -33,7 +33,7 @@ STEADILY = "tests.worker_tasks:serve_steadily"
 NODE = """
 import sys
 from tests.test_faults import node_of
-from ctools.database import make_engine
+from dbrecon.ctools.database import make_engine
 outcome = node_of(make_engine(sqlite_path=sys.argv[1]), sys.argv[2]).run()
 print(outcome.solved)
 """

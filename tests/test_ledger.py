@@ -13,7 +13,9 @@ import pymysql
 import pytest
 from sqlalchemy import Engine, event, text
 
-from cluster.ledger import (
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.ledger.ledger import (
     EMPTY,
     LP,
     NEW,
@@ -31,8 +33,6 @@ from cluster.ledger import (
     TractRow,
     Worker,
 )
-from ctools.database import make_engine
-from dbrerrors import DatabaseError, UsageError
 
 R = "exp1"
 ANN, BOB = Worker("ann", "1"), Worker("bob", "2")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule, run_state_machine_as_test
 
-from cluster.ledger import (
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import (
     EMPTY,
     LP,
     NEW,
@@ -26,7 +27,6 @@ from cluster.ledger import (
     TractRow,
     Worker,
 )
-from ctools.database import make_engine
 
 LEASE, MAX_ATTEMPTS, MAX_LOST, REST = 60, 3, 3, 20
 TRACTS = [

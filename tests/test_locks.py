@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ctools.locks import Holder, NodeLock, node_lock_path
-from dbrerrors import StorageError
+from dbrecon.ctools.locks import Holder, NodeLock, node_lock_path
+from dbrecon.errors import StorageError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOLD = """
 import os, sys
-from ctools.locks import NodeLock
+from dbrecon.ctools.locks import NodeLock
 print(NodeLock(sys.argv[1]).acquire(), flush=True)
 if sys.argv[2] == "fork" and os.fork() == 0:
     os.close(1)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from recon.lp_text import format_lp
-from recon.model import ModelBuilder
-from recon.solution import parse_solution
-from recon.tables import load_product
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.solution import parse_solution
+from dbrecon.recon.tract.lp_text import format_lp
+from dbrecon.recon.tract.model import ModelBuilder
 from tests.helpers import random_people, tables_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent

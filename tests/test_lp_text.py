@@ -11,13 +11,13 @@ import gurobipy
 import numpy as np
 import pytest
 
-from dbrerrors import InputError
-from recon.artifacts import read_lp_file
-from recon.lp_text import format_lp, tract_of_lp
-from recon.model import Model, ModelBuilder
-from recon.solution import decode_names, variable_names
-from recon.solvers import NamedProgram, Options, Program, read_lp, solve
-from recon.tables import load_product
+from dbrecon.errors import InputError
+from dbrecon.recon.artifacts import read_lp_file
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.solution import decode_names, variable_names
+from dbrecon.recon.solve.solvers import NamedProgram, Options, Program, read_lp, solve
+from dbrecon.recon.tract.lp_text import format_lp, tract_of_lp
+from dbrecon.recon.tract.model import Model, ModelBuilder
 from tests.helpers import random_people, tables_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -119,7 +119,7 @@ def test_a_kill_while_a_file_is_read_leaves_no_copy_of_it(text: bytes, tmp_path:
     temporary.mkdir()
     script = """
 import os, pathlib, signal, sys
-from recon.solvers import read_lp
+from dbrecon.recon.solve.solvers import read_lp
 sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "shutil.rmtree" else None)
 read_lp(pathlib.Path(sys.argv[1]).read_bytes(), "model.lp")
 """

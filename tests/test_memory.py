@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from cluster.ledger import Ledger
-from cluster.memory import NO_ROOM, Busy, Floors, MemoryGuard, Stopped
-from cluster.node import Assignment, Node, Outcome
-from ctools.database import make_engine
-from ctools.proc import Memory, memory, process_facts
-from dbrecon import Config, Experiment
+from dbrecon.ctools.database import make_engine
+from dbrecon.ctools.proc import Memory, memory, process_facts
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.memory import NO_ROOM, Busy, Floors, MemoryGuard, Stopped
+from dbrecon.settings import Config, Experiment
 from tests.test_node import ALL, SETTINGS, R, ledger_with
 from tests.worker_tasks import at_work
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbrerrors import InputError, VerificationError
-from recon.kinds import N_KINDS, split_kind
-from recon.model import Model, ModelBuilder, TractTables
-from recon.solvers import Options, Program, solve
-from recon.tables import load_product
-from recon.verify import satisfies, tabulate, verify, violations
+from dbrecon.errors import InputError, VerificationError
+from dbrecon.recon.census.kinds import N_KINDS, split_kind
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.solve.solvers import Options, Program, solve
+from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.verify import satisfies, tabulate, verify, violations
 from tests.helpers import counts_of, random_people, tables_of
 
 PRODUCT = load_product()

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, update
 
-import cluster.node
-from cluster.ledger import Ledger
-from cluster.node import Assignment, Node, Outcome
-from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
-from cluster.schema import experiment_tables
-from cluster.waiting import Waiting
-from dbrecon import Config, Experiment
-from scheduler import WORK
+import dbrecon.node.loop
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import GeoRow, LpStats, SolStats, TractRow, Worker
+from dbrecon.ledger.schema import experiment_tables
+from dbrecon.node.daemon import WORK
+from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.waiting import Waiting
+from dbrecon.settings import Config, Experiment
 from tests.waiting import wait_for
 
 R = "run"
@@ -45,9 +45,7 @@ def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
     return ledger
 
 
-def node_of(
-    ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2, settings: str = ""
-) -> Node:
+def node_of(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2, settings: str = "") -> Node:
     """A node with its settings and storage there; ``settings`` beat the usual ones."""
     ini = root / "config.ini"
     changed = [line.partition(" ")[0] for line in settings.splitlines()]
@@ -128,7 +126,7 @@ def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Eng
 
 def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only when the leases are extended, which is once an hour here."""
-    monkeypatch.setattr(cluster.node, "RECOUNT_SECONDS", 0.1)
+    monkeypatch.setattr(dbrecon.node.loop, "RECOUNT_SECONDS", 0.1)
     ledger = ledger_with(engine, ["000100"])
     settings = "retry_seconds = 1\nheartbeat_seconds = 3600\nlease_seconds = 7200\n"
     outcome = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_bad_county", settings=settings).run()

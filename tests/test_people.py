@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctools.storage import sopen
-from dbrerrors import InputError, StorageError
-from recon.kinds import FIRST_AGES, N_KINDS, RACES, SEXES, join_kind, split_kind
-from recon.people import COLUMNS, People, people_csv, write_rows
-from recon.people_reader import read_people
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import InputError, StorageError
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, RACES, SEXES, join_kind, split_kind
+from dbrecon.recon.people.people import COLUMNS, People, people_csv, write_rows
+from dbrecon.recon.people.people_reader import read_people
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 HEADER = "geoid_tract,geoid_block,sex,age,white,black,aian,asian,nhopi,sor,hisp\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.pool import Died, Event, Finished, Message, WorkerPool
+from dbrecon.node.processes import Died, Event, Finished, Message, WorkerPool
 
 WORDS = "tests.worker_tasks:serve_words"
 HERE = Path(__file__).resolve().parent.parent
@@ -113,7 +113,7 @@ def test_closing_ends_all_workers() -> None:
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = (
         "import sys, time\n"
-        "from cluster.pool import WorkerPool\n"
+        "from dbrecon.node.processes import WorkerPool\n"
         f"pool = WorkerPool({WORDS!r}, 1)\n"
         "worker = pool.submit('sleep')\n"
         "pool.wait(30)\n"

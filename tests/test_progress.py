@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ctools.progress import LOG_EVERY_SECONDS, Progress, counted
+from dbrecon.ctools.progress import LOG_EVERY_SECONDS, Progress, counted
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+import dbrecon.node.daemon as scheduler
 import dbrtool
-import scheduler
-from dbrecon import settings_table
+from dbrecon.settings import settings_table
 
 HERE = Path(__file__).resolve().parent.parent
 README = (HERE / "README.md").read_text(encoding="utf-8")

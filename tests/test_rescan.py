@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from cluster.commands import Place
-from cluster.ledger import Ledger
-from cluster.ledger_dashboard import DashboardReader
-from cluster.ledger_rescan import Change, CountyFound, LpFound, SolFound, TractFound, put_right, snapshot
-from cluster.records import GeoRow, LpStats, SolStats, TractRow, Worker
-from console import files, rescan, scan
-from ctools import storage
-from ctools.database import make_engine
-from dbrecon import Config, Experiment
-from dbrerrors import InputError, StorageError, UsageError
-from s1_make_geo_files import make_geo_files
-from s2_pandas_build_csv import make_county_files
+from dbrecon.console import files, rescan, scan
+from dbrecon.console.commands import Place
+from dbrecon.ctools import storage
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.readings import DashboardReader
+from dbrecon.ledger.reconcile import Change, CountyFound, LpFound, SolFound, TractFound, put_right, snapshot
+from dbrecon.ledger.records import GeoRow, LpStats, SolStats, TractRow, Worker
+from dbrecon.settings import Config, Experiment
+from dbrecon.steps.county_files import make_county_files
+from dbrecon.steps.geography_files import make_geo_files
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STUSAB, PEOPLE = "de", 8000
@@ -79,7 +79,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger.register("r1", "all", "2010_sf1")
     make_geo_files(made.experiment, ledger, STUSAB)
     make_county_files(made.experiment, ledger, STUSAB)
-    from scheduler import run_here
+    from dbrecon.node.daemon import run_here
 
     assert run_here(ledger, made.config, "r1", Place(), frozenset({3, 4, 5})) == 0
     return root

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import s0_download_data
-from dbrecon import Config, Experiment
-from dbrerrors import InputError, StorageError, UsageError
-from s0_download_data import ATTEMPTS, Partial, download, validate
+import dbrecon.steps.download as s0_download_data
+from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.settings import Config, Experiment
+from dbrecon.steps.download import ATTEMPTS, Partial, download, validate
 from tests.tiny_sf1 import SEGMENTS, environment, make_members, put_zip, some_records, zip_bytes
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import s1_make_geo_files
-from cluster.ledger import Ledger, LpStats, SolStats, Worker
-from ctools.storage import exists
-from dbrecon import Experiment
-from dbrerrors import InputError, UsageError
-from recon.geo import Unit, read_units
-from s0_download_data import asked_states
-from s1_make_geo_files import make_geo_files
+import dbrecon.steps.geography_files as s1_make_geo_files
+from dbrecon.ctools.storage import exists
+from dbrecon.errors import InputError, UsageError
+from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, Worker
+from dbrecon.recon.census.geography import Unit, read_units
+from dbrecon.settings import Experiment
+from dbrecon.steps.download import asked_states
+from dbrecon.steps.geography_files import make_geo_files
 from tests.tiny_sf1 import SHARED, Record, environment, make_experiment, make_members, put_zip, some_records, zip_bytes
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -95,9 +95,7 @@ def test_twice_changes_nothing_even_if_the_zip_is_gone(made: tuple[Experiment, L
     assert (Path(experiment.geofile("nm")).stat(), ledger.tract_states("r1", "nm")) == before
 
 
-def test_ctrl_c_leaves_nothing_and_the_next_run_does_all(
-    made: tuple[Experiment, Ledger], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_leaves_nothing_and_the_next_run_does_all(made: tuple[Experiment, Ledger], monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, ledger = made
     put_zip(experiment, zip_bytes(make_members(some_records())))
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import s2_pandas_build_csv
-from cluster.ledger import Ledger
-from dbrecon import Experiment
-from dbrerrors import InputError, StorageError
-from recon.county_tables import CountyRows, StateReader
-from recon.sf1 import DEFAULT_TABLES, read_tables
-from recon.tables import load_product
-from s1_make_geo_files import make_geo_files
-from s2_pandas_build_csv import make_county_files, step2
+import dbrecon.steps.county_files as s2_pandas_build_csv
+from dbrecon.errors import InputError, StorageError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.product.county_rows import CountyRows, StateReader
+from dbrecon.recon.product.sf1 import DEFAULT_TABLES, read_tables
+from dbrecon.settings import Experiment
+from dbrecon.steps.county_files import make_county_files, step2
+from dbrecon.steps.geography_files import make_geo_files
 from tests.tiny_sf1 import (
     SHARED,
     Record,
@@ -322,9 +322,7 @@ def test_a_run_that_could_not_write_goes_on_with_what_is_missing(tmp_path: Path)
     assert len(county_files(experiment)) == 4
 
 
-def test_ctrl_c_leaves_whole_files_only_and_the_next_run_completes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_leaves_whole_files_only_and_the_next_run_completes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = zip_bytes(make_members(some_records()))
     experiment, ledger = start(tmp_path, content)
     real = StateReader.counties

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from ctools import s3, storage
-from ctools.storage import sopen
-from dbrerrors import StorageError
+from dbrecon.ctools import s3, storage
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import StorageError
 from tests.s3_proxy import S3Proxy, Trouble
 from tests.s3_servers import client, moto_server, other_s3_root, other_server, s3_root
 
@@ -250,8 +250,8 @@ def test_what_is_written_is_encrypted_with_the_key_that_is_asked_for(s3_root: st
 
 WRITER = """
     import sys
-    from ctools import s3
-    from ctools.storage import sopen
+    from dbrecon.ctools import s3
+    from dbrecon.ctools.storage import sopen
     s3.PART_FROM_BYTES = int(sys.argv[2])
     with sopen(sys.argv[1], "wb") as file:
         file.write(bytes(40_000_000))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ledger import Ledger
-from cluster.records import SysLoad, Worker
-from ctools.database import make_engine
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import SysLoad, Worker
 from tests.helpers import forget_host
 from tests.test_node import R, ledger_with
 

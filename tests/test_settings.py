@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import dbrecon
-from dbrecon import Config, Experiment, check_reident, check_stusab
-from dbrerrors import UsageError
+from dbrecon import settings as dbrecon
+from dbrecon.errors import UsageError
+from dbrecon.paths import HOME
+from dbrecon.settings import Config, Experiment, check_reident, check_stusab
 
 
 def load(tmp_path: Path, text: str, env: dict[str, str] | None = None, hostname: str = "ip-10-1.example.org") -> Config:
@@ -156,7 +157,7 @@ def test_sqlite_cannot_live_on_s3(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_checkout_is_found_from_anywhere(tmp_path: Path) -> None:
-    assert load(tmp_path, "").get("sf1", "tables") == os.path.join(dbrecon.HOME, "config/tables_2010_sf1.toml")
+    assert load(tmp_path, "").get("sf1", "tables") == os.path.join(str(HOME), "config/tables_2010_sf1.toml")
 
 
 @pytest.mark.parametrize(

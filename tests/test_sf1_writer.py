@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbrerrors import InputError, StorageError
-from recon.geo import load_header_layout, read_units
-from recon.kinds import FIRST_AGES, N_KINDS, RACE_BITS, RACES, IntArray, join_kind, split_kind
-from recon.people import People
-from recon.people_reader import read_people
-from recon.sf1_writer import SEGMENTS, County, counties_of, format_counts, write_state_zip
+from dbrecon.errors import InputError, StorageError
+from dbrecon.recon.census.geography import load_header_layout, read_units
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, RACE_BITS, RACES, IntArray, join_kind, split_kind
+from dbrecon.recon.people.people import People
+from dbrecon.recon.people.people_reader import read_people
+from dbrecon.recon.product.sf1_writer import SEGMENTS, County, counties_of, format_counts, write_state_zip
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parent.parent / "shared" / "data"
@@ -155,9 +155,7 @@ def people_of(*rows: tuple[int, int, int]) -> People:
     return People(block, kind, count)
 
 
-def person(
-    block: int, sex: int = 0, age: int = 30, race: int = 32, hisp: int = 0, count: int = 1
-) -> tuple[int, int, int]:
+def person(block: int, sex: int = 0, age: int = 30, race: int = 32, hisp: int = 0, count: int = 1) -> tuple[int, int, int]:
     """A row for ``people_of``; ``age`` is a category."""
     return block, int(join_kind(np.array(sex), np.array(age), np.array(race), np.array(hisp))), count
 
@@ -193,9 +191,7 @@ def test_every_count_of_every_unit_is_the_plain_tabulation_of_its_people(
         ("real_tracts", "nj", "34", "truth_rhdf_nj.csv.gz"),
     ],
 )
-def test_published_people_make_the_published_tables(
-    tmp_path: Path, folder: str, stusab: str, state: str, truth: str
-) -> None:
+def test_published_people_make_the_published_tables(tmp_path: Path, folder: str, stusab: str, state: str, truth: str) -> None:
     original = SHARED / folder / f"{stusab}2010.sf1.zip"
     if not original.exists():
         pytest.skip(f"{original} is not here")
@@ -207,18 +203,16 @@ def test_published_people_make_the_published_tables(
     found, units = published(path)
     assert units == expected_units
     for unit, cells in expected.items():  # the medians there are random numbers
-        assert {k: v for k, v in found[unit].items() if "P013" not in k} == {
-            k: v for k, v in cells.items() if "P013" not in k
-        }, unit
+        assert {k: v for k, v in found[unit].items() if "P013" not in k} == {k: v for k, v in cells.items() if "P013" not in k}, (
+            unit
+        )
 
 
 def test_the_zip_has_the_published_members_and_all_are_whole(tmp_path: Path) -> None:
     path = write(tmp_path, people_of(person(BLOCKS[0])))
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["degeo2010.sf1"] + [
-            f"de{s:05d}2010.sf1" for s in (*range(1, 9), 17, *range(20, 35))
-        ]
+        assert archive.namelist() == ["degeo2010.sf1"] + [f"de{s:05d}2010.sf1" for s in (*range(1, 9), 17, *range(20, 35))]
 
 
 def test_records_stand_in_order_and_pct_segments_have_those_above_blocks(tmp_path: Path) -> None:

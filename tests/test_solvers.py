@@ -4,12 +4,22 @@ import gurobipy
 import numpy as np
 import pytest
 
-from dbrerrors import SolverError, UsageError
-from recon import solvers
-from recon.model import Model, ModelBuilder
-from recon.solvers import Infeasible, LicenceError, Options, Program, TimeLimit, gurobi_allows, no_token_free, rounded, solve
-from recon.tables import load_product
-from recon.verify import satisfies
+from dbrecon.errors import SolverError, UsageError
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.solve import solvers
+from dbrecon.recon.solve.solvers import (
+    Infeasible,
+    LicenceError,
+    Options,
+    Program,
+    TimeLimit,
+    gurobi_allows,
+    no_token_free,
+    rounded,
+    solve,
+)
+from dbrecon.recon.tract.model import Model, ModelBuilder
+from dbrecon.recon.tract.verify import satisfies
 from tests.helpers import random_people, tables_of
 
 PRODUCT = load_product()
@@ -142,7 +152,7 @@ def token_error(message: str) -> gurobipy.GurobiError:
 
 def test_it_waits_until_a_token_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("recon.solvers.time.sleep", pauses.append)
+    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.sleep", pauses.append)
     answers = [token_error("All tokens currently in use"), token_error("All tokens currently in use"), None]
 
     def start() -> str:
@@ -165,8 +175,8 @@ def test_it_does_not_wait_for_a_token_for_ever(monkeypatch: pytest.MonkeyPatch) 
     def start() -> None:
         raise token_error("All tokens currently in use")
 
-    monkeypatch.setattr("recon.solvers.time.sleep", sleep)
-    monkeypatch.setattr("recon.solvers.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.sleep", sleep)
+    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.monotonic", lambda: clock[0])
     with pytest.raises(LicenceError, match="no Gurobi token became free in 60 seconds"):
         solvers._with_token(start, wait=60)
     assert clock[0] == pytest.approx(60)

@@ -21,22 +21,22 @@ import psutil
 import pytest
 from sqlalchemy import Engine as Database
 
-from cluster.commands import Place, open_experiment, open_ledger
-from cluster.ledger import Ledger
-from cluster.node import Assignment, Outcome
-from cluster.spark import Driver
-from cluster.spark_engine import Answered, Event, Spark
-from cluster.spark_plan import People
-from cluster.spark_pool import SparkPool
-from cluster.spark_setup import JVM_OPTIONS, SparkError, portable
-from console import rescan
-from console.spark import TRACTS, do_states
-from console.steps import do_states as do_states_here
-from ctools.database import make_engine
-from ctools.progress import counted
-from dbrecon import Config, Experiment
-from dbrerrors import InputError
-from scheduler import run_here
+from dbrecon.console import rescan
+from dbrecon.console.commands import Place, open_experiment, open_ledger
+from dbrecon.console.spark import TRACTS, do_states
+from dbrecon.console.steps import do_states as do_states_here
+from dbrecon.ctools.database import make_engine
+from dbrecon.ctools.progress import counted
+from dbrecon.errors import InputError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.node.daemon import run_here
+from dbrecon.node.loop import Assignment, Outcome
+from dbrecon.settings import Config, Experiment
+from dbrecon.spark.driver import Driver
+from dbrecon.spark.engine import Answered, Event, Spark
+from dbrecon.spark.plan import People
+from dbrecon.spark.setup import JVM_OPTIONS, SparkError, portable
+from dbrecon.spark.task_pool import SparkPool
 from tests.helpers import SHARED
 from tests.spark_tasks import SLEEP_SECONDS
 from tests.test_node import R, ledger_with, statuses

@@ -12,13 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.node import Assignment
-from cluster.records import NEW, Claim, LpStats, SolStats, Worker
-from cluster.spark_executor import Trouble
-from cluster.spark_failures import cause, failed_task, never_tried, set_up_failure
-from cluster.spark_jvm import Jvm
-from cluster.spark_plan import GROUP_SECONDS, People, group_seconds, grouped, make_plan, tract_cost
-from cluster.spark_setup import (
+from dbrecon.console.spark import _needed_packages
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import UsageError
+from dbrecon.ledger.records import NEW, Claim, LpStats, SolStats, Worker
+from dbrecon.node.loop import Assignment
+from dbrecon.node.tasks import Failure
+from dbrecon.settings import Config, Experiment
+from dbrecon.spark.accounts import cause, failed_task, never_tried, set_up_failure
+from dbrecon.spark.executor import Trouble
+from dbrecon.spark.jvm import Jvm
+from dbrecon.spark.plan import GROUP_SECONDS, People, group_seconds, grouped, make_plan, tract_cost
+from dbrecon.spark.setup import (
     NO_ROOM,
     SparkError,
     check_master,
@@ -29,11 +34,6 @@ from cluster.spark_setup import (
     portable,
     properties,
 )
-from cluster.tasks import Failure
-from console.spark import _needed_packages
-from ctools.database import make_engine
-from dbrecon import Config, Experiment
-from dbrerrors import UsageError
 from tests.test_node import R, ledger_with
 
 HERE = Path(__file__).resolve().parent.parent
@@ -171,7 +171,7 @@ def test_where_no_worker_has_room_it_says_once_a_minute_what_an_executor_needs(
     """Spark's own warning, every 15 s, is for --verbose."""
     jvm = Jvm({NO_ROOM: no_room(settings(tmp_path, "master = spark://h:7077"), 300.0)})
     now = 1000.0
-    monkeypatch.setattr("cluster.spark_jvm.time.monotonic", lambda: now)
+    monkeypatch.setattr("dbrecon.spark.jvm.time.monotonic", lambda: now)
     with caplog.at_level(logging.INFO):
         for _ in range(9):
             jvm.hear("spark: WARN TaskSchedulerImpl: Initial job has not accepted any resources; check your cluster UI")
@@ -183,7 +183,7 @@ def test_where_no_worker_has_room_it_says_once_a_minute_what_an_executor_needs(
 
 def test_a_full_disk_on_an_executor_is_found_again_in_spark_s_account() -> None:
     trouble = Trouble.of("oh 001 000100", Failure("the disk is full", "", 0, "", 4, "node"))
-    found = Trouble.found_in(f"Lost task 0.3: PythonException: cluster.spark_executor.Trouble: {trouble}\n\nDriver stacktrace:")
+    found = Trouble.found_in(f"Lost task 0.3: PythonException: dbrecon.spark.executor.Trouble: {trouble}\n\nDriver stacktrace:")
     assert found is not None
     assert found.message.startswith("oh 001 000100: the disk is full (on ")
     assert found.exit_code == 4
@@ -226,9 +226,10 @@ def test_the_shipped_code_runs_without_this_checkout(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "code.tar.gz") as archive:
         archive.extractall(tmp_path / "dbrecon_code", filter="data")
     code = (
-        "import tract_worker, spark_job, pathlib, recon.tables, recon.geo;"
-        "recon.geo.load_header_layout();"
-        "print(tract_worker.__file__, recon.tables.load_product(pathlib.Path('dbrecon_code/shipped_tables.toml')).name)"
+        "import pathlib, dbrecon.node.worker, dbrecon.spark.job\n"
+        "from dbrecon.recon.census import geography, tables\n"
+        "geography.load_header_layout()\n"
+        "print(dbrecon.node.worker.__file__, tables.load_product(pathlib.Path('dbrecon_code/shipped_tables.toml')).name)"
     )
     env = os.environ | {"PYTHONPATH": str(tmp_path / "dbrecon_code")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)

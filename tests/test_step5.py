@@ -11,17 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ledger import Ledger, LpStats, SolStats, TractRow, Worker
-from ctools.cli import explain
-from ctools.database import make_engine
-from ctools.storage import sopen
-from dbrecon import Config, Experiment
-from dbrerrors import InputError, StorageError, UsageError, VerificationError
-from recon.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
-from recon.people import People
-from recon.people_reader import read_people
-from recon.solution import Solution, decode_names, format_named_solution, format_solution, parse_solution, variable_names
-from s5_make_microdata import make_counties, make_microdata
+from dbrecon.ctools.cli import explain
+from dbrecon.ctools.database import make_engine
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import InputError, StorageError, UsageError, VerificationError
+from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, TractRow, Worker
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
+from dbrecon.recon.people.people import People
+from dbrecon.recon.people.people_reader import read_people
+from dbrecon.recon.people.solution import (
+    Solution,
+    decode_names,
+    format_named_solution,
+    format_solution,
+    parse_solution,
+    variable_names,
+)
+from dbrecon.settings import Config, Experiment
+from dbrecon.steps.microdata import make_counties, make_microdata
 
 HOME = Path(__file__).resolve().parents[1]
 PREDECESSOR = HOME / ".." / "shared" / "data" / "predecessor" / "model_29165030307.sol.gz"

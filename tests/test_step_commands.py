@@ -326,9 +326,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return zipped, operator.files("work/**/*")
 
 
-def test_ctrl_c_in_step_1_leaves_nothing_and_a_rerun_completes(
-    undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_ctrl_c_in_step_1_leaves_nothing_and_a_rerun_completes(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     zipped, expected = undisturbed
     result = None
     for attempt in range(10):  # the file is under construction for a twentieth of a second

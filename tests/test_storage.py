@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ctools import storage
-from ctools.cli import explain
-from ctools.storage import sopen
-from dbrerrors import StorageError
+from dbrecon.ctools import storage
+from dbrecon.ctools.cli import explain
+from dbrecon.ctools.storage import sopen
+from dbrecon.errors import StorageError
 from tests.s3_servers import client, moto_server, other_s3_root, other_server, s3_root
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -442,8 +442,8 @@ def run_python(code: str, *args: str, prefix: tuple[str, ...] = ()) -> subproces
 
 WRITE_TOO_MUCH = """
     import os, sys
-    from ctools.storage import sopen
-    from dbrerrors import StorageError
+    from dbrecon.ctools.storage import sopen
+    from dbrecon.errors import StorageError
     try:
         with sopen(sys.argv[1], "wb") as file:
             for _ in range(100):
@@ -479,8 +479,8 @@ def test_a_file_over_the_users_limit_is_a_sentence_and_leaves_nothing(tmp_path: 
 def test_a_block_that_passes_over_a_failed_write_gets_no_file(tmp_path: Path) -> None:
     code = """
         import os, resource, sys
-        from ctools.storage import sopen
-        from dbrerrors import StorageError
+        from dbrecon.ctools.storage import sopen
+        from dbrecon.errors import StorageError
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:
             with sopen(sys.argv[1], "wb") as file:
@@ -497,7 +497,7 @@ def test_a_block_that_passes_over_a_failed_write_gets_no_file(tmp_path: Path) ->
 def test_a_killed_writer_leaves_nothing_that_a_reader_sees(tmp_path: Path) -> None:
     code = """
         import sys
-        from ctools.storage import sopen
+        from dbrecon.ctools.storage import sopen
         with sopen(sys.argv[1], "wb") as file:
             file.write(bytes(1_000_000))
             file.flush()

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dbrerrors import UsageError
-from recon.kinds import RACE_COUNT, IntArray, split_kind
-from recon.people import HEADER, People, people_csv
-from recon.people_reader import read_people
-from recon.sf1_writer import County
-from recon.synthetic import StatePlan, make_counties, make_county, plan_state, truth_lines
+from dbrecon.errors import UsageError
+from dbrecon.recon.census.kinds import RACE_COUNT, IntArray, split_kind
+from dbrecon.recon.people.people import HEADER, People, people_csv
+from dbrecon.recon.people.people_reader import read_people
+from dbrecon.recon.product.sf1_writer import County
+from dbrecon.recon.study.synthetic import StatePlan, make_counties, make_county, plan_state, truth_lines
 
 HERE = Path(__file__).resolve().parent
 
@@ -165,10 +165,8 @@ def test_numbers_that_cannot_be_are_refused(options: dict[str, int], named: str)
         plan_state("de", "10", seed=1, **options)
 
 
-def test_the_lines_of_the_truth_are_the_people_file_in_pieces(
-    monkeypatch: pytest.MonkeyPatch, counties: list[County]
-) -> None:
-    monkeypatch.setattr("recon.synthetic._TRUTH_LINES_AT_ONCE", 9_000)
+def test_the_lines_of_the_truth_are_the_people_file_in_pieces(monkeypatch: pytest.MonkeyPatch, counties: list[County]) -> None:
+    monkeypatch.setattr("dbrecon.recon.study.synthetic._TRUTH_LINES_AT_ONCE", 9_000)
     county = max(counties, key=lambda c: c.people.population)
     pieces = list(truth_lines(county))
     assert len(pieces) > 2

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dbrerrors import InputError
-from recon.kinds import N_RH, N_SA, RACES, age_category, join_kind
-from recon.tables import DEFAULT_PRODUCT, Product, load_product
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import N_RH, N_SA, RACES, age_category, join_kind
+from dbrecon.recon.census.tables import DEFAULT_PRODUCT, Product, load_product
 
 BLOCK_TABLES = [
     "P1",

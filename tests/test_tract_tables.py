@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbrerrors import InputError
-from recon.tables import load_product
-from recon.tract_tables import CountyFile, CountyTables, parse_counts, rows_of
+from dbrecon.errors import InputError
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.tract.county_tables import CountyFile, CountyTables, parse_counts, rows_of
 
 PRODUCT = load_product()
 BLOCK, TRACT = PRODUCT.columns("block"), PRODUCT.columns("tract")

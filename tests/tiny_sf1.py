@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.ledger import Ledger
-from ctools.database import make_engine
-from dbrecon import Config, Experiment
+from dbrecon.ctools.database import make_engine
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.settings import Config, Experiment
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

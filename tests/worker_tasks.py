@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.records import LpStats, SolStats
-from cluster.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
-from ctools.proc import process_facts
-from dbrerrors import InputError, StorageError
+from dbrecon.ctools.proc import process_facts
+from dbrecon.errors import InputError, StorageError
+from dbrecon.ledger.records import LpStats, SolStats
+from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
 
 BOUND_SECONDS = 60
 

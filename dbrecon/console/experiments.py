@@ -1,0 +1,91 @@
+"""Experiments: making them, listing them, and removing them from the database."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from dbrecon.console.commands import add_reident, asked_reident, check_writable, open_experiment, open_ledger
+from dbrecon.console.options import Action, Actions
+from dbrecon.console.status_report import format_experiments
+from dbrecon.ctools import cli, storage
+from dbrecon.ctools.database import describe
+from dbrecon.ctools.progress import counted
+from dbrecon.errors import UsageError
+from dbrecon.settings import TABLE_CHOICES, Config, Experiment, check_reident
+
+log = logging.getLogger(__name__)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("experiments")
+    add_reident(group)
+    group.add_argument("--register", nargs="?", const="", metavar="R", help="make a new experiment of that name")
+    group.add_argument("--tables", choices=TABLE_CHOICES, help="with --register: all tables (default), or block tables alone")
+    group.add_argument("--reidents", action="store_true", help="list the experiments")
+    group.add_argument("--drop", action="store_true", help="remove the experiment's tables from the database, but no files")
+
+
+def register(args: argparse.Namespace, config: Config) -> int:
+    """Make an experiment, and say what comes next."""
+    from dbrecon.recon.census.tables import load_product
+
+    name = args.register or args.reident
+    if not name:
+        raise UsageError("which name? Give it: --register R")
+    reident, tables = check_reident(name), args.tables or "all"
+    experiment = Experiment.make(reident, config, tables)
+    check_writable(config)
+    product = load_product(Path(config.get("sf1", "tables")), tables)
+    ledger = open_ledger(config)
+    ledger.register(reident, tables, product.name)
+    if not storage.is_s3(experiment.dist):
+        os.makedirs(experiment.dist, exist_ok=True)
+    if next(storage.listdir(f"{experiment.base}/work"), None) is not None:
+        left = "files of an earlier experiment: move them away, or begin with --step1 --step2 --force"
+        log.warning("%s/work has %s", experiment.base, left)
+    print(f"{reident} is registered in {describe(ledger.engine)}, on {'all' if tables == 'all' else 'block'} tables.")
+    print(f"Next: put states' zips into {experiment.dist} (as oh2010.sf1.zip),")
+    print(f"      or download some:   ./dbrtool.py --reident {reident} --step0 --stusab ri")
+    print(f"then: ./dbrtool.py --reident {reident} --step1 --step2")
+    print(f"and:  ./dbrtool.py --reident {reident} --run")
+    return 0
+
+
+def list_reidents(_args: argparse.Namespace, config: Config) -> int:
+    """List the experiments."""
+    ledger = open_ledger(config, make=False)
+    rows = ledger.experiments()
+    if not rows:
+        print(f"{describe(ledger.engine)} has no experiments yet: make one with --register R")
+        return 0
+    print(format_experiments([(row, ledger.stusabs(row.reident), ledger.status(row.reident)) for row in rows]))
+    return 0
+
+
+def drop(args: argparse.Namespace, config: Config) -> int:
+    """Remove an experiment's tables, if its name is typed."""
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    status = ledger.status(reident)
+    workers = len(ledger.claimants(reident))
+    tracts = counted(status.sol_created + status.sol_remaining, "tract")
+    at_work = f" At work on it: {counted(workers, 'scheduler')}." if workers else ""
+    question = (
+        f"{reident} in {describe(ledger.engine)}: {status.sol_created:,} of {tracts} solved.{at_work} "
+        f"Its tables will be removed, its files stay.\nType its name to remove it:"
+    )
+    if not cli.confirm(question, reident):
+        print("Nothing was removed.")
+        return 1
+    ledger.drop(reident)
+    print(f"The tables of {reident} are removed. Its files stay in {experiment.base}")
+    return 0
+
+
+ACTIONS: Actions = {
+    "register": Action(register, takes_place=False),
+    "reidents": Action(list_reidents, takes_place=False),
+    "drop": Action(drop, takes_place=False),
+}

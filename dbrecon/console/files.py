@@ -1,0 +1,251 @@
+"""Files of an experiment: which there are, what one holds, and what was never finished."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.options import Action, Actions
+from dbrecon.ctools import storage
+from dbrecon.ctools.progress import counted, duration
+from dbrecon.errors import DBReconError, InputError, UsageError
+from dbrecon.settings import STATES, Config, Experiment
+
+if TYPE_CHECKING:
+    from dbrecon.ledger.records import TractState
+
+CLEAR_AFTER_HOURS = "24"
+Facts = list[tuple[str, str]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("files")
+    group.add_argument("--ls", action="store_true", help="list the experiment's files, with sizes")
+    group.add_argument("--info", metavar="PATH", help="what a file holds: tract, people, variables, constraints, solver, time")
+    group.add_argument("--uploads", action="store_true", help="list what writers that died have left unfinished")
+    group.add_argument(
+        "--clear_uploads", nargs="?", type=_hours, const=CLEAR_AFTER_HOURS, metavar="HOURS",
+        help=f"remove what was begun more than HOURS ago (default {CLEAR_AFTER_HOURS}) and never finished",
+    )  # fmt: skip
+
+
+def _hours(text: str) -> str:
+    """Stays a text, so that 0 does not look like an option that was not given."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours")
+    return text
+
+
+def _folder(args: argparse.Namespace, config: Config) -> str:
+    """What is asked for: the experiment, a state, or a county. (No database is needed.)"""
+    experiment, place = Experiment.make(asked_reident(args), config), asked_place(args)
+    if place.tracts:
+        raise UsageError("a tract has no folder of its own: leave --tract out")
+    if place.stusab and place.county:
+        return experiment.county_dir(place.stusab, place.county)
+    return f"{experiment.base}/work/{place.stusab}" if place.stusab else experiment.base
+
+
+def when(at: float) -> str:
+    """A time for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def list_files(args: argparse.Namespace, config: Config) -> int:
+    """Bytes, time and path of each file; the sum on stderr."""
+    count = total = 0
+    for entry in storage.walk(_folder(args, config)):
+        print(f"{entry.size:>12} {when(entry.mtime)} {entry.path}")
+        count, total = count + 1, total + entry.size
+    sys.stderr.write(f"{counted(count, 'file')}, {counted(total, 'byte')}\n")
+    return 0
+
+
+def list_unfinished(args: argparse.Namespace, config: Config) -> int:
+    """Uploads in parts that were not completed (on local disks, temporary files)."""
+    found = storage.unfinished(_folder(args, config))
+    for one in found:
+        print(f"{when(one.begun)} {one.path}")
+    sys.stderr.write(f"{len(found):,} unfinished\n")
+    return 0
+
+
+def clear_unfinished(args: argparse.Namespace, config: Config) -> int:
+    """Remove those that are old."""
+    hours = float(args.clear_uploads)
+    count = storage.clear_leftovers(_folder(args, config), hours * 3600.0)
+    print(f"{count:,} removed, begun more than {hours:g} {'hour' if hours == 1 else 'hours'} ago")
+    return 0
+
+
+# -- what a file holds --------------------------------------------------------------------------------------------------
+
+
+def show_info(args: argparse.Namespace, config: Config) -> int:
+    """What a file of any kind holds, a line a fact."""
+    path = args.info
+    entry = storage.look_named(path)
+    facts = [("file", path), ("bytes", f"{entry.size:,}"), ("written", when(entry.mtime))]
+    facts += _reader_of(path)(path)
+    facts += _from_ledger(path, config)
+    width = max(len(name) for name, _ in facts) + 1
+    for name, value in facts:
+        print(f"{name + ':':<{width}} {value}")
+    return 0
+
+
+def _reader_of(path: str) -> Callable[[str], Facts]:
+    name = path.rsplit("/", 1)[-1].removesuffix(".gz")
+    kinds: dict[str, Callable[[str], Facts]] = {
+        r".*\.lp": _lp, r".*\.sol": _solution, r".*\.ilp": _ilp, r"sf1_(block|tract)_\d{5}\.csv": _county_file,
+        r"geofile_[a-z]{2}\.csv": _geofile, r"[a-z]{2}2010\.sf1\.zip": _zip, r".*\.csv": _people,
+    }  # fmt: skip
+    for pattern, reader in kinds.items():
+        if re.fullmatch(pattern, name):
+            return reader
+    raise InputError(f"{path}: no kind of file that an experiment has (.lp, .sol, .ilp, .csv, .zip)")
+
+
+def _known(*facts: tuple[str, object]) -> Facts:
+    """The facts that are known."""
+    return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _lp(path: str) -> Facts:
+    from dbrecon.recon.artifacts import read_lp_file
+
+    found = read_lp_file(storage.read_bytes(path), path)
+    return _known(
+        ("kind", "a tract's integer program (step 3)" if found.tract else "an integer program, of another system"),
+        ("tract", found.tract), ("people", found.people), ("blocks", found.blocks), ("tables", found.tables),
+        ("variables", found.variables), ("constraints", found.constraints), ("coefficients", found.nonzeros),
+    )  # fmt: skip
+
+
+def _solution(path: str) -> Facts:
+    from dbrecon.recon.artifacts import read_solution_file
+
+    found = read_solution_file(storage.read_bytes(path), path)
+    blocks = len(set(found.people.geoid_block.tolist()))
+    return _known(
+        ("kind", "a tract's solution (step 4)"), ("tract", found.tract), ("people", found.people.population),
+        ("blocks", blocks), ("kinds of people by block", len(found.people.kind)), ("variables", found.variables),
+        ("constraints", found.constraints), ("solver", found.solver),
+    )  # fmt: skip
+
+
+def _ilp(path: str) -> Facts:
+    text = storage.read_bytes(path).decode("utf-8", "replace")
+    comments = [line.lstrip("\\ ") for line in text.splitlines() if line.startswith("\\")]
+    return _known(("kind", "counts that contradict each other (step 4)"), *(("says", line) for line in comments))
+
+
+def _people(path: str) -> Facts:
+    import numpy as np
+
+    from dbrecon.recon.people.people_reader import iter_people
+
+    total, blocks, tracts = 0, set[int](), set[int]()
+    with storage.sopen(path, "rb") as file:
+        for people in iter_people(file, path):
+            total += people.population
+            blocks.update(np.unique(people.geoid_block).tolist())
+            tracts.update(np.unique(people.geoid_tract).tolist())
+    counties = sorted({f"{tract:011d}"[:5] for tract in tracts})
+    named = ", ".join(counties[:5]) + (", ..." if len(counties) > 5 else "")
+    return _known(
+        ("kind", "people, one a line (step 5)"), ("county", named), ("people", total), ("tracts", len(tracts)),
+        ("blocks", len(blocks)),
+    )  # fmt: skip
+
+
+def _county_file(path: str) -> Facts:
+    people = rows = 0
+    tracts: set[str] = set()
+    with storage.sopen(path) as file:
+        header = file.readline().rstrip("\n").split(",")
+        level = header[0].removeprefix("geoid_")
+        for line in file:
+            fields = line.rstrip("\n").split(",")
+            if len(fields) != len(header) or not all(field.isdigit() for field in fields):
+                raise InputError(f"{path}, line {rows + 2}: has not {len(header)} counts; make it again (--step2 --force)")
+            rows += 1
+            people += int(fields[2]) if len(fields) > 2 else 0
+            tracts.add(fields[0][:11])
+    return _known(
+        ("kind", f"a county's {level} tables (step 2)"), ("county", min(tracts, default="")[:5]), ("tracts", len(tracts)),
+        ("blocks", rows if level == "block" else None),
+        ("cells of each", len(header) - 2),
+        ("people", people if len(header) > 2 else None),
+    )  # fmt: skip
+
+
+def _geofile(path: str) -> Facts:
+    from dbrecon.recon.artifacts import read_geofile
+
+    stusab = path[-6:-4]
+    if stusab not in STATES:
+        raise InputError(f"{path}: {stusab!r} is no state")
+    levels: dict[str, int] = {}
+    people = 0
+    with storage.sopen(path) as file:
+        for unit in read_geofile(file, stusab, STATES[stusab].fips, path):
+            levels[unit.sumlev] = levels.get(unit.sumlev, 0) + 1
+            people += unit.pop100 if unit.sumlev == "140" else 0
+    return _known(
+        ("kind", "a state's geography (step 1)"), ("state", STATES[stusab].name), ("counties", levels.get("050")),
+        ("tracts", levels.get("140")), ("blocks", levels.get("101", levels.get("750"))), ("people", people),
+    )  # fmt: skip
+
+
+def _zip(path: str) -> Facts:
+    from dbrecon.recon.product.sf1 import Sf1Zip
+
+    stusab = path.rsplit("/", 1)[-1][:2]
+    with storage.open_ranges(path) as file:
+        sf1 = Sf1Zip(file, stusab, path)
+        unpacked = sum(sf1.size(member) for member in sf1.members)
+    state = STATES[stusab].name if stusab in STATES else ""
+    return _known(
+        ("kind", "a state's tables, as published (step 0)"), ("state", state), ("members", len(sf1.members)),
+        ("unpacked bytes", unpacked),
+    )  # fmt: skip
+
+
+def _from_ledger(path: str, config: Config) -> Facts:
+    """What the ledger knows of the tract that a file of an experiment is of; nothing for other files."""
+    match = re.search(r"/2010-re/(\w+)/work/([a-z]{2})/\d{5}/(?:lp|sol)/model_\d{2}(\d{3})(\d{6})\.", path)
+    if match is None or not config.get("paths", "root") or not path.startswith(f"{config.root()}/"):
+        return []
+    reident, stusab, county, tract = match.groups()
+    try:
+        states = open_ledger(config, make=False).tract_states(reident, stusab, county)
+    except DBReconError as error:
+        return [("ledger", f"not asked ({error})")]
+    found = next((one for one in states if one.tract == tract), None)
+    return [("ledger", "has no such tract")] if found is None else _tract_facts(found)
+
+
+def _tract_facts(found: "TractState") -> Facts:
+    facts = [("status", found.status), ("people published", f"{found.pop:,}")]
+    if found.lp_end is not None:
+        facts.append(("LP file made", f"{when(found.lp_end)} on {found.lp_host}"))
+    if found.sol_end is not None:
+        seconds = found.solve_seconds
+        took = "" if seconds is None else f", in {seconds:.2f} s" if seconds < 60 else f", in {duration(seconds)}"
+        facts.append(("solved", f"{when(found.sol_end)} on {found.sol_host}{took}"))
+    if found.error:
+        facts.append(("error", found.error))
+    return facts
+
+
+ACTIONS: Actions = {
+    "ls": Action(list_files),
+    "info": Action(show_info, takes_place=False),
+    "uploads": Action(list_unfinished),
+    "clear_uploads": Action(clear_unfinished),
+}

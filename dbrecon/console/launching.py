@@ -1,0 +1,219 @@
+"""Schedulers on the cluster's nodes: launching them and stopping them, and their output."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dbrecon.console.commands import Place, asked_place, asked_reident, open_ledger
+from dbrecon.console.options import Action, Actions, positive
+from dbrecon.console.steps import asked_steps
+from dbrecon.errors import InputError, RemoteError, UsageError
+from dbrecon.settings import Config
+
+if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
+    from dbrecon.fleet.hosts import Answer, Host
+
+log = logging.getLogger(__name__)
+
+LOG_LINES = 100
+OUTPUT_LINES = 8
+FOREVER = 10.0 * 365 * 86400
+LAUNCHES = ("launch", "launch_all")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("schedulers on the cluster's nodes")
+    group.add_argument("--launch", metavar="HOST[,HOST]", help="start schedulers there from a fresh checkout (--force: in use too)")
+    group.add_argument("--launch_all", action="store_true", help="the same on all idle TASK nodes")
+    group.add_argument("--branch", metavar="B", help="with --launch: the branch or tag to check out")
+    one_or_none: dict[str, Any] = {"nargs": "?", "const": ""}  # without a host: a sentence that asks which
+    group.add_argument("--stop", **one_or_none, metavar="HOST[,HOST]|all", help="schedulers there finish their tracts and leave")
+    group.add_argument("--logs", **one_or_none, metavar="HOST", help="the newest output of the node's scheduler (-f follows it)")
+    group.add_argument("-f", "--follow", action="store_true", help="with --logs: go on as it grows, until Ctrl-C")
+    group.add_argument("--lines", type=positive, metavar="N", help=f"with --logs: that many lines (default {LOG_LINES})")
+
+
+def check_options(args: argparse.Namespace, action: str) -> None:
+    """UsageError for options that mean nothing for this action."""
+    if args.branch is not None and action not in LAUNCHES:
+        raise UsageError("--branch goes with --launch or --launch_all")
+    if (args.follow or args.lines) and action != "logs":
+        raise UsageError("--follow and --lines go with --logs")
+    if action in LAUNCHES and not set(asked_steps(args)) <= {3, 4}:
+        raise UsageError("schedulers do steps 3 and 4, and 5 by themselves: do the other steps here, before")
+    if args.launch == "all":
+        raise UsageError("--launch all: --launch_all goes to all idle nodes")
+
+
+def show_logs(args: argparse.Namespace, config: Config) -> int:
+    """The newest output of a node's scheduler."""
+    from dbrecon.fleet.hosts import list_hosts, on_node, pick
+    from dbrecon.fleet.launch import logs_script
+
+    hosts = pick(list_hosts(config), args.logs)
+    if len(hosts) != 1:
+        raise UsageError("--logs shows one host's output: name one")
+
+    def write(part: bytes) -> None:
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+    seconds = FOREVER if args.follow else 60.0 + float(config.get("cluster", "ssh_seconds"))
+    on_node(config, hosts[0], logs_script(config, args.lines or LOG_LINES, args.follow), seconds, write)
+    return 0
+
+
+def launch(args: argparse.Namespace, config: Config) -> int:
+    """Launch schedulers on the hosts that are named, or on all that are idle; the exit code tells whether one failed."""
+    from dbrecon.fleet.credentials import with_credentials
+    from dbrecon.fleet.hosts import list_hosts, on_each
+    from dbrecon.fleet.launch import launch as launch_on
+    from dbrecon.fleet.launch import plan
+
+    config = with_credentials(config)
+    what = plan(config, _scheduler_arguments(args), args.branch, args.force)
+    asked = _asked(args, config, list_hosts(config))
+    if not _has_work(args, config):
+        return 0
+    hosts, failed = _ready(args, config, asked)
+    if hosts:
+        log.info("checking out %s of %s on %s", what.branch, what.repository, ", ".join(host.name for host in hosts))
+
+    def work(host: Host) -> str:
+        return launch_on(config, host, what)
+
+    try:
+        for host, result in on_each(hosts, work, float(config.get("cluster", "launch_seconds"))):
+            if isinstance(result, RemoteError):
+                failed = True
+                _complain(host, result)
+            else:
+                print(f"Launch:  {host.name}", flush=True)
+                log.debug("%s: its output is %s", host.name, result)
+    except KeyboardInterrupt:
+        log.warning("nodes that have begun go on without this command, and start their schedulers: --cluster shows them")
+        raise
+    return RemoteError.exit_code if failed else 0
+
+
+def _scheduler_arguments(args: argparse.Namespace) -> list[str]:
+    """The command line of scheduler.py that the options ask for."""
+    place = asked_place(args)
+    given = {
+        "reident": asked_reident(args) if args.reident else None,
+        "stusab": place.stusab,
+        "county": place.county,
+        "tract": ",".join(place.tracts or ()),
+        "limit": args.limit,
+    }
+    options = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
+    return options + [f"--step{step}" for step in asked_steps(args)]
+
+
+def _has_work(args: argparse.Namespace, config: Config) -> bool:
+    """Whether schedulers will find something to do; says so if not. Raises DatabaseError for what is not registered, and where the
+    database does not let us in, InputError before step 1: better here, once, than on each node."""
+    from dbrecon.node.daemon import steps_of
+
+    ledger, place, steps = open_ledger(config, make=False), asked_place(args), steps_of(args.step3, args.step4)
+    if not args.reident:
+        reidents = [row.reident for row in ledger.experiments()]
+        if not reidents:
+            raise UsageError("no experiment is registered: --register R makes one")
+    else:
+        reidents = [asked_reident(args)]
+        ledger.experiment(reidents[0])
+        if not ledger.stusabs(reidents[0]):
+            raise InputError(f"{reidents[0]} has no states yet: --step1 --step2 come first")
+        ledger.check_place(reidents[0], place.stusab, place.county, place.tracts)
+    for reident in reidents:
+        if not ledger.work_left(reident, steps, place.stusab, place.county, place.tracts).nothing_left:
+            return True
+    where = "" if place == Place() else f" in {place.text()}"
+    print(f"nothing is left to do for {', '.join(reidents)}{where}: nothing was launched")
+    return False
+
+
+def _asked(args: argparse.Namespace, config: Config, hosts: list[Host]) -> list[Host]:
+    """The hosts that the options name. UsageError for a CORE node without the setting that allows it."""
+    from dbrecon.fleet.hosts import pick
+
+    core_too = config.get("cluster", "launch_core") == "yes"
+    asked = list(hosts) if args.launch_all else pick(hosts, args.launch)
+    cores = [host.name for host in asked if host.role == "CORE"]
+    if cores and not core_too:
+        if not args.launch_all:
+            raise UsageError(f"{', '.join(cores)}: a CORE node, the cluster ends with it; [cluster] launch_core = yes allows it")
+        asked = [host for host in asked if host.role != "CORE"]
+    return asked
+
+
+def _ready(args: argparse.Namespace, config: Config, asked: list[Host]) -> tuple[list[Host], bool]:
+    """The hosts to launch on, and whether some that were asked for cannot be."""
+    from dbrecon.fleet.hosts import ask
+
+    answers = ask(config, asked)
+    dead = [one for one in answers if one.report is None]
+    for one in dead:
+        sys.stderr.write(f"error: {one.host.name}: {one.error}\n")
+    used = [one for one in answers if one.report is not None and one.report.in_use and not args.force]
+    for one in [] if args.launch_all else used:
+        sys.stderr.write(f"error: {one.host.name} is in use: --force halts what runs there first\n")
+    ready = [one.host for one in answers if one.report is not None and one not in used]
+    if not ready and args.launch_all:
+        log.warning("no idle node: %s", _remedy(answers, used))
+    return ready, bool(dead) or (bool(used) and not args.launch_all)
+
+
+def _remedy(answers: list[Answer], used: list[Answer]) -> str:
+    """What to do where no node is idle."""
+    if used:
+        return "--force goes after nodes in use"
+    if answers:
+        return "none can be reached, for the reasons above"
+    return "the cluster has no TASK nodes, --resize N asks for some"
+
+
+def _complain(host: Host, error: RemoteError) -> None:
+    """Say why a node failed, with the last lines of what it wrote before."""
+    from dbrecon.fleet.hosts import reason
+
+    said = reason(host, error).removeprefix("error: ")
+    sys.stderr.write(f"error: {host.name}: {said}\n")
+    for line in getattr(error, "output", "").splitlines()[-OUTPUT_LINES - 1 : -1]:
+        sys.stderr.write(f"   {line}\n")
+
+
+def stop(args: argparse.Namespace, config: Config) -> int:
+    """Have schedulers finish their tracts and leave."""
+    from dbrecon.fleet.hosts import list_hosts, on_each, pick
+    from dbrecon.fleet.launch import STOP_SECONDS
+    from dbrecon.fleet.launch import stop as stop_on
+
+    hosts = list_hosts(config)
+    failed = False
+
+    def work(host: Host) -> str:
+        return stop_on(config, host)
+
+    for host, result in on_each(hosts if args.stop == "all" else pick(hosts, args.stop), work, STOP_SECONDS):
+        if isinstance(result, RemoteError):
+            failed = True
+            _complain(host, result)
+        elif result:
+            print(f"Stop:  {host.name}  {result}", flush=True)
+        else:
+            print(f"idle:  {host.name}  no scheduler runs there", flush=True)
+    return RemoteError.exit_code if failed else 0
+
+
+ACTIONS: Actions = {
+    "launch": Action(launch),
+    "launch_all": Action(launch),
+    "stop": Action(stop, takes_place=False),
+    "logs": Action(show_logs, takes_place=False),
+}

@@ -1,0 +1,192 @@
+"""The cluster's nodes: showing them, changing their number, and what a run needs of them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dbrecon.console.commands import open_ledger
+from dbrecon.console.options import Action, Actions
+from dbrecon.ctools import cli
+from dbrecon.ctools.progress import counted
+from dbrecon.errors import DatabaseError, RemoteError, UsageError
+from dbrecon.settings import Config
+
+if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
+    from dbrecon.ctools.emr import Cluster, Group
+    from dbrecon.fleet.hosts import Answer, Host
+
+log = logging.getLogger(__name__)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("the cluster (nodes of EMR, or those of [cluster] hosts)")
+    group.add_argument("--cluster", action="store_true", help="a line for each node: idle or in use, uptime, load, free memory")
+    group.add_argument("--resize", metavar="N", help="so many TASK nodes; others are never changed")
+    group.add_argument("--doctor", action="store_true", help="check everything that a run needs, here and on each node")
+    group.add_argument("--yes", action="store_true", help="with --resize: do not ask")
+
+
+def check_options(args: argparse.Namespace, action: str) -> None:
+    """UsageError for options that mean nothing for this action."""
+    if args.yes and action != "resize":
+        raise UsageError("--yes goes with --resize")
+
+
+# -- showing ------------------------------------------------------------------------------------------------------------
+
+
+def show_cluster(_args: argparse.Namespace, config: Config) -> int:
+    """A line for each node."""
+    from dbrecon.fleet.hosts import ask, list_hosts, ordered
+
+    hosts = list_hosts(config)
+    if not hosts:
+        print("the cluster has no CORE or TASK nodes: --resize N asks for some")
+    for line in ordered(ask(config, hosts)):
+        print(line)
+    return 0
+
+
+# -- the cluster's size -------------------------------------------------------------------------------------------------
+
+
+def resize(args: argparse.Namespace, config: Config) -> int:
+    """Change the number of TASK nodes."""
+    from dbrecon.fleet.hosts import emr_cluster
+
+    if not args.resize.isdecimal():
+        raise UsageError(f"--resize {args.resize}: the number of TASK nodes is 0 or more")
+    size = int(args.resize)
+    cluster = emr_cluster(config)
+    if cluster is None:
+        raise UsageError("a list of hosts ([cluster] hosts) cannot be resized: add or take away hosts there")
+    group = _task_group(cluster, config)
+    if group.requested == group.running == size:
+        print(f"{group.line()}: nothing is to be changed")
+        return 0
+    leaving = _leaving(cluster, group, config, size)
+    unit = "units" if group.fleet else "nodes"
+    sys.stderr.write(f"{group.name} of {cluster.id}: {group.requested} {unit} requested, {group.running} running\n")
+    for one in leaving:
+        sys.stderr.write(f"   {_fate(one, group.fleet)}\n")
+    if not args.yes and not cli.confirm(f"Resize cluster to {size} nodes? (yes/no)"):
+        print("Nothing was changed.")
+        return 1
+    _put_back(config, leaving)
+    cluster.resize(group, size, [one.host.instance for one in leaving])
+    print(f"clusterId: {cluster.id}")
+    for line in (each.line() for each in cluster.groups()):
+        print(line)
+    print("RESIZING")
+    return 0
+
+
+def _task_group(cluster: Cluster, config: Config) -> Group:
+    """The TASK group to change. UsageError where there is none, or more than one and none is named."""
+    wanted = config.get("cluster", "task_group")
+    groups = [group for group in cluster.groups() if group.role == "TASK"]
+    if wanted:
+        groups = [group for group in groups if wanted in (group.name, group.id)]
+    if len(groups) == 1:
+        return groups[0]
+    if groups:
+        names = ", ".join(group.name for group in groups)
+        raise UsageError(f"{cluster.id} has several TASK groups ({names}): name one in [cluster] task_group")
+    called = f" called {wanted}" if wanted else ""
+    raise UsageError(f"{cluster.id} has no TASK group{called}: add one (aws emr add-instance-groups); no other is ever changed")
+
+
+def _leaving(cluster: Cluster, group: Group, config: Config, size: int) -> list[Answer]:
+    """The nodes that are to go: those that do not answer, then idle ones, then those in use. Of a fleet, all, since EMR chooses."""
+    from dbrecon.fleet.hosts import Host, ask
+
+    running = sorted(one for one in ((one.host, one.id) for one in cluster.instances() if one.group == group.id))
+    too_many = len(running) if group.fleet and size < group.running else len(running) - size
+    if too_many <= 0:
+        return []
+    answers = ask(config, [Host(name, "TASK", instance) for name, instance in running])
+    answers.sort(key=lambda one: 0 if one.report is None else 2 if one.report.in_use else 1)
+    return answers[:too_many]
+
+
+def _fate(one: Answer, fleet: bool) -> str:
+    verb = "may end" if fleet else "ends"
+    if one.report is None:
+        return f"{one.host.name} {verb} (it does not answer: {one.error})"
+    return f"{one.host.name} {verb} ({'in use: its tracts are put back first' if one.report.in_use else 'idle'})"
+
+
+def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
+    """Before nodes end: what they have in work is put back by themselves, or else, in the ledger, for them."""
+    from dbrecon.fleet.hosts import on_each, short_name
+    from dbrecon.fleet.launch import HALT_SECONDS, halt
+
+    def work(host: Host) -> None:
+        halt(config, host)
+
+    busy = [one.host for one in leaving if one.report is not None and one.report.in_use]
+    for host, result in on_each(busy, work, HALT_SECONDS):
+        if isinstance(result, RemoteError):
+            log.warning("%s: its scheduler could not be halted: %s", host.name, result)
+    holders = [one for one in leaving if one.report is None or one.report.in_use]
+    names = {short_name(one.report.name if one.report else one.host.name) for one in holders}
+    if not names:
+        return
+    try:
+        freed = _free(config, lambda host: short_name(host) in names)
+    except (DatabaseError, UsageError) as error:
+        log.warning("what those nodes hold comes free when its lease ends: %s", error)
+    else:
+        if freed:
+            log.info("what silent nodes held is put back: %s", counted(freed, "tract or county", "tracts or counties"))
+
+
+def _free(config: Config, leaves: Callable[[str], bool]) -> int:
+    """Free in all experiments what hosts that leave still hold."""
+    ledger = open_ledger(config, make=False)
+    freed = 0
+    for row in ledger.experiments():
+        held = {claimant.worker.host for claimant in ledger.claimants(row.reident)}
+        hosts = [host for host in held if leaves(host)]
+        freed += ledger.release_hosts(row.reident, hosts) if hosts else 0
+    return freed
+
+
+# -- what a run needs ---------------------------------------------------------------------------------------------------
+
+
+def doctor(_args: argparse.Namespace, config: Config) -> int:
+    """One line for each thing that a run needs; the exit code tells whether something is missing."""
+    from dbrecon.fleet.doctor import examine
+
+    failed = 0
+    for finding in examine(config, lambda: _solver(config)):
+        print(finding.line(), flush=True)
+        failed += finding.level == "FAIL"
+    print(f"{failed} of these must be mended" if failed else "all is well")
+    return 1 if failed else 0
+
+
+def _solver(config: Config) -> str:
+    """The solver that solves a program larger than a size-limited licence allows. Raises SolverError."""
+    import numpy as np
+
+    from dbrecon.recon.solve.solvers import RESTRICTED_SIZE, Options, Program, solve
+
+    n = RESTRICTED_SIZE + 1
+    one, ones = np.ones(1), np.ones(n)
+    program = Program(np.array([0, n]), np.arange(n), ones, one, one, np.zeros(n), ones)
+    options = Options(solver=config.get("solve", "solver"), seconds=60.0, token_wait=10.0)
+    return f"{solve(program, options, 'a program to try').solver} solves ([solve] solver = {options.solver})"
+
+
+ACTIONS: Actions = {
+    "cluster": Action(show_cluster, takes_place=False),
+    "resize": Action(resize, takes_place=False),
+    "doctor": Action(doctor, takes_place=False),
+}

@@ -1,0 +1,233 @@
+"""Looking at a county's files, one worker process a county: what ``--rescan`` finds. Nothing here talks to the database."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+from dbrecon.ctools import storage
+from dbrecon.errors import InputError, StorageError, VerificationError
+from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
+from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
+from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.people.people import People
+from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.settings import STATES, Experiment
+from dbrecon.steps.lp_files import read_county
+
+T = TypeVar("T")
+READ_AHEAD = 8
+WRONG = (InputError, VerificationError, storage.DamagedFile)
+"""What a file is blamed for. Other failures of storage end the scan: they say nothing of the file."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A county to look at; ``tracts`` are those with people (six digits), with their populations."""
+
+    experiment: Experiment
+    stusab: str
+    county: str
+    tracts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a county's files are. ``faults``: path and sentence of each that is missing (and makes work by hand) or wrong;
+    ``whole`` counts those that are right, by kind; ``strangers`` are files that belong to no tract of the county; ``unread`` says
+    of each tract ("" is the county's people) that is not verified which file this user may not read."""
+
+    found: CountyFound
+    faults: tuple[tuple[str, str], ...]
+    whole: dict[str, int]
+    strangers: tuple[str, ...]
+    tables_lack: bool
+    unread: tuple[tuple[str, str], ...]
+
+
+def serve(task: Task, send: Callable[[Report | StorageError], None]) -> None:
+    """Look at a county in a worker process."""
+    try:
+        send(_Scan(task).report())
+    except StorageError as error:
+        send(error)
+
+
+@lru_cache(maxsize=2)
+def _product(path: str, tables: str) -> Product:
+    return load_product(Path(path), tables)
+
+
+class _Scan:
+    """One county. Memory: its two files, and the files of ``READ_AHEAD`` tracts."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._experiment = task, task.experiment
+        self._place = (task.stusab, task.county)
+        self._there = {entry.path: entry.mtime for entry in storage.walk(task.experiment.county_dir(*self._place))}
+        self._faults: list[tuple[str, str]] = []
+        self._unread: list[tuple[str, str]] = []
+        self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
+        self._all_solutions = True
+
+    def report(self) -> Report:
+        tables = self._tables()
+        found = []
+        with ExitStack() as stack:
+            comparison = self._comparison(stack)
+            for (tract, population), lp, sol in self._texts():
+                denied = [str(one) for one in (lp, sol) if isinstance(one, storage.DeniedFile)]
+                if denied:
+                    self._unread += [(tract, one) for one in denied]
+                    comparison = None
+                    continue
+                lp_found = self._lp(tract, population, lp)
+                sol_found, people = self._solution(tract, population, sol, tables)
+                found.append(TractFound(tract, lp_found, sol_found))
+                if comparison is not None and (people is None or not self._fits(comparison, tract, people)):
+                    comparison = None
+            written = comparison is not None and self._ends(comparison)
+        people_at = self._there[self._experiment.synth_out(*self._place)] if written else None
+        return Report(
+            CountyFound(*self._place, tuple(found), people_at, people_unread=bool(self._unread)),
+            tuple(self._faults),
+            self._whole,
+            tuple(sorted(set(self._there) - self._expected())),
+            tables is None,
+            tuple(self._unread),
+        )
+
+    def _expected(self) -> set[str]:
+        experiment, tracts = self._experiment, self._task.tracts
+        county = {path(*self._place) for path in (experiment.block_csv, experiment.tract_csv, experiment.synth_out)}
+        return county | {
+            path(*self._place, tract) for tract, _ in tracts for path in (experiment.lp, experiment.sol, experiment.ilp)
+        }
+
+    def _fault(self, path: str, error: Exception) -> None:
+        self._faults.append((path, str(error)))
+
+    def _tables(self) -> CountyTables | None:
+        """The county's tables, None if a file is missing or wrong."""
+        experiment = self._experiment
+        paths = [experiment.block_csv(*self._place), experiment.tract_csv(*self._place)]
+        lacking = [path for path in paths if path not in self._there]
+        for path in lacking:
+            self._faults.append((path, f"{path} does not exist; make it (--step2 --stusab {self._task.stusab})."))
+        if lacking:
+            return None
+        product = _product(experiment.config.get("sf1", "tables"), experiment.tables)
+        tables = read_county(experiment, product, self._task.stusab, STATES[self._task.stusab].fips, self._task.county)
+        try:
+            check_county_tables(tables, self._task.tracts)
+        except InputError as error:
+            self._fault(next((path for path in paths if str(error).startswith(path)), paths[0]), error)
+            return None
+        self._whole["county file"] += 2
+        return tables
+
+    def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
+        """The tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged or denied."""
+        experiment = self._experiment
+
+        def read(path: str) -> bytes | Exception | None:
+            if path not in self._there:
+                return None
+            try:
+                return storage.read_bytes(path)
+            except storage.MissingFile:
+                return None  # removed since it was listed
+            except (storage.DamagedFile, storage.DeniedFile) as error:
+                return error
+
+        def both(one: tuple[str, int]) -> tuple[bytes | Exception | None, bytes | Exception | None]:
+            place = (*self._place, one[0])
+            return read(experiment.lp(*place)), read(experiment.sol(*place))
+
+        for one, (lp, sol) in read_ahead(both, self._task.tracts):
+            yield one, lp, sol
+
+    def _lp(self, tract: str, population: int, text: bytes | Exception | None) -> LpFound | None:
+        path = self._experiment.lp(*self._place, tract)
+        if not isinstance(text, bytes):
+            if text is not None:
+                self._fault(path, text)
+            return None
+        try:
+            found = check_lp(text, path, self._geoid(tract), population, self._experiment.tables)
+        except WRONG as error:
+            self._fault(path, error)
+            return None
+        self._whole["LP file"] += 1
+        return LpFound(self._there[path], found.variables, found.constraints, found.nonzeros)
+
+    def _solution(
+        self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None
+    ) -> tuple[SolFound | None, People | None]:
+        path = self._experiment.sol(*self._place, tract)
+        if not isinstance(text, bytes):
+            if text is not None:
+                self._fault(path, text)
+            return None, None
+        try:
+            found = check_solution(text, path, self._geoid(tract), population, tables)
+        except WRONG as error:
+            self._fault(path, error)
+            return None, None
+        self._whole["solution"] += 1
+        return SolFound(self._there[path], found.solver, tables is not None), found.people
+
+    def _geoid(self, tract: str) -> str:
+        return STATES[self._task.stusab].fips + self._task.county + tract
+
+    def _comparison(self, stack: ExitStack) -> PeopleComparison | None:
+        path = self._experiment.synth_out(*self._place)
+        if path not in self._there or not self._task.tracts:
+            return None
+        try:
+            file = stack.enter_context(storage.sopen(path, "rb"))
+        except storage.DeniedFile as error:
+            self._unread.append(("", str(error)))
+            return None
+        try:
+            return PeopleComparison(cast(BinaryIO, file), path)
+        except InputError as error:
+            self._fault(path, error)
+            return None
+
+    def _fits(self, comparison: PeopleComparison, tract: str, people: People) -> bool:
+        try:
+            comparison.add(tract, people)
+        except InputError as error:
+            self._fault(self._experiment.synth_out(*self._place), error)
+            return False
+        return True
+
+    def _ends(self, comparison: PeopleComparison) -> bool:
+        try:
+            comparison.end()
+        except InputError as error:
+            self._fault(self._experiment.synth_out(*self._place), error)
+            return False
+        self._whole["file of people"] += 1
+        return True
+
+
+def read_ahead(work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[tuple[Any, T]]:
+    """Each item with ``work(item)``, in order; the next few are done in threads meanwhile."""
+    with ThreadPoolExecutor(READ_AHEAD, "read-ahead") as pool:
+        waiting: deque[tuple[Any, Future[T]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > READ_AHEAD:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            for first, result in waiting:
+                yield first, result.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

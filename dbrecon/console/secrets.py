@@ -1,0 +1,83 @@
+"""Secrets: encrypting the database's credentials, putting them into a shell, and the database's own client."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from dbrecon.console.options import Action, Actions
+from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.fleet import credentials
+from dbrecon.settings import Config
+
+CLIENTS = ("mariadb", "mysql")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("secrets")
+    group.add_argument("--encrypt_config", metavar="PLAIN.json", help="encrypt the database's credentials with KMS, into config/")
+    group.add_argument("--env", action="store_true", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners")
+    group.add_argument("--mysql", action="store_true", help="open the database's client")
+
+
+def encrypt_config(args: argparse.Namespace, config: Config) -> int:
+    """Encrypt a file of credentials."""
+    target = credentials.encrypt_file(args.encrypt_config, config)
+    print(f"{target} is written; it may be committed. Remove {args.encrypt_config} now: shred -u {args.encrypt_config}")
+    if credentials.readable_by_others(args.encrypt_config):
+        sys.stderr.write(f"warning: {args.encrypt_config} can be read by others on this machine\n")
+    return 0
+
+
+def print_env(_args: argparse.Namespace, config: Config) -> int:
+    """Print what sets the credentials in a shell; on a terminal, for people, without the secrets."""
+    found = credentials.variables(config)
+    if "MYSQL_HOST" not in found:
+        raise UsageError("no MySQL database is set: export MYSQL_HOST and its partners, or encrypt them with --encrypt_config")
+    if sys.stdout.isatty():
+        sys.stdout.write(credentials.masked_text(found))
+        sys.stderr.write("Secrets are masked on a terminal, where others may look on. To set them: $(./dbrtool.py --env)\n")
+    else:
+        sys.stdout.write(credentials.shell_text(found))
+    return 0
+
+
+def open_client(_args: argparse.Namespace, config: Config) -> int:
+    """Become the database's client. It reads the password from a file without a name, so that no list of processes shows it."""
+    database = credentials.with_credentials(config).database()
+    if not database["mysql_host"]:
+        raise UsageError(f"there is no MySQL database: this one is SQLite, to be opened with: sqlite3 {database['sqlite_path']}")
+    options = {
+        "host": database["mysql_host"],
+        "port": str(database["mysql_port"] or 3306),
+        "protocol": "TCP",
+        "user": database["mysql_user"] or "",
+        "password": database["mysql_password"] or "",
+        "database": database["mysql_database"] or "",
+    }
+    text = "[client]\n" + "".join(f"{name}={_option(value)}\n" for name, value in options.items() if name != "database")
+    text += f"[mysql]\ndatabase={_option(options['database'])}\n"
+    descriptor = os.memfd_create("dbrecon-client", 0)
+    os.fchmod(descriptor, 0o600)  # the client ignores a file that others could write to
+    os.write(descriptor, text.encode())
+    sys.stdout.flush()
+    for client in CLIENTS:
+        try:
+            os.execvp(client, [client, f"--defaults-extra-file=/dev/fd/{descriptor}"])
+        except FileNotFoundError:
+            continue
+    raise DatabaseError("there is no client here: install mariadb-client or mysql-client")
+
+
+def _option(value: str) -> str:
+    """A value as an option file has it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+ACTIONS: Actions = {
+    "encrypt_config": Action(encrypt_config, takes_place=False),
+    "env": Action(print_env, takes_place=False),
+    "mysql": Action(open_client, takes_place=False),
+}

@@ -1,0 +1,137 @@
+"""What --status, --errors and --reidents print.
+
+The first part of --status has the sections and names of the predecessor's, which operators watch and scripts read.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dbrecon.ctools.progress import counted, duration
+from dbrecon.ledger.records import ErrorEntry, ExperimentRow, InProgress, Status, SysLoadEntry
+
+RULE = "----------------------"
+FILES = (
+    "lp_created",
+    "lp_remaining",
+    "lp_in_process",
+    "lp_hostlocked",
+    "sol_created",
+    "sol_remaining",
+    "sol_ready",
+    "csv_completed",
+    "csv_remaining",
+)
+SHOWN = 10
+STATES_IN_A_LINE = 20
+SILENT_SECONDS = 90  # reports come once a minute
+
+
+def utc(at: int) -> str:
+    """A Unix time as people read it, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+
+
+def format_status(status: Status, width: int | None = None, shown: int | None = SHOWN, loads: Sequence[SysLoadEntry] = ()) -> str:
+    """The report of one experiment, with the hosts' last reports ``loads``. Lines are cut to ``width`` characters, lists to
+    ``shown`` entries; None is no limit."""
+    lines = ["Current Time", f"   now(): {utc(status.now)} UTC (time_t {status.now})", RULE]
+    lines += ["Completed States:", *_states(status.completed_states), RULE]
+    lines += ["Files created and remaining", *(f"   {name}: {getattr(status, name)}" for name in FILES), "", RULE]
+    lines += ["LP files in progress", *_in_progress(status.lps_in_progress, status.now, shown), RULE]
+    lines += ["SOLs in progress", *_in_progress(status.sols_in_progress, status.now, shown), RULE]
+    lines += ["Number of LP files created in past hour:", *_by_host(status.lps_past_hour), RULE]
+    lines += ["Number of SOL files created in past hour:", *_by_host(status.sols_past_hour), RULE]
+    lines += [*_quarantined(status, shown), RULE]
+    lines += [*_people(status), *(f"   {line}" for line in silent_hosts(status, loads))]
+    return "\n".join(line if width is None else _cut(line, width) for line in lines)
+
+
+def silent_hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
+    """A line for each host that has tracts in work, and was not heard of for longer than reports are apart."""
+    held = Counter(one.host for one in (*status.lps_in_progress, *status.sols_in_progress))
+    since = {entry.load.host: status.now - entry.at for entry in loads}
+    return [
+        f"{host} was not heard of for {duration(since[host])} and holds {counted(number, 'tract')}: free when its lease ends, "
+        f"or now with --unlock {host}"
+        for host, number in sorted(held.items())
+        if since.get(host, 0) > SILENT_SECONDS
+    ]
+
+
+def status_dict(reident: str, status: Status) -> dict[str, Any]:
+    """Everything that --status tells, as JSON can hold it."""
+    by_host = {name: dict(getattr(status, name)) for name in ("lps_past_hour", "sols_past_hour")}
+    return {"reident": reident} | asdict(status) | by_host
+
+
+def format_errors(errors: Sequence[ErrorEntry], stacks: bool) -> str:
+    """The entries of the table of errors, as they are given; with their stacks if asked."""
+    lines: list[str] = []
+    for entry in errors:
+        report = entry.report
+        place = " ".join(part for part in (report.reident, report.stusab, report.county, report.tract) if part)
+        source = f" {report.file}:{report.line}" if report.file else ""
+        lines.append(f"{utc(entry.at)} UTC {report.host} pid {report.pid}: {place}:{source} {report.message}")
+        if stacks and report.stack:
+            lines += [f"   {line}" for line in report.stack.rstrip().splitlines()]
+    return "\n".join(lines)
+
+
+def format_experiments(rows: Sequence[tuple[ExperimentRow, Sequence[str], Status]]) -> str:
+    """A line for each experiment: its row, its states, where it stands."""
+    table = [("REIDENT", "TABLES", "CREATED (UTC)", "SOLVED/TRACTS", "STATES")]
+    for row, stusabs, status in rows:
+        solved = f"{status.sol_created:,}/{status.sol_created + status.sol_remaining:,}"
+        table.append((row.reident, row.tables, utc(row.created), solved, " ".join(stusabs) or "none yet"))
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table)
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: max(0, width - 3)]}..."
+
+
+def _states(stusabs: Sequence[str]) -> list[str]:
+    return ["   " + " ".join(stusabs[i : i + STATES_IN_A_LINE]) for i in range(0, len(stusabs), STATES_IN_A_LINE)]
+
+
+def _in_progress(tracts: Sequence[InProgress], now: int, shown: int | None) -> list[str]:
+    """Those at work for longest first: they are the ones to look at."""
+    oldest = sorted(tracts, key=lambda one: (one.since, one.stusab, one.county, one.tract))
+    lines = [
+        f"   {one.stusab} {one.county} {one.tract}: {one.pop:,} people, {one.host}, since {duration(max(0, now - one.since))}"
+        for one in oldest[:shown]
+    ]
+    return lines + _more(len(tracts), shown)
+
+
+def _more(number: int, shown: int | None) -> list[str]:
+    return [f"   and {number - shown:,} more (--verbose shows all)"] if shown is not None and number > shown else []
+
+
+def _by_host(numbers: Sequence[tuple[str, int]]) -> list[str]:
+    return [f"   {host}: {number}" for host, number in numbers]
+
+
+def _quarantined(status: Status, shown: int | None) -> list[str]:
+    number = status.quarantined_tracts + status.quarantined_counties
+    lines = [f"Quarantined: {number:,}"] if number else ["Quarantined: none"]
+    for one in status.quarantined[:shown]:
+        message = one.error.strip().splitlines()[0] if one.error.strip() else "no error is recorded"
+        lines.append(f"   {one.stusab} {one.county} {one.tract or 'county'}: {message}")
+    return lines + _more(number, shown)
+
+
+def _people(status: Status) -> list[str]:
+    share = f" ({100 * status.people_solved / status.people:.1f} %)" if status.people else ""
+    lines = ["People", f"   solved: {status.people_solved:,} of {status.people:,}{share}"]
+    if status.people_quarantined:
+        lines.append(f"   quarantined: {status.people_quarantined:,}")
+    if status.people_per_hour:
+        lines.append(f"   rate: {status.people_per_hour:,.0f} an hour")
+    if status.sol_remaining > status.quarantined_tracts and status.seconds_left is not None:
+        lines.append(f"   time left: {duration(status.seconds_left)}")
+    return lines

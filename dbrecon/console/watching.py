@@ -1,0 +1,149 @@
+"""Watching: where an experiment stands, its errors, and how near its people come to a truth."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbrecon.console.commands import COUNTIES_NAMED, Place, asked_place, asked_reident, open_experiment, open_ledger
+from dbrecon.console.options import Action, Actions, positive
+from dbrecon.console.status_report import format_errors, format_status, status_dict
+from dbrecon.ctools import storage
+from dbrecon.ctools.progress import Progress, counted
+from dbrecon.errors import InputError, UsageError
+from dbrecon.ledger.claiming import listed
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import EMPTY, WRITTEN
+from dbrecon.settings import STATES, Config, Experiment
+
+if TYPE_CHECKING:
+    from dbrecon.recon.census.tables import Product
+    from dbrecon.recon.study.evaluation import County, Units
+
+log = logging.getLogger(__name__)
+
+ERRORS_SHOWN = 20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this module's actions."""
+    group = parser.add_argument_group("watching")
+    group.add_argument("--status", action="store_true", help="how far the experiment is")
+    group.add_argument(
+        "--errors", nargs="?", const=ERRORS_SHOWN, type=positive, metavar="N", help="the newest errors (--verbose: with stacks)"
+    )
+    group.add_argument(
+        "--evaluate", nargs="?", const="", metavar="TRUTH",
+        help="count the published cells that the people do not give; compare them with a file of the true ones (.csv, .csv.gz)",
+    )  # fmt: skip
+    group.add_argument("--json", action="store_true", help="with --status and --evaluate: for scripts")
+
+
+def show_status(args: argparse.Namespace, config: Config) -> int:
+    """Where an experiment stands."""
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    ledger.experiment(reident)
+    status = ledger.status(reident)
+    if args.json:
+        print(json.dumps(status_dict(reident, status), indent=2))
+        return 0
+    # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.
+    on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    width = shutil.get_terminal_size().columns if on_screen else None
+    everything = {"shown": None} if args.verbose else {}
+    print(format_status(status, width, loads=ledger.sysload(), **everything))
+    return 0
+
+
+def show_errors(args: argparse.Namespace, config: Config) -> int:
+    """The newest errors, of one experiment or of all."""
+    ledger = open_ledger(config, make=False)
+    if args.reident:
+        ledger.experiment(asked_reident(args))
+    errors = ledger.errors(args.reident, args.errors)
+    print(format_errors(errors, args.verbose) if errors else "no errors are recorded")
+    return 0
+
+
+def evaluate_people(args: argparse.Namespace, config: Config) -> int:
+    """Compare the counties that are written with the truth."""
+    from dbrecon.recon.census.tables import load_product
+    from dbrecon.recon.study.evaluation import evaluate, format_report
+
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    if place.tracts:
+        raise UsageError("--evaluate compares whole counties: leave --tract out")
+    if args.evaluate:
+        storage.look_named(args.evaluate)
+    product = load_product(Path(config.get("sf1", "tables")), experiment.tables)
+    counties = _written(experiment, ledger, place)
+    opened = storage.sopen(args.evaluate, "rb") if args.evaluate else nullcontext()
+    with opened as truth, Progress("evaluated", "county", len(counties)) as progress:
+
+        def load(stusab: str, county: str) -> "County":
+            progress.add(1)
+            return _county(experiment, product, stusab, county)
+
+        loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
+        result = evaluate(truth, args.evaluate, loaders, product)
+    print(result.as_json() if args.json else format_report(result).rstrip(), flush=True)
+    wrong, cells = (sum(getattr(level, name) for level in result.violations.values()) for name in ("wrong", "cells"))
+    if wrong:
+        raise InputError(
+            f"these people do not give {wrong:,} of {cells:,} published cells: files have changed since their tracts were checked; "
+            "--rescan finds which, and --run makes them again"
+        )
+    return 0
+
+
+def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
+    """State and county where people are written, as --status counts them: elsewhere files may be of earlier tables. Warns of those
+    that are left out; InputError if all are."""
+    reident, found = experiment.reident, dict[tuple[str, str], str]()
+    for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
+        for county, status in ledger.county_statuses(reident, stusab).items():
+            if status != EMPTY and place.county in (None, county):
+                found[stusab, county] = status
+    written = [one for one, status in found.items() if status == WRITTEN]
+    if not written:
+        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
+    left_out = [" ".join(one) for one, status in found.items() if status != WRITTEN]
+    if left_out:
+        which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
+        log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
+    return written
+
+
+def _county(experiment: Experiment, product: "Product", stusab: str, county: str) -> "County":
+    """What is evaluated of a county."""
+    from dbrecon.recon.people.people_reader import read_people
+    from dbrecon.recon.study.evaluation import County
+
+    path = experiment.synth_out(stusab, county)
+    with storage.sopen(path, "rb") as file:
+        people = read_people(file, path)
+    blocks = partial(_units, experiment.block_csv(stusab, county), product, "block")
+    return County(people, blocks, partial(_units, experiment.tract_csv(stusab, county), product, "tract"))
+
+
+def _units(path: str, product: "Product", level: str) -> "Iterator[Units]":
+    from dbrecon.recon.study.evaluation import read_units
+
+    with storage.sopen(path, "rb") as file:
+        yield from read_units(file, path, product, level)
+
+
+ACTIONS: Actions = {
+    "status": Action(show_status, takes_place=False),
+    "errors": Action(show_errors, takes_place=False),
+    "evaluate": Action(evaluate_people),
+}

@@ -1,0 +1,66 @@
+"""Clients of Amazon's services, and their errors as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from dbrecon.errors import RemoteError
+
+SERVICES = {"emr": ("EMR", "elasticmapreduce"), "kms": ("KMS", "kms")}
+_CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+_NO_CLUSTER = ": see [cluster] emr_cluster_id or EMR_CLUSTER_ID, and AWS_DEFAULT_REGION"
+_NO_KEY = ": see [secrets] kms_key or DBRECON_KMS_KEY, and AWS_DEFAULT_REGION"
+_REMEDIES = {
+    ("DescribeCluster", "InvalidRequestException"): _NO_CLUSTER,
+    ("DescribeCluster", "ResourceNotFoundException"): _NO_CLUSTER,
+    ("Encrypt", "NotFoundException"): _NO_KEY,
+    ("GenerateDataKey", "NotFoundException"): _NO_KEY,
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+class AwsError(RemoteError):
+    """A service of AWS that refuses or cannot be reached. ``code`` is the service's own name for what is wrong."""
+
+    code = ""
+
+
+def client(service: str) -> Any:
+    """A client of ``service`` ("emr", "kms"), where the environment or ~/.aws says. Raises AwsError."""
+    with explained(service):
+        return boto3.client(service, config=_CONFIG)
+
+
+@contextmanager
+def explained(service: str) -> Iterator[None]:
+    """Turns what goes wrong with a service into an AwsError that names the remedy."""
+    name, prefix = SERVICES[service]
+    try:
+        yield
+    except NoRegionError as error:
+        raise AwsError(f"{name}: no region is set: export AWS_DEFAULT_REGION") from error
+    except NoCredentialsError as error:
+        raise AwsError(f"{name}: there are no AWS credentials here: use an instance's role, or set AWS_PROFILE") from error
+    except ClientError as error:
+        raise _refused(name, prefix, error) from error
+    except BotoCoreError as error:
+        raise AwsError(f"{name} cannot be reached ({' '.join(str(error).split())})") from error
+
+
+def _refused(name: str, prefix: str, error: ClientError) -> AwsError:
+    told = error.response.get("Error", {})
+    code, message = str(told.get("Code", "")), " ".join(str(told.get("Message", "")).split())[:300]
+    operation = error.operation_name
+    if code in _DENIED:
+        made = AwsError(f"{name} refuses {operation}: your role needs the IAM permission {prefix}:{operation}")
+    else:
+        remedy = _REMEDIES.get((operation, code), "")
+        made = AwsError(f"{name} refuses {operation} ({': '.join(part for part in (code, message) if part)}){remedy}")
+    made.code = code
+    return made

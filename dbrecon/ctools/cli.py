@@ -1,0 +1,134 @@
+"""What every command line does alike: common options, errors as one line and an exit code, questions.
+
+Exit codes: 0 done; 1 to 8 as in ``dbrerrors`` (2 is also argparse's for wrong options); 130 interrupted (Ctrl-C); 141
+the reader of the output went away; 143 terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from dbrecon.ctools.logs import set_up_logging
+from dbrecon.errors import DBReconError
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
+
+
+class _Talk:
+    """How much this process says, as its options have it."""
+
+    debug = False
+
+
+class _DebugAction(argparse.Action):
+    """Takes effect while options are parsed, so that an error between there and ``start`` has its traceback too."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        _Talk.debug = True
+        setattr(namespace, self.dest, True)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Adds --debug, --verbose and --quiet. After parsing, hand the arguments to ``start``."""
+    group = parser.add_argument_group("talk (on stderr; results go to stdout)")
+    group.add_argument(
+        "--debug", action=_DebugAction, nargs=0, default=False, help="log everything, and show where an error came from"
+    )
+    group.add_argument("-v", "--verbose", action="store_true", help="log what is done in detail")
+    group.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
+
+
+def start(args: argparse.Namespace) -> None:
+    """Sets logging up as the options of ``add_common`` say."""
+    if args.debug or args.verbose:
+        set_up_logging(logging.DEBUG)
+    else:
+        set_up_logging(logging.WARNING if args.quiet else logging.INFO)
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Runs ``main`` and leaves the process with what it returns, or with the exit code of the error that it raised.
+
+    An error that this project raises on purpose, or the system's refusal, becomes one line on stderr with its chain of
+    causes; --debug adds the traceback. Any other exception is a bug and keeps its traceback. SIGTERM ends ``main`` by
+    SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself.
+    """
+    _Talk.debug = False
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ((signal.SIGTERM, _terminated), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, handler)
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Python would complain once more when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
+    except DBReconError as error:
+        code = _fail(f"error: {explain(error)}", error.exit_code)
+    except OSError as error:
+        code = _fail(f"error: {explain(error)}", DBReconError.exit_code)
+    sys.exit(code)
+
+
+def explain(error: BaseException) -> str:
+    """The error and its causes in one line, ``error <- its cause``. A cause whose text is already there is left out."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        told = " ".join(str(seen).split())
+        text = told or type(seen).__name__
+        if not isinstance(seen, (DBReconError, OSError)):
+            text = f"{type(seen).__name__}: {text}" if told else text
+        if not any(text in part or (" " in told and told in part) or _tells(part, seen) for part in parts):
+            parts.append(text)
+        hidden = seen.__suppress_context__ or isinstance(seen.__context__, KeyboardInterrupt)
+        cause = seen.__cause__ or (None if hidden else seen.__context__)
+        complete = isinstance(seen, DBReconError) and seen.tells_cause and not isinstance(cause, DBReconError)
+        seen = None if complete else cause
+    return " <- ".join(parts)
+
+
+def _tells(text: str, error: BaseException) -> bool:
+    """Whether a text has all that an error of the system tells: its reason, and the file."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return False
+    return error.strerror in text and (error.filename is None or str(error.filename) in text)
+
+
+def confirm(question: str, answer: str = "yes") -> bool:
+    """Asks on stderr and reads a line from stdin: True only if it is ``answer``, typed in full. No input means no."""
+    sys.stderr.write(f"{question} ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() == answer
+
+
+def _fail(line: str, code: int) -> int:
+    if _Talk.debug:
+        traceback.print_exc(file=sys.stderr)
+    sys.stderr.write(f"{line}\n")
+    return code
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)

@@ -1,0 +1,353 @@
+"""The database: an engine for MySQL/MariaDB or SQLite, and transactions that survive what may be survived.
+
+Isolation on MySQL is READ COMMITTED: the default, REPEATABLE READ, takes gap locks on every index range that a locking
+read passes, which makes workers that claim side by side wait for (and deadlock with) each other over rows neither wants, and it
+shows a transaction the state of its first read rather than the state of now.
+
+A scheduler uses one connection: its parent process alone talks to the database, from one thread. ``POOL_SIZE`` bounds those of a
+process that has more threads.
+"""
+
+import logging
+import os
+import random
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, BigInteger, ColumnElement, Connection, Engine, create_engine, event, func, literal
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
+
+from dbrecon.errors import DatabaseError, UsageError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+POOL_SIZE = 2
+BUSY_SECONDS = 60  # how long SQLite waits for another process's write
+CONNECT_SECONDS = 10
+READ_SECONDS = 300  # a cut-off node learns it; longer than any lock wait (50 s) or bulk statement
+ROLLED_BACK_REPEATS = 20
+NAP_SECONDS = 0.2
+
+# MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole.
+_DEADLOCK = {1205, 1213}
+# The server or the way to it is away, for now: connecting (2002, 2003, 1040, 1203, 1226), lost (2006, 2013, 2055, 0),
+# shutting down (1053, 1077, 1079, 1927), read-only for a while (1290, 1792, 1836).
+_AWAY = {0, 1040, 1053, 1077, 1079, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055}
+_NO_TABLE = {1146}
+_MINIMUM = {True: ((10, 6), "MariaDB"), False: ((8, 0, 1), "MySQL")}
+
+
+def make_engine(
+    *,
+    sqlite_path: str | Path,
+    mysql_host: str | None = None,
+    mysql_database: str | None = None,
+    mysql_user: str | None = None,
+    mysql_password: str | None = None,
+    mysql_port: int | str | None = None,
+) -> Engine:
+    """The engine of MySQL/MariaDB if ``mysql_host`` is given, else of SQLite in the file ``sqlite_path``.
+
+    None and "" both mean "not set", but an empty password is a password. Nothing is connected to, or made, yet.
+    Raises UsageError if the MySQL settings are not complete.
+    """
+    partners = {"MYSQL_HOST": mysql_host, "MYSQL_DATABASE": mysql_database, "MYSQL_USER": mysql_user}
+    given = [name for name, value in partners.items() if value] + (["MYSQL_PASSWORD"] if mysql_password else [])
+    missing = [name for name, value in partners.items() if not value]
+    missing += ["MYSQL_PASSWORD"] if mysql_password is None else []
+    if not given:
+        return _sqlite_engine(Path(sqlite_path))
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} not set though {' and '.join(given)} {'is' if len(given) == 1 else 'are'}: "
+            "set all of MYSQL_HOST, MYSQL_DATABASE, MYSQL_USER and MYSQL_PASSWORD for MySQL, or none of them for SQLite"
+        )
+    return _mysql_engine(mysql_host, mysql_database, mysql_user, mysql_password, _port(mysql_port))
+
+
+def _port(text: int | str | None) -> int:
+    if text is None or text == "":
+        return 3306
+    if not str(text).isdigit() or not 0 < int(text) < 65536:
+        raise UsageError(f"MYSQL_PORT is {text!r}, which is no port: give a number from 1 to 65535")
+    return int(text)
+
+
+def _mysql_engine(host: str | None, database: str | None, user: str | None, password: str | None, port: int) -> Engine:
+    url = URL.create(
+        "mysql+pymysql", username=user, password=password, host=host, port=port, database=database,
+        query={"charset": "utf8mb4"},
+    )  # fmt: skip
+    return create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "write_timeout": READ_SECONDS,
+            # Strict: what does not fit is refused, never cut off with a warning.
+            "init_command": "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'",
+        },
+    )
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    if os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        # A connection a transaction: what is read-only to us others may begin to write (see _connect_to_read).
+        engine = create_engine(url, creator=lambda: _connect_to_read(path), poolclass=NullPool, hide_parameters=True)
+        return _beginning(engine)
+    engine = create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def make_folder(*_: Any) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(
+                f"the folder {path.parent} for the database cannot be made ({error.strerror}): name a folder that can be written"
+            ) from error
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver shall begin nothing by itself
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
+        cursor.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, never the consistency
+        cursor.close()
+
+    return _beginning(engine)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection where file or folder cannot be written.
+
+    WAL mode needs two files beside the database, also to read. While somebody has it open they are there; if not, nobody writes,
+    and SQLite may be told that the file does not change.
+    """
+    unchanging = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    uri = f"{path.absolute().as_uri()}?mode=ro{unchanging}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _beginning(engine: Engine) -> Engine:
+    """The engine of SQLite, which begins transactions for reading or for writing."""
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later would fail at once, not wait, when another wrote in between.
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def check_exists(engine: Engine) -> None:
+    """NoSuchDatabase if it is a SQLite file that is not there, which connecting would make."""
+    path = engine.url.database
+    if is_mysql(engine) or path is None:
+        return
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        told = f"{path} does not exist, so no experiment is registered there: --register one, or correct DAS_S3ROOT"
+        raise NoSuchDatabase(told) from None
+    except OSError as error:
+        raise DatabaseError(f"{path} cannot be reached ({error.strerror}): check the permissions of its folders") from error
+
+
+def describe(engine: Engine) -> str:
+    """The database's place for people and logs, never with a password."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite database {url.database}"
+    return f"MySQL database {url.database} at {url.host}:{url.port} (user {url.username})"
+
+
+def is_mysql(engine: Engine) -> bool:
+    """True for MySQL and MariaDB."""
+    return engine.dialect.name in ("mysql", "mariadb")
+
+
+class _Fault:
+    """What went wrong, as far as it decides what to do next."""
+
+    def __init__(self, engine: Engine, error: SQLAlchemyError) -> None:
+        self.origin: BaseException = error
+        self.code = -1
+        self.rolled_back = self.away = self.no_table = False
+        if isinstance(error, PoolTimeout):
+            self.away = True
+        if not isinstance(error, DBAPIError) or error.orig is None:
+            return
+        self.origin = error.orig
+        if is_mysql(engine):
+            arguments = error.orig.args
+            self.code = arguments[0] if arguments and isinstance(arguments[0], int) else -1
+            self.rolled_back = self.code in _DEADLOCK
+            self.away = self.code in _AWAY or error.connection_invalidated
+            self.no_table = self.code in _NO_TABLE
+        elif isinstance(error.orig, sqlite3.Error):
+            self.code = getattr(error.orig, "sqlite_errorcode", -1)
+            self.away = self.code >= 0 and self.code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            self.no_table = "no such table" in str(error.orig)
+
+    def text(self) -> str:
+        """The driver's own words on one line (they hold no password; SQLAlchemy's would hold the statement)."""
+        arguments = self.origin.args
+        words = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], str) else str(self.origin)
+        return " ".join(str(words).split()).rstrip(".") or type(self.origin).__name__
+
+
+class NoSuchTable(DatabaseError):
+    """A statement named a table that is not there."""
+
+
+class NoSuchDatabase(DatabaseError):
+    """The file of a SQLite database is not there."""
+
+
+class Database:
+    """Transactions on an engine, repeated where a repeat is safe.
+
+    ``patience``: for how many seconds to wait, with backoff and jitter, for a database that is away (restart, lost
+    connection, too many connections, read-only, locked) before DatabaseError is raised; 0 for a command that a person waits
+    for; it may be set to 0 at any time, from any thread. ``clock``: Unix time in whole seconds, for tests. The default is the
+    database server's UNIX_TIMESTAMP() on MySQL, the one clock that all nodes share and that knows no time zone; SQLite is
+    used by one machine, whose clock it is.
+    """
+
+    def __init__(self, engine: Engine, patience: float = 0.0, clock: Callable[[], int] | None = None) -> None:
+        self.engine = engine
+        self.patience = patience
+        self.mysql = is_mysql(engine)
+        self._clock = clock
+        self._checked = False
+
+    def now(self) -> ColumnElement[int]:
+        """The time, as an expression for use within a statement."""
+        if self._clock is not None:
+            return literal(int(self._clock()), BigInteger)
+        if self.mysql:
+            return func.unix_timestamp(type_=BigInteger)
+        return literal(int(time.time()), BigInteger)
+
+    def run(self, work: Callable[[Connection], T], *, write: bool, repeat: bool = True, repeat_commit: bool = True) -> T:
+        """``work(connection)`` in one transaction; what it returns.
+
+        A transaction that the server rolled back whole (deadlock, lock wait) or that never got to its commit is run
+        again: ``work`` must have no effect but on the connection (else ``repeat=False``). When the connection is lost
+        during the commit nobody knows whether it happened: only with ``repeat_commit`` (work guarded by token or state, so
+        that a second time does no harm) is it run again. Raises DatabaseError.
+        """
+        started, waits, rolled_back = time.monotonic(), 0, 0
+        while True:
+            phase = _Phase()
+            try:
+                with self._transaction(write, phase) as connection:
+                    return work(connection)
+            except SQLAlchemyError as error:
+                fault = _Fault(self.engine, error)
+                again = repeat and (fault.rolled_back or not phase.committing or repeat_commit)
+                if again and fault.rolled_back and rolled_back < ROLLED_BACK_REPEATS:
+                    rolled_back += 1
+                    log.debug("transaction rolled back (%s), repeated", fault.text())
+                    time.sleep(random.uniform(0.002, 0.02) * min(rolled_back, 10))
+                elif again and fault.away and time.monotonic() - started < self.patience:
+                    waits += 1
+                    log.warning("%s is away (%s); waiting", describe(self.engine), fault.text())
+                    self._nap(random.uniform(0.5, 1.0) * min(0.2 * 2 ** min(waits, 10), 5.0))
+                else:
+                    raise self._error(fault) from fault.origin
+
+    def _nap(self, seconds: float) -> None:
+        """Sleeps, but not when patience is lost meanwhile."""
+        end = time.monotonic() + seconds
+        while self.patience > 0 and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, NAP_SECONDS))
+
+    @contextmanager
+    def _transaction(self, write: bool, phase: "_Phase") -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            self._check_server(connection)
+            connection = connection.execution_options(write=write)
+            transaction = connection.begin()
+            try:
+                yield connection
+                phase.committing = True
+                transaction.commit()
+            except BaseException:
+                _roll_back(transaction)
+                raise
+
+    def _check_server(self, connection: Connection) -> None:
+        """Refuses a server that cannot skip locked rows: claims would wait for each other in a row."""
+        if self._checked or not self.mysql:
+            return
+        dialect = connection.dialect
+        version = tuple(part for part in dialect.server_version_info or () if isinstance(part, int))
+        minimum, name = _MINIMUM[bool(getattr(dialect, "is_mariadb", False))]
+        if version < minimum:
+            needed = ".".join(map(str, minimum))
+            raise DatabaseError(
+                f"{describe(self.engine)} is {name} {'.'.join(map(str, version))}, which has no SKIP LOCKED: "
+                f"use {name} {needed} or later"
+            )
+        self._checked = True
+
+    def _error(self, fault: _Fault) -> DatabaseError:
+        if fault.no_table:
+            return NoSuchTable(f"{describe(self.engine)} lacks a table: {fault.text()}")
+        if fault.away:
+            nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
+            hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"
+        elif fault.code == 1044:
+            hint = "check MYSQL_DATABASE, and what MYSQL_USER is granted"
+        elif fault.code in (1045, 1142):
+            hint = "check MYSQL_USER, MYSQL_PASSWORD and what that user is granted"
+        elif fault.code == 1049:
+            hint = "create that database or set MYSQL_DATABASE to one that exists"
+        else:
+            hint = "see its log for more"
+        verb = "does not answer" if fault.away else "refuses"
+        return DatabaseError(f"{describe(self.engine)} {verb} ({fault.text()}): {_hint_sqlite(self.mysql, hint)}")
+
+
+class _Phase:
+    """Whether the commit has been sent."""
+
+    def __init__(self) -> None:
+        self.committing = False
+
+
+def _roll_back(transaction: Any) -> None:
+    """Rolls back; a connection that is gone has been rolled back by the server."""
+    try:
+        transaction.rollback()
+    except SQLAlchemyError as error:
+        log.debug("rollback on a lost connection: %s", error)
+
+
+def _hint_sqlite(mysql: bool, hint: str) -> str:
+    if mysql or hint.startswith("see that it runs"):
+        return hint
+    return "check the file, its folder's permissions and the space on the disk"

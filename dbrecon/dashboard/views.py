@@ -1,0 +1,219 @@
+"""The API's answers as JSON: what each path tells, made from the dashboard's queries (``openapi`` describes them)."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from dbrecon.console.status_report import FILES
+from dbrecon.ctools import storage
+from dbrecon.errors import StorageError
+from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
+from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
+from dbrecon.settings import STATES, Config, Experiment
+
+Json = dict[str, Any]
+
+VERSION = 1
+SHOWN = 50  # tracts of each list in an experiment's own answer; /running and /quarantined have more
+LISTED = 1000
+SAME_MOMENT = 1.0  # seconds
+MINUTE, HOUR, DAY = 60, 3600, 86400
+STEPS = (MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
+INTERVALS = 72
+RANGES: dict[str, int | None] = {"1h": HOUR, "6h": 6 * HOUR, "1d": DAY, "7d": 7 * DAY, "all": None}
+
+
+class Views:
+    """Every answer of the API. Each method makes one, from one reading of the database or the storage."""
+
+    def __init__(self, reader: DashboardReader, config: Config) -> None:
+        self._reader, self._config = reader, config
+        self._counties: dict[str, tuple[float, tuple[int, list[Json]]]] = {}
+        self._counties_lock = threading.Lock()
+
+    def experiments(self) -> Json:
+        """All experiments."""
+        at, rows = self._reader.experiments()
+        return {"version": VERSION, "at": at, "experiments": rows}
+
+    def experiment(self, reident: str) -> Json:
+        """One experiment: everything that --status tells."""
+        overview = self._reader.overview(reident)
+        status = overview.status
+        running = _running(status)
+        return {
+            "version": VERSION,
+            "at": status.now,
+            "reident": reident,
+            "tables": overview.tables,
+            "product": overview.product,
+            "created": overview.created,
+            "states": list(overview.states),
+            "completed_states": list(status.completed_states),
+            "files": {name: getattr(status, name) for name in FILES},
+            "people": _people(status),
+            "quarantined": {"tracts": status.quarantined_tracts, "counties": status.quarantined_counties},
+            "cost": _cost(overview),
+            "past_hour": {"lp": dict(status.lps_past_hour), "sol": dict(status.sols_past_hour)},
+            "running_tracts": len(running),
+            "running": running[:SHOWN],
+            "slowest": overview.slowest,
+            "quarantine": [_quarantine(one) for one in status.quarantined[:SHOWN]],
+        }
+
+    def running(self, reident: str) -> Json:
+        """Tracts under a live lease, held for longest first."""
+        status = self._reader.overview(reident).status
+        found = _running(status)
+        return {"version": VERSION, "at": status.now, "reident": reident, "total": len(found), "running": found[:LISTED]}
+
+    def quarantined(self, reident: str) -> Json:
+        """Tracts and counties in quarantine."""
+        status = self._reader.overview(reident).status
+        total = status.quarantined_tracts + status.quarantined_counties
+        listed = [_quarantine(one) for one in status.quarantined[:LISTED]]
+        return {"version": VERSION, "at": status.now, "reident": reident, "total": total, "quarantine": listed}
+
+    def throughput(self, reident: str, span: str) -> Json:
+        """Files over time by host; ``span`` is one of RANGES."""
+        at, start, step, rows = self._reader.throughput(reident, RANGES[span], STEPS, INTERVALS)
+        return {"version": VERSION, "at": at, "reident": reident, "range": span, "start": start, "step": step, "rows": rows}
+
+    def hosts(self, reident: str) -> Json:
+        """The hosts, with the past hour's history."""
+        at, hosts = self._reader.hosts(reident)
+        return {"version": VERSION, "at": at, "reident": reident, "hosts": hosts}
+
+    def errors(self, reident: str, limit: int) -> Json:
+        """The newest errors."""
+        at, errors = self._reader.errors(reident, limit)
+        return {"version": VERSION, "at": at, "reident": reident, "errors": errors}
+
+    def error(self, reident: str, number: int) -> Json:
+        """One error with its stack."""
+        at, error = self._reader.error(reident, number)
+        return {"version": VERSION, "at": at, "reident": reident, "error": error}
+
+    def states(self, reident: str) -> Json:
+        """The states, summed up from their counties."""
+        at, counties = self._county_rows(reident)
+        states: dict[str, Json] = {}
+        for county in counties:
+            stusab = county["stusab"]
+            state = states.setdefault(stusab, _new_state(stusab))
+            state["counties"] += 1
+            state["counties_written"] += county["status"] == WRITTEN
+            state["counties_with_people"] += county["pop"] > 0
+            for name in _SUMMED:
+                state[name] += county[name]
+        return {"version": VERSION, "at": at, "reident": reident, "states": [states[stusab] for stusab in sorted(states)]}
+
+    def counties(self, reident: str, stusab: str | None) -> Json:
+        """The counties, of one state if given."""
+        at, rows = self._county_rows(reident)
+        counties = [_county(row) for row in rows if stusab in (None, row["stusab"])]
+        if stusab is not None and not counties:
+            raise NothingThere(f"{reident} has no state {stusab}; see its states for those there are")
+        names = {code: STATES[code].name for code in sorted({county["stusab"] for county in counties})}
+        return {"version": VERSION, "at": at, "reident": reident, "state_names": names, "counties": counties}
+
+    def county(self, reident: str, stusab: str, county: str) -> Json:
+        """One county with its tracts."""
+        at, row, tracts = self._reader.county(reident, stusab, county)
+        row["geoid"] = row.pop("state") + county
+        return {"version": VERSION, "at": at, "reident": reident, "county": row, "tracts": tracts}
+
+    def tract(self, reident: str, stusab: str, county: str, tract: str) -> Json:
+        """One tract with its errors."""
+        at, row, errors = self._reader.tract(reident, stusab, county, tract)
+        row["geoid"] = STATES[stusab].fips + county + tract
+        return {"version": VERSION, "at": at, "reident": reident, "tract": row, "errors": errors}
+
+    def county_files(self, reident: str, stusab: str, county: str) -> Json:
+        """The files of a county: are they there, and how big."""
+        at, row, _ = self._reader.county(reident, stusab, county)
+        experiment = self._experiment(reident)
+        kinds: list[tuple[str, Callable[..., str]]] = [
+            ("sf1_block", experiment.block_csv),
+            ("sf1_tract", experiment.tract_csv),
+            ("synth_out", experiment.synth_out),
+        ]
+        files = _files((name, path(row["stusab"], county)) for name, path in kinds)
+        return {"version": VERSION, "at": at, "reident": reident, "files": files}
+
+    def tract_files(self, reident: str, stusab: str, county: str, tract: str) -> Json:
+        """The files of a tract."""
+        at, row, _ = self._reader.tract(reident, stusab, county, tract)
+        experiment = self._experiment(reident)
+        kinds: list[tuple[str, Callable[..., str]]] = [("lp", experiment.lp), ("sol", experiment.sol), ("ilp", experiment.ilp)]
+        files = _files((name, path(row["stusab"], county, tract)) for name, path in kinds)
+        return {"version": VERSION, "at": at, "reident": reident, "files": files}
+
+    def _county_rows(self, reident: str) -> tuple[int, list[Json]]:
+        """What the reader tells of all counties, kept for a moment: pages ask for states and counties at once."""
+        with self._counties_lock:
+            read, rows = self._counties.get(reident, (float("-inf"), (0, [])))
+            if time.monotonic() - read > SAME_MOMENT:
+                rows = self._reader.counties(reident)
+                self._counties = {reident: (time.monotonic(), rows)}
+            return rows
+
+    def _experiment(self, reident: str) -> Experiment:
+        return Experiment.make(reident, self._config)
+
+
+_SUMMED = ("tracts", "pop", "people_solved", "tracts_running", *(f"tracts_{status}" for status in (NEW, LP, SOLVED, QUARANTINED)))
+
+
+def _new_state(stusab: str) -> Json:
+    counts = {"counties": 0, "counties_with_people": 0, "counties_written": 0, **dict.fromkeys(_SUMMED, 0)}
+    return {"stusab": stusab, "state": STATES[stusab].fips, "name": STATES[stusab].name, **counts}
+
+
+def _county(row: Json) -> Json:
+    return {"geoid": row["state"] + row["county"]} | {name: value for name, value in row.items() if name != "state"}
+
+
+def _people(status: Status) -> Json:
+    return {
+        "total": status.people,
+        "solved": status.people_solved,
+        "quarantined": status.people_quarantined,
+        "per_hour": status.people_per_hour,
+        "seconds_left": status.seconds_left,
+    }
+
+
+def _cost(overview: Overview) -> Json:
+    seconds = overview.processor_seconds
+    return {f"{step}_processor_seconds": value for step, value in seconds.items()} | {
+        "processor_hours": sum(seconds.values()) / HOUR
+    }
+
+
+def _running(status: Status) -> list[Json]:
+    steps = (("lp", status.lps_in_progress), ("sol", status.sols_in_progress))
+    found = [asdict(one) | {"step": step} for step, some in steps for one in some]
+    return sorted(found, key=lambda one: (one["since"], one["stusab"], one["county"], one["tract"]))
+
+
+def _quarantine(one: Quarantine) -> Json:
+    """With the first line of its error; the tract's own answer has all of it."""
+    lines = one.error.strip().splitlines()
+    return asdict(one) | {"error": lines[0][:400] if lines else ""}
+
+
+def _files(paths: Iterable[tuple[str, str]]) -> list[Json]:
+    """Name, path, and size in bytes (None where the file is not there) of each; ``problem`` where the storage does not tell."""
+    found: list[Json] = []
+    for name, path in paths:
+        size, problem = None, None
+        try:
+            if storage.exists(path):
+                size = storage.size(path)
+        except StorageError as error:
+            problem = str(error)
+        found.append({"name": name, "path": path, "bytes": size, "problem": problem})
+    return found

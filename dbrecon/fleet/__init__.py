@@ -1,0 +1,1 @@
+"""The machines of a cluster: hosts, launches, what a run needs, credentials."""

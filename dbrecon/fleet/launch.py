@@ -1,0 +1,106 @@
+"""Schedulers on other nodes: launching them with a fresh checkout, stopping them, reading what they write."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import secrets
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbrecon.ctools.host import VARIABLE as HOSTNAME_VARIABLE
+from dbrecon.errors import UsageError
+from dbrecon.fleet.hosts import Host, node_variables, on_node, script
+from dbrecon.paths import HOME
+from dbrecon.settings import Config
+
+HALT_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is launched: ``arguments`` of scheduler.py, the repository and branch it is from, whether nodes in use are taken too,
+    the environment it gets (secrets among it), the text of its settings file."""
+
+    arguments: tuple[str, ...]
+    repository: str
+    branch: str
+    force: bool
+    environment: Mapping[str, str]
+    settings: str
+
+    def __repr__(self) -> str:
+        """Without the environment, which has secrets."""
+        return f"Launch({self.arguments!r}, {self.repository!r}, {self.branch!r})"
+
+
+def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bool, env: Mapping[str, str] | None = None) -> Launch:
+    """A launch by the settings. ``config`` has the database's credentials. UsageError where something is missing."""
+    database = config.database()
+    if not database["mysql_host"]:
+        raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
+    repository = config.get("cluster", "repository") or _git("remote", "get-url", "origin")
+    if not repository:
+        raise UsageError(f"which repository? This checkout has no origin: set [cluster] repository in {config.path}")
+    branch = branch or config.get("cluster", "branch") or _git("rev-parse", "--abbrev-ref", "HEAD")
+    if not branch or branch == "HEAD":
+        raise UsageError("which branch? This checkout is on none: give --branch")
+    if branch.startswith("-"):
+        raise UsageError(f"{branch} is no branch")
+    environment = passed_on(config.get("cluster", "environment") or "", os.environ if env is None else env)
+    environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
+    environment["DAS_S3ROOT"] = config.root()
+    text = Path(config.path).read_text(encoding="utf-8")
+    return Launch(tuple(arguments), repository, branch, force, environment, text)
+
+
+def passed_on(patterns: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the environment that match one of the patterns ("MYSQL_* GRB_*"); never the name of this node."""
+    wanted = patterns.replace(",", " ").split()
+    matching = {name: value for name, value in env.items() if any(fnmatch.fnmatchcase(name, one) for one in wanted)}
+    matching.pop(HOSTNAME_VARIABLE, None)
+    return matching
+
+
+def launch(config: Config, host: Host, what: Launch) -> str:
+    """Launch a scheduler on a node; where its output is there, after what it says if it has left already. Raises RemoteError."""
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in what.environment.items())
+    end = f"end_{secrets.token_hex(8)}"
+    settings = f"settings() {{ cat <<'{end}'\n{what.settings.rstrip()}\n{end}\n}}\n"
+    wanted = {"repository": what.repository, "branch": what.branch, "force": "yes" if what.force else "no"}
+    call = " ".join(["launch", *map(shlex.quote, what.arguments)])
+    seconds = float(config.get("cluster", "launch_seconds"))
+    return on_node(config, host, script(call, node_variables(config) | wanted, exports + settings), seconds).strip()
+
+
+def stop(config: Config, host: Host) -> str:
+    """Have a node's scheduler finish its tracts and leave; what it answers, "" if there is none. Raises RemoteError."""
+    return on_node(config, host, script("stop", node_variables(config)), STOP_SECONDS).strip()
+
+
+def halt(config: Config, host: Host) -> None:
+    """Have a node put its tracts in work back, and end everything of ours there. Raises RemoteError."""
+    on_node(config, host, script("halt_all 20", node_variables(config)), HALT_SECONDS)
+
+
+def logs_script(config: Config, lines: int, follow: bool) -> str:
+    """For :func:`dbrecon.fleet.hosts.on_node`: the end of the newest output."""
+    return script(f"logs {lines} '{'-f' if follow else ''}'", node_variables(config))
+
+
+def facts_script(config: Config) -> str:
+    """For :func:`dbrecon.fleet.hosts.on_node`: what --doctor looks at."""
+    return script("facts", node_variables(config))
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this checkout; "" where it has nothing to say, or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", HOME, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,1 @@
+"""The one owner of an experiment's state: tables, states and transitions, claims, reports."""

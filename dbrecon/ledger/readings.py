@@ -1,0 +1,381 @@
+"""What the dashboard reads, and nothing that writes: sums over indexes, in read-only transactions on one state of the data.
+
+The database's user needs no right but SELECT. All times are Unix time; rows come as plain dicts, ready for JSON.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, event, func, select
+
+from dbrecon.ctools.database import Database, NoSuchTable, is_mysql
+from dbrecon.errors import DBReconError
+from dbrecon.ledger import registry as ledger_experiments
+from dbrecon.ledger import reports as ledger_reports
+from dbrecon.ledger.claiming import by_index
+from dbrecon.ledger.records import FOUND, LP, NEW, QUARANTINED, SOLVED, Status
+from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
+from dbrecon.ledger.schema import errors as errors_table
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+CONNECT_SECONDS = 3
+READ_SECONDS = 20  # of one statement: a database that is cut off must not hold the page for minutes
+ERRORS_SEARCHED = 5000  # the newest errors of all experiments, in which one experiment's are looked for
+SLOWEST_SHOWN = 20
+HISTORY_SECONDS = 3600
+HISTORY_STEP = 120
+LIST_TEXT = 400  # characters of an error in a list
+WHOLE_TEXT = 100_000  # characters of each text of one error
+
+_TRACT = (
+    "stusab", "county", "tract", "pop", "status", "attempts", "lost", "claimed_host", "claimed_at", "lease_end", "lp_start",
+    "lp_end", "lp_host", "lp_seconds", "sol_start", "sol_end", "sol_host", "solve_seconds", "solver", "variables", "constraints",
+    "nonzeros", "memory_mib",
+)  # fmt: skip
+_COUNTY = (
+    "stusab", "state", "county", "name", "tracts", "pop", "status", "attempts", "claimed_host", "claimed_at", "lease_end",
+    "csv_start", "csv_end", "csv_host",
+)  # fmt: skip
+
+
+class NothingThere(DBReconError):
+    """An experiment or a place was asked for that the database does not have."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Overview:
+    """An experiment as a whole. ``processor_seconds``: of the tracts and counties that are done, by step."""
+
+    tables: str
+    product: str
+    created: int
+    states: tuple[str, ...]
+    status: Status
+    slowest: list[Json]
+    processor_seconds: dict[str, float]
+
+
+class DashboardReader:
+    """Queries for the dashboard. ``engine`` becomes its own: it is made read-only, with short timeouts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._mysql = is_mysql(engine)
+        self._database = Database(_read_only(engine))
+
+    def experiments(self) -> tuple[int, list[Json]]:
+        """The time, and every experiment, oldest first, with its tracts and people in all and solved."""
+
+        def work(connection: Connection) -> tuple[int, list[Json]]:
+            return self._now(connection), [
+                asdict(row) | _progress(connection, experiment_tables(row.reident).tracts)
+                for row in ledger_experiments.registered(connection)
+            ]
+
+        try:
+            return self._read(work)
+        except NoSuchTable:  # nobody has registered one yet, or one was dropped just now
+            return self._read(lambda connection: (self._now(connection), []))
+
+    def overview(self, reident: str) -> Overview:
+        """Everything that --status tells, what it has cost, and the tracts whose solution took longest."""
+
+        def work(connection: Connection, tables: ExperimentTables) -> Overview:
+            row = next(row for row in ledger_experiments.registered(connection) if row.reident == reident)
+            loaded = select(tables.states.c.stusab).where(tables.states.c.geo_end > 0).order_by(tables.states.c.stusab)
+            return Overview(
+                tables=row.tables,
+                product=row.product,
+                created=row.created,
+                states=tuple(connection.execute(loaded).scalars()),
+                status=ledger_reports.status(connection, tables, self._database.now()),
+                slowest=_slowest(connection, tables.tracts),
+                processor_seconds=_processor_seconds(connection, tables),
+            )
+
+        return self._of(reident, work)
+
+    def counties(self, reident: str) -> tuple[int, list[Json]]:
+        """The time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
+        return self._of(reident, lambda connection, tables: (now := self._now(connection), _counties(connection, tables, now)))
+
+    def county(self, reident: str, stusab: str, county: str) -> tuple[int, Json, list[Json]]:
+        """The time, one county, and its tracts. Raises NothingThere."""
+
+        def work(connection: Connection, tables: ExperimentTables) -> tuple[int, Json, list[Json]]:
+            now = self._now(connection)
+            found = [tables.counties.c.stusab == stusab, tables.counties.c.county == county]
+            names = [tables.counties.c[name] for name in (*_COUNTY, "error")]
+            row = connection.execute(select(*names).where(*found)).mappings().first()
+            if row is None:
+                raise NothingThere(f"{reident} has no county {county} in {stusab}; see its counties for those there are")
+            tracts = tables.tracts
+            query = select(*(tracts.c[name] for name in _TRACT)).where(tracts.c.stusab == stusab, tracts.c.county == county)
+            rows = connection.execute(query.order_by(tracts.c.tract)).mappings()
+            return now, _held(dict(row), now), [_held(dict(one), now) for one in rows]
+
+        return self._of(reident, work)
+
+    def tract(self, reident: str, stusab: str, county: str, tract: str) -> tuple[int, Json, list[Json]]:
+        """The time, one tract with its last error, and what the table of errors has of it. Raises NothingThere."""
+
+        def work(connection: Connection, tables: ExperimentTables) -> tuple[int, Json, list[Json]]:
+            now, tracts = self._now(connection), tables.tracts
+            found = [tracts.c.stusab == stusab, tracts.c.county == county, tracts.c.tract == tract]
+            names = [tracts.c[name] for name in (*_TRACT, "error")]
+            row = connection.execute(select(*names).where(*found)).mappings().first()
+            if row is None:
+                raise NothingThere(f"{reident} has no tract {tract} in {stusab} {county}; see the county for those there are")
+            place = [errors_table.c.stusab == stusab, errors_table.c.county == county, errors_table.c.tract == tract]
+            return now, _held(dict(row), now), _errors(connection, reident, 20, place)
+
+        return self._of(reident, work)
+
+    def throughput(self, reident: str, seconds: int | None, steps: Sequence[int], most: int) -> tuple[int, int, int, list[Json]]:
+        """LP and SOL files over time by host: (now, start, step, rows of {lp | sol, at, host, files, people}).
+
+        ``seconds`` back from now, or None: from the first file. The step is the first of ``steps`` that gives at most ``most``
+        intervals; ``at`` is where an interval begins, a multiple of the step.
+        """
+
+        def work(connection: Connection, tables: ExperimentTables) -> tuple[int, int, int, list[Json]]:
+            now = self._now(connection)
+            begin = _first_file(connection, tables.tracts, now) if seconds is None else now - seconds
+            step = next((step for step in steps if now - begin <= step * most), steps[-1])
+            begin -= begin % step
+            rows = [*_files(connection, tables.tracts, "lp", begin, step), *_files(connection, tables.tracts, "sol", begin, step)]
+            return now, begin, step, rows
+
+        return self._of(reident, work)
+
+    def hosts(self, reident: str) -> tuple[int, list[Json]]:
+        """The time, and every host that reports, holds a tract of the experiment or made a file of it in the past hour."""
+        return self._of(reident, lambda connection, tables: (now := self._now(connection), _hosts(connection, tables, now)))
+
+    def errors(self, reident: str, limit: int) -> tuple[int, list[Json]]:
+        """The time, and the experiment's newest errors without stacks, newest first."""
+        return self._of(reident, lambda connection, _tables: (self._now(connection), _errors(connection, reident, limit, [])))
+
+    def error(self, reident: str, number: int) -> tuple[int, Json]:
+        """The time, and one error with its stack. Raises NothingThere."""
+
+        def work(connection: Connection, _tables: ExperimentTables) -> tuple[int, Json]:
+            query = select(errors_table).where(errors_table.c.id == number, errors_table.c.reident == reident)
+            rows = connection.execute(query).mappings().all()
+            if not rows:
+                raise NothingThere(f"{reident} has no error {number}; see its errors for those there are")
+            return self._now(connection), _with_texts(connection, rows, ("message", "file", "stack"), WHOLE_TEXT)[0]
+
+        return self._of(reident, work)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _of(self, reident: str, work: Callable[[Connection, ExperimentTables], T]) -> T:
+        """``work`` on the tables of an experiment that is registered, else NothingThere."""
+
+        def checked(connection: Connection) -> T:
+            names = {row.reident for row in ledger_experiments.registered(connection)}
+            if reident not in names:
+                raise NothingThere(f"there is no experiment {reident}")
+            return work(connection, experiment_tables(reident))
+
+        try:
+            return self._read(checked)
+        except NoSuchTable:
+            raise NothingThere(f"there is no experiment {reident}") from None
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        def in_one_state(connection: Connection) -> T:
+            if self._mysql:
+                connection.exec_driver_sql("START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT")
+            return work(connection)
+
+        return self._database.run(in_one_state, write=False)
+
+    def _now(self, connection: Connection) -> int:
+        return int(connection.execute(select(self._database.now())).scalar_one())
+
+
+def _read_only(engine: Engine) -> Engine:
+    """The engine with timeouts for a page, on which nothing can be written and a transaction sees one state."""
+    if is_mysql(engine):
+
+        @event.listens_for(engine, "do_connect")
+        def shorten(_dialect: Any, _record: Any, _arguments: Any, options: Json) -> None:
+            options.update(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS)
+
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+
+    @event.listens_for(engine, "connect")
+    def forbid_writing(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    return engine
+
+
+def _progress(connection: Connection, tracts: Table) -> Json:
+    """Tracts and people in all, solved and in quarantine."""
+    query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
+    found = {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(by_index(query, tracts, "free"))}
+    with_people = [pair for pair in found.values() if pair[1]]
+    return {
+        "tracts": sum(pair[0] for pair in with_people),
+        "tracts_solved": found.get(SOLVED, (0, 0))[0],
+        "tracts_quarantined": found.get(QUARANTINED, (0, 0))[0],
+        "people": sum(pair[1] for pair in with_people),
+        "people_solved": found.get(SOLVED, (0, 0))[1],
+    }
+
+
+def _slowest(connection: Connection, tracts: Table) -> list[Json]:
+    names = ("stusab", "county", "tract", "pop", "sol_host", "sol_end", "solve_seconds", "variables")
+    query = select(*(tracts.c[name] for name in names)).where(tracts.c.solve_seconds > 0)
+    query = by_index(query.order_by(tracts.c.solve_seconds.desc()).limit(SLOWEST_SHOWN), tracts, "cost")
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _processor_seconds(connection: Connection, tables: ExperimentTables) -> dict[str, float]:
+    """Each tract is made and solved by one process, so its wall time is that of a processor."""
+    tracts, counties = tables.tracts, tables.counties
+    query = by_index(select(func.sum(tracts.c.lp_seconds), func.sum(tracts.c.solve_seconds)), tracts, "cost")
+    lp, sol = connection.execute(query).one()
+    csv = connection.execute(select(func.sum(counties.c.csv_end - counties.c.csv_start))).scalar_one()
+    return {"lp": float(lp or 0), "sol": float(sol or 0), "csv": float(csv or 0)}
+
+
+def _counties(connection: Connection, tables: ExperimentTables, now: int) -> list[Json]:
+    tracts, counties = tables.tracts, tables.counties
+    place = (tracts.c.stusab, tracts.c.county)
+    query = select(*place, tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(*place, tracts.c.status)
+    numbers: dict[tuple[str, str], dict[str, tuple[int, int]]] = defaultdict(dict)
+    for stusab, county, status, files, people in connection.execute(by_index(query, tracts, "county")):
+        numbers[stusab, county][status] = (int(files), int(people))
+    held = select(*place, func.count()).where(tracts.c.lease_end > now, tracts.c.claimed_by.is_not(None)).group_by(*place)
+    running = {(row[0], row[1]): int(row[2]) for row in connection.execute(by_index(held, tracts, "lease"))}
+    names = (counties.c.stusab, counties.c.state, counties.c.county, counties.c.name, counties.c.tracts, counties.c.pop)
+    rows = connection.execute(select(*names, counties.c.status, counties.c.csv_end).order_by(*counties.primary_key.columns))
+    return [_county(dict(row), numbers[row.stusab, row.county], running) for row in rows.mappings()]
+
+
+def _county(row: Json, numbers: dict[str, tuple[int, int]], running: dict[tuple[str, str], int]) -> Json:
+    row |= {f"tracts_{status}": numbers.get(status, (0, 0))[0] for status in (NEW, LP, SOLVED, QUARANTINED)}
+    row |= {"tracts_running": running.get((row["stusab"], row["county"]), 0), "people_solved": numbers.get(SOLVED, (0, 0))[1]}
+    return row
+
+
+def _held(row: Json, now: int) -> Json:
+    """The row with ``held`` (under a live lease) instead of a lease's inside."""
+    row["held"] = row["claimed_at"] is not None and row["lease_end"] > now
+    return row
+
+
+def _first_file(connection: Connection, tracts: Table, now: int) -> int:
+    """When the oldest file of the experiment was made; now if there is none."""
+    moments = [connection.execute(select(func.min(tracts.c[name]))).scalar_one() for name in ("lp_end", "sol_end")]
+    return min([int(moment) for moment in moments if moment is not None], default=now)
+
+
+def _files(connection: Connection, tracts: Table, kind: str, begin: int, step: int) -> list[Json]:
+    """Files of kind "lp" or "sol" since ``begin``, by interval and host. SOLs bring their people."""
+    end, host = tracts.c[f"{kind}_end"], tracts.c[f"{kind}_host"]
+    at = (end - end % step).label("at")
+    people: ColumnElement[Any] = func.sum(tracts.c.pop) if kind == "sol" else func.count() * 0
+    query = select(at, host, func.count(), people).where(end >= begin).group_by(at, host).order_by(at, host)
+    rows = connection.execute(by_index(query, tracts, kind))
+    return [{"kind": kind, "at": int(row[0]), "host": row[1], "files": int(row[2]), "people": int(row[3])} for row in rows]
+
+
+# -- hosts --------------------------------------------------------------------------------------------------------------
+
+
+def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[Json]:
+    begin = now - HISTORY_SECONDS
+    begin -= begin % HISTORY_STEP
+    slots = (now - begin) // HISTORY_STEP + 1
+    found: dict[str, Json] = {}
+
+    def host(name: str) -> Json:
+        return found.setdefault(name, _new_host(name, begin, slots))
+
+    for report in _reports(connection, begin):
+        entry = host(report["host"])
+        slot = (report["at"] - begin) // HISTORY_STEP
+        if 0 <= slot < slots:
+            entry["history"]["load1"][slot] = report["load1"]
+            entry["history"]["free_memory_mib"][slot] = report["free_memory_mib"]
+        if entry["last_report"] is None or report["at"] >= entry["last_report"]:
+            entry["last_report"] = report["at"]
+            entry |= {name: report[name] for name in _REPORTED}
+    for kind in ("lp", "sol"):
+        for row in _files(connection, tables.tracts, kind, begin, HISTORY_STEP):
+            if row["host"] == FOUND:
+                continue
+            entry = host(row["host"])
+            entry["history"][kind][min((row["at"] - begin) // HISTORY_STEP, slots - 1)] += row["files"]
+            entry[f"{kind}_past_hour"] += row["files"]
+            entry["people_past_hour"] += row["people"]
+    for claimed_host, tracts, lease_end in _holders(connection, tables.tracts, now):
+        host(claimed_host).update(tracts_held=int(tracts), lease_end=int(lease_end))
+    return [found[name] for name in sorted(found)]
+
+
+_REPORTED = ("load1", "load5", "load15", "free_memory_mib", "total_memory_mib", "running")
+
+
+def _new_host(name: str, begin: int, slots: int) -> Json:
+    nothing: list[Any] = [None] * slots
+    history = {
+        "start": begin, "step": HISTORY_STEP, "lp": [0] * slots, "sol": [0] * slots,
+        "load1": nothing, "free_memory_mib": list(nothing),
+    }  # fmt: skip
+    counts = {"lp_past_hour": 0, "sol_past_hour": 0, "people_past_hour": 0, "tracts_held": 0, "lease_end": None}
+    return {"host": name, "last_report": None, **dict.fromkeys(_REPORTED), **counts, "history": history}
+
+
+def _reports(connection: Connection, begin: int) -> list[Json]:
+    """The reports since ``begin``, and the last one of hosts that have been silent since."""
+    newest = connection.execute(select(sysload.c.host, func.max(sysload.c.at)).group_by(sysload.c.host)).all()
+    columns = [sysload.c[name] for name in ("host", "at", *_REPORTED)]
+    rows: list[Json] = []
+    live = [name for name, at in newest if at >= begin]
+    query = select(*columns).where(sysload.c.host.in_(live), sysload.c.at >= begin)
+    rows += [dict(row) for row in connection.execute(query).mappings()] if live else []
+    for name, at in newest:
+        if at < begin:
+            silent = select(*columns).where(sysload.c.host == name, sysload.c.at == at)
+            rows += [dict(row) for row in connection.execute(silent).mappings()]
+    return rows
+
+
+def _holders(connection: Connection, tracts: Table, now: int) -> Sequence[Any]:
+    query = select(tracts.c.claimed_host, func.count(), func.max(tracts.c.lease_end))
+    query = query.where(tracts.c.lease_end > now, tracts.c.claimed_by.is_not(None)).group_by(tracts.c.claimed_host)
+    return connection.execute(by_index(query, tracts, "lease")).all()
+
+
+# -- errors -------------------------------------------------------------------------------------------------------------
+
+
+def _errors(connection: Connection, reident: str, limit: int, place: Iterable[ColumnElement[bool]]) -> list[Json]:
+    """The newest errors without stacks, looked for among the newest of all experiments alone: there may be millions."""
+    newest = connection.execute(select(func.max(errors_table.c.id))).scalar_one() or 0
+    query = select(errors_table).where(errors_table.c.id > newest - ERRORS_SEARCHED, errors_table.c.reident == reident, *place)
+    rows = connection.execute(query.order_by(errors_table.c.id.desc()).limit(limit)).mappings().all()
+    return _with_texts(connection, rows, ("message", "file"), LIST_TEXT)
+
+
+def _with_texts(connection: Connection, rows: Sequence[Any], fields: Sequence[str], length: int) -> list[Json]:
+    """The rows of errors with the beginnings of their texts."""
+    ids = [row["id"] for row in rows]
+    if not ids:
+        return []
+    text: Select[Any] = select(error_texts.c.error_id, error_texts.c.field, func.substr(error_texts.c.text, 1, length))
+    text = text.where(error_texts.c.error_id.in_(ids), error_texts.c.field.in_(fields), error_texts.c.piece == 0)
+    texts = {(row[0], row[1]): row[2] for row in connection.execute(text)}
+    names = ("id", "at", "host", "pid", "line", "stusab", "county", "tract")
+    return [{name: row[name] for name in names} | {field: texts.get((row["id"], field), "") for field in fields} for row in rows]

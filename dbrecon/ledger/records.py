@@ -1,0 +1,319 @@
+"""What goes into the ledger and what comes out of it: plain, picklable records without any SQL.
+
+All times are Unix time (seconds since 1970, UTC) as integers. ``stusab`` is the postal code in lower case ("oh"), ``state``
+the two-digit FIPS code ("39"), ``county`` three digits, ``tract`` six digits, ``block`` four.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dbrecon.ctools.host import host_name
+from dbrecon.errors import DBReconError, UsageError
+
+EMPTY = "empty"  # nobody lives there: no work
+NEW = "new"  # needs its LP file
+LP = "lp"  # the LP file is in place, needs solving
+SOLVED = "solved"  # the checked solution is in place
+QUARANTINED = "quarantined"  # failed too often; the error is kept
+TRACT_STATUSES = (EMPTY, NEW, LP, SOLVED, QUARANTINED)
+
+OPEN = "open"  # a county whose file of people is not written
+WRITTEN = "written"  # a county whose file of people is in place
+COUNTY_STATUSES = (EMPTY, OPEN, WRITTEN, QUARANTINED)
+
+WORKER_LENGTH = 255
+FOUND = "rescan"
+"""Stands as the host of files that --rescan has found, whose makers are not known: they do not count as made in the past hour."""
+
+
+class LostLease(DBReconError):
+    """A worker wanted to finish or give back what is no longer its own: its lease ended, or an operator took it away.
+
+    What it made may stay where it lies (artifacts are a pure function of the tables); it must not do more for this claim.
+    """
+
+    exit_code = 5
+
+
+class GeoRow(NamedTuple):
+    """One record of the geographic header (2010 SF1), fields in the order of the columns of ``{R}_geo`` after ``stusab``.
+
+    Fields that a summary level does not have are "". Areas are square metres, points are degrees.
+    """
+
+    sumlev: str
+    geocomp: str
+    logrecno: int
+    state: str
+    county: str
+    tract: str
+    block: str
+    name: str
+    pop100: int
+    hu100: int
+    arealand: int
+    areawatr: int
+    intptlat: float
+    intptlon: float
+
+
+class TractRow(NamedTuple):
+    """One tract of a state, water tracts and others without people included. ``pop`` is its P1 count."""
+
+    state: str
+    county: str
+    tract: str
+    pop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who claims: ``host`` is the node, ``name`` is unique among all that ever ran there (pid and start, say)."""
+
+    host: str
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.host or not self.name or len(self.host) + len(self.name) >= WORKER_LENGTH:
+            raise UsageError(
+                f"a worker needs a host and a name of together less than {WORKER_LENGTH} characters, "
+                f"not {self.host!r} and {self.name!r}; set a shorter host name"
+            )
+
+    @classmethod
+    def here(cls, host: str | None = None) -> "Worker":
+        """This process, by its pid and the time of the call; ``host`` defaults to the node's name."""
+        return cls(host or host_name(), f"{os.getpid()}-{time.time_ns()}")
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One tract that ``worker`` holds until its lease ends. ``status`` is what it was: NEW (make the LP) or LP (solve it)."""
+
+    reident: str
+    stusab: str
+    state: str
+    county: str
+    tract: str
+    pop: int
+    status: str
+    attempts: int  # failures before this claim
+    worker: Worker
+    token: str
+
+    @property
+    def needs_lp(self) -> bool:
+        """True if the ledger knows of no LP file of this tract."""
+        return self.status == NEW
+
+    def __str__(self) -> str:
+        return f"{self.stusab} {self.county} {self.tract}"
+
+
+@dataclass(frozen=True, slots=True)
+class CountyClaim:
+    """One county, every tract with people solved, whose file of people ``worker`` shall write."""
+
+    reident: str
+    stusab: str
+    state: str
+    county: str
+    tracts: tuple[str, ...]  # with people, ascending
+    pop: int
+    attempts: int
+    worker: Worker
+    token: str
+
+    def __str__(self) -> str:
+        return f"{self.stusab} {self.county}"
+
+
+@dataclass(frozen=True, slots=True)
+class LpStats:
+    """The LP that was written. ``seconds`` is wall time of building and writing it."""
+
+    variables: int
+    constraints: int
+    nonzeros: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SolStats:
+    """The checked solution that was written. ``seconds`` is wall time of solving, checking and writing it."""
+
+    solver: str  # name and version
+    seconds: float
+    memory_mib: int | None = None  # peak of the worker, for predicting what tracts of this size need
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """A registered experiment. ``tables`` is "all" or "block"; ``product`` names the table definitions."""
+
+    reident: str
+    tables: str
+    product: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class TractState:
+    """Where one tract stands, as ``Ledger.tract_states`` gives it. Times and stats are None until they are known."""
+
+    stusab: str
+    state: str
+    county: str
+    tract: str
+    pop: int
+    status: str
+    attempts: int
+    error: str | None
+    claimed_by: str | None
+    lp_start: int | None
+    lp_end: int | None
+    lp_host: str | None
+    sol_start: int | None
+    sol_end: int | None
+    sol_host: str | None
+    variables: int | None
+    constraints: int | None
+    nonzeros: int | None
+    solver: str | None
+    solve_seconds: float | None
+    lp_count: int  # finishing updates of step 3
+    sol_count: int  # finishing updates of step 4
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left for some steps and places."""
+
+    claimable: int  # tracts that can be claimed now
+    running: int  # tracts under a live lease
+    waiting: int  # tracts that failed and rest before their next attempt
+    counties_claimable: int  # counties whose people can be written now
+    counties_running: int
+    counties_waiting: int
+    quarantined: int  # tracts
+    counties_quarantined: int
+
+    @property
+    def nothing_left(self) -> bool:
+        """True if no work can be claimed, now or later (quarantined work aside)."""
+        tracts = self.claimable + self.running + self.waiting
+        return tracts + self.counties_claimable + self.counties_running + self.counties_waiting == 0
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """A tract under a live lease, and since when."""
+
+    stusab: str
+    county: str
+    tract: str
+    pop: int
+    host: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A tract (or a county: ``tract`` is "") that was taken out of the work, and why."""
+
+    stusab: str
+    county: str
+    tract: str
+    pop: int
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A worker that holds tracts or counties; ``lease_end`` is the last of its leases to end."""
+
+    worker: Worker
+    tracts: int
+    counties: int
+    lease_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``--status`` prints. Counts named lp_, sol_ and csv_ are tracts with people, as in the predecessor."""
+
+    now: int
+    completed_states: tuple[str, ...]  # every county's people are written
+    lp_created: int
+    lp_remaining: int
+    lp_in_process: int  # held under a live lease
+    lp_hostlocked: int  # held by a host whose lease is over: free to be claimed by others
+    sol_created: int
+    sol_remaining: int
+    sol_ready: int  # LP in place, not solved
+    csv_completed: int
+    csv_remaining: int
+    lps_in_progress: tuple[InProgress, ...]
+    sols_in_progress: tuple[InProgress, ...]
+    lps_past_hour: tuple[tuple[str, int], ...]  # (host, files)
+    sols_past_hour: tuple[tuple[str, int], ...]
+    quarantined: tuple[Quarantine, ...]
+    quarantined_tracts: int
+    quarantined_counties: int
+    people: int
+    people_solved: int
+    people_quarantined: int
+    people_per_hour: float | None  # over the past hour at most; None until two moments with solutions are known
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """An error for the table of errors. Texts may be as long as they like."""
+
+    reident: str
+    host: str
+    pid: int
+    message: str
+    file: str = ""
+    line: int = 0
+    stack: str = ""
+    stusab: str = ""
+    county: str = ""
+    tract: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """An error as the table of errors holds it."""
+
+    id: int
+    at: int
+    report: ErrorReport
+
+
+@dataclass(frozen=True, slots=True)
+class SysLoad:
+    """What a node says of itself once a minute."""
+
+    host: str
+    load1: float
+    load5: float
+    load15: float
+    free_memory_mib: int
+    total_memory_mib: int
+    running: int  # tracts in work
+
+
+@dataclass(frozen=True, slots=True)
+class SysLoadEntry:
+    """A node's report and when it was made."""
+
+    at: int
+    load: SysLoad

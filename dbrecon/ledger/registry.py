@@ -1,0 +1,80 @@
+"""Registering and dropping experiments, for ``dbrecon.ledger.ledger`` alone.
+
+MySQL commits at every CREATE TABLE and DROP TABLE, so neither is one transaction. The row says what is complete: ``created``
+is minus the time while tables are being made, -1 while they are dropped. Whatever interrupts, both commands work again.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy.schema import CreateTable
+
+from dbrecon.errors import UsageError
+from dbrecon.ledger import reports as ledger_reports
+from dbrecon.ledger.records import ExperimentRow
+from dbrecon.ledger.schema import common, experiment_tables, experiments
+
+REGISTERING_SECONDS = 60  # a registration that is not complete by then was broken off
+
+
+def reserve(connection: Connection, place: str, now: ColumnElement[int], reident: str, tables: str, product: str) -> None:
+    """Enters the name as being registered, so that no two do it at once. ``place`` names the database for errors."""
+    found = experiments.c.folded == reident.lower()
+    row = connection.execute(select(experiments, now.label("now")).where(found).with_for_update()).first()
+    if row is not None and row.created > 0:
+        raise UsageError(f"REIDENT {row.reident} exists in {place}: choose another name, or remove it with --drop")
+    if row is not None and row.now + row.created < REGISTERING_SECONDS:
+        raise UsageError(f"REIDENT {row.reident} is being registered in {place} just now: try again in a minute")
+    if row is None:
+        _refuse_foreign_tables(connection, place, reident)
+    connection.execute(delete(experiments).where(found))
+    values = {"folded": reident.lower(), "reident": reident, "tables": tables, "product": product, "created": -now}
+    connection.execute(insert(experiments).values(values))
+
+
+def _refuse_foreign_tables(connection: Connection, place: str, reident: str) -> None:
+    """The predecessor, say, has tables of such names: they are not ours to fill or drop."""
+    for table in experiment_tables(reident).all():
+        if connection.dialect.has_table(connection, table.name):
+            raise UsageError(
+                f"{place} has a table {table.name} that belongs to no registered REIDENT: choose another name, or remove "
+                "that table by hand"
+            )
+
+
+def make(connection: Connection, now: ColumnElement[int], reident: str) -> None:
+    """Makes the tables of a reserved name."""
+    tables = experiment_tables(reident)
+    tables.metadata.drop_all(connection)  # of a registration that was broken off
+    tables.metadata.create_all(connection)
+    connection.execute(update(experiments).where(experiments.c.folded == reident.lower()).values(created=now))
+
+
+def drop(connection: Connection, reident: str) -> bool:
+    """Removes the tables, the errors and the row. False if there is no such name."""
+    found = experiments.c.reident == reident
+    if connection.execute(select(experiments.c.reident).where(found)).first() is None:
+        return False
+    connection.execute(update(experiments).where(found).values(created=-1))
+    experiment_tables(reident).metadata.drop_all(connection)
+    ledger_reports.delete_errors(connection, reident)
+    connection.execute(delete(experiments).where(found))
+    return True
+
+
+def registered(connection: Connection) -> list[ExperimentRow]:
+    """The experiments whose tables are there, oldest first."""
+    columns: list[Any] = [experiments.c[name] for name in ("reident", "tables", "product", "created")]
+    query = select(*columns).where(experiments.c.created > 0).order_by(experiments.c.created, experiments.c.folded)
+    return [ExperimentRow(*row) for row in connection.execute(query)]
+
+
+def lacks_common(connection: Connection) -> bool:
+    """Whether tables that all experiments share are not there yet."""
+    return not all(connection.dialect.has_table(connection, table.name) for table in common.sorted_tables)
+
+
+def make_common(connection: Connection) -> None:
+    """Makes the tables that all experiments share, those that are not there."""
+    for table in common.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))

@@ -1,0 +1,284 @@
+"""What the ledger tells: progress, work left, errors, load. For ``dbrecon.ledger.ledger`` alone; nothing here changes a tract."""
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from dbrecon.ledger.claiming import Condition, by_index
+from dbrecon.ledger.records import (
+    EMPTY,
+    FOUND,
+    LP,
+    NEW,
+    OPEN,
+    QUARANTINED,
+    SOLVED,
+    WRITTEN,
+    Claimant,
+    ErrorEntry,
+    ErrorReport,
+    InProgress,
+    Quarantine,
+    Status,
+    SysLoad,
+    SysLoadEntry,
+    Work,
+    Worker,
+)
+from dbrecon.ledger.schema import ExperimentTables, error_texts, sysload
+from dbrecon.ledger.schema import errors as errors_table
+
+log = logging.getLogger(__name__)
+HOUR = 3600
+PIECE = 1 << 20  # characters; at most 8 MiB in a statement, half of the smallest usual max_allowed_packet
+QUARANTINED_SHOWN = 1000
+TEXT_FIELDS = ("message", "file", "stack")
+
+
+# -- progress -----------------------------------------------------------------------------------------------------------
+
+
+def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int]) -> Status:
+    """All of ``--status``. Sums come from indexes that hold every column they need."""
+    at = int(connection.execute(select(now)).scalar_one())
+    tracts = tables.tracts
+    counts, people = _by_status(connection, tracts)
+    held = _held(connection, tracts)
+    lp_held = [row for row in held if row.status == NEW]
+    quarantined_lp = _count(connection, tracts, tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), index="free")
+    with_people = sum(counts.values()) - counts.get(EMPTY, 0)
+    lp_created = counts.get(LP, 0) + counts.get(SOLVED, 0) + quarantined_lp
+    csv_completed, county_quarantined, completed = _counties(connection, tables)
+    rate = _people_per_second(connection, tracts, at)
+    people_open = people.get(NEW, 0) + people.get(LP, 0)
+    return Status(
+        now=at,
+        completed_states=completed,
+        lp_created=lp_created,
+        lp_remaining=with_people - lp_created,
+        lp_in_process=sum(row.lease_end > at for row in lp_held),
+        lp_hostlocked=sum(row.lease_end <= at for row in lp_held),
+        sol_created=counts.get(SOLVED, 0),
+        sol_remaining=with_people - counts.get(SOLVED, 0),
+        sol_ready=counts.get(LP, 0),
+        csv_completed=csv_completed,
+        csv_remaining=with_people - csv_completed,
+        lps_in_progress=_in_progress(held, NEW, at),
+        sols_in_progress=_in_progress(held, LP, at),
+        lps_past_hour=_past_hour(connection, tracts, "lp", at),
+        sols_past_hour=_past_hour(connection, tracts, "sol", at),
+        quarantined=_quarantined(connection, tables),
+        quarantined_tracts=counts.get(QUARANTINED, 0),
+        quarantined_counties=county_quarantined,
+        people=sum(people.values()),
+        people_solved=people.get(SOLVED, 0),
+        people_quarantined=people.get(QUARANTINED, 0),
+        people_per_hour=None if rate is None else rate * HOUR,
+        seconds_left=None if not rate else people_open / rate,
+    )
+
+
+def _by_status(connection: Connection, tracts: Table) -> tuple[dict[str, int], dict[str, int]]:
+    """Tracts and people of each status."""
+    query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
+    rows = connection.execute(by_index(query, tracts, "free")).all()
+    return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2]) for row in rows}
+
+
+def _count(connection: Connection, table: Table, *which: Condition, index: str) -> int:
+    query = by_index(select(func.count()).select_from(table).where(*which), table, index)
+    return int(connection.execute(query).scalar_one())
+
+
+def _held(connection: Connection, tracts: Table) -> Sequence[Any]:
+    names = ("stusab", "county", "tract", "pop", "status", "claimed_host", "claimed_at", "lease_end")
+    query = select(*(tracts.c[name] for name in names)).where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None))
+    query = query.order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)
+    return connection.execute(by_index(query, tracts, "lease")).all()
+
+
+def _in_progress(held: Sequence[Any], status: str, at: int) -> tuple[InProgress, ...]:
+    return tuple(
+        InProgress(row.stusab, row.county, row.tract, row.pop, row.claimed_host, row.claimed_at)
+        for row in held
+        if row.status == status and row.lease_end > at
+    )
+
+
+def _counties(connection: Connection, tables: ExperimentTables) -> tuple[int, int, tuple[str, ...]]:
+    """Tracts with people in counties whose people are written; quarantined counties; states of which all are written."""
+    counties = tables.counties
+    done = func.sum(case((counties.c.status == WRITTEN, counties.c.tracts), else_=0))
+    bad = func.sum(case((counties.c.status == QUARANTINED, 1), else_=0))
+    unwritten = func.sum(case((counties.c.status.in_([OPEN, QUARANTINED]), 1), else_=0))
+    query = select(counties.c.stusab, done, bad, unwritten).group_by(counties.c.stusab).order_by(counties.c.stusab)
+    rows = connection.execute(query).all()
+    completed = tuple(row[0] for row in rows if row[3] == 0)
+    return int(sum(row[1] for row in rows)), int(sum(row[2] for row in rows)), completed
+
+
+def _past_hour(connection: Connection, tracts: Table, step: str, at: int) -> tuple[tuple[str, int], ...]:
+    """(host, files) of step "lp" or "sol"."""
+    end, host = tracts.c[f"{step}_end"], tracts.c[f"{step}_host"]
+    query = select(host, func.count()).where(end > at - HOUR, host != FOUND).group_by(host).order_by(host)
+    return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
+
+
+def _people_per_second(connection: Connection, tracts: Table, at: int) -> float | None:
+    """Over the past hour, or since its first solution. The first second's people began before it, so they are left out; None if
+    there are no others."""
+    recent = and_(tracts.c.sol_end > at - HOUR, tracts.c.sol_host != FOUND)
+    first = connection.execute(select(func.min(tracts.c.sol_end)).where(recent)).scalar_one()
+    if first is None or at <= first:
+        return None
+    people = by_index(select(func.sum(tracts.c.pop)).where(recent, tracts.c.sol_end > first), tracts, "sol")
+    solved = connection.execute(people).scalar_one()
+    return float(solved) / (at - first) if solved else None
+
+
+def _quarantined(connection: Connection, tables: ExperimentTables) -> tuple[Quarantine, ...]:
+    found: list[Quarantine] = []
+    for table in (tables.tracts, tables.counties):
+        query = select(table).where(table.c.status == QUARANTINED).order_by(*table.primary_key.columns)
+        for row in connection.execute(by_index(query.limit(QUARANTINED_SHOWN), table, "free")):
+            tract = row.tract if "tract" in table.c else ""
+            found.append(Quarantine(row.stusab, row.county, tract, row.pop, row.attempts, row.error or ""))
+    return tuple(found)
+
+
+def work_left(
+    connection: Connection,
+    tables: ExperimentTables,
+    now: ColumnElement[int],
+    steps: Collection[int],
+    places: tuple[list[Condition], list[Condition]],
+    index: str,
+    closable: Select[Any],
+) -> Work:
+    """See ``Ledger.work_left``. ``places`` narrow tracts and counties, ``index`` is that of the tracts' place, ``closable``
+    selects counties that can be closed."""
+    at = int(connection.execute(select(now)).scalar_one())
+    tracts, counties = tables.tracts, tables.counties
+    statuses = [status for step, status in ((3, NEW), (4, LP)) if step in steps]
+    claimable, running, waiting = _states(connection, tracts, at, index, tracts.c.status.in_(statuses), *places[0])
+    found = connection.execute(closable).all() if 5 in steps else []
+    bad = _count(connection, counties, counties.c.status == QUARANTINED, *places[1], index="free") if 5 in steps else 0
+    return Work(
+        claimable=claimable,
+        running=running,
+        waiting=waiting,
+        counties_claimable=sum(row.lease_end == 0 or _over(row, at) for row in found),
+        counties_running=sum(row.claimed_by is not None and row.lease_end > at for row in found),
+        counties_waiting=sum(row.claimed_by is None and row.lease_end > at for row in found),
+        quarantined=_count(connection, tracts, tracts.c.status == QUARANTINED, *places[0], index=index),
+        counties_quarantined=bad,
+    )
+
+
+def _over(row: Any, at: int) -> bool:
+    return bool(0 < row.lease_end <= at)
+
+
+def _states(connection: Connection, table: Table, at: int, index: str, *which: Condition) -> tuple[int, int, int]:
+    """How many rows are free (or held by a lease that is over), held, and resting."""
+    free = _count(connection, table, table.c.lease_end == 0, *which, index=index)
+    query = select(table.c.lease_end, table.c.claimed_by).where(table.c.lease_end > 0, *which)
+    held = connection.execute(by_index(query, table, "lease")).all()
+    running = sum(row.claimed_by is not None and row.lease_end > at for row in held)
+    resting = sum(row.claimed_by is None and row.lease_end > at for row in held)
+    return free + len(held) - running - resting, running, resting
+
+
+def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
+    """Everyone who holds something."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for slot, table in enumerate((tables.tracts, tables.counties)):
+        columns = (table.c.claimed_host, table.c.claimed_by)
+        query = select(*columns, func.count().label("many"), func.max(table.c.lease_end).label("last"))
+        query = query.where(table.c.lease_end > 0, table.c.claimed_by.is_not(None)).group_by(*columns)
+        for row in connection.execute(query):
+            sums = found.setdefault((row.claimed_host, row.claimed_by), [0, 0, 0])
+            sums[slot] = row.many
+            sums[2] = max(sums[2], row.last)
+    return [
+        Claimant(Worker(host, claimed_by[len(host) + 1 :]), tracts, counties, last)
+        for (host, claimed_by), (tracts, counties, last) in sorted(found.items())
+    ]
+
+
+# -- errors -------------------------------------------------------------------------------------------------------------
+
+
+def storable(text: str) -> str:
+    """The text without what a database refuses: lone surrogates (of undecodable file names) and NUL, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+def insert_error(connection: Connection, uid: str, now: ColumnElement[int], report: ErrorReport) -> None:
+    """Keeps an error once, however often this runs with the same ``uid``."""
+    found = connection.execute(select(errors_table.c.id).where(errors_table.c.uid == uid)).first()
+    if found is not None:
+        return
+    values = {name: storable(getattr(report, name))[:20] for name in ("stusab", "county", "tract")}
+    values |= {"reident": report.reident, "host": storable(report.host)[:255]}
+    row = insert(errors_table).values(uid=uid, at=now, pid=report.pid, line=report.line, **values)
+    primary_key = connection.execute(row).inserted_primary_key
+    assert primary_key is not None  # both databases give it
+    for field in TEXT_FIELDS:
+        text = storable(getattr(report, field))
+        for piece, start in enumerate(range(0, len(text), PIECE)):
+            part = {"error_id": primary_key[0], "field": field, "piece": piece, "text": text[start : start + PIECE]}
+            connection.execute(insert(error_texts).values(part))
+
+
+def errors(connection: Connection, reident: str | None, limit: int) -> list[ErrorEntry]:
+    """The newest errors, newest first."""
+    query = select(errors_table).order_by(errors_table.c.id.desc()).limit(limit)
+    if reident is not None:
+        query = query.where(errors_table.c.reident == reident)
+    return [_entry(connection, row) for row in connection.execute(query).all()]
+
+
+def _entry(connection: Connection, row: Any) -> ErrorEntry:
+    pieces = select(error_texts.c.field, error_texts.c.text).where(error_texts.c.error_id == row.id)
+    texts = dict.fromkeys(TEXT_FIELDS, "")
+    for field, text in connection.execute(pieces.order_by(error_texts.c.field, error_texts.c.piece)):
+        texts[field] += text
+    place = {"stusab": row.stusab, "county": row.county, "tract": row.tract}
+    report = ErrorReport(reident=row.reident, host=row.host, pid=row.pid, line=row.line, **texts, **place)
+    return ErrorEntry(row.id, row.at, report)
+
+
+def delete_errors(connection: Connection, reident: str) -> None:
+    """Forgets an experiment's errors."""
+    ids = select(errors_table.c.id).where(errors_table.c.reident == reident)
+    connection.execute(delete(error_texts).where(error_texts.c.error_id.in_(ids)))
+    connection.execute(delete(errors_table).where(errors_table.c.reident == reident))
+
+
+# -- load ---------------------------------------------------------------------------------------------------------------
+
+
+def insert_sysload(connection: Connection, now: ColumnElement[int], load: SysLoad, keep_seconds: int) -> None:
+    """A node's report; the last one of a second stays."""
+    at = int(connection.execute(select(now)).scalar_one())
+    mine = sysload.c.host == load.host
+    connection.execute(delete(sysload).where(mine, (sysload.c.at < at - keep_seconds) | (sysload.c.at == at)))
+    values = {name: getattr(load, name) for name in SysLoad.__dataclass_fields__}
+    try:
+        connection.execute(insert(sysload).values(at=at, **values))
+    except IntegrityError:
+        # Another process of this host reported in this second. No savepoint: MySQL undoes the statement alone, and with a
+        # deadlock it would undo the savepoint too, and hide the deadlock behind its loss.
+        log.debug("%s has reported already", load.host)
+
+
+def newest_sysload(connection: Connection) -> list[SysLoadEntry]:
+    """The newest report of every host."""
+    newest = select(sysload.c.host, func.max(sysload.c.at).label("at")).group_by(sysload.c.host).subquery()
+    query = select(sysload).join(newest, and_(sysload.c.host == newest.c.host, sysload.c.at == newest.c.at))
+    rows = connection.execute(query.order_by(sysload.c.host)).all()
+    return [SysLoadEntry(row.at, SysLoad(*(getattr(row, name) for name in SysLoad.__dataclass_fields__))) for row in rows]

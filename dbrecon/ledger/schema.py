@@ -1,0 +1,236 @@
+"""The ledger's tables. Only ``cluster`` uses them.
+
+Identifiers are ASCII with binary comparison, so that MySQL neither folds case nor widens indexes. Times are Unix time
+in BIGINT. ``lease_end`` = 0 means that nobody holds the row; it is part of the claim indexes, so that a claim finds the biggest
+free tract at once, however many are done or held.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from dbrecon.ledger.records import WORKER_LENGTH
+
+_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+
+def _ascii(length: int) -> TypeEngine[str]:
+    """Codes: ASCII, compared byte by byte."""
+    narrow = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(narrow, "mysql", "mariadb")
+
+
+def _long_text() -> TypeEngine[str]:
+    return Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+def _float() -> TypeEngine[float]:
+    return Double().with_variant(mysql.DOUBLE(asdecimal=False), "mysql", "mariadb")
+
+
+common = MetaData()
+
+experiments = Table(
+    "dbr_experiments",
+    common,
+    Column("folded", _ascii(40), primary_key=True),  # lower case: table names may be case-insensitive
+    Column("reident", _ascii(40), nullable=False),
+    Column("tables", _ascii(20), nullable=False),
+    Column("product", _ascii(100), nullable=False),
+    Column("created", BigInteger, nullable=False),  # 0 until all tables are there
+    **_MYSQL,
+)
+
+errors = Table(
+    "dbr_errors",
+    common,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("uid", _ascii(32), nullable=False),  # from the writer, so that a repeated insert is not a second error
+    Column("at", BigInteger, nullable=False),
+    Column("reident", _ascii(40), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("stusab", String(20), nullable=False),
+    Column("county", String(20), nullable=False),
+    Column("tract", String(20), nullable=False),
+    UniqueConstraint("uid", name="dbr_errors_uid"),
+    **_MYSQL,
+)
+
+# A text of any length in pieces, since a server takes no statement above its max_allowed_packet.
+error_texts = Table(
+    "dbr_error_texts",
+    common,
+    Column("error_id", BigInteger, nullable=False),
+    Column("field", _ascii(10), nullable=False),  # file, stack or message
+    Column("piece", Integer, nullable=False),
+    Column("text", _long_text(), nullable=False),
+    PrimaryKeyConstraint("error_id", "field", "piece"),
+    **_MYSQL,
+)
+
+sysload = Table(
+    "dbr_sysload",
+    common,
+    Column("host", String(255), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("load1", _float(), nullable=False),
+    Column("load5", _float(), nullable=False),
+    Column("load15", _float(), nullable=False),
+    Column("free_memory_mib", BigInteger, nullable=False),
+    Column("total_memory_mib", BigInteger, nullable=False),
+    Column("running", Integer, nullable=False),
+    PrimaryKeyConstraint("host", "at"),
+    **_MYSQL,
+)
+
+
+@dataclass(frozen=True)
+class ExperimentTables:
+    """The tables of one experiment, named after its REIDENT."""
+
+    metadata: MetaData
+    states: Table
+    geo: Table
+    tracts: Table
+    counties: Table
+
+    def all(self) -> tuple[Table, ...]:
+        """Every table, in the order of making them."""
+        return (self.states, self.geo, self.tracts, self.counties)
+
+
+def _claim_columns() -> list[Column[object]]:
+    """Who holds a row. ``token`` outlives the claim, so that a repeated finish is known as the same one."""
+    return [
+        Column("status", _ascii(12), nullable=False),
+        Column("attempts", Integer, nullable=False, default=0),  # failures
+        Column("lost", Integer, nullable=False, default=0),  # leases that ended without a word
+        Column("error", _long_text()),
+        Column("claimed_by", String(WORKER_LENGTH)),
+        Column("claimed_host", String(255)),
+        Column("claimed_at", BigInteger),
+        Column("token", _ascii(32)),
+        Column("lease_end", BigInteger, nullable=False, default=0),
+    ]
+
+
+@lru_cache(maxsize=64)
+def experiment_tables(reident: str) -> ExperimentTables:
+    """The table objects of an experiment whose REIDENT has been checked by the caller."""
+    meta = MetaData()
+    return ExperimentTables(meta, _states(meta, reident), _geo(meta, reident), _tracts(meta, reident), _counties(meta, reident))
+
+
+def _states(meta: MetaData, reident: str) -> Table:
+    return Table(
+        f"{reident}_states",
+        meta,
+        Column("stusab", _ascii(2), primary_key=True),
+        Column("state", _ascii(2), nullable=False),
+        Column("geo_end", BigInteger, nullable=False),  # 0 until the geography is in place
+        **_MYSQL,
+    )
+
+
+def _geo(meta: MetaData, reident: str) -> Table:
+    return Table(
+        f"{reident}_geo",
+        meta,
+        Column("stusab", _ascii(2), nullable=False),
+        Column("sumlev", _ascii(3), nullable=False),
+        Column("geocomp", _ascii(2), nullable=False),
+        Column("logrecno", Integer, nullable=False, autoincrement=False),
+        Column("state", _ascii(2), nullable=False),
+        Column("county", _ascii(3), nullable=False),
+        Column("tract", _ascii(6), nullable=False),
+        Column("block", _ascii(4), nullable=False),
+        Column("name", String(100), nullable=False),
+        Column("pop100", BigInteger, nullable=False),
+        Column("hu100", BigInteger, nullable=False),
+        Column("arealand", BigInteger, nullable=False),
+        Column("areawatr", BigInteger, nullable=False),
+        Column("intptlat", _float(), nullable=False),
+        Column("intptlon", _float(), nullable=False),
+        PrimaryKeyConstraint("stusab", "logrecno"),
+        sqlite_with_rowid=False,
+        **_MYSQL,
+    )
+
+
+def _tracts(meta: MetaData, reident: str) -> Table:
+    name = f"{reident}_tracts"
+    return Table(
+        name,
+        meta,
+        Column("stusab", _ascii(2), nullable=False),
+        Column("state", _ascii(2), nullable=False),
+        Column("county", _ascii(3), nullable=False),
+        Column("tract", _ascii(6), nullable=False),
+        Column("pop", BigInteger, nullable=False),
+        *_claim_columns(),
+        Column("lp_start", BigInteger),
+        Column("lp_end", BigInteger),
+        Column("lp_host", String(255)),
+        Column("sol_start", BigInteger),
+        Column("sol_end", BigInteger),
+        Column("sol_host", String(255)),
+        Column("variables", BigInteger),
+        Column("constraints", BigInteger),
+        Column("nonzeros", BigInteger),
+        Column("lp_seconds", _float()),
+        Column("solver", String(100)),
+        Column("solve_seconds", _float()),
+        Column("memory_mib", BigInteger),
+        Column("lp_count", Integer, nullable=False, default=0),
+        Column("sol_count", Integer, nullable=False, default=0),
+        PrimaryKeyConstraint("stusab", "county", "tract"),
+        Index(f"{name}_free", "status", "lease_end", "pop"),
+        Index(f"{name}_state", "stusab", "status", "lease_end", "pop"),
+        Index(f"{name}_county", "stusab", "county", "status", "lease_end", "pop"),
+        Index(f"{name}_lease", "lease_end"),
+        Index(f"{name}_lp", "lp_end", "lp_host"),
+        Index(f"{name}_sol", "sol_end", "sol_host", "pop"),
+        Index(f"{name}_cost", "solve_seconds", "lp_seconds"),
+        **_MYSQL,
+    )
+
+
+def _counties(meta: MetaData, reident: str) -> Table:
+    name = f"{reident}_counties"
+    return Table(
+        name,
+        meta,
+        Column("stusab", _ascii(2), nullable=False),
+        Column("state", _ascii(2), nullable=False),
+        Column("county", _ascii(3), nullable=False),
+        Column("name", String(100), nullable=False),
+        Column("tracts", Integer, nullable=False),  # with people
+        Column("pop", BigInteger, nullable=False),
+        *_claim_columns(),
+        Column("csv_start", BigInteger),
+        Column("csv_end", BigInteger),
+        Column("csv_host", String(255)),
+        Column("csv_count", Integer, nullable=False, default=0),
+        PrimaryKeyConstraint("stusab", "county"),
+        Index(f"{name}_free", "status", "lease_end", "pop"),
+        Index(f"{name}_lease", "lease_end"),
+        **_MYSQL,
+    )

@@ -1,0 +1,304 @@
+"""The daemon of one node: keeps its cores busy with claimed tracts, and closes counties."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from dbrecon.console.commands import (
+    COUNTIES_NAMED,
+    Place,
+    add_place,
+    add_reident,
+    asked_place,
+    asked_reident,
+    check_writable,
+    open_experiment,
+    open_ledger,
+    reset,
+)
+from dbrecon.ctools import cli
+from dbrecon.ctools.locks import NodeLock, node_lock_path
+from dbrecon.ctools.progress import counted, duration
+from dbrecon.errors import DBReconError, InputError, UsageError
+from dbrecon.ledger.claiming import listed
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.node.control import COMMANDS, ControlServer, control_path, tell
+from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.waiting import units
+from dbrecon.settings import Config, Experiment, check_reident
+
+log = logging.getLogger(__name__)
+
+EXIT_QUARANTINED = 10
+PATIENCE_SECONDS = 600.0
+LOOK_AGAIN_SECONDS = 30.0
+WORK = "dbrecon.node.worker:serve"
+"""What worker processes run. By name: this process needs none of what they import."""
+
+THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+EPILOG = f"""exit codes:
+  0    nothing is left, and every tract is solved; or it was told to stop, or --limit is reached; or a scheduler runs on this
+       node already
+  {EXIT_QUARANTINED}   nothing is left but tracts that are quarantined (--status lists them)
+  130  halted (Ctrl-C): the tracts in work were put back; run it again to go on
+  1-8  an error; the last line says which (dbrtool.py --help lists them)
+
+examples:
+  scheduler.py --reident R                     everything of R, until nothing is left
+  scheduler.py                                 everything of all experiments
+  scheduler.py --reident R --stusab oh         Ohio only
+  scheduler.py --reident R --step3 --limit 10  ten LP files
+"""
+
+
+class _Settings:
+    """The settings, read anew when the file changes, so that limits can be changed without a restart."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._changed = self._stamp()
+
+    def _stamp(self) -> int:
+        try:
+            return os.stat(self._config.path).st_mtime_ns
+        except FileNotFoundError:
+            return 0  # being replaced: what was read last holds
+
+    def __call__(self) -> Config:
+        stamp = self._stamp()
+        if stamp not in (0, self._changed):
+            self._changed = stamp
+            try:
+                self._config = Config.load(self._config.path)
+                log.info("%s has changed and was read anew", self._config.path)
+            except DBReconError as error:
+                log.warning("the settings stay as they were: %s", error)
+        return self._config
+
+
+class _Experiments:
+    """The experiments to work on, with the settings as they are now: one by its name, or all that have work.
+
+    Of all, those that lack files of step 2 are left out, with a warning; they come in when the files are there.
+    """
+
+    def __init__(self, ledger: Ledger, settings: _Settings, reident: str | None, assignment: Assignment) -> None:
+        self._ledger, self._settings, self._reident, self._assignment = ledger, settings, reident, assignment
+        self._found: list[Experiment] = []
+        self._config: Config | None = None
+        self._looked = float("-inf")
+        self._said: set[str] = set()
+
+    def __call__(self) -> list[Experiment]:
+        config = self._settings()
+        if config is not self._config or (self._reident is None and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS):
+            self._looked, self._config = time.monotonic(), config
+            if self._reident is not None:
+                self._found = [open_experiment(self._ledger, config, self._reident)]
+            else:
+                rows = self._ledger.experiments()
+                self._found = [one for row in rows if self._is_ready(one := Experiment.make(row.reident, config, row.tables))]
+        return self._found
+
+    def _is_ready(self, experiment: Experiment) -> bool:
+        """Whether it has work here, and what the work needs."""
+        place, ledger = Place(self._assignment.stusab, self._assignment.county, self._assignment.tracts), self._ledger
+        try:
+            ledger.check_place(experiment.reident, place.stusab, place.county, place.tracts)
+            if not ledger.work_left(experiment.reident, self._assignment.steps, **self._assignment.place).nothing_left:
+                check_files(experiment, ledger, place, self._assignment.steps)
+        except (InputError, UsageError) as error:
+            text = f"{experiment.reident} is left out: {error}"
+            log.log(logging.DEBUG if text in self._said else logging.WARNING, "%s", text)
+            self._said.add(text)
+            return False
+        return True
+
+
+def work(ledger: Ledger, config: Config, reident: str | None, assignment: Assignment, listen: bool = False) -> Outcome:
+    """Run a scheduler here until nothing is left of its assignment, in one experiment, or (None) in all.
+
+    With ``listen`` it can be talked to (``--tell``).
+    """
+    settings = _Settings(config)
+    for name in THREADS_OF_LIBRARIES:
+        os.environ.setdefault(name, "1")  # a worker a core; more threads would only get in each other's way
+    experiments = _Experiments(ledger, settings, reident, assignment)
+    node = Node(ledger, settings, experiments, WORK, assignment)
+    with ControlServer(control_path(), node.commands()) if listen else nullcontext():
+        return node.run()
+
+
+def summary(outcome: Outcome, not_ready: int = 0) -> str:
+    """What a scheduler did, in a few lines for people. ``not_ready``: so many tracts lacked an earlier step when it began."""
+    done = []
+    if outcome.lps:
+        done.append(f"{counted(outcome.lps, 'LP file')} made")
+    if outcome.solved:
+        done.append(f"{counted(outcome.solved, 'tract')} solved and checked ({counted(outcome.people, 'person')})")
+    if outcome.counties:
+        done.append(f"the people of {counted(outcome.counties, 'county')} written")
+    broken_off = outcome.halted or outcome.node_failure or outcome.ended
+    nothing = f"nothing {'else ' if outcome.quarantined else ''}was left to do"
+    if broken_off or not_ready:
+        nothing = "nothing was done"
+    ended = [f"{outcome.ended}, {what_is_left(outcome)}"] if outcome.ended else []
+    lines = ["; ".join([", ".join(done) or nothing, *ended, duration(outcome.seconds)])]
+    if outcome.put_back:
+        lines.append(f"put back: {counted(outcome.put_back, 'tract')}; run it again to go on")
+    if outcome.quarantined:
+        lines.append(f"quarantined: {len(outcome.quarantined):,} (mend the cause, then --retry_quarantined)")
+        for reident, one in outcome.quarantined:
+            lines.append(f"   {reident} {one.stusab} {one.county} {one.tract or 'county'}: {one.error}")
+    return "\n".join(lines)
+
+
+def what_is_left(outcome: Outcome) -> str:
+    """What a scheduler that left early has left undone: "2 tracts are left"; counties only where no tracts are."""
+    tracts, counties = outcome.left
+    return f"{units(tracts, 0 if tracts else counties) or 'nothing'} {'are' if (tracts or counties) > 1 else 'is'} left"
+
+
+def exit_code(outcome: Outcome, who: str = "this node gives up: ") -> int:
+    """What a command line leaves with after a scheduler's run; an error is said, after ``who``."""
+    if outcome.halted:
+        return cli.EXIT_INTERRUPTED
+    if outcome.node_failure:
+        sys.stderr.write(f"error: {who}{outcome.node_failure.message}\n")
+        return outcome.node_failure.exit_code
+    return EXIT_QUARANTINED if outcome.quarantined and not any(outcome.left) else 0
+
+
+def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: frozenset[int], force: bool = False) -> int:
+    """Run steps of an experiment here until nothing is left; print what was done; return the exit code.
+
+    With ``force`` what exists is made again.
+    """
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    if not ledger.stusabs(reident):
+        raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
+    not_ready = check_ready(experiment, ledger, place, steps, force)
+    if force:
+        reset(ledger, reident, min(steps), place)
+    assignment = Assignment(steps, place.stusab, place.county, place.tracts)
+    outcome = work(ledger, config, reident, assignment)
+    print(summary(outcome, not_ready))
+    return exit_code(outcome)
+
+
+def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> int:
+    """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked.
+
+    Returns how many tracts lack an earlier step.
+    """
+    reident = experiment.reident
+    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    check_files(experiment, ledger, place, steps, force)
+    first = "34" if steps == {5} else "3" if 3 not in steps else ""
+    left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
+    number = left.claimable + left.running + left.waiting
+    if number:
+        log.warning("tracts that are not ready for this: %s; first comes --step%s", f"{number:,}", " --step".join(first))
+    return number
+
+
+def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> None:
+    """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
+    from dbrecon.steps.county_files import counties_to_make
+
+    reident, tables = experiment.reident, experiment.config.get("sf1", "tables")
+    if steps & {3, 4} and not os.path.isfile(tables):
+        raise InputError(f"{tables}: no such table file; set [sf1] tables to one")
+    states = [place.stusab] if place.stusab else ledger.stusabs(reident)
+    for stusab in states if steps & {3, 4} else []:
+        left = ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts)
+        if left.nothing_left and 3 not in steps and not force:
+            continue
+        counties = [place.county] if place.county else ledger.counties(reident, stusab)
+        lacking = counties_to_make(experiment, stusab, counties)
+        if lacking:
+            check_writable(experiment.config)  # what is not there may be the bucket
+            raise InputError(
+                f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {counted(len(counties), 'county')} "
+                f"({listed(lacking, COUNTIES_NAMED)}): run --step2 --stusab {stusab} first"
+            )
+
+
+def step_by_hand(
+    step: int,
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    instead: Callable[[argparse.Namespace, Config], bool] | None = None,
+) -> int:
+    """The command line of one step's script: ``STUSAB [COUNTY [TRACT]]`` or the same as options.
+
+    ``add_arguments`` adds more options; ``instead`` may do the work for them, and returns whether it did.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("where", nargs="*", metavar="STUSAB COUNTY TRACT", help="the place, as in: oh 059 977100")
+    add_reident(parser)
+    add_place(parser)
+    parser.add_argument("--force", action="store_true", help="make again what exists")
+    if add_arguments is not None:
+        add_arguments(parser)
+    cli.add_common(parser)
+    args = parser.parse_args()
+    cli.start(args)
+    for name, value in zip(("stusab", "county", "tract"), args.where, strict=False):
+        setattr(args, name, getattr(args, name) or value)
+    config = Config.load()
+    if instead is not None and instead(args, config):
+        return 0
+    return run_here(open_ledger(config), config, asked_reident(args), asked_place(args), frozenset({step}), args.force)
+
+
+def main() -> int:
+    """The daemon's command line."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_reident(parser)
+    add_place(parser)
+    parser.add_argument("--step3", action="store_true", help="make LP files only, unless --step4 is there too")
+    parser.add_argument("--step4", action="store_true", help="solve only what has its LP file, unless --step3 is there too")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N tracts")
+    parser.add_argument("--asc", action="store_true", help="smallest tracts first (default: biggest first)")
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in COMMANDS.items())
+    parser.add_argument("--tell", choices=COMMANDS, help=f"talk to the scheduler of this node, and print its answer ({meanings})")
+    cli.add_common(parser)
+    args = parser.parse_args()
+    cli.start(args)
+    if args.tell:
+        print(tell(args.tell), end="")
+        return 0
+    config = Config.load()
+    lock = NodeLock(node_lock_path("scheduler"))
+    holder = lock.acquire()
+    if holder is not None:
+        if not args.quiet:
+            print(f"a scheduler runs on this node already: {holder}")
+        return 0
+    with lock:
+        ledger = open_ledger(config, PATIENCE_SECONDS)
+        place = asked_place(args)
+        steps = steps_of(args.step3, args.step4)
+        reident = check_reident(args.reident) if args.reident else None
+        not_ready = 0
+        if reident is not None:
+            not_ready = check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
+        assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
+        outcome = work(ledger, config, reident, assignment, listen=True)
+    if not args.quiet or outcome.did_something:
+        print(summary(outcome, not_ready))
+    return exit_code(outcome)
+
+
+def steps_of(step3: bool, step4: bool) -> frozenset[int]:
+    """The steps of a scheduler: all of 3, 4 and 5 unless limited; with step 4 goes step 5, as soon as a county is solved."""
+    if not step3 and not step4:
+        return frozenset({3, 4, 5})
+    return frozenset(({3} if step3 else set()) | ({4, 5} if step4 else set()))

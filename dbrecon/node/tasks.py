@@ -1,0 +1,110 @@
+"""What a scheduler asks of its workers, and what they answer. All of it is picklable."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbrecon.ctools.cli import explain
+from dbrecon.errors import DBReconError
+from dbrecon.ledger.records import Claim, CountyClaim, ErrorReport, LpStats, SolStats
+from dbrecon.settings import Experiment
+
+
+@dataclass(frozen=True)
+class TractTask:
+    """Take claimed tracts of one county through ``steps`` (3, 4 or both)."""
+
+    experiment: Experiment
+    steps: frozenset[int]
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class CountyTask:
+    """Write a county's people. ``tracts`` are those with people, with their populations."""
+
+    experiment: Experiment
+    claim: CountyClaim
+    tracts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The worker begins the task's ``index``-th claim."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class LpMade:
+    """The LP of the ``index``-th claim is in place."""
+
+    index: int
+    stats: LpStats
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The checked solution of the ``index``-th claim is in place."""
+
+    index: int
+    stats: SolStats
+
+
+@dataclass(frozen=True)
+class CountyWritten:
+    """The county's people are in place."""
+
+    people: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as it can travel: its text, the place in the code, the traceback.
+
+    ``blame`` is "tract"; "node" (its disk or network: not the tract's fault, and it may pass); or "setup" (a licence, say: it
+    will not pass while the scheduler runs).
+    """
+
+    message: str
+    file: str
+    line: int
+    stack: str
+    exit_code: int
+    blame: str
+
+    @classmethod
+    def of(cls, error: DBReconError, blame: str) -> "Failure":
+        """The failure that an error means."""
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1] if frames else None
+        stack = "".join(traceback.format_exception(error))
+        file, line = (last.filename, last.lineno or 0) if last else ("", 0)
+        return cls(explain(error), file, line, stack, error.exit_code, blame)
+
+    def report(self, claim: Claim | CountyClaim, pid: int) -> ErrorReport:
+        """For the table of errors."""
+        return ErrorReport(
+            reident=claim.reident,
+            host=claim.worker.host,
+            pid=pid,
+            message=self.message,
+            file=self.file,
+            line=self.line,
+            stack=self.stack,
+            stusab=claim.stusab,
+            county=claim.county,
+            tract=claim.tract if isinstance(claim, Claim) else "",
+        )
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The ``index``-th claim failed (of a county's task: 0)."""
+
+    index: int
+    failure: Failure
+
+
+Send = Callable[[Begun | LpMade | Solved | CountyWritten | Failed], None]

@@ -1,0 +1,75 @@
+"""What a scheduler says of tracts and counties: how many are at work, and for whose it waits."""
+
+import logging
+import time
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
+from dbrecon.ledger.claiming import listed
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import Claim, Claimant, CountyClaim, InProgress, Status
+
+log = logging.getLogger(__name__)
+
+
+class Waiting:
+    """Says for what a scheduler on ``host`` waits: at once when it begins to wait, then now and then.
+
+    ``steps`` and ``place`` are those of its assignment.
+    """
+
+    def __init__(self, ledger: Ledger, host: str, steps: Collection[int], place: dict[str, Any]) -> None:
+        self._ledger, self._host, self._steps, self._place = ledger, host, steps, place
+        self._said = float("-inf")
+
+    def over(self) -> None:
+        """There is work again."""
+        self._said = float("-inf")
+
+    def say(self, reidents: Iterable[str]) -> None:
+        """Log what is waited for, unless that was done a short while ago."""
+        if time.monotonic() - self._said < LOG_EVERY_SECONDS:
+            return
+        self._said = time.monotonic()
+        for reident in reidents:
+            work = self._ledger.work_left(reident, self._steps, **self._place)
+            if held := units(work.running, work.counties_running):
+                log.info("waiting for %s of %s that %s", held, reident, self._holders(reident))
+            elif resting := units(work.waiting, work.counties_waiting):
+                log.info("waiting for %s of %s, put off for a moment after a failure", resting, reident)
+
+    def _holders(self, reident: str) -> str:
+        """Who holds what is waited for, and what to do if it is dead."""
+        status, holders = self._ledger.status(reident), self._ledger.claimants(reident)
+        hosts = {one.host for one in self._in_progress(status)}
+        holders = [one for one in holders if one.worker.host in hosts or (one.counties and 5 in self._steps)]
+        names = sorted({one.worker.host for one in holders})
+        if not set(names) - {self._host}:
+            return "another process of this node holds"
+        seconds = duration(max(0, *(one.lease_end - status.now for one in self._elsewhere(holders))))
+        if len(names) == 1:
+            return f"{names[0]} holds; if it is dead, its lease ends in {seconds} (dbrtool.py --unlock {names[0]} ends it now)"
+        text = f"{listed(names)} hold; the lease of one that is dead ends in {seconds} at the latest"
+        return f"{text} (dbrtool.py --unlock HOST ends it now)"
+
+    def _in_progress(self, status: Status) -> list[InProgress]:
+        """The tracts of the assignment that somebody holds."""
+        held = (*(status.lps_in_progress if 3 in self._steps else ()), *(status.sols_in_progress if 4 in self._steps else ()))
+        stusab, county = self._place["stusab"], self._place["county"]
+        return [one for one in held if stusab in (None, one.stusab) and county in (None, one.county)]
+
+    def _elsewhere(self, holders: list[Claimant]) -> list[Claimant]:
+        return [one for one in holders if one.worker.host != self._host]
+
+
+def units(tracts: int, counties: int) -> str:
+    """So many tracts and counties as people say it; "" if there are none."""
+    return " and ".join(counted(number, unit) for number, unit in ((tracts, "tract"), (counties, "county")) if number)
+
+
+def in_work(claims: Collection[Claim | CountyClaim], done: str) -> str:
+    """What happens to claims: "2 tracts in work are finished first"."""
+    tracts = sum(isinstance(claim, Claim) for claim in claims)
+    what = units(tracts, len(claims) - tracts)
+    return f"{what} in work {'is' if len(claims) == 1 else 'are'} {done}" if what else "nothing is in work"

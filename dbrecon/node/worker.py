@@ -1,0 +1,85 @@
+"""What a worker process runs: the steps of claimed tracts, and of counties that are complete."""
+
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from dbrecon.errors import DBReconError, StorageError
+from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.solve.solvers import LicenceError
+from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.recon.tract.model import ModelBuilder
+from dbrecon.settings import Experiment
+from dbrecon.steps.lp_files import make_lp, read_county
+from dbrecon.steps.microdata import make_microdata
+from dbrecon.steps.solutions import solve_lp, solve_model
+
+
+@lru_cache(maxsize=4)
+def _builder(tables_file: str, tables: str) -> ModelBuilder:
+    return ModelBuilder(load_product(Path(tables_file), tables))
+
+
+def builder_of(experiment: Experiment) -> ModelBuilder:
+    """The model builder for an experiment's tables; one a process."""
+    return _builder(experiment.config.get("sf1", "tables"), experiment.tables)
+
+
+def serve(task: TractTask | CountyTask, send: Send) -> None:
+    """Do a task in a worker process: make the artifacts, and say what came of each claim."""
+    if isinstance(task, CountyTask):
+        _write_county(task, send)
+        return
+    first = task.claims[0]
+    try:
+        builder = builder_of(task.experiment)
+    except DBReconError as error:
+        _fail_all(task, error, "setup", send)
+        return
+    try:
+        county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
+    except DBReconError as error:
+        _fail_all(task, error, blame(error), send)
+        return
+    for index in range(len(task.claims)):
+        send(Begun(index))
+        try:
+            _do_tract(task, index, builder, county, send)
+        except DBReconError as error:
+            send(Failed(index, Failure.of(error, blame(error))))
+
+
+def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -> None:
+    for index in range(len(task.claims)):
+        send(Failed(index, Failure.of(error, to_blame)))
+
+
+def blame(error: DBReconError) -> str:
+    """Whose fault an error of a task is: see :class:`dbrecon.node.tasks.Failure`."""
+    if isinstance(error, LicenceError):
+        return "setup"
+    return "node" if isinstance(error, StorageError) else "tract"
+
+
+def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
+    """Steps 3 and 4 of one tract. Done together they share the program in memory."""
+    claim = task.claims[index]
+    tables = county.tract(claim.tract)
+    if not claim.needs_lp:
+        send(Solved(index, solve_lp(task.experiment, builder, claim.stusab, tables)))
+        return
+    model, made = make_lp(task.experiment, builder, claim.stusab, tables)
+    send(LpMade(index, made))
+    if 4 in task.steps:
+        send(Solved(index, solve_model(task.experiment, builder, claim.stusab, tables, model)))
+
+
+def _write_county(task: CountyTask, send: Send) -> None:
+    begin = time.monotonic()
+    try:
+        people = make_microdata(task.experiment, task.claim.stusab, task.claim.county, task.tracts)
+    except DBReconError as error:
+        send(Failed(0, Failure.of(error, blame(error))))
+    else:
+        send(CountyWritten(people, time.monotonic() - begin))

@@ -1,0 +1,184 @@
+"""Whether the files of a tract and a county are whole and right, and what they hold: functions of their bytes.
+
+All raise InputError, naming ``source``, for a file that is not; gzip has been unpacked, and so checked, before.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit
+from dbrecon.recon.census.tables import Product
+from dbrecon.recon.people.people import HEADER, People, write_rows
+from dbrecon.recon.people.solution import parse_solution
+from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.recon.tract.lp_text import tract_of_lp
+from dbrecon.recon.tract.model import TractTables
+from dbrecon.recon.tract.verify import verify_people
+
+_MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
+_SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
+_BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
+_HEAD_BYTES = 4096
+_LAST_WORD = re.compile(rb"(?:^|\s)end\s*\Z", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LpFile:
+    """A whole LP file. What a foreign one does not say is None; its constraints are counted in either case."""
+
+    tract: str | None
+    people: int | None
+    blocks: int | None
+    tables: str | None
+    variables: int | None
+    constraints: int
+    nonzeros: int | None
+
+
+@dataclass(frozen=True)
+class SolutionFile:
+    """A whole solution."""
+
+    tract: str
+    people: People
+    solver: str
+    variables: int | None
+    constraints: int | None
+
+
+def read_lp_file(text: bytes, source: str) -> LpFile:
+    """What an LP file says of itself, if it is whole: it ends with End, and has as many constraints as its head tells."""
+    if not _LAST_WORD.search(text[-64:]):
+        raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
+    head = text[:_HEAD_BYTES]
+    made_for, size = _MADE_FOR.search(head), _SIZE.search(head)
+    bounds = _BOUNDS.search(text) if size is None else None  # ours have none
+    equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
+    if size and int(size[2]) != equations:
+        raise InputError(f"{source}: has {equations} constraints in place of {int(size[2])}; make it again (--step3 --force).")
+    return LpFile(
+        tract=tract_of_lp(text),
+        people=int(made_for[3]) if made_for else None,
+        blocks=int(made_for[4]) if made_for else None,
+        tables=made_for[2].decode() if made_for else None,
+        variables=int(size[1]) if size else None,
+        constraints=equations,
+        nonzeros=int(size[3]) if size else None,
+    )
+
+
+def check_lp(text: bytes, source: str, tract: str, population: int, tables: str) -> LpFile:
+    """The same, of a tract (11 digits) of that population, in an experiment on ``tables`` ("all" or "block").
+
+    A foreign LP file, the predecessor's, does not say what it was made for; its solution will be checked.
+    """
+    found = read_lp_file(text, source)
+    if found.tract not in (None, tract):
+        raise InputError(f"{source}: is the program of tract {found.tract}, not of {tract}; make it again (--step3 --force).")
+    if found.people not in (None, population):
+        raise InputError(f"{source}: is of {found.people} people, but {population} are published; make it again (--step3 --force).")
+    if found.tables not in (None, tables):
+        raise InputError(f"{source}: is on {found.tables} tables, not on {tables}; make it again (--step3 --force).")
+    return found
+
+
+def read_solution_file(text: bytes, source: str, tract: str | None = None) -> SolutionFile:
+    """A solution's people and notes."""
+    found = parse_solution(text, source, tract)
+    notes = found.notes
+    numbers = {name: int(notes[name]) for name in ("variables", "constraints") if notes.get(name, "").isdecimal()}
+    return SolutionFile(found.tract, found.people, notes.get("solver", ""), numbers.get("variables"), numbers.get("constraints"))
+
+
+def check_solution(text: bytes, source: str, tract: str, population: int, county: CountyTables | None) -> SolutionFile:
+    """A solution of that tract (11 digits) with as many people as published; with ``county``, one that meets every cell.
+
+    Raises VerificationError where a published cell is not met.
+    """
+    found = read_solution_file(text, source, tract)
+    people = found.people
+    if people.population != population:
+        raise InputError(
+            f"{source}: has {people.population} people, but {population} are published; make it again (--step4 --force)."
+        )
+    if county is not None:
+        tables: TractTables = county.tract(tract[5:])
+        verify_people(county.product, tables, people.geoid_block, people.kind, people.count, source)
+    return found
+
+
+def check_county_tables(county: CountyTables, tracts: Iterable[tuple[str, int]]) -> None:
+    """Whether a county's two files have every tract (six digits, population), each with the people that are published."""
+    product: Product = county.product
+    everyone = product.columns("block")[0]
+    for tract, population in tracts:
+        tables = county.tract(tract)
+        found = int(tables.block_cells[:, 0].sum()) if len(tables.blocks) else 0
+        if found != population:
+            raise InputError(
+                f"{county.blocks.source}: {everyone} of tract {county.county}{tract} is {found}, but {population} people live "
+                "there; make the county files again (--step2 --force)."
+            )
+
+
+class PeopleComparison:
+    """Compares a county's file of people with its solutions, tract by tract, ascending: it must hold them byte for byte."""
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        """``file`` is open at its beginning."""
+        self._file, self._source = file, source
+        if file.read(len(HEADER)) != HEADER:
+            raise self._differs("its first line is another")
+
+    def add(self, tract: str, people: People) -> None:
+        """The next tract with people. Raises InputError if the file goes on otherwise."""
+        write_rows(people, _Expecting(self._file, lambda: self._differs(f"in tract {tract}")))  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        """Raises InputError if there is more."""
+        if self._file.read(1):
+            raise self._differs("it has people of no tract")
+
+    def _differs(self, where: str) -> InputError:
+        return InputError(f"{self._source}: is not what the solutions give ({where}); make it again (--step5 --force).")
+
+
+class _Expecting:
+    """A file to write to, which compares what is written with what another holds."""
+
+    def __init__(self, file: BinaryIO, error: Callable[[], InputError]) -> None:
+        self._file, self._error = file, error
+
+    def write(self, data: bytes) -> int:
+        if self._file.read(len(data)) != data:
+            raise self._error()
+        return len(data)
+
+
+def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> Iterator[Unit]:
+    """The records of a state's geofile, as step 1 wrote them."""
+    rows = csv.reader(lines)
+    if next(rows, None) != list(UNIT_FIELDS):
+        raise InputError(f"{source}: has not the columns of a geofile; make it again (--step1 --force --stusab {stusab}).")
+    counts = [UNIT_FIELDS.index("POP100"), UNIT_FIELDS.index("HU100")]
+    number, tracts = 1, 0
+    for row in rows:
+        number += 1
+        whole = len(row) == len(UNIT_FIELDS) and all(row[i].isascii() and row[i].isdigit() for i in counts)
+        values: list[str | int] = list(row)
+        for i in counts if whole else ():
+            values[i] = int(row[i])
+        unit = Unit(*values) if whole else None  # type: ignore[arg-type]  # two ints at their places, text elsewhere
+        if unit is None or unit.state != fips:
+            raise InputError(
+                f"{source}, line {number}: is no record of a state with code {fips}; "
+                f"make it again (--step1 --force --stusab {stusab})."
+            )
+        tracts += unit.sumlev == TRACT_LEVEL
+        yield unit
+    if not tracts:
+        raise InputError(f"{source}: has no tract; make it again (--step1 --force --stusab {stusab}).")

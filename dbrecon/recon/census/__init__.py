@@ -1,0 +1,1 @@
+"""What a census counts: kinds of person, tables as data, geography."""

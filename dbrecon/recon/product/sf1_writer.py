@@ -1,0 +1,465 @@
+"""Writes a state's Summary File 1 zip from known people: the files that the Census Bureau would publish of them.
+
+What is written: the geographic header and segments ``SEGMENTS``, the ones with tables of people that are used; in
+them every table of the product, P3, P4, P5 and the medians P13, P13A ... P13I. Other tables of those segments are
+zero-filled (P2, P15 to P51 and their iterations). Records, in order of LOGRECNO: the state (component 00, and once
+more as its urban part, 01), then each county, followed by its tracts, each followed by its blocks. Lines end with a
+line feed.
+
+A county is tabulated when it comes and kept as compressed counts in a temporary file, for the state's record stands
+first: memory is bounded by the largest county.
+"""
+
+import os
+import secrets
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from dbrecon.errors import InputError, StorageError
+from dbrecon.recon.census.geography import load_header_layout
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RH, N_SA, RACE_BITS, RACE_COUNT, RACES, IntArray, split_kind
+from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+from dbrecon.recon.product.sf1 import header_member, load_segments, segment_member
+
+SEGMENTS = (*range(1, 9), 17, *range(20, 35))
+"""Segments that are written: those of the product's tables, and 2, 5, 6 as they stand between them."""
+
+FIRST_PCT_SEGMENT = 15
+"""Segments from here on hold PCT tables: they go down to tracts, with no block records (2010 SF1 documentation)."""
+
+_DATE = (2011, 6, 1, 0, 0, 0)  # always the same, so that the same people make the same bytes
+_ROWS_AT_ONCE = 4096
+_COMMA, _ZERO, _NEWLINE = ord(","), ord("0"), ord("\n")
+_ITERATIONS = "ABCDEFGHI"
+
+TextArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class County:
+    """A county's geography and people.
+
+    code: "CCC"; tracts (T,): 11-digit ids and blocks (B,): 15-digit ids, as ascending numbers, also of those with
+    nobody; people: may be in any order, all of them in ``blocks``.
+    """
+
+    code: str
+    name: str
+    tracts: IntArray
+    blocks: IntArray
+    people: People
+
+    @classmethod
+    def of_people(cls, code: str, people: People, empty_blocks: IntArray, name: str | None = None) -> "County":
+        """The county whose blocks are those of ``people`` and ``empty_blocks`` (15-digit ids)."""
+        blocks = np.union1d(people.geoid_block, empty_blocks)
+        return cls(code, name or f"County {code}", np.unique(blocks // BLOCKS_PER_TRACT), blocks, people)
+
+    def check(self, state: str) -> None:
+        """Raises InputError if ids are not ascending, not of this county, or people live outside the blocks."""
+        for name, ids, digits in (("tracts", self.tracts, 6), ("blocks", self.blocks, 10)):
+            if len(ids) and ((np.diff(ids) <= 0).any() or (ids // 10**digits != int(state + self.code)).any()):
+                raise InputError(f"county {state}{self.code}: its {name} must ascend and begin with {state}{self.code}")
+        if not np.isin(self.blocks // BLOCKS_PER_TRACT, self.tracts).all():
+            raise InputError(f"county {state}{self.code}: a block lies in none of its tracts; give every tract")
+        homeless = ~np.isin(self.people.geoid_block, self.blocks)
+        if homeless.any():
+            block = int(self.people.geoid_block[np.argmax(homeless)])
+            raise InputError(f"county {state}{self.code}: people live in block {block:015d}, not one of its; give every block")
+
+
+def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
+    """The counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks."""
+    of_people, of_blocks = people.geoid_block // 10**10, empty_blocks // 10**10
+    for county in np.union1d(of_people, of_blocks).tolist():
+        yield County.of_people(f"{county % 1000:03d}", people.select(of_people == county), empty_blocks[of_blocks == county])
+
+
+@dataclass(frozen=True)
+class _Records:
+    """A county's records without its counts: what the header needs. Arrays are in the records' order."""
+
+    code: str
+    name: str
+    geoid: IntArray  # 15 digits; zeros where the level has no tract or no block
+    level: npt.NDArray[np.int8]  # 0 county, 1 tract, 2 block
+    population: IntArray
+    first_logrecno: int
+
+    @property
+    def logrecno(self) -> IntArray:
+        return np.arange(self.first_logrecno, self.first_logrecno + len(self.geoid))
+
+
+class _Spool:
+    """Sparse counts of kinds (records x 25,956), a matrix a county, kept on disk in little space and read in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by close()
+
+    def append(self, counts: sp.csr_array) -> None:
+        for array in (counts.indptr.astype(np.int64), counts.indices.astype(np.uint16), counts.data.astype(np.int32)):
+            np.save(self._file, array)
+
+    def __iter__(self) -> Iterator[sp.csr_array]:
+        end = self._file.seek(0, os.SEEK_END)
+        position = 0
+        while position < end:
+            self._file.seek(position)  # the writer of another member may have read in between
+            starts, kinds, counts = (np.load(self._file) for _ in range(3))
+            position = self._file.tell()
+            yield sp.csr_array((counts, kinds.astype(np.int32), starts), shape=(len(starts) - 1, N_KINDS))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_state_zip(
+    path: Path,
+    stusab: str,
+    state: str,
+    counties: Iterable[County],
+    product: Product | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> int:
+    """Write ``path`` (``{stusab}2010.sf1.zip``) and return how many people it tells of.
+
+    ``state`` is the two-digit FIPS code; ``counties`` come in ascending order and are consumed one at a time;
+    ``progress`` is told the name of each county and member when it is done. The file gets its name when it is whole.
+
+    Raises InputError for a county that is not consistent, StorageError if the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            tables, tell = product or load_product(), progress or (lambda _: None)
+            with _StateWriter(stusab, state, tables, tell, path.parent) as writer:
+                for county in counties:
+                    writer.add(county)
+                with zipfile.ZipFile(partial, "w") as archive:
+                    writer.write(archive)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); see to space and permissions") from error
+    return writer.population
+
+
+class _StateWriter:
+    """Collects the counties' counts, then writes the members."""
+
+    def __init__(self, stusab: str, state: str, product: Product, progress: Callable[[str], None], scratch: Path) -> None:
+        self.stusab = stusab
+        self.state = state
+        self.progress = progress
+        self.tables = _TableTexts(product)
+        self.records: list[_Records] = []
+        self.state_counts = np.zeros(N_KINDS, np.int64)
+        self.every = _Spool(scratch)
+        self.without_blocks = _Spool(scratch)
+
+    def __enter__(self) -> "_StateWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.every.close()
+        self.without_blocks.close()
+
+    @property
+    def population(self) -> int:
+        return int(self.state_counts.sum())
+
+    def add(self, county: County) -> None:
+        """Tabulate a county's people by kind for each of its records."""
+        county.check(self.state)
+        last = self.records[-1] if self.records else None
+        if last and county.code <= last.code:
+            raise InputError(f"county {self.state}{county.code} comes after {last.code}; give counties in ascending order")
+        blocks, tracts, whole = _counts_by_level(county)
+        self.state_counts += whole
+        upper = sp.csr_array(sp.vstack([sp.csr_array(whole[None, :]), tracts]))
+        geoid = np.concatenate([[int(self.state + county.code) * 10**10], county.tracts * BLOCKS_PER_TRACT, county.blocks])
+        level = np.repeat(np.arange(3, dtype=np.int8), [1, len(county.tracts), len(county.blocks)])
+        order = np.lexsort((level, geoid))
+        every = sp.csr_array(sp.vstack([upper, blocks]))[order]
+        self.every.append(every)
+        self.without_blocks.append(upper)
+        first = last.first_logrecno + len(last.geoid) if last else 3
+        self.records.append(_Records(county.code, county.name, geoid[order], level[order], every.sum(axis=1), first))
+        self.progress(f"county {county.code}")
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        """Write all members."""
+        members = {header_member(self.stusab): self._header_lines()}
+        members |= {segment_member(self.stusab, segment): self._segment_lines(segment) for segment in SEGMENTS}
+        for name, pieces in members.items():
+            info = zipfile.ZipInfo(name, _DATE)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            with archive.open(info, "w", force_zip64=True) as member:
+                for piece in pieces:
+                    member.write(piece)
+            self.progress(name)
+
+    def _header_lines(self) -> Iterator[bytes]:
+        head = _HeaderText(self.stusab, self.state)
+        yield head.state_lines(self.population)
+        for records in self.records:
+            for start in range(0, len(records.geoid), _ROWS_AT_ONCE):
+                yield head.county_lines(records, slice(start, start + _ROWS_AT_ONCE))
+
+    def _segment_lines(self, segment: int) -> Iterator[bytes]:
+        text = self.tables.segment(segment)
+        head = f"SF1ST,{self.stusab.upper()},000,{segment:02d},"
+        state = sp.csr_array(np.stack([self.state_counts, self.state_counts]))
+        yield _lines(head, np.array([1, 2]), text(state))
+        with_blocks = segment < FIRST_PCT_SEGMENT
+        spool = self.every if with_blocks else self.without_blocks
+        for records, counts in zip(self.records, spool, strict=True):
+            logrecno = records.logrecno if with_blocks else records.logrecno[records.level < 2]
+            for start in range(0, len(logrecno), _ROWS_AT_ONCE):
+                rows = slice(start, start + _ROWS_AT_ONCE)
+                yield _lines(head, logrecno[rows], text(counts[rows]))
+
+
+def _counts_by_level(county: County) -> tuple[sp.csr_array, sp.csr_array, IntArray]:
+    """Counts of kinds: (blocks, 25956), (tracts, 25956) and (25956,) of the whole county."""
+    people = county.people.merged()
+    block = np.searchsorted(county.blocks, people.geoid_block)
+    tract = np.searchsorted(county.tracts, people.geoid_tract)
+
+    def matrix(row: IntArray, n: int) -> sp.csr_array:
+        # The constructor from coordinates adds up equal ones.
+        return sp.coo_array((people.count, (row, people.kind)), shape=(n, N_KINDS)).tocsr()
+
+    whole = np.bincount(people.kind, weights=people.count, minlength=N_KINDS).astype(np.int64)
+    return matrix(block, len(county.blocks)), matrix(tract, len(county.tracts)), whole
+
+
+SegmentText = Callable[[sp.csr_array], TextArray]
+
+
+class _TableTexts:
+    """Turns counts of kinds into the text of segments' cells."""
+
+    def __init__(self, product: Product) -> None:
+        self.counted = {table.prefix: sp.csr_array(table.membership()) for table in product.tables}
+        self.counted |= _race_and_origin_tables()
+        self.universes = _universes()
+
+    def segment(self, segment: int) -> SegmentText:
+        """A function of counts (n, 25956) that gives (n, width) text: the segment's cells, a comma after each.
+
+        Characters 0 are padding, to be left out.
+        """
+        parts: list[SegmentText] = []
+        for table in load_segments()[segment]:
+            if table.prefix in self.counted:
+                parts.append(_count_text(self.counted[table.prefix]))
+            elif table.prefix in self.universes:
+                parts.append(_median_text(self.universes[table.prefix]))
+            else:
+                parts.append(_zero_text(table.cells))
+        return lambda counts: np.hstack([part(counts) for part in parts])
+
+
+def _count_text(membership: sp.csr_array) -> SegmentText:
+    return lambda counts: format_counts((counts @ membership).toarray())
+
+
+def _zero_text(cells: int) -> SegmentText:
+    zeros = np.tile(np.array([_ZERO, _COMMA], np.uint8), cells)
+    return lambda counts: np.broadcast_to(zeros, (counts.shape[0], len(zeros)))
+
+
+def _median_text(universe: npt.NDArray[np.bool_]) -> SegmentText:
+    return lambda counts: _format_tenths(median_ages(counts, universe))
+
+
+def _race_and_origin_tables() -> dict[str, sp.csr_array]:
+    """P3 (race), P4 (Hispanic origin), P5 (origin by race): (25956, cells) each.
+
+    They stand beside the tables used and follow from P8 and P9; a published file has them filled.
+    """
+    *_, race, hisp = split_kind(np.arange(N_KINDS))
+    anyone = np.ones(N_KINDS, bool)
+    by_race = [race == RACE_BITS[name] for name in RACES] + [RACE_COUNT[race] > 1]
+    origins = [hisp == 0, hisp == 1]
+    columns = {
+        "P003": [anyone, *by_race],
+        "P004": [anyone, *origins],
+        "P005": [anyone, *(origin & of_race for origin in origins for of_race in [anyone, *by_race])],
+    }
+    return {name: sp.csr_array(np.stack(masks, axis=1).astype(np.int32)) for name, masks in columns.items()}
+
+
+def _universes() -> dict[str, npt.NDArray[np.bool_]]:
+    """(25956,) the kinds of whom P13 and P13A ... P13I give the median age: the universes of P12 and P12A ... P12I."""
+    *_, race, hisp = split_kind(np.arange(N_KINDS))
+    white = race == RACE_BITS["white"]
+    masks = [race == RACE_BITS[name] for name in RACES]
+    masks += [RACE_COUNT[race] > 1, hisp == 1, white & (hisp == 0)]
+    return {"P013": np.ones(N_KINDS, bool)} | {f"P013{letter}": mask for letter, mask in zip(_ITERATIONS, masks, strict=True)}
+
+
+def median_ages(counts: sp.csr_array, universe: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """(n, 3) median age of both sexes, males, females in each row of ``counts`` (n, 25956) among the kinds in
+    ``universe``.
+
+    By linear interpolation within the single year that holds the middle (2010 SF1 technical documentation); 0 where
+    there is nobody.
+    """
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    inside = universe[counts.indices]
+    cell = row[inside] * N_SA + counts.indices[inside] // N_RH
+    by_sex = np.bincount(cell, weights=counts.data[inside], minlength=counts.shape[0] * N_SA)
+    by_sex = by_sex.reshape(counts.shape[0], 2, -1)
+    medians = np.zeros((counts.shape[0], 3))
+    for column, by_age in enumerate((by_sex.sum(axis=1), by_sex[:, 0], by_sex[:, 1])):
+        some = np.flatnonzero(by_age.any(axis=1))
+        medians[some, column] = _interpolated(by_age[some])
+    return medians
+
+
+def _interpolated(by_age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The median of each row of counts by age category; no row is empty."""
+    years = np.diff(np.append(FIRST_AGES, FIRST_AGES[-1] + 5))
+    below = np.cumsum(by_age, axis=1)
+    half = below[:, -1] / 2
+    middle = np.argmax(below >= half[:, None], axis=1)
+    here = by_age[np.arange(len(by_age)), middle]
+    reached = below[np.arange(len(by_age)), middle]
+    return FIRST_AGES[middle] + years[middle] * (half - reached + here) / here
+
+
+def format_counts(values: npt.NDArray[np.integer]) -> TextArray:
+    """(n, width) the decimal digits of values (n, cells) >= 0, each cell followed by a comma, padded with characters 0.
+
+    Most cells are 0, so a column is as wide as its largest value.
+    """
+    largest = values.max(axis=0, initial=0)
+    digits = np.array([len(str(value)) for value in largest.tolist()], np.intp)
+    ends = np.cumsum(digits + 1) - 1
+    text = np.empty((len(values), int(ends[-1]) + 1), np.uint8)
+    text[:, ends] = _COMMA
+    text[:, ends - 1] = values % 10 + _ZERO
+    for place in range(1, int(digits.max())):
+        columns = np.flatnonzero(digits > place)
+        rest = values[:, columns] // 10**place
+        text[:, ends[columns] - 1 - place] = np.where(rest > 0, rest % 10 + _ZERO, 0)
+    return text
+
+
+def _format_tenths(values: npt.NDArray[np.float64]) -> TextArray:
+    """(n, width) the values with one decimal, each followed by a comma, padded with characters 0."""
+    tenths = np.rint(values * 10).astype(np.int64)
+    parts = []
+    for column in tenths.T:
+        whole = format_counts(column[:, None] // 10)
+        whole[:, -1] = ord(".")
+        parts += [whole, format_counts(column[:, None] % 10)]
+    return np.hstack(parts)
+
+
+def _fixed(values: IntArray, width: int, fill: str = "0") -> TextArray:
+    """(n, width) numbers right-aligned in a field."""
+    text = np.empty((len(values), width), np.uint8)
+    rest = values.copy()
+    for place in range(width - 1, -1, -1):
+        digit = rest % 10 + _ZERO
+        text[:, place] = digit if fill == "0" or place == width - 1 else np.where(rest > 0, digit, ord(fill))
+        rest //= 10
+    return text
+
+
+def _lines(head: str, logrecno: IntArray, cells: TextArray) -> bytes:
+    """Lines of a segment: what every line begins with, LOGRECNO, the cells."""
+    start = np.broadcast_to(np.frombuffer(head.encode(), np.uint8), (len(cells), len(head)))
+    comma = np.full((len(cells), 1), _COMMA, np.uint8)
+    text = np.hstack([start, _fixed(logrecno, 7), comma, cells])
+    text[:, -1] = _NEWLINE
+    return text.tobytes().translate(None, b"\0")
+
+
+class _HeaderText:
+    """Lines of the geographic header. As in published files, HU100 is there; here one housing unit for two people."""
+
+    LEVELS = (b"050", b"140", b"101")
+
+    def __init__(self, stusab: str, state: str) -> None:
+        layout = load_header_layout()
+        self.fields = layout.fields
+        self.blank = np.full(layout.width + 1, ord(" "), np.uint8)
+        self.blank[-1] = _NEWLINE
+        for name, value in (("FILEID", "SF1ST"), ("STUSAB", stusab.upper()), ("CHARITER", "000"), ("FUNCSTAT", "S")):
+            self._put(self.blank[None, :], name, value.encode())
+        self._put(self.blank[None, :], "STATE", state.encode())
+
+    def _put(self, lines: TextArray, field: str, value: bytes) -> None:
+        start = self.fields[field].start
+        value = value[: self.fields[field].stop - start]
+        lines[:, start : start + len(value)] = np.frombuffer(value, np.uint8)
+
+    def _put_number(self, lines: TextArray, field: str, values: IntArray, fill: str = "0") -> None:
+        place = self.fields[field]
+        lines[:, place] = _fixed(values, place.stop - place.start, fill)
+
+    def _put_counts(self, lines: TextArray, population: IntArray) -> None:
+        self._put_number(lines, "POP100", population, " ")
+        self._put_number(lines, "HU100", (population + 1) // 2, " ")
+
+    def state_lines(self, population: int) -> bytes:
+        """The state's record, and its urban part's."""
+        lines = np.tile(self.blank, (2, 1))
+        self._put(lines, "SUMLEV", b"040")
+        self._put_number(lines, "LOGRECNO", np.array([1, 2]))
+        for line, component, name in zip(lines, (b"00", b"01"), (b"State", b"State -- Urban"), strict=True):
+            self._put(line[None, :], "GEOCOMP", component)
+            self._put(line[None, :], "NAME", name)
+        self._put_counts(lines, np.array([population, population]))
+        return lines.tobytes()
+
+    def county_lines(self, records: _Records, rows: slice) -> bytes:
+        """Some of a county's records."""
+        geoid, level = records.geoid[rows], records.level[rows]
+        lines = np.tile(self.blank, (len(geoid), 1))
+        self._put(lines, "GEOCOMP", b"00")
+        self._put(lines, "COUNTY", records.code.encode())
+        self._put_number(lines, "LOGRECNO", records.logrecno[rows])
+        self._put_counts(lines, records.population[rows])
+        names = {0: self._names(records.name), 1: self._tract_names, 2: self._block_names}
+        for which, name in names.items():
+            chosen = np.flatnonzero(level == which)
+            part = lines[chosen]
+            self._put(part, "SUMLEV", self.LEVELS[which])
+            if which >= 1:
+                self._put_number(part, "TRACT", geoid[chosen] // BLOCKS_PER_TRACT % 10**6)
+            if which == 2:
+                self._put_number(part, "BLKGRP", geoid[chosen] // 1000 % 10)
+                self._put_number(part, "BLOCK", geoid[chosen] % BLOCKS_PER_TRACT)
+            name(part, geoid[chosen])
+            lines[chosen] = part
+        return lines.tobytes()
+
+    def _names(self, name: str) -> Callable[[TextArray, IntArray], None]:
+        return lambda lines, _: self._put(lines, "NAME", name.encode("latin-1"))
+
+    def _tract_names(self, lines: TextArray, geoid: IntArray) -> None:
+        """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
+        for i, code in enumerate((geoid // BLOCKS_PER_TRACT % 10**6).tolist()):
+            suffix = f".{code % 100:02d}" if code % 100 else ""
+            self._put(lines[i : i + 1], "NAME", f"Census Tract {code // 100}{suffix}".encode())
+
+    def _block_names(self, lines: TextArray, geoid: IntArray) -> None:
+        self._put(lines, "NAME", b"Block ")
+        start = self.fields["NAME"].start + len("Block ")
+        lines[:, start : start + 4] = _fixed(geoid % BLOCKS_PER_TRACT, 4)

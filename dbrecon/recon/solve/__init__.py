@@ -1,0 +1,1 @@
+"""Solving integer programs, and explaining why one has no solution."""

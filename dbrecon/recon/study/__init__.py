@@ -1,0 +1,1 @@
+"""Measures of a reconstruction, and synthetic people to measure on."""

@@ -1,0 +1,567 @@
+"""How good a reconstruction is: cells it does not reproduce, and its agreement with the true people, beside two baselines.
+
+Agreement is the share of the true records that can be matched one to one with reconstructed records that are equal on
+{block, sex, age, race, Hispanic}, as in Abowd et al., arXiv 2312.11283: for each combination the smaller of the two counts.
+Exact age is the year, from 100 on the category (100-104, 105-109, 110 and over); age in 38 bins is single years up to 21, then
+P12's groups.
+
+The baselines know published counts alone, never the truth:
+
+* modal: everybody of the reconstruction gets the race set and Hispanic origin that most people of the block have (of equals the
+  one that tables print first, not Hispanic before Hispanic); block, sex and age stay.
+* random: as many people as the block has; each gets sex and age group, race set, and origin by three independent draws from
+  the block's published counts, and a single age (a category of the 103) from the group, all alike.
+
+Work and memory go county by county; the truth is first sorted into a temporary folder, a file for each county.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import scipy.sparse as sp
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
+from dbrecon.recon.census.tables import Partition, Product
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+from dbrecon.recon.people.people_reader import iter_people
+
+BIN_STARTS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
+"""First ages of the 38 bins: single years up to 21, then the age groups of P12."""
+
+SIZE_STARTS = (1, 10, 50, 100, 250, 500, 1000)
+"""Smallest populations of the classes of blocks."""
+
+METHODS = ("reconstruction", "modal", "random")
+MEASURES = ("exact_age", "binned_age")
+EXAMPLES = 5
+
+_BIN_OF_AGE = np.searchsorted(BIN_STARTS, FIRST_AGES, side="right") - 1
+# Kinds alike but for their exact age get the number of the kind with the bin in place of the age.
+_BINNED = join_kind(
+    *np.broadcast_arrays(
+        np.arange(2)[:, None, None, None],
+        _BIN_OF_AGE[None, :, None, None],
+        np.arange(1, N_RACE_SETS + 1)[None, None, :, None],
+        np.arange(2)[None, None, None, :],
+    )
+).ravel()
+_RH_IN_ORDER = np.array([(code - 1) * 2 + hisp for code in RACE_SETS_IN_ORDER for hisp in (0, 1)])
+PEOPLE_AT_ONCE = 200_000
+
+_READ_BYTES = 1 << 22
+_COUNTY_OF_BLOCK = 10**10
+
+
+class WrongCell(NamedTuple):
+    """A cell that the people do not reproduce: its name, the unit's GEOID, and the two counts."""
+
+    cell: str
+    geoid: str
+    published: int
+    reconstructed: int
+
+
+@dataclass(frozen=True)
+class Violations:
+    """How many published cells of a level are not reproduced, of how many, and the first few of them."""
+
+    wrong: int = 0
+    cells: int = 0
+    examples: tuple[WrongCell, ...] = ()
+
+    def __add__(self, other: "Violations") -> "Violations":
+        examples = (self.examples + other.examples)[:EXAMPLES]
+        return Violations(self.wrong + other.wrong, self.cells + other.cells, examples)
+
+
+class Units(NamedTuple):
+    """Published counts of some blocks or tracts: ``geoid`` (n,), ids as numbers; ``cells`` (n, cells of the level)."""
+
+    geoid: IntArray
+    cells: npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class County:
+    """What is evaluated of a county: its reconstructed people, and its published units a piece at a time.
+
+    ``blocks`` and ``tracts`` give the county's units when called; each unit comes once. A product without tract tables
+    leaves ``tracts`` unused.
+    """
+
+    people: People
+    blocks: Callable[[], Iterator[Units]]
+    tracts: Callable[[], Iterator[Units]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Records matched with the truth. The last axis is the class of the block by its true population (``SIZE_STARTS``).
+
+    ``matched`` (3 ``METHODS``, 2 ``MEASURES``, 7); ``truth`` (7,) true people; ``blocks`` (7,) blocks they live in.
+    """
+
+    matched: IntArray = field(default_factory=lambda: np.zeros((len(METHODS), len(MEASURES), len(SIZE_STARTS)), np.int64))
+    truth: IntArray = field(default_factory=lambda: np.zeros(len(SIZE_STARTS), np.int64))
+    blocks: IntArray = field(default_factory=lambda: np.zeros(len(SIZE_STARTS), np.int64))
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(self.matched + other.matched, self.truth + other.truth, self.blocks + other.blocks)
+
+    def share(self, method: str, measure: str) -> float:
+        """The share of all true people that are matched, 0 to 1; NaN if there are none."""
+        total = int(self.truth.sum())
+        matched = int(self.matched[METHODS.index(method), MEASURES.index(measure)].sum())
+        return matched / total if total else float("nan")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of :func:`evaluate`. Counties are SSCCC.
+
+    ``violations`` has an entry for each level that the product has tables of, over all reconstructed counties; ``agreement`` is
+    over ``compared``, the counties that both have; ``left_out`` counts the true people of counties that were not
+    reconstructed; ``without_truth`` are the counties of which the truth has nobody; ``people`` are reconstructed in all.
+    """
+
+    truth_name: str
+    people: int
+    violations: Mapping[str, Violations]
+    agreement: Agreement
+    compared: tuple[str, ...]
+    left_out: Mapping[str, int]
+    without_truth: tuple[str, ...]
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, as JSON can hold them; shares are of true people, None where there are none."""
+        return {
+            "truth": self.truth_name,
+            "reconstructed_people": self.people,
+            "true_people_compared": int(self.agreement.truth.sum()),
+            "counties_compared": list(self.compared),
+            "counties_without_truth": list(self.without_truth),
+            "true_people_left_out_by_county": dict(self.left_out),
+            "violations": {
+                level: {"wrong": v.wrong, "cells": v.cells, "examples": [e._asdict() for e in v.examples]}
+                for level, v in self.violations.items()
+            },
+            "agreement": {
+                method: {
+                    measure: {
+                        label: _share(matched, truth)
+                        for label, matched, truth in _with_all(self.agreement.matched[i, j], self.agreement.truth)
+                    }
+                    for j, measure in enumerate(MEASURES)
+                }
+                for i, method in enumerate(METHODS)
+            },
+            "true_people_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.truth, self.agreement.truth)},
+            "blocks_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.blocks, self.agreement.truth)},
+            "seed_of_random_people": self.seed,
+        }
+
+    def as_json(self) -> str:
+        """:meth:`as_dict` as text."""
+        return json.dumps(self.as_dict(), indent=2)
+
+
+def evaluate(
+    truth: str | Path | BinaryIO | IO[bytes] | None,
+    truth_name: str,
+    counties: Mapping[str, Callable[[], County]],
+    product: Product,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the file of true people ``truth``; without one,
+    count the published cells alone.
+
+    ``product`` is the experiment's (restricted, if it is); ``seed`` draws the random people. Raises InputError for a truth
+    file that is not of the form, and one that has nobody in any of the counties.
+    """
+    violations = {level: Violations() for level in ("block", "tract") if product.tables_of(level)}
+    margins = Margins(product)
+    agreement, people, compared = Agreement(), 0, []
+    nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
+    known = nullcontext(nobody) if truth is None else _by_county(truth, truth_name, set(counties))
+    with known as (true_people, left_out):
+        if truth is not None and counties and not true_people:
+            raise InputError(
+                f"{truth_name}: has nobody in the reconstructed counties ({_listed(sorted(counties))}), but people of "
+                f"{_listed(sorted(left_out))}; name the truth of this experiment."
+            )
+        for code in sorted(counties):
+            county = counties[code]()
+            county = replace(county, people=county.people.merged())
+            people += county.people.population
+            counts: list[BlockCounts] = []
+            for level in violations:
+                violations[level] = violations[level] + _check_level(county, product, level, margins, counts)
+            if not counts:
+                raise InputError(f"county {code}: its block file lists no block; make its files again (--step2 --force).")
+            if code in true_people:
+                compared.append(code)
+                rng = np.random.default_rng([seed, int(code)])
+                agreement += compare(county.people, _load(true_people[code]), BlockCounts.concatenate(counts), rng)
+        without = tuple(sorted(set(counties) - set(true_people)))
+    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed)
+
+
+# --- published cells -------------------------------------------------------------------------------------------------
+
+
+def count_violations(people: People, units: Units, product: Product, level: str) -> Violations:
+    """Compare every cell of ``units`` (blocks or tracts, any order) with the people who live there. Others are not looked at."""
+    order = np.argsort(units.geoid)
+    geoid = people.geoid_block if level == "block" else people.geoid_tract
+    place = np.searchsorted(units.geoid, geoid, sorter=order)
+    found = np.zeros(len(geoid), bool)
+    inside = place < len(order)
+    found[inside] = units.geoid[order[place[inside]]] == geoid[inside]
+    row = order[place[found]]
+    counts = sp.csr_array((people.count[found], (row, people.kind[found])), shape=(len(units.geoid), N_KINDS))
+    tabulated = (counts @ product.membership(level)).toarray()
+    differs = tabulated != units.cells
+    names, width = product.columns(level), 15 if level == "block" else 11
+    examples = tuple(
+        WrongCell(names[j], f"{units.geoid[i]:0{width}d}", int(units.cells[i, j]), int(tabulated[i, j]))
+        for i, j in np.argwhere(differs)[:EXAMPLES].tolist()
+    )
+    return Violations(int(differs.sum()), differs.size, examples)
+
+
+def _check_level(county: County, product: Product, level: str, margins: "Margins", counts: list["BlockCounts"]) -> Violations:
+    """A county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
+    width = 1 if level == "block" else BLOCKS_PER_TRACT
+    total, seen = Violations(), []
+    for units in county.blocks() if level == "block" else county.tracts():
+        if not len(units.geoid):
+            continue
+        here = _between(county.people, int(units.geoid.min()) * width, (int(units.geoid.max()) + 1) * width)
+        total += count_violations(here, units, product, level)
+        seen.append(units.geoid)
+        if level == "block":
+            counts.append(margins.of(units))
+    # Units that the files do not list have nobody, as far as is published.
+    geoid = county.people.geoid_block if level == "block" else county.people.geoid_tract
+    unlisted = np.setdiff1d(geoid, np.concatenate([np.empty(0, np.int64), *seen]))
+    if len(unlisted):
+        nobody = Units(unlisted, np.zeros((len(unlisted), len(product.columns(level))), np.int64))
+        total += count_violations(county.people, nobody, product, level)
+    return total
+
+
+def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: str) -> Iterator[Units]:
+    """The units of a county file (``sf1_block_*.csv`` or ``sf1_tract_*.csv``), a piece at a time.
+
+    Raises InputError for a file that lacks a column or has a value that is no count.
+    """
+    id_column, columns = f"geoid_{level}", product.columns(level)
+    try:
+        reader = pacsv.open_csv(
+            file,
+            read_options=pacsv.ReadOptions(block_size=_READ_BYTES),
+            convert_options=pacsv.ConvertOptions(
+                column_types={id_column: pa.int64(), **dict.fromkeys(columns, pa.int32())}, null_values=[]
+            ),
+        )
+        place_of = {column: place for place, column in enumerate(reader.schema.names)}
+        missing = [column for column in (id_column, *columns) if column not in place_of]
+        if missing:
+            raise InputError(f"{name}: the column {missing[0]} is missing; make the county's files again (--step2 --force).")
+        places = [place_of[column] for column in columns]
+        for batch in reader:
+            cells = np.empty((batch.num_rows, len(columns)), np.int32)
+            for j, place in enumerate(places):
+                cells[:, j] = batch.column(place).to_numpy()
+            yield Units(batch.column(id_column).to_numpy().astype(np.int64), cells)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: not a county file ({reason}); make it again (--step2 --force).") from error
+
+
+# --- baselines -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """Published counts of blocks that the baselines use.
+
+    ``geoid`` (B,) sorted; ``sex_age`` (B, groups) people by sex and age group; ``sa_of_group`` names for each group its (sex, age)
+    numbers; ``race_origin`` (B, 126) people by race set and origin.
+    """
+
+    geoid: IntArray
+    sex_age: npt.NDArray[np.int32]
+    race_origin: npt.NDArray[np.int32]
+    sa_of_group: tuple[IntArray, ...]
+
+    @classmethod
+    def concatenate(cls, parts: list["BlockCounts"]) -> "BlockCounts":
+        """All blocks of ``parts`` (of one product, at least one), by geoid."""
+        geoid = np.concatenate([part.geoid for part in parts])
+        order = np.argsort(geoid)
+        return cls(
+            geoid[order],
+            np.concatenate([part.sex_age for part in parts])[order],
+            np.concatenate([part.race_origin for part in parts])[order],
+            parts[0].sa_of_group,
+        )
+
+    def slices(self, people: int) -> Iterator[tuple["BlockCounts", int, int]]:
+        """The blocks, in pieces of about so many people: each piece with the range of ids (from, below) that it stands for.
+
+        The ranges together hold every id.
+        """
+        before = np.cumsum(self.sex_age.sum(axis=1)) - self.sex_age.sum(axis=1)
+        starts = np.unique(before // people, return_index=True)[1].tolist()
+        lows = [0, *self.geoid[starts[1:]].tolist(), 10**15]
+        for start, end, low, high in zip(starts, [*starts[1:], len(before)], lows, lows[1:], strict=False):
+            part = slice(start, end)
+            yield BlockCounts(self.geoid[part], self.sex_age[part], self.race_origin[part], self.sa_of_group), low, high
+
+
+class Margins:
+    """Finds among a product's block tables those that count by sex and age group, and by race set and origin."""
+
+    def __init__(self, product: Product) -> None:
+        """Raises InputError if the product has no such tables: there are no baselines then."""
+        self.product = product
+        block = [partition for partition in product.partitions.values() if partition.level == "block"]
+        whole = [partition for partition in block if partition.by_sa_only and (partition.index >= 0).all()]
+        # For each (race set, origin) a group of everyone who has just these.
+        alone: dict[int, tuple[Partition, int]] = {}
+        for partition in block:
+            if partition.by_rh_only:
+                group_of_rh = partition.index[0]
+                for rh in np.flatnonzero(group_of_rh >= 0).tolist():
+                    if (group_of_rh == group_of_rh[rh]).sum() == 1:
+                        alone[rh] = (partition, int(group_of_rh[rh]))
+        if not whole or len(alone) < N_RH:
+            raise InputError(
+                f"{product.title}: no block table counts everyone by sex and age, or by race set and Hispanic origin; "
+                "an evaluation needs both for its baselines."
+            )
+        finest = max(whole, key=lambda partition: len(partition.labels))
+        self._sex_age = finest.coefficients
+        self._race_origin = sp.hstack([alone[rh][0].coefficients[:, [alone[rh][1]]] for rh in range(N_RH)]).tocsr()
+        groups = finest.index[:, 0]
+        self._sa_of_group = tuple(np.flatnonzero(groups == g).astype(np.int64) for g in range(len(finest.labels)))
+
+    def of(self, units: Units) -> BlockCounts:
+        """The counts of some blocks."""
+        order = np.argsort(units.geoid)
+        cells = units.cells[order].astype(np.int64)
+        sex_age, race_origin = (np.asarray(cells @ one).astype(np.int32) for one in (self._sex_age, self._race_origin))
+        return BlockCounts(units.geoid[order], sex_age, race_origin, self._sa_of_group)
+
+
+def modal_people(people: People, counts: BlockCounts) -> People:
+    """The modal baseline, merged. People in blocks that are not published as inhabited are left out."""
+    most = _RH_IN_ORDER[np.argmax(counts.race_origin[:, _RH_IN_ORDER], axis=1)]
+    place = np.searchsorted(counts.geoid, people.geoid_block)
+    place = np.minimum(place, len(counts.geoid) - 1)
+    known = counts.geoid[place] == people.geoid_block
+    kind = people.kind // N_RH * N_RH + most[place]
+    return People(people.geoid_block, kind, people.count).select(known).merged()
+
+
+def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
+    """The random baseline, merged.
+
+    Raises InputError for a block whose tables count different numbers of people.
+    """
+    population = counts.sex_age.sum(axis=1)
+    different = population != counts.race_origin.sum(axis=1)
+    if different.any() or (counts.race_origin < 0).any():
+        bad = different | (counts.race_origin < 0).any(axis=1)
+        raise InputError(
+            f"block {counts.geoid[np.argmax(bad)]:015d}: its tables by age and by race contradict each other; "
+            "get the state's zip anew (step 0)."
+        )
+    first = np.repeat(np.cumsum(population) - population, population)
+    size = np.repeat(population, population)
+
+    def draw(people_of_blocks: npt.NDArray[np.integer]) -> IntArray:
+        # The blocks' people stand one after the other, by group: a person drawn from one's own block has one of its groups.
+        groups = np.tile(np.arange(people_of_blocks.shape[1]), len(population))
+        of_person = np.repeat(groups, people_of_blocks.ravel())
+        return of_person[first + rng.integers(0, size)]
+
+    by_race = counts.race_origin.reshape(-1, N_RACE_SETS, 2)
+    group, race, hisp = draw(counts.sex_age), draw(by_race.sum(axis=2)), draw(by_race.sum(axis=1))
+    ages_in_group = np.array([len(sa) for sa in counts.sa_of_group])
+    first_in_group = np.cumsum(ages_in_group) - ages_in_group
+    sa = np.concatenate(counts.sa_of_group)[first_in_group[group] + rng.integers(0, ages_in_group[group])]
+    kind = sa * N_RH + race * 2 + hisp
+    return People(np.repeat(counts.geoid, population), kind, np.ones(len(kind), np.int64)).merged()
+
+
+# --- agreement -------------------------------------------------------------------------------------------------------
+
+
+def compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
+    """Agreement of one county's people and of the baselines with its true people."""
+    people, truth, total = people.merged(), truth.merged(), Agreement()
+    for some, low, high in counts.slices(PEOPLE_AT_ONCE):
+        total += _compare(_between(people, low, high), _between(truth, low, high), some, rng)
+    return total
+
+
+def _compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
+    """:func:`compare` of some blocks; ``people`` and ``truth`` are merged."""
+    blocks, number = np.unique(truth.geoid_block, return_inverse=True)
+    population = np.zeros(len(blocks), np.int64)
+    np.add.at(population, number, truth.count)
+    size_class = np.searchsorted(SIZE_STARTS, population, side="right") - 1
+    n_classes = len(SIZE_STARTS)
+    matched = np.zeros((len(METHODS), len(MEASURES), n_classes), np.int64)
+    binned_truth = binned(truth)
+    for i, guess in enumerate((people, modal_people(people, counts), random_people(counts, rng))):
+        for j, (guessed, true) in enumerate(((guess, truth), (binned(guess), binned_truth))):
+            where, n = _matches(guessed, true)
+            np.add.at(matched[i, j], size_class[np.searchsorted(blocks, where)], n)
+    true_people = np.zeros(n_classes, np.int64)
+    np.add.at(true_people, size_class, population)
+    return Agreement(matched, true_people, np.bincount(size_class, minlength=n_classes))
+
+
+def _between(people: People, low: int, high: int) -> People:
+    """Of merged people those whose block is at least ``low`` and below ``high``."""
+    start, end = np.searchsorted(people.geoid_block, [low, high])
+    return People(people.geoid_block[start:end], people.kind[start:end], people.count[start:end])
+
+
+def binned(people: People) -> People:
+    """The same people, merged, with kinds that tell the bin of the age (0..37) instead of its category."""
+    return People(people.geoid_block, _BINNED[people.kind], people.count).merged()
+
+
+def _matches(guess: People, truth: People) -> tuple[IntArray, IntArray]:
+    """(block, number) of the records that two merged people share, one to one."""
+    first = int(truth.geoid_block.min(initial=10**15))
+    inside = (guess.geoid_block >= first) & (guess.geoid_block <= truth.geoid_block.max(initial=0))
+    guess = guess.select(inside)
+    guess_key, truth_key = ((one.geoid_block - first) * N_KINDS + one.kind for one in (guess, truth))
+    _, of_guess, of_truth = np.intersect1d(guess_key, truth_key, assume_unique=True, return_indices=True)
+    return truth.geoid_block[of_truth], np.minimum(guess.count[of_guess], truth.count[of_truth])
+
+
+# --- the truth, by county --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _by_county(
+    truth: str | Path | BinaryIO | IO[bytes], name: str, wanted: set[str]
+) -> Iterator[tuple[dict[str, Path], dict[str, int]]]:
+    """Sorts a file of people into one temporary file for each county that is wanted, and counts the people of the others."""
+    with tempfile.TemporaryDirectory(prefix="dbrecon-truth-") as folder:
+        files: dict[str, Path] = {}
+        left_out: dict[str, int] = {}
+        for piece in iter_people(truth, name):
+            county = piece.geoid_block // _COUNTY_OF_BLOCK
+            for number in np.unique(county).tolist():
+                code, here = f"{number:05d}", county == number
+                if code in wanted:
+                    files[code] = Path(folder, code)
+                    with files[code].open("ab") as file:
+                        file.write(np.stack([piece.geoid_block[here], piece.kind[here]], axis=1).tobytes())
+                else:
+                    left_out[code] = left_out.get(code, 0) + int(here.sum())
+        yield files, dict(sorted(left_out.items()))
+
+
+def _load(path: Path) -> People:
+    """A county of :func:`_by_county`."""
+    records = np.fromfile(path, np.int64).reshape(-1, 2)
+    return People(records[:, 0], records[:, 1], np.ones(len(records), np.int64))
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def _size_labels() -> list[str]:
+    lasts = [f"-{following - 1}" for following in SIZE_STARTS[1:]] + ["+"]
+    return [f"{first}{last}" for first, last in zip(SIZE_STARTS, lasts, strict=True)]
+
+
+def _with_all(numbers: IntArray, truth: IntArray) -> list[tuple[str, int, int]]:
+    """(label, number, true people) of each class of blocks, and of all."""
+    rows = list(zip(_size_labels(), numbers.tolist(), truth.tolist(), strict=True))
+    return [*rows, ("all", int(numbers.sum()), int(truth.sum()))]
+
+
+def _share(matched: int, truth: int) -> float | None:
+    return matched / truth if truth else None
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def format_report(result: Evaluation) -> str:
+    """The evaluation on one screen, at most 80 columns wide but for names."""
+    if not result.compared:
+        people = _number(result.people, "reconstructed person", "reconstructed people")
+        counties = _number(len(result.without_truth), "county", "counties")
+        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations)]) + "\n"
+    agreement = result.agreement
+    true_people = _number(int(agreement.truth.sum()), "true person", "true people")
+    lines = [
+        f"Evaluation against {result.truth_name}",
+        f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
+        *_violation_lines(result.violations),
+        "",
+        "True people matched on {block, sex, age, race, Hispanic}, %",
+        f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
+        f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{'38 bins':>9}" + f"{'exact':>8}{'38 bins':>9}" * 2,
+    ]
+    columns = [_with_all(agreement.matched[i, j], agreement.truth) for i in range(len(METHODS)) for j in range(len(MEASURES))]
+    blocks = _with_all(agreement.blocks, agreement.truth)
+    for row, (label, n_blocks, truth) in enumerate(blocks):
+        shares = [_percent(column[row][1], truth) for column in columns]
+        cells = "".join(f"{share:>{width}}" for share, width in zip(shares, (7, 9, 8, 9, 8, 9), strict=True))
+        lines.append(f"  {label:10}{n_blocks:>7,}{truth:>11,}{cells}")
+    lines += ["Ages of 100 and over are compared as 100-104, 105-109, 110+; baselines know published counts alone."]
+    if result.left_out:
+        lines.append(
+            f"Left out: {sum(result.left_out.values()):,} true people of {_number(len(result.left_out), 'county', 'counties')} "
+            f"not reconstructed: {_listed(list(result.left_out))}"
+        )
+    if result.without_truth:
+        n = _number(len(result.without_truth), "reconstructed county", "reconstructed counties")
+        lines.append(f"Not compared, the truth has nobody there: {n}: {_listed(list(result.without_truth))}")
+    return "\n".join(lines) + "\n"
+
+
+def _violation_lines(violations: Mapping[str, Violations]) -> list[str]:
+    total = sum(violations.values(), Violations())
+    by_level = ", ".join(f"{level} tables {v.wrong:,} of {v.cells:,}" for level, v in violations.items())
+    lines = [f"  published cells not reproduced: {total.wrong:,} of {total.cells:,} ({by_level})"]
+    for cell in total.examples:
+        lines.append(f"    {cell.cell} of {cell.geoid}: published {cell.published:,}, reconstructed {cell.reconstructed:,}")
+    return lines
+
+
+def _number(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
+
+
+def _percent(part: int, whole: int) -> str:
+    """With one decimal; never rounded up to 100 or down to 0."""
+    if not whole:
+        return "-"
+    share = 1000 * part / whole
+    tenths = min(round(share), 999) if part < whole else 1000
+    return f"{max(tenths, 1) / 10:.1f}" if part else "0.0"

@@ -1,0 +1,328 @@
+"""The integer program of one tract: how many people of each kind each block has.
+
+One non-negative integer variable for each (block, kind of person) that no published zero rules out; one equation for each count
+that the product writes as a constraint and that is not zero. All coefficients are 1. Vectorised over the tract.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
+from dbrecon.recon.census.tables import Partition, Product
+
+
+@dataclass(frozen=True)
+class TractTables:
+    """What is published of one tract.
+
+    geoid: 11 digits; blocks (B,): the four digits of each block with people, as ints; block_cells (B, block cells) and
+    tract_cells (tract cells,): the counts in the order of ``product.columns(level)``.
+    """
+
+    geoid: str
+    blocks: IntArray
+    block_cells: IntArray
+    tract_cells: IntArray
+
+    @property
+    def population(self) -> int:
+        """People in the tract's blocks (the first cell of the first block table is everyone)."""
+        return int(self.block_cells[:, 0].sum())
+
+
+@dataclass(frozen=True)
+class Model:
+    """A tract's program in compressed rows: row i holds ``columns[starts[i]:starts[i+1]]``, all with coefficient 1, and
+    must sum to ``rhs[i]``. Variable j counts people of ``kind[j]`` in ``blocks[block[j]]``.
+
+    Variables are in the order in which the rows name them first, so that a reader of the LP text numbers them alike.
+    """
+
+    geoid: str
+    blocks: IntArray
+    block: IntArray
+    kind: IntArray
+    starts: IntArray
+    columns: IntArray
+    rhs: IntArray
+    row_group: IntArray
+    row_block: IntArray
+    labels: tuple[str, ...] = field(repr=False)
+
+    @property
+    def n_variables(self) -> int:
+        """Number of variables."""
+        return len(self.kind)
+
+    @property
+    def n_constraints(self) -> int:
+        """Number of equations."""
+        return len(self.rhs)
+
+    @property
+    def n_nonzeros(self) -> int:
+        """Number of coefficients."""
+        return len(self.columns)
+
+    def row_name(self, row: int) -> str:
+        """The count a row stands for: its cell, and the block unless it is the tract's."""
+        block = self.row_block[row]
+        where = "" if block < 0 else f"_{self.blocks[block]:04d}"
+        return self.labels[self.row_group[row]] + where
+
+
+class _Layers:
+    """Partitions of one level merged into few index arrays: partitions that share no kind share a layer.
+
+    ``index[l]`` (25956,) holds for each kind the number of its group among all groups of the level, or -1.
+    """
+
+    def __init__(self, partitions: list[tuple[npt.NDArray[np.int16], int]]) -> None:
+        layers: list[npt.NDArray[np.int32]] = []
+        for local, offset in partitions:
+            index = np.where(local >= 0, local.astype(np.int32) + offset, -1).ravel()
+            for layer in layers:
+                if not ((layer >= 0) & (index >= 0)).any():
+                    layer[index >= 0] = index[index >= 0]
+                    break
+            else:
+                layers.append(index)
+        self.index = layers
+
+
+class _Level:
+    """What the builder needs of one level's partitions, worked out once for a product."""
+
+    def __init__(self, product: Product, level: str) -> None:
+        partitions = [p for p in product.partitions.values() if p.level == level]
+        offsets = np.concatenate([[0], np.cumsum([len(p.labels) for p in partitions])]).astype(np.int64)
+        offset_of = {p.name: int(offset) for p, offset in zip(partitions, offsets, strict=False)}
+        self.n_groups = int(offsets[-1])
+        self.labels = tuple(label for p in partitions for label in p.labels)
+        if partitions:
+            self.coefficients = sp.csr_array(sp.hstack([p.coefficients for p in partitions]))
+
+        def layers(chosen: list[Partition]) -> list[npt.NDArray[np.int32]]:
+            return _Layers([(p.index, offset_of[p.name]) for p in chosen]).index
+
+        self.by_sa = [layer.reshape(-1, N_RH)[:, 0] for layer in layers([p for p in partitions if p.by_sa_only])]
+        self.by_rh = [layer.reshape(-1, N_RH)[0] for layer in layers([p for p in partitions if p.by_rh_only and not p.by_sa_only])]
+        self.by_both = layers([p for p in partitions if not (p.by_sa_only or p.by_rh_only)])
+        written = [c for c in product.constraints if c.partition.level == level]
+        self.written = _Layers(
+            [(np.where(c.written, c.partition.index, np.int16(-1)), offset_of[c.partition.name]) for c in written]
+        ).index
+        self.is_written = np.zeros(self.n_groups, bool)
+        for layer in self.written:
+            self.is_written[layer[layer >= 0]] = True
+
+    def all_layers(self) -> list[npt.NDArray[np.int32]]:
+        """Every layer over all 25,956 kinds."""
+        shape = (N_SA, N_RH)
+        wide = [np.broadcast_to(layer[:, None], shape).ravel() for layer in self.by_sa]
+        wide += [np.broadcast_to(layer, shape).ravel() for layer in self.by_rh]
+        return wide + self.by_both
+
+    def values(self, cells: IntArray) -> IntArray:
+        """(units, groups) the groups' counts from (units, cells)."""
+        return np.asarray(cells @ self.coefficients)
+
+
+def _expand(n_blocks: int, sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """(block, kind) of every pair of an allowed (sex, age) and an allowed (race, origin) of the same block."""
+    block_of_sa, which_sa = np.nonzero(sa)
+    which_rh = np.nonzero(rh)[1]
+    n_rh = rh.sum(axis=1)
+    first_rh = np.cumsum(n_rh) - n_rh
+    repeats = n_rh[block_of_sa]
+    ends = np.cumsum(repeats)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
+    block = np.repeat(block_of_sa, repeats)
+    kind = np.repeat(which_sa, repeats) * N_RH + which_rh[first_rh[block] + within]
+    return block, kind
+
+
+class ModelBuilder:
+    """Builds tracts' models for one product. Make it once a process; :meth:`build` is a pure function of the tables."""
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        self.block_level = _Level(product, "block")
+        self.tract_level = _Level(product, "tract") if product.tables_of("tract") else None
+        rng = np.random.default_rng(20100401)
+        self._hash = rng.integers(0, 2**63, 1 << 16, dtype=np.uint64)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of all groups: the blocks', then the tract's."""
+        return self.block_level.labels + (self.tract_level.labels if self.tract_level else ())
+
+    def build(self, tables: TractTables) -> Model:
+        """The tract's model.
+
+        Raises InputError if a count that follows by subtraction is negative: the tables contradict each other.
+        """
+        values = self.block_level.values(tables.block_cells)
+        _refuse_negative(values, self.block_level.labels, tables, is_block=True)
+        if self.tract_level is None:
+            tract_values = None
+        else:
+            tract_values = self.tract_level.values(tables.tract_cells[None, :])[0]
+            _refuse_negative(tract_values[None, :], self.tract_level.labels, tables, is_block=False)
+        block, kind = self._candidates(values, tract_values)
+        row_value, rows, columns = self._rows(values, tract_values, block, kind)
+        return self._assemble(tables, block, kind, row_value, rows, columns)
+
+    def zeros(self, tables: TractTables, block: int, group: int) -> dict[str, npt.NDArray[np.bool_]]:
+        """For each count of a block, or of the tract, that is zero: which of the kinds in ``group`` it forbids.
+
+        ``block`` is a position in ``tables.blocks``, ``group`` a number among the blocks' groups or, after those, the tract's. For
+        explaining why nobody is left; slow.
+        """
+        n_block_groups = self.block_level.n_groups
+        level, number = self.block_level, group
+        if group >= n_block_groups and self.tract_level is not None:
+            level, number = self.tract_level, group - n_block_groups
+        kinds = np.unique(np.concatenate([np.flatnonzero(layer == number) for layer in level.written]))
+        found: dict[str, npt.NDArray[np.bool_]] = {}
+        units = [(self.block_level, tables.block_cells[block], f"_{tables.blocks[block]:04d}")]
+        if self.tract_level is not None:
+            units.append((self.tract_level, tables.tract_cells, ""))
+        for unit, cells, suffix in units:
+            values = unit.values(cells[None, :])[0]
+            for layer in unit.all_layers():
+                here = layer[kinds]
+                for zero in np.unique(here[(here >= 0) & (values[here] == 0)]).tolist():
+                    found[unit.labels[zero] + suffix] = here == zero
+        return found
+
+    def _candidates(self, values: IntArray, tract_values: IntArray | None) -> tuple[IntArray, IntArray]:
+        """(block, kind) of the variables: kinds that no zero of the block or of the tract forbids."""
+        n_blocks = len(values)
+        positive = np.concatenate([values > 0, np.ones((n_blocks, 1), bool)], axis=1)  # index -1: not counted, allowed
+        sa = np.ones((n_blocks, N_SA), bool)
+        for layer in self.block_level.by_sa:
+            sa &= positive[:, layer]
+        rh = np.ones((n_blocks, N_RH), bool)
+        for layer in self.block_level.by_rh:
+            rh &= positive[:, layer]
+        if self.tract_level is not None and tract_values is not None:
+            allowed = self._allowed_in_tract(self.tract_level, tract_values)
+            sa &= allowed.any(axis=1)
+            rh &= allowed.any(axis=0)
+        block, kind = _expand(n_blocks, sa, rh)
+        if self.tract_level is not None and tract_values is not None:
+            keep = allowed.ravel()[kind]
+            block, kind = block[keep], kind[keep]
+        flat, width = positive.ravel(), positive.shape[1]
+        for layer in self.block_level.by_both:
+            group = layer[kind]
+            group[group < 0] = width - 1
+            keep = flat[block * width + group]
+            block, kind = block[keep], kind[keep]
+        return block, kind
+
+    @staticmethod
+    def _allowed_in_tract(level: _Level, tract_values: IntArray) -> npt.NDArray[np.bool_]:
+        """(206, 126) kinds that no zero of the tract's tables forbids."""
+        positive = np.append(tract_values > 0, True)
+        allowed = np.ones((N_SA, N_RH), bool)
+        for layer in level.by_sa:
+            allowed &= positive[layer][:, None]
+        for layer in level.by_rh:
+            allowed &= positive[layer]
+        for layer in level.by_both:
+            allowed &= positive[layer].reshape(N_SA, N_RH)
+        return allowed
+
+    def _rows(
+        self, values: IntArray, tract_values: IntArray | None, block: IntArray, kind: IntArray
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Values of all possible rows (blocks x groups, then the tract's groups; 0 where none is written), and the
+        coefficients as (row among those, column), sorted by row, then column."""
+        width = self.block_level.n_groups
+        row_value = np.where(self.block_level.is_written, values, 0).ravel()
+        layers = [(layer[kind], block * width) for layer in self.block_level.written]
+        if self.tract_level is not None and tract_values is not None:
+            at = np.int64(len(row_value))
+            row_value = np.concatenate([row_value, np.where(self.tract_level.is_written, tract_values, 0)])
+            layers += [(layer[kind], np.broadcast_to(at, len(kind))) for layer in self.tract_level.written]
+        rows, columns = [], []
+        for group, base in layers:
+            counted = np.flatnonzero(group >= 0)
+            rows.append(group[counted] + base[counted])
+            columns.append(counted)
+        all_rows, all_columns = np.concatenate(rows), np.concatenate(columns)
+        order = np.argsort(all_rows, kind="stable")  # columns ascend within a layer; a row is of one layer
+        return row_value, all_rows[order], all_columns[order]
+
+    def _assemble(
+        self,
+        tables: TractTables,
+        block: IntArray,
+        kind: IntArray,
+        row_value: IntArray,
+        rows: IntArray,
+        columns: IntArray,
+    ) -> Model:
+        """Number the rows that are needed, drop those that repeat another, number the variables as they appear."""
+        needed = np.flatnonzero(row_value)
+        lengths = np.bincount(rows, minlength=len(row_value))[needed]
+        keep = self._distinct(lengths, columns, row_value[needed])
+        columns = columns[np.repeat(keep, lengths)]
+        needed, lengths = needed[keep], lengths[keep]
+        order, columns = _by_first_appearance(columns, len(kind))
+        width, n_blocks = self.block_level.n_groups, len(tables.blocks)
+        of_tract = needed >= width * n_blocks
+        return Model(
+            geoid=tables.geoid,
+            blocks=tables.blocks,
+            block=block[order],
+            kind=kind[order],
+            starts=np.concatenate([[0], np.cumsum(lengths)]),
+            columns=columns,
+            rhs=row_value[needed],
+            row_group=np.where(of_tract, needed - width * n_blocks + width, needed % width),
+            row_block=np.where(of_tract, -1, needed // width),
+            labels=self.labels,
+        )
+
+    def _distinct(self, lengths: IntArray, columns: IntArray, values: IntArray) -> npt.NDArray[np.bool_]:
+        """Which rows to keep: of rows with the same variables and the same value the first one only.
+
+        Rows are compared by a 64-bit hash of their variables, their length and their value.
+        """
+        mixed = self._hash[columns & 0xFFFF] * (2 * (columns.astype(np.uint64) >> np.uint64(16)) + np.uint64(1))
+        total = np.concatenate([[np.uint64(0)], np.cumsum(mixed, dtype=np.uint64)])
+        ends = np.cumsum(lengths)
+        hashes = total[ends] - total[ends - lengths]
+        hashes ^= values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + lengths.astype(np.uint64)
+        keep = np.zeros(len(lengths), bool)
+        keep[np.unique(hashes, return_index=True)[1]] = True
+        return keep | (lengths == 0)
+
+
+def _by_first_appearance(columns: IntArray, n_columns: int) -> tuple[IntArray, IntArray]:
+    """Old numbers of the variables in the order in which ``columns`` names them first, and ``columns`` renumbered."""
+    first = np.full(n_columns, len(columns), np.int64)
+    np.minimum.at(first, columns, np.arange(len(columns)))
+    order = np.argsort(first, kind="stable")
+    new = np.empty(n_columns, np.int64)
+    new[order] = np.arange(n_columns)
+    return order, new[columns]
+
+
+def _refuse_negative(values: IntArray, labels: tuple[str, ...], tables: TractTables, is_block: bool) -> None:
+    if not (values < 0).any():
+        return
+    unit, group = np.argwhere(values < 0)[0]
+    place = f"block {tables.geoid}{tables.blocks[unit]:04d}" if is_block else f"tract {tables.geoid}"
+    raise InputError(
+        f"{place}: {labels[group]} counts {values[unit, group]} people: the published tables contradict each other there; "
+        "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
+    )

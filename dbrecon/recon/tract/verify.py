@@ -1,0 +1,104 @@
+"""The check: every published cell, in integers, against the people of a solution."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from dbrecon.errors import InputError, VerificationError
+from dbrecon.recon.census.kinds import N_KINDS, IntArray
+from dbrecon.recon.census.tables import Product
+from dbrecon.recon.tract.model import Model, TractTables
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A published cell that the people do not reproduce."""
+
+    unit: str
+    cell: str
+    published: int
+    reconstructed: int
+
+    def __str__(self) -> str:
+        return f"{self.cell} of {self.unit} is {self.published}, the people make {self.reconstructed}"
+
+
+def tabulate(product: Product, n_blocks: int, block: IntArray, kind: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:
+    """Cells of people: ``count`` people of ``kind`` in each ``block`` (0..n_blocks-1).
+
+    Returns (n_blocks, block cells) and (tract cells,), in the order of ``product.columns(level)``.
+    """
+    people = sp.csr_array((count, (block, kind)), shape=(n_blocks, N_KINDS))
+    block_cells = (people @ product.membership("block")).toarray().astype(np.int64)
+    if not product.tables_of("tract"):
+        return block_cells, np.zeros(0, np.int64)
+    everyone = sp.csr_array(people.sum(axis=0).reshape(1, -1))
+    return block_cells, (everyone @ product.membership("tract")).toarray().astype(np.int64)[0]
+
+
+def violations(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray) -> list[Violation]:
+    """The cells of a tract's tables that people do not reproduce; empty if all of them agree."""
+    block_cells, tract_cells = tabulate(product, len(tables.blocks), block, kind, count)
+    found = []
+    columns = product.columns("block")
+    for unit, cell in np.argwhere(block_cells != tables.block_cells):
+        name = f"block {tables.geoid}{tables.blocks[unit]:04d}"
+        found.append(Violation(name, columns[cell], int(tables.block_cells[unit, cell]), int(block_cells[unit, cell])))
+    if product.tables_of("tract"):
+        columns = product.columns("tract")
+        for cell in np.flatnonzero(tract_cells != tables.tract_cells):
+            published, made = int(tables.tract_cells[cell]), int(tract_cells[cell])
+            found.append(Violation(f"tract {tables.geoid}", columns[cell], published, made))
+    return found
+
+
+def satisfies(model: Model, count: IntArray) -> bool:
+    """Whether counts of the model's variables are non-negative and meet every equation, in integers."""
+    sums = np.concatenate([[0], np.cumsum(count[model.columns])])
+    return bool((count >= 0).all() and (sums[model.starts[1:]] - sums[model.starts[:-1]] == model.rhs).all())
+
+
+def _shown(found: list[Violation]) -> str:
+    shown = "; ".join(str(violation) for violation in found[:SHOWN])
+    return shown + (f" (and {len(found) - SHOWN} cells more)" if len(found) > SHOWN else "")
+
+
+def verify(product: Product, tables: TractTables, model: Model, count: IntArray) -> None:
+    """Check a solution against the model, then against every cell of every table.
+
+    Raises VerificationError if the solution breaks an equation of the model (the solver is at fault), and InputError if it
+    meets them all and yet a cell disagrees: then that cell contradicts cells from which it follows.
+    """
+    if not satisfies(model, count):
+        raise VerificationError(
+            f"tract {model.geoid}: the solver's answer breaks its own constraints; nothing was kept; solve it with another "
+            "solver (--step4 --force with [solve] solver) and report the LP file"
+        )
+    found = violations(product, tables, model.block, model.kind, count)
+    if found:
+        raise InputError(
+            f"tract {model.geoid}: the published tables contradict each other: {_shown(found)}; "
+            "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
+        )
+
+
+def verify_people(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray, source: str) -> None:
+    """Check people from an LP file (``block``: 15-digit ids as numbers) against every cell of every table of their tract.
+
+    Raises VerificationError, naming ``source``, if a cell disagrees, a count is negative, or a block is not the tract's.
+    """
+    ids = int(tables.geoid) * 10_000 + tables.blocks
+    at = np.searchsorted(ids, block)
+    known = at < len(ids)
+    known[known] = ids[at[known]] == block[known]
+    if (count < 0).any() or count[~known].any():
+        raise VerificationError(f"{source}: its solution puts people where tract {tables.geoid} has none; nothing was kept")
+    found = violations(product, tables, at[known], kind[known], count[known])
+    if found:
+        raise VerificationError(
+            f"{source}: its solution does not reproduce the published tables: {_shown(found)}; nothing was "
+            "kept; make the LP file again (--step3 --force)"
+        )

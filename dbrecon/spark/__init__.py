@@ -1,0 +1,1 @@
+"""Spark as a pool of workers for the loop of a node (workflow 2)."""

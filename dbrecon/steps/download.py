@@ -1,0 +1,418 @@
+"""Step 0: download states' SF1 zips from the Census Bureau into ``dist/``, and check what lies there.
+
+A zip is fetched under ``{name}.part``, resumed where an earlier run broke off, and gets its name when every member is whole.
+No database is needed.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from dbrecon.console.commands import add_reident, asked_reident
+from dbrecon.ctools.cli import add_common, explain, start
+from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
+from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.recon.census.geography import load_header_layout
+from dbrecon.recon.product.county_rows import LevelPlan, StateReader
+from dbrecon.recon.product.sf1 import Sf1Zip, load_segments, read_tables
+from dbrecon.settings import STATES, Config, Experiment, check_stusab
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+ATTEMPTS = 6
+BLOCK = 1 << 18
+CONNECT_SECONDS = 20.0
+READ_SECONDS = 60.0
+_ZIP_NAME = re.compile(r"([a-z]{2})2010\.sf1\.zip")
+
+log = logging.getLogger(__name__)
+
+
+# -- what lies in dist/, also for steps 1 and 2 -------------------------------------------------------------------------
+
+
+def stusabs_in_dist(experiment: Experiment) -> list[str]:
+    """The states whose zip is in ``dist/``, sorted."""
+    found = (_ZIP_NAME.fullmatch(name) for name in listdir(experiment.dist))
+    return [match[1] for match in found if match and match[1] in STATES]
+
+
+@contextlib.contextmanager
+def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
+    """The state's zip, for a ``with`` block; of one on S3 what is read is fetched, once, into a temporary file.
+
+    Raises InputError if there is none or it is no zip.
+    """
+    path = experiment.dist_zip(stusab)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_ranges(path))
+        except MissingFile:
+            there_is_none = f"{path}: there is no zip of {STATES[stusab].name}"
+            raise InputError(f"{there_is_none}; run step 0 (s0_download_data.py) or put it there") from None
+        yield Sf1Zip(file, stusab, path)
+
+
+def state_reader(experiment: Experiment, sf1: Sf1Zip) -> StateReader:
+    """What reads the experiment's tables out of a zip."""
+    tables = read_tables(Path(experiment.config.get("sf1", "tables")))
+    layout = load_segments()
+    block = LevelPlan([table for table in tables if table.level == "block"], layout)
+    with_tracts = experiment.tables == "all"
+    tract = LevelPlan([table for table in tables if table.level == "tract" and with_tracts], layout)
+    return StateReader(sf1, load_header_layout(), block, tract)
+
+
+def asked_states(experiment: Experiment, words: Sequence[str]) -> list[str]:
+    """The states that a command line names; ``all`` (and none) is every state whose zip is in ``dist/``.
+
+    Raises UsageError for an unknown state, InputError if ``all`` finds no zip.
+    """
+    stusabs = [check_stusab(word) for word in words if word != "all"]
+    if stusabs and "all" not in words:
+        return list(dict.fromkeys(stusabs))
+    found = stusabs_in_dist(experiment)
+    if not found:
+        raise InputError(f"{experiment.dist}: there is no zip of any state; run step 0 (s0_download_data.py) or put one there")
+    return found
+
+
+def state_parser(description: str, examples: str, states_help: str, force_help: str) -> argparse.ArgumentParser:
+    """A parser with the options that steps 0 to 2 share. ``examples`` has one a line."""
+    epilog = "examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines())
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=formatter)
+    parser.add_argument("states", nargs="*", metavar="STUSAB", help=states_help)
+    parser.add_argument("--stusab", action="append", default=[], metavar="ST", help="the same as an option")
+    add_reident(parser)
+    parser.add_argument("--force", action="store_true", help=force_help)
+    add_common(parser)
+    return parser
+
+
+def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
+    """Do the steps, each for all states before the next, and print what each returns.
+
+    A state whose data are bad does not stop the others. At the end InputError names those that failed (if only one state
+    was asked for, it is the state's own error).
+    """
+    failed: list[str] = []
+    for work in steps:
+        for stusab in stusabs:
+            if stusab in failed:
+                continue
+            try:
+                print(work(stusab), flush=True)
+            except InputError as error:
+                if len(stusabs) == 1:
+                    raise
+                log.error("%s: %s", stusab, explain(error))
+                failed.append(stusab)
+    if failed:
+        number = f"{len(failed)} of {counted(len(stusabs), 'state')}"
+        raise InputError(f"{number} failed, for the reasons given above: {', '.join(failed)}")
+
+
+# -- checking -----------------------------------------------------------------------------------------------------------
+
+
+def validate(experiment: Experiment, stusabs: Sequence[str]) -> dict[str, list[str]]:
+    """For each state what is wrong with its zip in ``dist/``, a sentence each; nothing if it is whole."""
+    return {stusab: _faults_in_dist(experiment, stusab) for stusab in stusabs}
+
+
+def _faults_in_dist(experiment: Experiment, stusab: str) -> list[str]:
+    try:
+        with open_sf1(experiment, stusab) as sf1:
+            return zip_faults(experiment, sf1)
+    except InputError as error:
+        return [str(error)]
+
+
+def zip_faults(experiment: Experiment, sf1: Sf1Zip) -> list[str]:
+    """What is wrong with an open zip: members that the tables need and that are not there, members that are damaged."""
+    try:
+        sf1.require(state_reader(experiment, sf1).members)
+    except InputError as error:
+        return [str(error), *sf1.faults()]
+    return sf1.faults()
+
+
+# -- downloading --------------------------------------------------------------------------------------------------------
+
+
+class _Again(Exception):
+    """A transfer broke off, for a reason that may pass."""
+
+
+class Partial:
+    """The unfinished file of a download: its bytes, and beside it the server's mark of the version they are of.
+
+    Only one process at a time has it. Kept when a download breaks off, so that the next run goes on where it ended.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises StorageError if it cannot be written, UsageError if another process downloads into it."""
+        self.path = path
+        self._mark = f"{path}.version"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self.file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written ({error.strerror}); correct the root or its rights") from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.close()
+            raise UsageError(f"{path}: another process is downloading this file; wait for it") from None
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self.file.fileno()).st_size
+
+    @property
+    def version(self) -> str:
+        """The ETag or the date of the file that these bytes are the beginning of; empty if not known."""
+        try:
+            with open(self._mark, encoding="latin-1") as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            return ""
+
+    def restart(self, version: str) -> None:
+        """Forgets all bytes; those to come are of ``version``."""
+        self.file.truncate(0)
+        with open(self._mark, "w", encoding="latin-1") as file:
+            file.write(version)
+
+    def write(self, data: bytes) -> None:
+        """Appends. Raises StorageError if the disk is full."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written ({error.strerror}); free space and run again") from error
+
+    def publish(self, path: str, kms_key: str | None) -> None:
+        """Gives the file its name, or on S3 uploads it, and forgets it here."""
+        os.fsync(self.file.fileno())
+        if is_s3(path):
+            with open(self.path, "rb") as source, sopen(path, "wb", kms_key=kms_key) as target:
+                shutil.copyfileobj(source, target, BLOCK)
+            os.unlink(self.path)
+        else:
+            os.replace(self.path, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark)
+        if is_s3(path):
+            with contextlib.suppress(OSError):  # another download of the same file may have begun
+                os.rmdir(os.path.dirname(self.path))
+
+    def close(self) -> None:
+        """Lets others have it. One without a byte is removed."""
+        if self.size == 0:
+            for path in (self.path, self._mark):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        self.file.close()
+
+
+def download(experiment: Experiment, stusab: str, force: bool = False, pause: float = 1.0) -> str:
+    """Fetch a state's zip into ``dist/`` unless a whole one is there, and return its path.
+
+    ``pause`` is the wait in seconds before the first repetition; it doubles. Raises StorageError if the server does not
+    give the file, InputError if what it gives is not a whole zip.
+    """
+    path = experiment.dist_zip(stusab)
+    url = experiment.config.sf1_url(stusab)
+    if not force and exists(path):
+        faults = _faults_in_dist(experiment, stusab)
+        if not faults:
+            log.info("%s: %s is whole already", stusab, path)
+            return path
+        log.warning("%s; downloading it again", faults[0])
+    folder = os.path.join(tempfile.gettempdir(), "dbrecon-" + re.sub(r"\W+", "_", path)) if is_s3(path) else experiment.dist
+    partial = Partial(os.path.join(folder, f"{stusab}2010.sf1.zip.part"))
+    try:
+        if force:
+            partial.restart("")
+        _fetch(experiment, stusab, url, partial, pause)
+        partial.publish(path, experiment.kms_key)
+    finally:
+        partial.close()
+    log.debug("%s: %s is whole", stusab, path)
+    return path
+
+
+def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, pause: float) -> None:
+    """Fills ``partial`` with a whole zip, in several attempts where needed. An attempt that brought bytes is not counted."""
+    failures, why = 0, ""
+    while failures < ATTEMPTS:
+        if failures:
+            time.sleep(pause * 2 ** (failures - 1))
+        before = partial.size
+        try:
+            _transfer(url, partial, stusab)
+        except _Again as error:
+            failures, why = (1 if partial.size > before else failures + 1), str(error)
+            log.warning("%s: %s; %s so far", stusab, why, counted(partial.size, "byte"))
+            continue
+        faults = _faults_of_partial(experiment, stusab, url, partial)
+        if not faults:
+            return
+        partial.restart("")
+        failures, why = failures + 1, faults[0]
+        if failures > 1:
+            raise InputError(f"downloaded twice, and not whole: {why}")
+        log.warning("%s; downloading it again from its beginning", why)
+    if partial.size == 0:
+        raise StorageError(f"{url}: {why}; nothing came: see the network, the proxy and [sf1] url, and run step 0 again")
+    raise StorageError(f"{url}: {why}; the part that came is kept in {partial.path}: run step 0 again to go on")
+
+
+def _faults_of_partial(experiment: Experiment, stusab: str, url: str, partial: Partial) -> list[str]:
+    try:
+        with open(partial.path, "rb") as file:
+            return zip_faults(experiment, Sf1Zip(file, stusab, url))
+    except InputError as error:
+        return [str(error)]
+
+
+def _transfer(url: str, partial: Partial, stusab: str) -> None:
+    """One request: appends what is missing, or begins anew if the server's file is another one or it knows no ranges.
+
+    Raises _Again if repeating may help, StorageError if not.
+    """
+    from urllib3 import Retry
+    from urllib3.exceptions import HTTPError, LocationValueError
+
+    headers = {"Accept-Encoding": "identity"}
+    offset, version = partial.size, partial.version
+    if offset and version:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version}
+    with _pool(url) as pool:
+        try:
+            response = pool.request("GET", url, headers=headers, preload_content=False, retries=Retry(0, redirect=5))
+            _receive(url, response, partial, stusab)
+        except LocationValueError as error:
+            raise UsageError(f"{url}: not an address that begins with http:// or https://; correct [sf1] url") from error
+        except HTTPError as error:
+            raise _Again(f"the transfer broke off ({_reason(error)})") from error
+
+
+def _pool(url: str) -> "PoolManager":
+    """Connections, through the proxy that the environment names (http_proxy, https_proxy, no_proxy) if it does."""
+    from urllib3 import PoolManager, ProxyManager, Timeout
+
+    timeout = Timeout(CONNECT_SECONDS, read=READ_SECONDS)
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    if proxy and not proxy_bypass(parts.hostname or ""):
+        return ProxyManager(proxy, timeout=timeout)
+    return PoolManager(timeout=timeout)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of a network failure, short."""
+    seen: BaseException = error
+    while (inner := getattr(seen, "reason", None) or seen.__cause__) and isinstance(inner, BaseException):
+        seen = inner
+    return re.sub(r"<[^>]*>:?\s*", "", str(seen)) or type(seen).__name__
+
+
+def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: str) -> None:
+    try:
+        total = _total(url, response, partial)
+        if total is not None and partial.size >= total:
+            return
+        with Progress(stusab, "B", total, partial.size) as progress:
+            while data := response.read1(BLOCK):  # read() would lose what it has when the transfer breaks off
+                partial.write(data)
+                progress.add(len(data))
+        if total is not None and partial.size != total:
+            raise _Again(f"the server sent {partial.size:,} of {counted(total, 'byte')}")
+    finally:
+        response.close()
+
+
+def _total(url: str, response: "BaseHTTPResponse", partial: Partial) -> int | None:
+    """The whole file's length if the server says it; makes ``partial`` fit what the response brings."""
+    version = response.headers.get("ETag", "")
+    if not version or version.startswith("W/"):  # If-Range takes no weak tag
+        version = response.headers.get("Last-Modified", "")
+    if response.status == 200:
+        partial.restart(version)
+        length = response.headers.get("Content-Length", "")
+        return int(length) if length.isdigit() else None
+    if response.status in (206, 416):
+        span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
+        if response.status == 206 and span and span[1] and int(span[1]) == partial.size:
+            return int(span[2])
+        if response.status == 416 and span and int(span[2]) == partial.size:
+            return partial.size
+        partial.restart("")
+        raise _Again("the server cannot go on where the file broke off")
+    if response.status in (408, 429) or response.status >= 500:
+        raise _Again(f"the server answered {response.status}")
+    raise StorageError(f"{url}: the server answered {response.status}; correct [sf1] url or choose another state")
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------
+
+
+def states_to_download(words: Sequence[str]) -> list[str]:
+    """The states that a command line names; ``all`` is the 50 states and DC. UsageError for an unknown one, or none."""
+    if not words:
+        raise UsageError("which states shall be downloaded? Give their two letters, or all")
+    named = [check_stusab(word) for word in words if word != "all"]
+    return list(dict.fromkeys([*named, *([stusab for stusab in STATES if stusab != "pr"] if "all" in words else [])]))
+
+
+def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
+    """Prints each state's condition; 3 (as for InputError) if one is broken."""
+    broken = 0
+    for stusab in asked_states(experiment, words):
+        faults = validate(experiment, [stusab])[stusab]
+        for fault in faults:
+            print(f"{stusab}: {fault}", flush=True)
+        if not faults:
+            print(f"{stusab}: {experiment.dist_zip(stusab)} is whole", flush=True)
+        broken += bool(faults)
+    for name in listdir(experiment.dist):
+        if name.endswith(".zip.part"):
+            print(f"{experiment.dist}/{name}: an unfinished download; run step 0 again to go on")
+    return InputError.exit_code if broken else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = state_parser(
+        "Step 0: download states' SF1 zips from the Census Bureau into dist/, or check what lies there.",
+        "s0_download_data.py --reident r1 ri de\ns0_download_data.py --reident r1 --validate",
+        "states by their two letters, or all (51; with --validate those in dist/, also if none is named)",
+        "download again what is whole already",
+    )
+    parser.add_argument("--validate", action="store_true", help="only check what lies in dist/, and name what is broken")
+    args = parser.parse_args()
+    start(args)
+    experiment = Experiment.make(asked_reident(args), Config.load())
+    words = [*args.states, *args.stusab]
+    if args.validate:
+        return report_validity(experiment, words)
+    each_state(states_to_download(words), lambda stusab: download(experiment, stusab, args.force))
+    return 0

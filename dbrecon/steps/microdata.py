@@ -1,0 +1,197 @@
+"""Step 5: the solutions of a county's tracts -> the county's people, synth_out_{SSCCC}.csv."""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dbrecon.ctools.cli import add_common, explain, start
+from dbrecon.ctools.progress import counted
+from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
+from dbrecon.errors import DBReconError, InputError, UsageError, VerificationError
+from dbrecon.ledger.records import SOLVED, CountyClaim, Worker
+from dbrecon.recon.people.people import HEADER, People, write_rows
+from dbrecon.recon.people.solution import parse_solution
+from dbrecon.settings import STATES, Config, Experiment, check_reident, check_stusab
+
+if TYPE_CHECKING:
+    from dbrecon.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+EPILOG = """examples:
+  s5_make_microdata.py --reident R oh 059      the people of county 059 of Ohio
+  s5_make_microdata.py --reident R oh          every county of Ohio whose tracts are all solved
+  s5_make_microdata.py --reident R oh 059 --force    again, though the file exists
+"""
+
+
+def make_microdata(experiment: Experiment, stusab: str, county: str, tracts: Sequence[tuple[str, int]]) -> int:
+    """Write the people of a county from the solutions of its tracts; return how many they are.
+
+    ``tracts`` are all tracts (six digits) of the county that have people, with their published populations; others may be among
+    them with 0. Bounded memory: one tract at a time.
+
+    Raises, and leaves no file that was not there: InputError for a tract without a solution or with a damaged one,
+    VerificationError for one whose people are not as many as the published population.
+    """
+    people = 0
+    with sopen(experiment.synth_out(stusab, county), "wb", kms_key=experiment.kms_key) as out:
+        out.write(HEADER)
+        for tract, population in sorted(tracts):
+            if population:
+                people += write_rows(_solved_people(experiment, stusab, county, tract, population), out)
+    return people
+
+
+def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str, population: int) -> People:
+    """The people of one tract, as many as published."""
+    path = experiment.sol(stusab, county, tract)
+    place = f"{stusab} {county} {tract}"
+    try:
+        text = read_bytes(path)
+    except DamagedFile:
+        again = f"--step3 --step4 --force --stusab {stusab} --county {county} --tract {tract}"
+        raise InputError(f"{path}: the solution of tract {place} is not a whole gzip file; make it again ({again}).") from None
+    except MissingFile:
+        again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
+        wanted = f"tract {place} with {counted(population, 'person')}"
+        raise InputError(f"{path}: there is no solution of {wanted}; make it ({again}).") from None
+    people = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}").people
+    if people.population != population:
+        raise VerificationError(
+            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {population:,}; "
+            f"make it again (--step4 --force --stusab {stusab} --county {county} --tract {tract})."
+        )
+    return people
+
+
+def write_claimed(experiment: Experiment, ledger: "Ledger", claim: CountyClaim) -> int:
+    """Write a claimed county's people, then enter it in the ledger; return how many they are.
+
+    If that fails, the claim is given back and the error goes on.
+    """
+    begun = time.monotonic()
+    try:
+        states = ledger.tract_states(experiment.reident, claim.stusab, claim.county)
+        people = make_microdata(experiment, claim.stusab, claim.county, [(one.tract, one.pop) for one in states])
+    except BaseException:
+        ledger.release([claim])
+        raise
+    ledger.csv_written(claim, time.monotonic() - begun)
+    return people
+
+
+def make_counties(
+    experiment: Experiment, ledger: "Ledger", stusab: str, county: str | None = None, force: bool = False
+) -> Iterator[tuple[str, int]]:
+    """Write the people of one county, or of each county of a state that is ready; yield every county with its number of people.
+
+    What is written already is left alone unless ``force``. A county that fails does not stop the others: the first error is
+    raised at the end. Raises UsageError if a county was asked for that cannot be written now.
+    """
+    reident = experiment.reident
+    ledger.check_place(reident, stusab, county)
+    if force:
+        from dbrecon.console.commands import Place, reset  # here, so that workers need not load a database's driver
+
+        reset(ledger, reident, 5, Place(stusab, county))
+    elif county is not None and not _is_due(experiment, ledger, stusab, county):
+        return
+    worker, lease = Worker.here(), experiment.config.get("run", "lease_seconds")
+    failures: list[DBReconError] = []
+    for one in ledger.counties(reident, stusab) if county is None else [county]:
+        claim = ledger.claim_county(reident, worker, lease_seconds=lease, stusab=stusab, county=one)
+        if claim is None:
+            if county is not None:
+                raise UsageError(_why_not(ledger, reident, stusab, one))
+            continue
+        try:
+            people = write_claimed(experiment, ledger, claim)
+        except DBReconError as error:
+            if county is not None:
+                raise
+            failures.append(error)
+            log.error("county %s of %s is not written: %s", one, stusab, explain(error))
+        else:
+            yield one, people
+    if failures:
+        raise failures[0]
+
+
+def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) -> bool:
+    """False if the ledger has the county's people as written and the file is there; if it has gone, the county is reopened."""
+    work = ledger.work_left(experiment.reident, (5,), stusab, county)
+    counties_left = work.counties_claimable + work.counties_running + work.counties_waiting + work.counties_quarantined
+    if counties_left or _open_tracts(ledger, experiment.reident, stusab, county) != []:
+        return True
+    path = experiment.synth_out(stusab, county)
+    if exists(path):
+        log.info("%s exists; --force makes it again", path)
+        return False
+    ledger.reset(experiment.reident, 5, stusab, county)
+    return True
+
+
+def _open_tracts(ledger: "Ledger", reident: str, stusab: str, county: str) -> list[str] | None:
+    """The county's tracts with people that are not solved, each with its status; None if it has no people at all."""
+    states = [one for one in ledger.tract_states(reident, stusab, county) if one.pop]
+    return [f"{one.tract} ({one.status})" for one in states if one.status != SOLVED] if states else None
+
+
+def _why_not(ledger: "Ledger", reident: str, stusab: str, county: str) -> str:
+    """Why a county cannot be claimed."""
+    tracts = _open_tracts(ledger, reident, stusab, county)
+    if tracts is None:
+        return f"County {county} of {stusab} has no people: there is nothing to write."
+    if tracts:
+        return (
+            f"County {county} of {stusab} has tracts that are not solved, {len(tracts):,} in all "
+            f"({', '.join(tracts[:5])}{', ...' if len(tracts) > 5 else ''}): solve them first "
+            f"(--step3 --step4 --stusab {stusab} --county {county}; quarantined ones after --retry_quarantined)."
+        )
+    return (
+        f"County {county} of {stusab} is being written by another worker, rests after a failure, or is quarantined: see --status."
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Step 5: writes the people of counties whose tracts are all solved.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("state", nargs="?", metavar="STUSAB", help="the state, as oh")
+    parser.add_argument("of_state", nargs="?", metavar="COUNTY", help="the county, as 059; else all that are ready")
+    parser.add_argument("--reident", default=os.environ.get("REIDENT"), help="the experiment (default: $REIDENT)")
+    parser.add_argument("--stusab", help="the state, in place of STUSAB")
+    parser.add_argument("--county", help="the county, in place of COUNTY")
+    parser.add_argument("--force", action="store_true", help="write what is written already")
+    add_common(parser)
+    return parser
+
+
+def main() -> int:
+    """The command line."""
+    parser = _parser()
+    args = parser.parse_args()
+    start(args)
+    if (args.state and args.stusab) or (args.of_state and args.county):
+        parser.error("name the state and the county once")
+    stusab, county = args.state or args.stusab, args.of_state or args.county
+    if not stusab:
+        parser.error("name a state")
+    if not args.reident:
+        parser.error("name the experiment: --reident R, or set REIDENT")
+    config = Config.load()
+    from dbrecon.console.commands import open_ledger  # here, so that workers need not load a database's driver
+
+    ledger = open_ledger(config)
+    row = ledger.experiment(check_reident(args.reident))
+    experiment = Experiment.make(row.reident, config, row.tables)
+    stusab = check_stusab(stusab)
+    for written, people in make_counties(experiment, ledger, stusab, county, args.force):
+        print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
+    return 0

@@ -1,0 +1,238 @@
+"""Step 4: a tract's integer program -> its checked solution, with HiGHS or Gurobi."""
+
+import argparse
+import os
+import re
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbrecon.ctools import storage
+from dbrecon.ctools.progress import counted
+from dbrecon.errors import InputError, UsageError
+from dbrecon.ledger.records import SolStats
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.people.solution import decode_names, format_named_solution, format_solution, variable_names
+from dbrecon.recon.solve.conflict import find_conflict, format_ilp, rulers_out
+from dbrecon.recon.solve.solvers import REMEDY, Answer, Infeasible, NamedProgram, Options, Program, read_lp, solve
+from dbrecon.recon.tract.lp_text import tract_of_lp
+from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.verify import verify, verify_people
+from dbrecon.settings import Config, Experiment
+
+CONFLICT_SECONDS = 60.0
+SHOWN = 6
+NAMED_REMEDY = "get a whole copy of it, or name another file"
+OF_A_BLOCK = re.compile(r"_\d{4}$")
+
+
+def solver_options(config: Config) -> Options:
+    """How the settings want programs solved."""
+    return Options(
+        solver=config.get("solve", "solver"),
+        seed=config.get("solve", "seed"),
+        seconds=config.get("solve", "time_limit"),
+        token_wait=config.get("solve", "gurobi_token_wait"),
+    )
+
+
+def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model) -> SolStats:
+    """Solve a tract's program that is in memory, check every cell of every table, and write the solution.
+
+    Raises Infeasible (with the contradiction, which is written beside the LP file), TimeLimit, LicenceError, SolverError;
+    VerificationError or InputError if a published cell is not met; StorageError. Nothing is written then.
+    """
+    begin = time.monotonic()
+    what = f"tract {tables.geoid}"
+    program = Program.of_model(model)
+    try:
+        answer = solve(program, solver_options(experiment.config), what)
+    except Infeasible:
+        raise _explained(experiment, builder, stusab, tables, model, program) from None
+    verify(builder.product, tables, model, answer.values)
+    text = format_solution(
+        tables.geoid, model.blocks[model.block], model.kind, answer.values, _notes(tables.population, answer.solver, program)
+    )
+    _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text, experiment.kms_key)
+    return _stats(answer.solver, begin)
+
+
+def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables) -> SolStats:
+    """Solve a tract's program from its LP file, ours or the predecessor's, check every cell, and write the solution.
+
+    Raises as :func:`solve_model` does, and InputError for an LP file that is damaged or of another tract.
+    """
+    begin = time.monotonic()
+    county, tract = tables.geoid[2:5], tables.geoid[5:]
+    path = experiment.lp(stusab, county, tract)
+    named, told = _read(path)
+    if told not in (None, tables.geoid):
+        raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; {REMEDY}")
+    solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
+    verify_people(builder.product, tables, solved.block, solved.kind, solved.count, path)
+    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid), experiment.kms_key)
+    return _stats(solved.answer.solver, begin)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """A program from a file, its answer, and the people in it: block (15 digits), kind and count of each."""
+
+    named: NamedProgram
+    answer: Answer
+    block: IntArray
+    kind: IntArray
+    count: IntArray
+
+    def text(self, geoid: str) -> bytes:
+        """The solution's text, in the names of the file's variables."""
+        notes = _notes(int(self.count.sum()), self.answer.solver, self.named.program)
+        return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
+
+
+def _read(path: str, remedy: str = REMEDY) -> tuple[NamedProgram, str | None]:
+    """An LP file's program, and the tract that it says it is of, if it does. ``remedy`` ends the error where it is not whole."""
+    try:
+        text = storage.read_bytes(path)
+    except storage.MissingFile:
+        raise InputError(f"{path}: there is no such LP file; {remedy}") from None
+    except storage.DamagedFile:
+        raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
+    return read_lp(text, path, remedy), tract_of_lp(text)
+
+
+def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str) -> _Solved:
+    try:
+        answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
+    except Infeasible:
+        what = f"tract {geoid}" if geoid else path
+        raise _explained_by_names(ilp_path, what, named, config.get("s3", "kms_key")) from None
+    used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
+    block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
+    person = kind >= 0
+    return _Solved(named, answer, block[person], kind[person], answer.values[used][person])
+
+
+def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
+    """Solve an LP file that belongs to no experiment, and write its solution. Returns a sentence that says what came out.
+
+    Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
+    """
+    named, told = _read(lp_path, NAMED_REMEDY)
+    solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path))
+    geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
+    if geoid is None:
+        raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
+    _write(sol_path, solved.text(geoid), config.get("s3", "kms_key"))
+    return f"{sol_path}: {counted(int(solved.count.sum()), 'person')} of tract {geoid}, solved with {solved.answer.solver}"
+
+
+def _ilp_beside(lp_path: str) -> str:
+    stem = lp_path.removesuffix(".gz").removesuffix(".lp")
+    return f"{stem}.ilp"
+
+
+def _notes(people: int, solver: str, program: Program) -> dict[str, str]:
+    return {
+        "people": str(people),
+        "variables": str(program.n_variables),
+        "constraints": str(program.n_constraints),
+        "solver": solver,
+    }
+
+
+def _write(path: str, text: bytes, kms_key: str | None) -> None:
+    with storage.sopen(path, "wb", kms_key=kms_key) as file:
+        file.write(text)
+
+
+def _stats(solver: str, begin: float) -> SolStats:
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return SolStats(solver, time.monotonic() - begin, peak_kib // 1024)
+
+
+def _explained(
+    experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model, program: Program
+) -> Infeasible:
+    """The error that names the contradiction in a tract's tables. A count that zeros alone forbid is the plainest one."""
+    what = f"tract {tables.geoid}"
+    empty = np.flatnonzero(np.diff(model.starts) == 0)
+    if len(empty):
+        row = int(empty[0])
+        zeros = ", ".join(rulers_out(builder, tables, model, row))
+        return Infeasible(
+            f"{what}: the published tables contradict each other: {model.row_name(row)} counts "
+            f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}; mend or replace the "
+            "state's SF1 zip"
+        )
+    names = variable_names(model.blocks[model.block], model.kind)
+    named = NamedProgram(
+        program,
+        tuple(name.decode() for name in names.tolist()),
+        tuple(model.row_name(row) for row in range(model.n_constraints)),
+    )
+    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named, experiment.kms_key)
+
+
+def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None) -> Infeasible:
+    """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
+    conflict = find_conflict(named.program, CONFLICT_SECONDS)
+    smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
+    head = (
+        f"{what}: these {counted(len(conflict.rows), 'count')} contradict each other; {smallness}.",
+        "People whom a published zero rules out are absent from the sums.",
+    )
+    _write(ilp_path, format_ilp(named, conflict, head), kms_key)
+    names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
+    names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
+    counts = [f"{name} = {value}" for name, value in names]
+    shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
+    return Infeasible(
+        f"{what}: the published tables contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
+        f"{ilp_path}; mend or replace the state's SF1 zip"
+    )
+
+
+def _file_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a single LP file, of no experiment (the predecessor's, say)")
+    group.add_argument("--lp", metavar="FILE", help="solve this LP file (.lp or .lp.gz)")
+    group.add_argument("--sol", metavar="FILE", help="write its solution here (default: beside it, .sol.gz)")
+
+
+def _solution_path(args: argparse.Namespace) -> str:
+    """Where the solution of --lp is to go. UsageError for options that do not go with it, and for what must not be overwritten."""
+    for name in ("stusab", "county", "tract"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--lp {args.lp} is solved for no experiment: leave the place ({getattr(args, name)}) out")
+    if args.reident != os.environ.get("REIDENT"):
+        raise UsageError(f"--lp {args.lp} is solved for no experiment: leave --reident out")
+    sol = args.sol or f"{args.lp.removesuffix('.gz').removesuffix('.lp')}.sol.gz"
+    if _real(sol) == _real(args.lp):
+        raise UsageError(f"--sol {sol} is the LP file itself: name another file")
+    if not storage.is_s3(sol) and os.path.isdir(sol):
+        raise UsageError(f"--sol {sol} is a folder: name a file")
+    if storage.exists(sol) and not args.force:
+        raise UsageError(f"{sol} exists: name another file with --sol, or overwrite it with --force")
+    return str(sol)
+
+
+def _real(path: str) -> str:
+    return path if storage.is_s3(path) else os.path.realpath(path)
+
+
+def main() -> int:
+    """Solve by hand."""
+    import dbrecon.node.daemon as scheduler  # it imports this module
+
+    def solve_one(args: argparse.Namespace, config: Config) -> bool:
+        if args.lp is None and args.sol is not None:
+            raise UsageError(f"--sol {args.sol} says where the solution of --lp FILE goes: give --lp too")
+        if args.lp is None:
+            return False
+        storage.look_named(args.lp)
+        print(solve_file(config, args.lp, _solution_path(args)))
+        return True
+
+    return scheduler.step_by_hand(4, __doc__ or "", _file_arguments, solve_one)
