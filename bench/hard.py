@@ -24,7 +24,8 @@ import numpy as np
 from dbrecon.ctools.cli import run_command
 from dbrecon.recon.census.kinds import N_KINDS, IntArray, split_kind
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.solve.solvers import Options, Program, solve
+from dbrecon.recon.solve.program import Options, Program
+from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.study.synthetic import make_county, plan_state
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import tabulate, verify

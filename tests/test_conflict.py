@@ -9,7 +9,9 @@ from dbrecon.recon.census.kinds import N_RH, IntArray, join_kind
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.people.solution import variable_names
 from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, rulers_out
-from dbrecon.recon.solve.solvers import NamedProgram, Program, feasible, read_lp
+from dbrecon.recon.solve.highs import feasible
+from dbrecon.recon.solve.lp_reader import read_lp
+from dbrecon.recon.solve.program import NamedProgram, Program
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from tests.helpers import random_people, tables_of
 

@@ -15,7 +15,9 @@ from dbrecon.errors import InputError
 from dbrecon.recon.artifacts import read_lp_file
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.people.solution import decode_names, variable_names
-from dbrecon.recon.solve.solvers import NamedProgram, Options, Program, read_lp, solve
+from dbrecon.recon.solve.lp_reader import read_lp
+from dbrecon.recon.solve.program import NamedProgram, Options, Program
+from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.lp_text import format_lp, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder
 from tests.helpers import random_people, tables_of
@@ -119,7 +121,7 @@ def test_a_kill_while_a_file_is_read_leaves_no_copy_of_it(text: bytes, tmp_path:
     temporary.mkdir()
     script = """
 import os, pathlib, signal, sys
-from dbrecon.recon.solve.solvers import read_lp
+from dbrecon.recon.solve.lp_reader import read_lp
 sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "shutil.rmtree" else None)
 read_lp(pathlib.Path(sys.argv[1]).read_bytes(), "model.lp")
 """

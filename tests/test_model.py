@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from dbrecon.errors import InputError, VerificationError
 from dbrecon.recon.census.kinds import N_KINDS, split_kind
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.solve.solvers import Options, Program, solve
+from dbrecon.recon.solve.program import Options, Program
+from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import satisfies, tabulate, verify, violations
 from tests.helpers import counts_of, random_people, tables_of

@@ -6,18 +6,10 @@ import pytest
 
 from dbrecon.errors import SolverError, UsageError
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.solve import solvers
-from dbrecon.recon.solve.solvers import (
-    Infeasible,
-    LicenceError,
-    Options,
-    Program,
-    TimeLimit,
-    gurobi_allows,
-    no_token_free,
-    rounded,
-    solve,
-)
+from dbrecon.recon.solve import gurobi, highs
+from dbrecon.recon.solve.gurobi import gurobi_allows, no_token_free
+from dbrecon.recon.solve.program import RESTRICTED_SIZE, Infeasible, LicenceError, Options, Program, TimeLimit, rounded
+from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import Model, ModelBuilder
 from dbrecon.recon.tract.verify import satisfies
 from tests.helpers import random_people, tables_of
@@ -36,7 +28,7 @@ def program(rows: list[list[int]], rhs: list[float]) -> Program:
 
 def large_program() -> Program:
     """Beyond Gurobi's size-limited licence."""
-    n = solvers.RESTRICTED_SIZE + 1
+    n = RESTRICTED_SIZE + 1
     return program([list(range(n))], [5.0])
 
 
@@ -74,19 +66,19 @@ def diverse_model() -> Model:
 
 def test_a_tract_that_the_first_strategy_does_not_settle_is_solved_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     model = diverse_model()
-    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
+    monkeypatch.setattr(highs, "FIRST_CHECKS", 1)
     assert satisfies(model, solve(Program.of_model(model), Options(), "tract 1").values)
 
 
 def test_the_last_strategy_solves_what_the_rounded_relaxation_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     model = diverse_model()
-    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
-    monkeypatch.setattr(solvers, "_round_relaxation", lambda *_: None)
+    monkeypatch.setattr(highs, "FIRST_CHECKS", 1)
+    monkeypatch.setattr(highs, "_round_relaxation", lambda *_: None)
     assert satisfies(model, solve(Program.of_model(model), Options(), "tract 1").values)
 
 
 def test_what_is_infeasible_is_so_for_each_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solvers, "FIRST_CHECKS", 1)
+    monkeypatch.setattr(highs, "FIRST_CHECKS", 1)
     with pytest.raises(Infeasible):
         solve(program([[0, 1], [1, 2], [0, 2]], [1, 1, 1]), Options(), "tract 1")
 
@@ -94,7 +86,7 @@ def test_what_is_infeasible_is_so_for_each_strategy(monkeypatch: pytest.MonkeyPa
 def test_the_rounded_relaxation_is_exact() -> None:
     for seed in range(5):
         model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(seed, blocks=3, people=600, kinds=400)))
-        values = solvers._round_relaxation(Program.of_model(model), 1, lambda: 60.0)
+        values = highs._round_relaxation(Program.of_model(model), 1, lambda: 60.0)
         assert values is not None
         assert satisfies(model, rounded(values, "tract 1", "HiGHS"))
 
@@ -152,7 +144,7 @@ def token_error(message: str) -> gurobipy.GurobiError:
 
 def test_it_waits_until_a_token_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.sleep", pauses.append)
+    monkeypatch.setattr("dbrecon.recon.solve.gurobi.time.sleep", pauses.append)
     answers = [token_error("All tokens currently in use"), token_error("All tokens currently in use"), None]
 
     def start() -> str:
@@ -161,7 +153,7 @@ def test_it_waits_until_a_token_is_free(monkeypatch: pytest.MonkeyPatch) -> None
             raise error
         return "started"
 
-    assert solvers._with_token(start, wait=600) == "started"
+    assert gurobi._with_token(start, wait=600) == "started"
     assert len(pauses) == 2
     assert 0.5 <= pauses[0] <= 1.5 < 2 * pauses[1] <= 6
 
@@ -175,8 +167,8 @@ def test_it_does_not_wait_for_a_token_for_ever(monkeypatch: pytest.MonkeyPatch) 
     def start() -> None:
         raise token_error("All tokens currently in use")
 
-    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.sleep", sleep)
-    monkeypatch.setattr("dbrecon.recon.solve.solvers.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("dbrecon.recon.solve.gurobi.time.sleep", sleep)
+    monkeypatch.setattr("dbrecon.recon.solve.gurobi.time.monotonic", lambda: clock[0])
     with pytest.raises(LicenceError, match="no Gurobi token became free in 60 seconds"):
-        solvers._with_token(start, wait=60)
+        gurobi._with_token(start, wait=60)
     assert clock[0] == pytest.approx(60)

@@ -176,7 +176,8 @@ def _solver(config: Config) -> str:
     """The solver that solves a program larger than a size-limited licence allows. Raises SolverError."""
     import numpy as np
 
-    from dbrecon.recon.solve.solvers import RESTRICTED_SIZE, Options, Program, solve
+    from dbrecon.recon.solve.program import RESTRICTED_SIZE, Options, Program
+    from dbrecon.recon.solve.solvers import solve
 
     n = RESTRICTED_SIZE + 1
     one, ones = np.ones(1), np.ones(n)

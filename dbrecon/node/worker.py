@@ -7,7 +7,7 @@ from pathlib import Path
 from dbrecon.errors import DBReconError, StorageError
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.solve.solvers import LicenceError
+from dbrecon.recon.solve.program import LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.settings import Experiment

@@ -16,7 +16,9 @@ from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.people.solution import decode_names, format_named_solution, format_solution, variable_names
 from dbrecon.recon.solve.conflict import find_conflict, format_ilp, rulers_out
-from dbrecon.recon.solve.solvers import REMEDY, Answer, Infeasible, NamedProgram, Options, Program, read_lp, solve
+from dbrecon.recon.solve.lp_reader import read_lp
+from dbrecon.recon.solve.program import REMEDY, Answer, Infeasible, NamedProgram, Options, Program
+from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.lp_text import tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import verify, verify_people

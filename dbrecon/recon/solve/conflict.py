@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.solve.solvers import NamedProgram, Program, feasible, infeasibility_duals
+from dbrecon.recon.solve.highs import feasible, infeasibility_duals
+from dbrecon.recon.solve.program import NamedProgram, Program
 from dbrecon.recon.tract.lp_text import NOBODY
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 

@@ -1,0 +1,136 @@
+"""Solving with Gurobi, where it is installed and has a licence."""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dbrecon.errors import InputError, SolverError
+
+if TYPE_CHECKING:
+    import gurobipy
+
+from dbrecon.recon.solve.program import RESTRICTED_SIZE, Answer, Infeasible, LicenceError, Options, Program, TimeLimit, rounded
+
+
+@contextlib.contextmanager
+def _gurobi_environment(wait: float) -> Iterator["gurobipy.Env"]:
+    """A silent, started Gurobi environment. Raises LicenceError with the remedy."""
+    gurobipy = _gurobipy()
+    environment = _with_token(lambda: gurobipy.Env(params={"OutputFlag": 0}), wait)
+    try:
+        yield environment
+    finally:
+        environment.dispose()
+
+
+def _gurobipy() -> Any:
+    try:
+        import gurobipy
+    except ImportError as error:
+        raise LicenceError("Gurobi is not installed here: pip install gurobipy, or set [solve] solver = highs") from error
+    return gurobipy
+
+
+def no_token_free(message: str) -> bool:
+    """Whether Gurobi's message of a licence error says that all tokens are taken for now, so that waiting helps."""
+    text = message.lower()
+    return "token" in text and any(word in text for word in ("in use", "unavailable", "no available", "exceed"))
+
+
+def _with_token(start: Callable[[], Any], wait: float) -> Any:
+    """Call ``start``, again and again while no token is free, at growing and jittered intervals, for ``wait`` seconds at most."""
+    gurobipy = _gurobipy()
+    deadline = time.monotonic() + wait
+    pause = 1.0
+    while True:
+        try:
+            return start()
+        except gurobipy.GurobiError as error:
+            if error.errno != gurobipy.GRB.Error.NO_LICENSE:
+                raise SolverError(f"Gurobi does not start: {error}; set [solve] solver = highs to do without") from error
+            if not no_token_free(str(error)):
+                raise LicenceError(
+                    f"Gurobi has no licence here ({error}): set GRB_LICENSE_FILE to one, or set [solve] solver = highs"
+                ) from error
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise LicenceError(
+                    f"no Gurobi token became free in {wait:g} seconds ({error}): raise [solve] gurobi_token_wait, run fewer "
+                    "workers, or set [solve] solver = highs"
+                ) from error
+            time.sleep(min(remaining, pause * random.uniform(0.5, 1.5)))
+            pause = min(60.0, pause * 2)
+
+
+@lru_cache(maxsize=1)
+def gurobi_is_restricted() -> bool | None:
+    """Whether Gurobi's licence here is the size-limited one; None if there is no Gurobi or no licence."""
+    try:
+        gurobipy = _gurobipy()
+        with _gurobi_environment(0.0) as environment, gurobipy.Model(env=environment) as model:
+            model.addMVar(RESTRICTED_SIZE + 1)
+            model.optimize()
+    except LicenceError:
+        return None
+    except gurobipy.GurobiError as error:
+        if error.errno == gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED:
+            return True
+        raise SolverError(f"Gurobi does not work here: {error}; set [solve] solver = highs") from error
+    return False
+
+
+def gurobi_allows(program: Program) -> bool:
+    """Whether Gurobi is here with a licence for a program of this size."""
+    restricted = gurobi_is_restricted()
+    if restricted is None:
+        return False
+    return not restricted or max(program.n_variables, program.n_constraints) <= RESTRICTED_SIZE
+
+
+def solve_gurobi(program: Program, options: Options, what: str) -> Answer:
+    """Solve a program with Gurobi; raises what :func:`dbrecon.recon.solve.solvers.solve` does."""
+    gurobipy = _gurobipy()
+    solver = "Gurobi " + ".".join(map(str, gurobipy.gurobi.version()))
+    try:
+        with _gurobi_environment(options.token_wait) as environment, gurobipy.Model(env=environment) as model:
+            variables = _load_gurobi(gurobipy, model, program, options, what)
+            model.optimize()
+            _check_gurobi_status(gurobipy, model.Status, options, what)
+            return Answer(rounded(np.asarray(variables.X, np.float64), what, "Gurobi"), solver)
+    except gurobipy.GurobiError as error:
+        if error.errno == gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED:
+            raise LicenceError(
+                f"{what}: Gurobi's licence here is limited in size (the program has {program.n_variables} variables and "
+                f"{program.n_constraints} constraints): get a full licence, or set [solve] solver = auto or highs"
+            ) from error
+        raise SolverError(f"{what}: Gurobi failed: {error}; set [solve] solver = highs to do without") from error
+
+
+def _load_gurobi(gurobipy: Any, model: Any, program: Program, options: Options, what: str) -> Any:
+    """Put the program into a Gurobi model; return its variables."""
+    model.Params.Threads = 1
+    model.Params.Seed = options.seed
+    model.Params.TimeLimit = options.seconds
+    model.Params.MIPGap = 0
+    variables = model.addMVar(program.n_variables, lb=program.column_lower, ub=program.column_upper, vtype=gurobipy.GRB.INTEGER)
+    equal = program.lower == program.upper
+    senses = np.where(equal, "=", np.where(np.isinf(program.lower), "<", ">"))
+    if (~equal & np.isfinite(program.lower) & np.isfinite(program.upper)).any():
+        raise InputError(f"{what}: the program has a constraint with two bounds, which no census table makes")
+    rhs = np.where(np.isinf(program.lower), program.upper, program.lower)
+    model.addMConstr(program.matrix(), variables, senses, rhs)
+    return variables
+
+
+def _check_gurobi_status(gurobipy: Any, status: int, options: Options, what: str) -> None:
+    if status in (gurobipy.GRB.INFEASIBLE, gurobipy.GRB.INF_OR_UNBD):
+        raise Infeasible(f"{what}: no people can make all of its published counts")
+    if status == gurobipy.GRB.TIME_LIMIT:
+        raise TimeLimit(f"{what}: Gurobi found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+    if status != gurobipy.GRB.OPTIMAL:
+        raise SolverError(f"{what}: Gurobi ended with status {status}; set [solve] solver = highs")

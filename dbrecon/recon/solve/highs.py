@@ -1,0 +1,191 @@
+"""Solving with HiGHS.
+
+The answer is a pure function of the program, HiGHS's version and the seed: one thread, no clock in the search (the time limit ends
+it with an error, never with another answer).
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import highspy
+import numpy as np
+import scipy.sparse as sp
+
+from dbrecon.errors import SolverError
+from dbrecon.recon.census.kinds import IntArray
+
+if TYPE_CHECKING:
+    pass
+
+from dbrecon.recon.solve.program import ROUNDING, Answer, FloatArray, Infeasible, Options, Program, TimeLimit, rounded
+
+PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)
+QUICK_PRESOLVE = {"presolve_rule_off": PROBING | ENUMERATION}
+"""Without two rules that cost a third of a tract's solve and help hardly any (figures in bench/README.md)."""
+
+FIRST_CHECKS = 3
+"""HiGHS's branch and cut asks whether to go on: twice before the search that settles nearly every tract (feasibility jump, then the
+root's relaxation), and a third time when it begins to cut. Its steps are counted, not seconds: the answer is the same on any
+machine."""
+
+REST_CHECKS = 200
+"""The same for what a rounded relaxation leaves, which is small."""
+
+_SOLVED = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kModelEmpty)
+_INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
+
+
+@lru_cache(maxsize=1)
+def highs_version() -> str:
+    """HiGHS's name and version."""
+    return f"HiGHS {highspy.Highs().version()}"
+
+
+def _highs(program: Program, integer: bool, seed: int, seconds: float, strategy: dict[str, int] | None = None) -> highspy.Highs:
+    """A solver that holds the program and our options."""
+    highs = highspy.Highs()
+    for name, value in (strategy or {}).items():
+        highs.setOptionValue(name, value)
+    highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)
+    highs.setOptionValue("parallel", "off")
+    highs.setOptionValue("random_seed", seed)
+    highs.setOptionValue("time_limit", seconds)
+    n = program.n_variables
+    integrality = int(highspy.HighsVarType.kInteger if integer else highspy.HighsVarType.kContinuous)
+    highs.passModel(
+        n,
+        program.n_constraints,
+        len(program.columns),
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMinimize),
+        0.0,
+        np.zeros(n),
+        program.column_lower,
+        program.column_upper,
+        program.lower,
+        program.upper,
+        program.starts.astype(np.int32),
+        program.columns.astype(np.int32),
+        program.values,
+        np.full(n, integrality, np.int32),
+    )
+    return highs
+
+
+def solve_highs(program: Program, options: Options, what: str) -> Answer:
+    """Three strategies, each for what the one before does not settle: branch and cut as far as its root; the relaxation, rounded
+    down, and an integer program for the few who are left; branch and cut to its end."""
+    deadline = time.monotonic() + options.seconds
+
+    def left() -> float:
+        return max(1e-3, deadline - time.monotonic())
+
+    status, values = _branch_and_cut(program, options.seed, left(), QUICK_PRESOLVE, FIRST_CHECKS)
+    if status == highspy.HighsModelStatus.kInterrupt:
+        values = _round_relaxation(program, options.seed, left)
+        if values is None:
+            status, values = _branch_and_cut(program, options.seed, left(), {}, None)
+    if values is not None:
+        return Answer(rounded(values, what, "HiGHS"), highs_version())
+    if status in _INFEASIBLE:
+        raise Infeasible(f"{what}: no people can make all of its published counts")
+    if status == highspy.HighsModelStatus.kTimeLimit:
+        raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+    ended = highspy.Highs().modelStatusToString(status)
+    raise SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
+
+
+def _branch_and_cut(
+    program: Program, seed: int, seconds: float, strategy: dict[str, int], checks: int | None
+) -> tuple[highspy.HighsModelStatus, FloatArray | None]:
+    """HiGHS's status and, if it is a solution, its values. Interrupted at the ``checks``-th time that it asks (None: never)."""
+    highs = _highs(program, True, seed, seconds, strategy)
+    asked = itertools.count(1)
+
+    def ask(event: Any) -> None:
+        if checks is not None and next(asked) >= checks:
+            event.interrupt()
+
+    highs.cbMipInterrupt += ask
+    highs.run()
+    status = highs.getModelStatus()
+    return status, np.asarray(highs.getSolution().col_value, np.float64) if status in _SOLVED else None
+
+
+def _round_relaxation(program: Program, seed: int, left: Callable[[], float]) -> FloatArray | None:
+    """Solve the relaxation, keep what is whole in it, and solve for the rest: what is found together is exact.
+
+    After rounding down most constraints are met, and forbid everyone they count to be one more; few variables are left. None if
+    the rest has no solution (the whole may have one) or is not settled, or the program has negative coefficients.
+    """
+    if (program.values < 0).any():
+        return None
+    relaxation = _highs(program, False, seed, left(), QUICK_PRESOLVE)
+    relaxation.run()
+    if relaxation.getModelStatus() not in _SOLVED:
+        return None
+    values = np.asarray(relaxation.getSolution().col_value, np.float64)
+    whole = np.maximum(np.floor(values + ROUNDING), program.column_lower)
+    rest, columns = _rest(program, whole)
+    if rest.n_variables == 0:
+        return whole
+    _, found = _branch_and_cut(rest, seed, left(), QUICK_PRESOLVE, REST_CHECKS)
+    if found is None:
+        return None
+    whole[columns] += found
+    return whole
+
+
+def _rest(program: Program, whole: FloatArray) -> tuple[Program, IntArray]:
+    """What is left of a program (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
+    matrix = program.matrix()
+    taken = matrix @ whole
+    lower, upper = program.lower - taken, program.upper - taken
+    full = upper < 0.5
+    forbidden = matrix.T @ full.astype(np.float64) > 0
+    columns = np.flatnonzero(~forbidden & (program.column_upper - whole > 0.5))
+    rows = np.flatnonzero(~full | (lower > 0.5))
+    kept = sp.csr_array(matrix[rows][:, columns])
+    room = program.column_upper[columns] - whole[columns]
+    starts, indices = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
+    return Program(starts, indices, kept.data, lower[rows], upper[rows], np.zeros(len(columns)), room), columns
+
+
+def feasible(program: Program, integer: bool, seconds: float) -> bool | None:
+    """Whether a program has a solution, by HiGHS: in integers, or its relaxation. None if the time did not suffice."""
+    highs = _highs(program, integer, 1, seconds)
+    highs.run()
+    status = highs.getModelStatus()
+    if status in _SOLVED:
+        return True
+    return False if status in _INFEASIBLE else None
+
+
+def infeasibility_duals(program: Program, seconds: float) -> FloatArray | None:
+    """(constraints,) duals of "meet all constraints with the least total error": where they are not zero is a set of constraints
+    that has no solution even in fractions. None if the relaxation has a solution, or time ran out.
+
+    Source: the dual of the elastic program certifies its positive optimum by these constraints alone (Farkas' lemma).
+    """
+    m, n = program.n_constraints, program.n_variables
+    elastic = sp.csr_array(sp.hstack([program.matrix(), sp.eye_array(m), -sp.eye_array(m)]))
+    wide = Program(
+        elastic.indptr.astype(np.int64),
+        elastic.indices.astype(np.int64),
+        elastic.data,
+        program.lower,
+        program.upper,
+        np.concatenate([program.column_lower, np.zeros(2 * m)]),
+        np.concatenate([program.column_upper, np.full(2 * m, np.inf)]),
+    )
+    highs = _highs(wide, False, 1, seconds)
+    slack = np.arange(n, n + 2 * m, dtype=np.int32)
+    highs.changeColsCost(2 * m, slack, np.ones(2 * m))
+    highs.run()
+    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal or highs.getInfo().objective_function_value < 1e-6:
+        return None
+    return np.asarray(highs.getSolution().row_dual, np.float64)

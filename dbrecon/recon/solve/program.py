@@ -1,0 +1,113 @@
+"""An integer program as arrays, what is asked of a solver and what it answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from dbrecon.errors import SolverError
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.tract.model import Model
+
+FloatArray = npt.NDArray[np.float64]
+
+REMEDY = "make it again (--step3 --force)"
+"""What to do about an LP file of an experiment that cannot be read."""
+
+ROUNDING = 1e-3
+"""A value farther than this from an integer is no solution; what is rounded is checked in integers in any case."""
+
+RESTRICTED_SIZE = 2000
+"""Variables, and constraints, that Gurobi's size-limited licence allows (its documentation, "pip license")."""
+
+
+class Infeasible(SolverError):
+    """No people can meet all constraints."""
+
+
+class TimeLimit(SolverError):
+    """The solver did not finish in the time it was given."""
+
+
+class LicenceError(SolverError):
+    """Gurobi cannot be used: no licence, one too small, or no token free."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Find integers ``column_lower <= x <= column_upper`` with ``lower <= A x <= upper``.
+
+    A is in compressed rows: row i has ``values[k]`` in column ``columns[k]`` for k from ``starts[i]`` up to ``starts[i + 1]``.
+    """
+
+    starts: IntArray
+    columns: IntArray
+    values: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    column_lower: FloatArray
+    column_upper: FloatArray
+
+    @classmethod
+    def of_model(cls, model: Model) -> "Program":
+        """The program of a tract's model."""
+        rhs = model.rhs.astype(np.float64)
+        n = model.n_variables
+        ones = np.ones(model.n_nonzeros)
+        return cls(model.starts, model.columns, ones, rhs, rhs, np.zeros(n), np.full(n, np.inf))
+
+    @property
+    def n_variables(self) -> int:
+        """Number of variables."""
+        return len(self.column_upper)
+
+    @property
+    def n_constraints(self) -> int:
+        """Number of constraints."""
+        return len(self.lower)
+
+    def matrix(self) -> sp.csr_array:
+        """(constraints, variables) the coefficients."""
+        return sp.csr_array((self.values, self.columns, self.starts), shape=(self.n_constraints, self.n_variables))
+
+    def with_rows(self, rows: IntArray) -> "Program":
+        """The program that keeps only some of its constraints."""
+        matrix = self.matrix()[rows]
+        starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
+        return Program(starts, columns, matrix.data, self.lower[rows], self.upper[rows], self.column_lower, self.column_upper)
+
+
+@dataclass(frozen=True)
+class NamedProgram:
+    """A program read from an LP file, with the names of its variables and constraints."""
+
+    program: Program
+    variables: tuple[str, ...]
+    constraints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to solve. ``seconds``: the time limit of one program; ``token_wait``: how long to wait for a free Gurobi token."""
+
+    solver: str = "highs"
+    seed: int = 1
+    seconds: float = 600.0
+    token_wait: float = 600.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """(variables,) integers, and the solver's name and version."""
+
+    values: IntArray
+    solver: str
+
+
+def rounded(values: FloatArray, what: str, solver: str) -> IntArray:
+    """The integers that a solver's values stand for. Raises SolverError if one is no integer."""
+    integers = np.rint(values)
+    if len(values) and np.abs(values - integers).max() > ROUNDING:
+        raise SolverError(f"{what}: {solver} gave a value that is no integer; solve it with another solver ([solve] solver)")
+    return integers.astype(np.int64)
