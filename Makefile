@@ -23,7 +23,7 @@ not_at_boot = if [ -z "$$had_sshd" ] && command -v systemctl >/dev/null; then sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-packages spark lint soak bench bench-state dashboard-assets clean
+.PHONY: help setup demo unit test coverage test-packages spark lint soak bench bench-state dashboard-assets clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,8 +65,19 @@ $(SPARK): $(READY) constraints-spark.txt
 demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth
 	@$(PY) bench/demo.py
 
-test: test-packages spark lint ## everything: lint, types, and all tests; installs what they need
-	@$(PY) -m pytest $(TESTS)
+# Two at once at the least: tests wait for servers for much of their time. A module's tests stay together, for what they share.
+PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo $$n || echo 2)
+PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile
+
+unit: $(READY) ## the tests that need nothing but Python: half a minute
+	@$(PYTEST) tests/unit
+
+test: test-packages spark lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
+	@$(PYTEST) $(TESTS)
+
+coverage: test-packages spark ## all tests again, and which lines of the product they run
+	@$(PY) -m coverage erase
+	@$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
 
 # Where the programs come from elsewhere, that is as good.
 test-packages: $(READY)

@@ -17,8 +17,8 @@ import pytest
 
 import dbrtool
 from dbrecon.ctools import cli
+from tests.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 SECONDS = 120.0
 Result = subprocess.CompletedProcess[str]
 AWS = {

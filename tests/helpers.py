@@ -11,8 +11,6 @@ from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.model import TractTables
 from dbrecon.recon.tract.verify import tabulate
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-
 
 def forget_host(name: str) -> None:
     """Removes the lock and socket of a host that was none but to a test ($DBRECON_HOSTNAME)."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import forget_host
+from tests.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
-SOURCES = ("cluster", "config", "console", "ctools", "dashboard", "recon")
+SOURCES = ("config", "dbrecon")
 # All that a node's shell needs, but no Python: where to look for them is the test machine's own PATH.
 TOOLS = [
     *("cat", "cut", "date", "df", "flock", "git", "grep", "head", "id", "ln", "ls", "make", "mkdir", "mv", "readlink", "rm", "sed"),
@@ -198,8 +198,8 @@ class Nodes:
         for path in [*CHECKOUT.glob("*.py"), CHECKOUT / "Makefile", CHECKOUT / "constraints.txt", CHECKOUT / "pyproject.toml"]:
             shutil.copy2(path, target / path.name)
         for name in SOURCES:
-            if (CHECKOUT / name).is_dir():
-                shutil.copytree(CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*_encrypted.json.*"))
+            shutil.copytree(CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*_encrypted.json.*"))
+        (target / "ctools").symlink_to("dbrecon/ctools")
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-q", "-m", "As it is"]):
             subprocess.run(["git", *command], cwd=target, check=True, stdout=subprocess.DEVNULL)

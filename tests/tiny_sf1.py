@@ -10,9 +10,9 @@ from pathlib import Path
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.settings import Config, Experiment
+from tests.paths import CHECKOUT
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+CONFIG = CHECKOUT / "config"
 SEGMENTS = [1, 2, 3, 4, 5, 6, 7, 8, 17, *range(20, 35)]
 STATE_CODES = {"nm": "35", "oh": "39", "al": "01", "ca": "06", "nd": "38", "nj": "34"}
 BLOCK_TABLES = [f"P{n:03d}" for n in (1, 6, 7, 8, 9, 10, 11, 12)] + [f"P012{letter}" for letter in "ABCDEFGHI"] + ["P014"]

@@ -1,0 +1,205 @@
+"""The scheduler of a node: whatever happens to a tract or a worker, the rest is done and nothing is lost."""
+
+import logging
+import os
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, update
+
+import dbrecon.node.loop
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import LpStats, SolStats, Worker
+from dbrecon.ledger.schema import experiment_tables
+from dbrecon.node.daemon import WORK
+from dbrecon.node.loop import Assignment
+from dbrecon.node.waiting import Waiting
+from tests.node_world import ALL, R, ledger_with, node_of, run, statuses
+from tests.waiting import wait_for
+
+
+def test_everything_is_done_once_and_the_county_closed(engine: Engine, tmp_path: Path) -> None:
+    tracts = [f"{i:06d}" for i in range(100, 110)]
+    ledger = ledger_with(engine, tracts)
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert (outcome.solved, outcome.counties, outcome.quarantined) == (10, 1, [])
+    assert all((s.lp_count, s.sol_count) == (1, 1) for s in ledger.tract_states(R, "oh"))
+    assert ledger.status(R).csv_remaining == 0
+
+
+def test_a_tract_that_kills_its_worker_is_quarantined_and_the_rest_is_done(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000666", "000200", "000300"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000100": "solved", "000200": "solved", "000300": "solved", "000666": "quarantined"}
+    [(_, bad)] = outcome.quarantined
+    assert bad.attempts == 2
+    assert "its worker process was ended by SIGKILL" in bad.error
+
+
+def test_a_tract_that_fails_is_tried_again_then_quarantined_with_its_error(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000500"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000100": "solved", "000500": "quarantined"}
+    assert [one.error for _, one in outcome.quarantined] == ["the tables contradict each other"]
+    assert [entry.report.tract for entry in ledger.errors(R)] == ["000500", "000500"]
+
+
+def test_a_county_with_a_quarantined_tract_is_not_closed(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000500"])
+    assert run(ledger, tmp_path, Assignment(ALL)).counties == 0
+
+
+def test_a_trouble_of_the_node_that_passes_is_not_counted_against_the_tract(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000404", "000100"])
+    outcome = run(ledger, tmp_path, Assignment(ALL))
+    assert statuses(ledger) == {"000404": "solved", "000100": "solved"}
+    assert outcome.node_failure is None
+    assert all(state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200", "000300", "000400"])
+    outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_broken_disk")
+    assert outcome.node_failure is not None
+    assert outcome.node_failure.exit_code == 4
+    assert set(statuses(ledger).values()) == {"new"}
+    assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Engine, tmp_path: Path) -> None:
+    """The census's table file is there, but is none."""
+    (tmp_path / "tables.toml").write_text("no = 1", encoding="utf-8")
+    ledger = ledger_with(engine, ["000100", "000200", "000300"])
+    settings = f"[sf1]\ntables = {tmp_path / 'tables.toml'}\n"
+    outcome = node_of(ledger, tmp_path, Assignment(ALL), WORK, settings=settings).run()
+    assert outcome.node_failure is not None
+    assert f"{tmp_path / 'tables.toml'}: races must be" in outcome.node_failure.message
+    assert [(state.status, state.claimed_by, state.attempts) for state in ledger.tract_states(R, "oh")] == [("new", None, 0)] * 3
+
+
+def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when the leases are extended, which is once an hour here."""
+    monkeypatch.setattr(dbrecon.node.loop, "RECOUNT_SECONDS", 0.1)
+    ledger = ledger_with(engine, ["000100"])
+    settings = "retry_seconds = 1\nheartbeat_seconds = 3600\nlease_seconds = 7200\n"
+    outcome = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_bad_county", settings=settings).run()
+    assert (outcome.solved, outcome.counties, outcome.quarantined) == (1, 1, [])
+
+
+def test_a_limit_is_kept(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 110)])
+    outcome = run(ledger, tmp_path, Assignment(ALL, limit=3))
+    assert (outcome.solved, outcome.ended, outcome.left) == (3, "the limit is reached", (7, 0))
+
+
+@pytest.mark.parametrize(("ascending", "first"), [(False, "000103"), (True, "000100")])
+def test_the_biggest_tract_comes_first_unless_the_smallest_is_wanted(
+    engine: Engine, tmp_path: Path, ascending: bool, first: str
+) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    run(ledger, tmp_path, Assignment(ALL, limit=1, ascending=ascending))
+    assert [state.tract for state in ledger.tract_states(R, "oh") if state.status == "solved"] == [first]
+
+
+def test_step_3_alone_makes_lp_files_and_step_4_alone_solves_them(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    assert run(ledger, tmp_path, Assignment(frozenset({3}))).lps == 2
+    assert set(statuses(ledger).values()) == {"lp"}
+    outcome = run(ledger, tmp_path, Assignment(frozenset({4, 5})))
+    assert (outcome.solved, outcome.counties) == (2, 1)
+
+
+def test_what_a_dead_scheduler_of_this_host_held_is_done_at_once(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    dead = Worker(Worker.here().host, "999999999-1")  # beyond the largest pid
+    assert len(ledger.claim(R, dead, limit=2, lease_seconds=3600)) == 2
+    assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+
+
+def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+    tracts = experiment_tables(R).tracts
+    caplog.set_level(logging.INFO)
+
+    def said() -> list[str]:
+        return [line for line in caplog.messages if line.startswith("waiting")]
+
+    def end_the_lease() -> None:
+        wait_for(lambda: bool(said()), "a word of the wait")
+        time.sleep(1.5)  # it looks again once a second, and says nothing more
+        with engine.begin() as connection:
+            connection.execute(update(tracts).where(tracts.c.claimed_host == "elsewhere").values(lease_end=1))
+
+    with ThreadPoolExecutor() as threads:
+        ended = threads.submit(end_the_lease)
+        assert run(ledger, tmp_path, Assignment(ALL)).solved == 2
+        ended.result()
+    assert len(said()) == 1, "and not once a second"
+    assert said()[0].startswith(f"waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in ")
+
+
+def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A tract held in another county is none of ours."""
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    for host, seconds in (("node3", 300), ("node5", 5000), ("node5", 200)):
+        ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
+    caplog.set_level(logging.INFO)
+    place = {"stusab": "oh", "county": "001", "tracts": None}
+    Waiting(ledger, "here", ALL, place).say([R])
+    Waiting(ledger, "here", {3}, place | {"county": "003"}).say([R])
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(
+        rf"waiting for 3 tracts of {R} that node3, node5 hold; the lease of one that is dead ends in 1 h 23 min at the latest "
+        r"\(dbrtool.py --unlock HOST ends it now\)",
+        caplog.messages[0],
+    )
+
+
+def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node has one worker, which is busy: it does not take the tract again before the thief does."""
+    ledger = ledger_with(engine, ["000100"])
+    node = node_of(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_slowly", workers=1)
+
+    def steal() -> None:
+        mine = Ledger(engine)
+        wait_for(lambda: mine.release_hosts(R, [Worker.here().host]) == 1, "a claim of the node's")
+        [claim] = mine.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+        wait_for(lambda: any("its lease is lost" in line for line in caplog.messages), "the end of the node's worker")
+        mine.solved(claim, SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
+
+    with ThreadPoolExecutor() as threads:
+        stolen = threads.submit(steal)
+        assert node.run().solved == 0
+        stolen.result()
+    assert [state.solver for state in ledger.tract_states(R, "oh")] == ["theirs"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT puts back what is in work; SIGTERM finishes it first."""
+    ledger = ledger_with(engine, ["000100", "000200", "000300"])
+    node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_when_told")
+
+    def strike() -> None:
+        wait_for(lambda: node.commands()["list"]().count("people") == 2, "two tracts in work")
+        os.kill(os.getpid(), number)
+        if number == signal.SIGTERM:
+            wait_for(lambda: node.commands()["uptime"]().endswith("; stopping"), "the signal")
+            (tmp_path / "go").touch()
+
+    with ThreadPoolExecutor() as threads:
+        struck = threads.submit(strike)
+        outcome = node.run()
+        struck.result()
+    done = 2 if number == signal.SIGTERM else 0
+    assert (outcome.halted, outcome.solved, outcome.put_back) == (not done, done, 2 - done)
+    assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))

@@ -1,0 +1,464 @@
+"""--rescan, --ls and --info: the files of an experiment against its ledger, and which side is put right."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from dbrecon.console import files, rescan, scan
+from dbrecon.console.commands import Place
+from dbrecon.ctools import storage
+from dbrecon.ctools.database import make_engine
+from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.readings import DashboardReader
+from dbrecon.ledger.reconcile import Change, CountyFound, LpFound, SolFound, TractFound, put_right, snapshot
+from dbrecon.ledger.records import GeoRow, LpStats, SolStats, TractRow, Worker
+from dbrecon.settings import Config, Experiment
+from dbrecon.steps.county_files import make_county_files
+from dbrecon.steps.geography_files import make_geo_files
+from tests.paths import CHECKOUT
+
+STUSAB, PEOPLE = "de", 8000
+
+
+@dataclass
+class Made:
+    """A finished experiment, r1, of a small state."""
+
+    root: Path
+
+    @property
+    def config(self) -> Config:
+        return Config.load(env={"DAS_S3ROOT": str(self.root)}, hostname="here")
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment.make("r1", self.config)
+
+    def ledger(self) -> Ledger:
+        return Ledger(make_engine(**self.config.database()))
+
+    def tasks(self) -> list[scan.Task]:
+        return list(rescan.tasks_of(self.experiment, self.ledger(), Place()))
+
+    def put_right(self, pretend: bool = False) -> tuple[list[Change], list[scan.Report]]:
+        """What --rescan does, in this process."""
+        changes, reports = [], []
+        for task in self.tasks():
+            before = snapshot(self.ledger(), "r1", task.stusab, task.county)
+            answers: list[scan.Report | StorageError] = []
+            scan.serve(task, answers.append)
+            (report,) = answers
+            assert isinstance(report, scan.Report)
+            changes += put_right(self.ledger(), "r1", report.found, before, pretend)
+            reports.append(report)
+        return changes, reports
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of an experiment that is done."""
+    root = tmp_path_factory.mktemp("original")
+    dist = root / "2010-re" / "r1" / "dist"
+    options = ["-q", "--stusab", STUSAB, "--people", str(PEOPLE), "--counties", "1", "--seed", "8", "--out", str(dist)]
+    subprocess.run([sys.executable, "bench/make_state.py", *options], cwd=CHECKOUT, check=True, capture_output=True, timeout=120)
+    made = Made(root)
+    ledger = made.ledger()
+    ledger.register("r1", "all", "2010_sf1")
+    make_geo_files(made.experiment, ledger, STUSAB)
+    make_county_files(made.experiment, ledger, STUSAB)
+    from dbrecon.node.daemon import run_here
+
+    assert run_here(ledger, made.config, "r1", Place(), frozenset({3, 4, 5})) == 0
+    return root
+
+
+@pytest.fixture
+def made(original: Path, tmp_path: Path) -> Made:
+    """A copy of it, to damage."""
+    shutil.copytree(original, tmp_path / "root")
+    return Made(tmp_path / "root")
+
+
+@dataclass
+class Files:
+    """The county's first tract with people, and its files."""
+
+    county: str
+    tract: str
+    other: str
+    lp: Path
+    sol: Path
+    people: Path
+    blocks: Path
+    tracts: Path
+
+
+def files_of(made: Made) -> Files:
+    (task,) = made.tasks()
+    tract, other = task.tracts[0][0], task.tracts[1][0]
+    experiment, place = made.experiment, (STUSAB, task.county)
+    paths = (experiment.lp(*place, tract), experiment.sol(*place, tract), experiment.synth_out(*place))
+    tables = (experiment.block_csv(*place), experiment.tract_csv(*place))
+    return Files(task.county, tract, other, *(Path(path) for path in (*paths, *tables)))
+
+
+def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Changes what a file holds; a packed one stays whole gzip."""
+    packed = path.suffix == ".gz"
+    content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+    changed = change(content)
+    assert changed != content
+    path.write_bytes(gzip.compress(changed, 1) if packed else changed)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_sex(text: bytes) -> bytes:
+    """A solution in which somebody is of the other sex: as many people, but not those of the tables."""
+    return re.sub(rb"(?m)^M(\d{4}_\d{3}r\d\d[HN] \d+)$", rb"F\1", text, count=1)
+
+
+def one_fewer(text: bytes) -> bytes:
+    return re.sub(rb"(?m)^(.{13}) 1\n", b"", text, count=1)
+
+
+BACK_TO_LP, BACK_TO_NEW, REOPENED = ("solved", "lp"), ("solved", "new"), ("written", "open")
+DAMAGES: dict[str, tuple[Callable[[Files], None], list[tuple[str, str]]]] = {
+    "nothing": (lambda one: None, []),
+    "no LP file": (lambda one: one.lp.unlink(), [BACK_TO_NEW, REOPENED]),
+    "LP file cut off": (lambda one: cut(one.lp), [BACK_TO_NEW, REOPENED]),
+    "LP file without End": (lambda one: edit(one.lp, lambda text: text.removesuffix(b"End\n")), [BACK_TO_NEW, REOPENED]),
+    "LP file that lacks a constraint": (
+        lambda one: edit(one.lp, lambda text: re.sub(rb"(?m)^ P\w+: [^=\n]*= \d+\n", b"", text, count=1)),
+        [BACK_TO_NEW, REOPENED],
+    ),
+    "LP file of another tract": (
+        lambda one: edit(one.lp, lambda text: text.replace(one.tract.encode(), one.other.encode(), 1)),
+        [BACK_TO_NEW, REOPENED],
+    ),
+    "no solution": (lambda one: one.sol.unlink(), [BACK_TO_LP, REOPENED]),
+    "solution cut off": (lambda one: cut(one.sol), [BACK_TO_LP, REOPENED]),
+    "empty solution": (lambda one: os.truncate(one.sol, 0), [BACK_TO_LP, REOPENED]),
+    "solution with somebody missing": (lambda one: edit(one.sol, one_fewer), [BACK_TO_LP, REOPENED]),
+    "solution that a cell contradicts": (lambda one: edit(one.sol, other_sex), [BACK_TO_LP, REOPENED]),
+    "solution of another tract": (
+        lambda one: edit(one.sol, lambda text: text.replace(one.tract.encode(), one.other.encode(), 1)),
+        [BACK_TO_LP, REOPENED],
+    ),
+    "no people": (lambda one: one.people.unlink(), [REOPENED]),
+    "people cut off": (lambda one: cut(one.people), [REOPENED]),
+    "somebody too many": (lambda one: edit(one.people, lambda text: text + text.splitlines(keepends=True)[-1]), [REOPENED]),
+    "somebody of the other sex": (lambda one: edit(one.people, lambda text: text.replace(b",male,", b",female,", 1)), [REOPENED]),
+    "people of other columns": (lambda one: edit(one.people, lambda text: text.replace(b"hisp", b"hispanic", 1)), [REOPENED]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_work_of_a_file_that_is_not_there_or_not_right_is_done_again(made: Made, damage: str) -> None:
+    do, expected = DAMAGES[damage]
+    one = files_of(made)
+    do(one)
+    changes, _ = made.put_right()
+    assert [(change.was, change.becomes) for change in changes] == expected
+    assert {change.tract for change in changes} <= {one.tract, ""}
+    status = made.ledger().status("r1")
+    tracts = len(made.tasks()[0].tracts)
+    assert status.sol_created == tracts - (BACK_TO_LP in expected or BACK_TO_NEW in expected)
+    assert made.put_right()[0] == [], "a second rescan finds nothing more to change"
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(made: Made) -> None:
+    files_of(made).sol.unlink()
+    changes, _ = made.put_right(pretend=True)
+    assert [(change.was, change.becomes) for change in changes] == [BACK_TO_LP, REOPENED]
+    assert made.put_right(pretend=True)[0] == changes
+
+
+def test_files_that_the_ledger_does_not_know_of_are_checked_and_entered(made: Made) -> None:
+    one = files_of(made)
+    made.ledger().reset("r1", 3)
+    edit(one.sol, other_sex)
+    changes, _ = made.put_right()
+    assert {(change.was, change.becomes) for change in changes if change.tract != one.tract} == {("new", "solved")}
+    assert [change.becomes for change in changes if change.tract == one.tract] == ["lp"]
+    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == one.other]
+    assert (state.status, state.lp_host, state.sol_host) == ("solved", "rescan", "rescan")
+    assert state.variables
+    assert (state.solver or "").startswith("HiGHS")
+    assert state.sol_end == int(Path(made.experiment.sol(STUSAB, one.county, one.other)).stat().st_mtime)
+
+
+def test_a_quarantined_tract_stays_so_unless_its_solution_is_there(made: Made) -> None:
+    one, ledger = files_of(made), made.ledger()
+    ledger.reset("r1", 3)
+    for claim in ledger.claim("r1", Worker.here(), limit=10, tracts=[one.tract, one.other]):
+        assert ledger.failed(claim, "a test", 1)
+    one.sol.unlink()
+    made.put_right()
+    found = {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}
+    assert (found[one.tract], found[one.other]) == ("quarantined", "solved")
+
+
+def test_damaged_county_files_are_named_and_what_was_solved_stays(made: Made) -> None:
+    one = files_of(made)
+    cut(one.blocks)
+    changes, (report,) = made.put_right()
+    assert report.tables_lack
+    assert [path for path, _ in report.faults] == [str(one.blocks)]
+    assert [change for change in changes if change.tract] == []
+
+
+def test_without_county_files_no_solution_is_taken_on_trust(made: Made) -> None:
+    one = files_of(made)
+    made.ledger().reset("r1", 3)
+    one.tracts.unlink()
+    changes, (report,) = made.put_right()
+    assert report.tables_lack
+    assert {change.becomes for change in changes} == {"lp"}
+
+
+def test_a_file_of_no_tract_is_told_and_left_alone(made: Made) -> None:
+    stranger = files_of(made).lp.parent / "notes.txt"
+    stranger.write_text("mine")
+    _, (report,) = made.put_right()
+    assert report.strangers == (str(stranger),)
+    assert stranger.exists()
+
+
+# -- files that this user may not read -----------------------------------------------------------------------------------
+
+WRITE_ONLY = Path("/proc/sys/vm/compact_memory")  # nobody may read it, the system's administrator neither
+
+
+def deny(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(WRITE_ONLY)
+    if not WRITE_ONLY.exists():
+        pytest.skip("needs a file that nobody may read")
+
+
+@pytest.mark.parametrize("what", ["lp", "sol", "people", "blocks"])
+def test_a_file_that_may_not_be_read_is_named_and_the_ledger_left_as_it_is(
+    made: Made, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    one, before = files_of(made), made.ledger().tract_states("r1", STUSAB)
+    deny(getattr(one, what))
+    assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
+    said = capsys.readouterr().out
+    assert "not verified, and the ledger left as it is, for want of the right to read: 1\n" in said
+    assert f"Cannot read {getattr(one, what)} (Permission denied)" in said
+    assert "the ledger and the files agree" not in said
+    assert made.ledger().tract_states("r1", STUSAB) == before
+    assert made.ledger().status("r1").csv_remaining == 0
+
+
+def test_what_else_is_wrong_is_put_right_though_a_file_may_not_be_read(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    one = files_of(made)
+    deny(one.sol)
+    deny(Path(made.experiment.geofile(STUSAB)))
+    Path(made.experiment.sol(STUSAB, one.county, one.other)).unlink()
+    assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
+    assert "right to read: 2\n" in capsys.readouterr().out
+    found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
+    assert (found[one.tract], found[one.other]) == ("solved", "lp")
+    assert made.ledger().status("r1").csv_completed == 0
+
+
+# -- the command --------------------------------------------------------------------------------------------------------
+
+
+def arguments(**given: object) -> argparse.Namespace:
+    names = dict.fromkeys(("stusab", "county", "tract", "info", "clear_uploads"))
+    return argparse.Namespace(**(names | {"reident": "r1", "dry_run": False, "verbose": False} | given))
+
+
+def test_a_copy_under_another_database_is_entered_as_a_whole(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in os.listdir(made.root / "2010-re"):
+        if name.startswith("dbrecon.sqlite3"):
+            os.unlink(made.root / "2010-re" / name)
+    assert rescan.rescan(arguments(), made.config) == 0
+    said = capsys.readouterr().out
+    assert "entered in the ledger: 2" in said
+    assert "new -> solved: its LP file and checked solution are there" in said
+    status = made.ledger().status("r1")
+    assert status.sol_remaining == status.csv_remaining == 0
+    assert status.sol_created == status.lp_created == len(made.tasks()[0].tracts)
+    assert made.ledger().experiment("r1").tables == "all"
+    assert rescan.rescan(arguments(), made.config) == 0
+    assert "the ledger and the files agree" in capsys.readouterr().out
+
+
+def test_a_dry_run_on_a_copy_says_that_it_is_not_registered_and_makes_no_database(made: Made) -> None:
+    database = made.root / "2010-re" / "dbrecon.sqlite3"
+    database.unlink()
+    with pytest.raises(UsageError, match="r1 is not registered in this database, but has files"):
+        rescan.rescan(arguments(dry_run=True), made.config)
+    assert not database.exists()
+
+
+def test_what_steps_1_and_2_must_make_again_is_said_and_can_be_made_again(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    one, geofile = files_of(made), Path(made.experiment.geofile(STUSAB))
+    before = {path: path.read_bytes() for path in (one.blocks, geofile)}
+    cut(one.blocks)
+    cut(geofile)
+    assert rescan.rescan(arguments(), made.config) == InputError.exit_code
+    said = capsys.readouterr().out
+    assert "to be made again, by hand: 2" in said
+    assert str(one.blocks) in said
+    make_geo_files(made.experiment, made.ledger(), STUSAB)
+    make_county_files(made.experiment, made.ledger(), STUSAB)
+    assert {path: path.read_bytes() for path in before} == before
+    assert rescan.rescan(arguments(), made.config) == 0
+
+
+def test_files_are_listed_with_their_sizes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert files.list_files(arguments(stusab=STUSAB), made.config) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    work = made.root / "2010-re" / "r1" / "work" / STUSAB
+    assert {line[-1]: int(line[0]) for line in lines} == {
+        str(path): path.stat().st_size for path in work.rglob("*") if path.is_file()
+    }
+
+
+def facts(made: Made, path: Path | str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    assert files.show_info(arguments(info=str(path)), made.config) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_a_file_tells_what_it_holds(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    one = files_of(made)
+    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == one.tract]
+    for path in (one.lp, one.sol):
+        told = facts(made, path, capsys)
+        assert told["tract"] == f"10{one.county}{one.tract}"
+        assert told["people"] == f"{state.pop:,}"
+        assert (told["variables"], told["constraints"]) == (f"{state.variables:,}", f"{state.constraints:,}")
+        assert told["status"] == "solved"
+        assert " on " in told["solved"]
+    assert told["solver"].startswith("HiGHS")
+    assert facts(made, one.people, capsys)["people"] == facts(made, one.blocks, capsys)["people"] == f"{PEOPLE:,}"
+    assert facts(made, one.tracts, capsys)["kind"] == "a county's tract tables (step 2)"
+    assert facts(made, made.experiment.geofile(STUSAB), capsys)["people"] == f"{PEOPLE:,}"
+    assert facts(made, made.experiment.dist_zip(STUSAB), capsys)["state"] == "Delaware"
+
+
+@pytest.mark.parametrize("what", ["lp", "sol", "people", "blocks"])
+def test_a_damaged_file_is_told_by_info(made: Made, what: str) -> None:
+    path = getattr(files_of(made), what)
+    cut(path)
+    with pytest.raises((InputError, StorageError), match=re.escape(str(path))):
+        files.show_info(arguments(info=str(path)), made.config)
+
+
+def test_a_file_of_no_kind_is_refused(tmp_path: Path, made: Made) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="no kind of file"):
+        files.show_info(arguments(info=str(tmp_path / "notes.txt")), made.config)
+    with pytest.raises(storage.MissingFile):
+        files.show_info(arguments(info=str(tmp_path / "nope.lp")), made.config)
+
+
+def test_what_a_killed_writer_left_is_listed_and_cleared(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    left = files_of(made).lp.parent / ".model.lp.gz.4711.0123abcd.tmp"
+    left.write_bytes(b"half")
+    assert files.list_unfinished(arguments(), made.config) == 0
+    assert str(left) in capsys.readouterr().out
+    files.clear_unfinished(arguments(clear_uploads="24"), made.config)
+    assert left.exists(), "somebody may still be writing it"
+    os.utime(left, (1e9, 1e9))
+    files.clear_unfinished(arguments(clear_uploads="24"), made.config)
+    assert not left.exists()
+
+
+# -- the ledger's side, on both databases -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    """Two tracts with people in a county, and one without."""
+    made = Ledger(engine)
+    made.register("r1", "all", "2010_sf1")
+    geo = [GeoRow("050", "00", 1, "10", "001", "", "", "Kent", 30, 9, 1, 1, 39.0, -75.0)]
+    tracts = [TractRow("10", "001", tract, pop) for tract, pop in (("000100", 10), ("000200", 20), ("990000", 0))]
+    made.replace_geography("r1", "de", geo, tracts)
+    return made
+
+
+def found(*tracts: str, people_at: int | None = None, checked: bool = True) -> CountyFound:
+    each = [TractFound(tract, LpFound(1000, 5, 6, 7), SolFound(2000, "HiGHS", checked)) for tract in tracts]
+    return CountyFound("de", "001", tuple(each), people_at)
+
+
+def statuses(ledger: Ledger) -> dict[str, str]:
+    return {state.tract: state.status for state in ledger.tract_states("r1", "de")}
+
+
+def test_what_was_found_is_entered_with_the_files_own_times(ledger: Ledger) -> None:
+    before = snapshot(ledger, "r1", "de", "001")
+    changes = put_right(ledger, "r1", found("000100", "000200", people_at=3000), before)
+    assert [(change.tract, change.becomes) for change in changes] == [
+        ("000100", "solved"), ("000200", "solved"), ("", "written"),
+    ]  # fmt: skip
+    (first, *_) = ledger.tract_states("r1", "de")
+    assert (first.lp_end, first.sol_end, first.variables, first.solver) == (1000, 2000, 5, "HiGHS")
+    assert ledger.status("r1").completed_states == ("de",)
+    assert ledger.work_left("r1").nothing_left
+
+
+def test_what_was_found_does_not_count_as_made_in_the_past_hour(ledger: Ledger) -> None:
+    """A copy's files are all as old as the copy. What this node has made meanwhile counts as ever."""
+    before, now = snapshot(ledger, "r1", "de", "001"), ledger.now()
+    each = TractFound("000200", LpFound(now - 100, 5, 6, 7), SolFound(now - 90, "HiGHS", True))
+    put_right(ledger, "r1", CountyFound("de", "001", (each,), None), before)
+    status = ledger.status("r1")
+    assert (status.sol_created, status.lps_past_hour, status.sols_past_hour, status.people_per_hour) == (1, (), (), None)
+    assert DashboardReader(ledger.engine).hosts("r1")[1] == []
+    (claim,) = ledger.claim("r1", Worker("node1", "1-1"))
+    ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    status = ledger.status("r1")
+    assert (status.lps_past_hour, status.sols_past_hour) == ((("node1", 1),), (("node1", 1),))
+    assert status.people_per_hour is None, "no two moments with solutions are known"
+
+
+def test_what_somebody_holds_is_left_alone(ledger: Ledger) -> None:
+    (claim,) = ledger.claim("r1", Worker.here(), tracts=["000100"])
+    before = snapshot(ledger, "r1", "de", "001")
+    put_right(ledger, "r1", found("000100", "000200"), before)
+    assert statuses(ledger) == {"000100": "new", "000200": "solved", "990000": "empty"}
+    ledger.release([claim])
+
+
+def test_what_has_changed_since_the_files_were_looked_at_is_left_alone(ledger: Ledger) -> None:
+    before = snapshot(ledger, "r1", "de", "001")
+    (claim,) = ledger.claim("r1", Worker.here(), tracts=["000100"])
+    ledger.release([claim])
+    put_right(ledger, "r1", found("000100", "000200"), before)
+    assert statuses(ledger) == {"000100": "new", "000200": "solved", "990000": "empty"}
+
+
+def test_a_county_is_not_written_while_a_tract_is_not_solved(ledger: Ledger) -> None:
+    before = snapshot(ledger, "r1", "de", "001")
+    changes = put_right(ledger, "r1", found("000100", people_at=3000), before)
+    assert [(change.tract, change.becomes) for change in changes] == [("000100", "solved")]
+
+
+def test_a_solution_that_was_not_checked_is_not_entered(ledger: Ledger) -> None:
+    before = snapshot(ledger, "r1", "de", "001")
+    put_right(ledger, "r1", found("000100", checked=False), before)
+    assert statuses(ledger)["000100"] == "lp"

@@ -1,0 +1,146 @@
+"""Who may import whom, which names the secrets of the database stay behind, and that what is needed is pinned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.paths import CHECKOUT
+
+PACKAGE = CHECKOUT / "dbrecon"
+BASE = {"errors", "paths"}  # what every room may import
+# What each room of the package may import of the others, beside itself and BASE. A test holds these arrows; docs/architecture.md
+# says why they point that way.
+ARROWS = {
+    "errors": set[str](),
+    "paths": set[str](),
+    "ctools": set[str](),
+    "recon": set[str](),
+    "settings": set[str](),
+    "ledger": {"settings", "ctools"},
+    "steps": {"settings", "ctools", "recon", "ledger", "node", "console"},
+    "node": {"settings", "ctools", "recon", "ledger", "steps", "console"},
+    "spark": {"settings", "ctools", "recon", "ledger", "steps", "node"},
+    "fleet": {"settings", "ctools", "ledger", "node", "recon", "spark"},
+    "dashboard": {"settings", "ctools", "ledger", "console"},
+    "console": {"settings", "ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard"},
+}
+SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py")
+
+
+def modules() -> list[Path]:
+    """Every module of the product: those of the top level and of the packages."""
+    return sorted(CHECKOUT.glob("*.py")) + sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """The dotted names that a module imports, wherever in it; ``from a import b`` counts as a and as a.b."""
+    found: set[str] = set()
+    package = path.relative_to(CHECKOUT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            module = ".".join(base + ([node.module] if node.module else []))
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if path.is_relative_to(PACKAGE)], ids=name_of)
+def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
+    room = room_of(path)
+    imported = {parts[1] for name in imports_of(path) if (parts := name.split("."))[0] == "dbrecon" and len(parts) > 1}
+    rooms = {name for name in imported if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+    assert rooms <= ARROWS.get(room, set()) | BASE | {room} or room == "__init__"
+
+
+def test_every_room_has_its_arrows() -> None:
+    rooms = {room_of(path) for path in modules() if path.is_relative_to(PACKAGE)} - {"__init__"}
+    assert rooms == set(ARROWS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_only_the_ledger_speaks_sql(path: Path) -> None:
+    if not SQL_OWNERS.fullmatch(name_of(path)):
+        assert {name.split(".")[0] for name in imports_of(path)} & {"sqlalchemy", "pymysql", "sqlite3", "MySQLdb"} == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_no_module_holds_an_experiment(path: Path) -> None:
+    """An experiment or a configuration is passed: nothing makes one while it is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    made = [
+        ast.unparse(call.func)
+        for statement in tree.body
+        if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Expr)) and statement.value is not None
+        for call in ast.walk(statement.value)
+        if isinstance(call, ast.Call)
+    ]
+    assert [name for name in made if re.search(r"\b(Experiment|Config\.load)\b", name)] == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_stays_readable_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_no_handler_catches_everything(path: Path) -> None:
+    """``except Exception`` and a bare ``except`` hide bugs; cleaning up on BaseException must raise it again."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ExceptHandler):
+            caught = "" if node.type is None else ast.unparse(node.type)
+            assert caught not in ("", "Exception"), f"line {node.lineno}"
+            if caught == "BaseException":
+                assert isinstance(node.body[-1], ast.Raise), f"line {node.lineno}"
+
+
+def test_the_arrows_would_be_seen_if_they_were_broken(tmp_path: Path) -> None:
+    """The reading of imports itself: each way to write one is found."""
+    path = PACKAGE / "ctools" / "s3.py"
+    assert {"isal.isal_zlib", "dbrecon.errors.StorageError", "boto3", "smart_open.s3"} <= imports_of(path)
+
+
+def pinned() -> dict[str, str]:
+    files = [CHECKOUT / "constraints.txt", CHECKOUT / "constraints-spark.txt"]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    pins = [re.fullmatch(r"([a-z0-9-]+)==(\S+)", line) for line in lines if line and not line.startswith("#")]
+    assert all(pins), "every line pins one package at one version"
+    return {pin[1]: pin[2] for pin in pins if pin}
+
+
+def needed() -> set[str]:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = [re.match(r"[A-Za-z0-9_.-]+", line) for group in groups for line in group]
+    return {re.sub(r"[-_.]+", "-", name[0].lower()) for name in names if name}
+
+
+def test_whatever_is_needed_is_pinned() -> None:
+    assert needed() <= set(pinned())
+
+
+def test_whatever_the_product_imports_is_declared() -> None:
+    """No module leans on a package that is there only because another package brought it."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\[<>=~ ]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    standard = set(__import__("sys").stdlib_module_names) | {"dbrecon"}
+    used = {name.split(".")[0] for path in modules() for name in imports_of(path)} - standard
+    # The client of S3 is boto3's own lower half.
+    # PySpark brings py4j, by which it speaks; both are imported only where --spark is asked for.
+    assert used - {"botocore", "__future__"} <= declared | {"pyspark", "py4j"}
