@@ -29,12 +29,14 @@ import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts agai
 # isort: split
 from dbrecon.console.commands import open_experiment, open_ledger
 from dbrecon.ctools.cli import run_command
+from dbrecon.experiment import Experiment
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.solve.program import Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import ModelBuilder
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 from dbrecon.steps.download import open_sf1, state_reader
 from dbrecon.steps.lp_files import read_county
 

@@ -36,7 +36,7 @@ from dbrecon.errors import VerificationError
 from dbrecon.ledger.ledger import LP, SOLVED, Ledger, TractRow, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.recon.study.synthetic import plan_state
-from dbrecon.settings import STATES
+from dbrecon.states import STATES
 from tests.conftest import MariaServer, free_port
 
 HERE = Path(__file__).resolve().parent.parent

@@ -38,7 +38,7 @@ from dbrecon.errors import DBReconError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
 from dbrecon.ledger.schema import experiment_tables, sysload
-from dbrecon.settings import STATES
+from dbrecon.states import STATES
 from tests.conftest import MariaServer, free_port
 
 HERE = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ from dbrecon.errors import StorageError, UsageError
 from dbrecon.recon.people.people import HEADER
 from dbrecon.recon.product.sf1_writer import SEGMENTS, County, write_state_zip
 from dbrecon.recon.study.synthetic import StatePlan, make_counties, plan_state, truth_lines
-from dbrecon.settings import STATES, check_stusab
+from dbrecon.states import STATES, check_stusab
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.errors import VerificationError
 from dbrecon.ledger.ledger import SOLVED, Ledger
 from dbrecon.recon.study.synthetic import plan_state
-from dbrecon.settings import STATES
+from dbrecon.states import STATES
 from tests.conftest import MariaServer, free_port
 from tests.helpers import forget_host
 

@@ -1,7 +1,7 @@
-"""The experiment: its settings, its name, and where every artifact lies. What every script imports.
+"""The settings: what there are, and their values on this host.
 
-Nothing here opens a file of an experiment or a database. A script makes a ``Config`` and an ``Experiment`` and passes
-them on; both can be pickled, so that a worker process or a Spark executor gets exactly what its parent has.
+Nothing here opens a file of an experiment or a database. A script makes a ``Config`` and passes it on; it can be pickled, so that
+a worker process or a Spark executor gets exactly what its parent has.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from typing import Any, TypedDict
 
 from dbrecon.errors import UsageError
 from dbrecon.paths import CONFIG, HOME
+from dbrecon.states import STATES, check_stusab
 
 DEFAULT_CONFIG = str(CONFIG / "config.ini")
-TABLE_CHOICES = ("all", "block")
-
-# A MySQL table name has at most 64 characters, and REIDENT is the prefix of each (the longest suffix is "_counties").
-MAX_REIDENT = 40
 
 
 @dataclass(frozen=True)
@@ -403,140 +400,3 @@ def normal_root(root: str) -> str:
     if "://" in root:
         raise UsageError(f"{root}: DAS_S3ROOT must be a folder or s3://bucket/prefix.")
     return os.path.abspath(os.path.expanduser(root)).rstrip("/")
-
-
-def check_reident(text: str) -> str:
-    """``text`` if it can name an experiment, else UsageError: it becomes a folder and the prefix of SQL table names."""
-    rule = f"a REIDENT begins with a letter and has letters, digits and underscores only, at most {MAX_REIDENT}"
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
-        raise UsageError(f"{text!r} cannot name an experiment: {rule}.")
-    if len(text) > MAX_REIDENT:
-        raise UsageError(f"{text!r} has {len(text)} characters, too many to name an experiment: {rule}.")
-    if f"{text}_".lower().startswith("sqlite_"):
-        raise UsageError(f"{text!r} cannot name an experiment: SQLite keeps table names that begin with sqlite_ for itself.")
-    return text
-
-
-@dataclass(frozen=True)
-class State:
-    """A state: two-digit FIPS code, name, and its folder's name on the Census Bureau's server."""
-
-    fips: str
-    name: str
-
-    @property
-    def url_name(self) -> str:
-        """The name as the Census Bureau's server spells it: underscores for spaces."""
-        return self.name.replace(" ", "_")
-
-
-_STATE_LIST = """
-al 01 Alabama|ak 02 Alaska|az 04 Arizona|ar 05 Arkansas|ca 06 California|co 08 Colorado|ct 09 Connecticut
-de 10 Delaware|dc 11 District of Columbia|fl 12 Florida|ga 13 Georgia|hi 15 Hawaii|id 16 Idaho|il 17 Illinois
-in 18 Indiana|ia 19 Iowa|ks 20 Kansas|ky 21 Kentucky|la 22 Louisiana|me 23 Maine|md 24 Maryland|ma 25 Massachusetts
-mi 26 Michigan|mn 27 Minnesota|ms 28 Mississippi|mo 29 Missouri|mt 30 Montana|ne 31 Nebraska|nv 32 Nevada
-nh 33 New Hampshire|nj 34 New Jersey|nm 35 New Mexico|ny 36 New York|nc 37 North Carolina|nd 38 North Dakota
-oh 39 Ohio|ok 40 Oklahoma|or 41 Oregon|pa 42 Pennsylvania|ri 44 Rhode Island|sc 45 South Carolina
-sd 46 South Dakota|tn 47 Tennessee|tx 48 Texas|ut 49 Utah|vt 50 Vermont|va 51 Virginia|wa 53 Washington
-wv 54 West Virginia|wi 55 Wisconsin|wy 56 Wyoming|pr 72 Puerto Rico
-"""
-
-STATES: dict[str, State] = {
-    entry[:2]: State(entry[3:5], entry[6:]) for line in _STATE_LIST.strip().splitlines() for entry in line.split("|")
-}
-"""The 50 states, the District of Columbia and Puerto Rico by stusab (lower case), in FIPS order (FIPS PUB 5-2)."""
-
-
-def check_stusab(text: str) -> str:
-    """``text`` as a stusab in lower case. UsageError for what is no state, with the known ones, the nearest first."""
-    stusab = text.strip().lower()
-    if stusab in STATES:
-        return stusab
-
-    def nearness(known: str) -> float:
-        state = STATES[known]
-        words = (known, state.name.lower(), state.fips)
-        return max(difflib.SequenceMatcher(None, stusab, word).ratio() for word in words)
-
-    ordered = sorted(STATES, key=lambda known: (-nearness(known), known))
-    raise UsageError(f"{text!r} is no state; the two-letter codes are, the nearest first: {', '.join(ordered)}.")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One reconstruction: its name, its root, which tables it uses, its settings. Says where each artifact lies.
-
-    ``tables`` is "all" or "block". In the methods ``stusab`` is lower case, ``county`` is CCC and ``tract`` is TTTTTT.
-    """
-
-    reident: str
-    root: str
-    tables: str
-    config: Config
-
-    def __post_init__(self) -> None:
-        """Checks the name, the root and ``tables``; UsageError."""
-        check_reident(self.reident)
-        object.__setattr__(self, "root", normal_root(self.root))
-        if self.tables not in TABLE_CHOICES:
-            raise UsageError(f"{self.tables!r}: an experiment's tables are one of {', '.join(TABLE_CHOICES)}.")
-
-    @classmethod
-    def make(cls, reident: str, config: Config, tables: str = "all") -> Experiment:
-        """The experiment of that name under the root that ``config`` names."""
-        return cls(reident, config.root(), tables, config)
-
-    @property
-    def base(self) -> str:
-        """The experiment's own folder or prefix."""
-        return f"{self.root}/2010-re/{self.reident}"
-
-    @property
-    def kms_key(self) -> str | None:
-        """The KMS key with which S3 shall encrypt what is written; None is the bucket's own default."""
-        key: str | None = self.config.get("s3", "kms_key")
-        return key
-
-    @property
-    def dist(self) -> str:
-        """The folder of the published zips."""
-        return f"{self.base}/dist"
-
-    def dist_zip(self, stusab: str) -> str:
-        """The state's tables, as published."""
-        return f"{self.dist}/{stusab}2010.sf1.zip"
-
-    def geofile(self, stusab: str) -> str:
-        """The state's geography (step 1)."""
-        return f"{self.base}/work/{stusab}/geofile_{stusab}.csv"
-
-    def county_dir(self, stusab: str, county: str) -> str:
-        """The folder of everything about a county."""
-        return f"{self.base}/work/{stusab}/{STATES[stusab].fips}{county}"
-
-    def block_csv(self, stusab: str, county: str) -> str:
-        """The county's block tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/sf1_block_{STATES[stusab].fips}{county}.csv"
-
-    def tract_csv(self, stusab: str, county: str) -> str:
-        """The county's tract tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/sf1_tract_{STATES[stusab].fips}{county}.csv"
-
-    def lp(self, stusab: str, county: str, tract: str) -> str:
-        """The tract's integer program (step 3)."""
-        return self._model("lp", stusab, county, tract) + ".lp.gz"
-
-    def ilp(self, stusab: str, county: str, tract: str) -> str:
-        """The conflicting constraints of an infeasible tract (step 4), beside its LP."""
-        return self._model("lp", stusab, county, tract) + ".ilp"
-
-    def sol(self, stusab: str, county: str, tract: str) -> str:
-        """The tract's solution (step 4)."""
-        return self._model("sol", stusab, county, tract) + ".sol.gz"
-
-    def _model(self, kind: str, stusab: str, county: str, tract: str) -> str:
-        return f"{self.county_dir(stusab, county)}/{kind}/model_{STATES[stusab].fips}{county}{tract}"
-
-    def synth_out(self, stusab: str, county: str) -> str:
-        """The county's people (step 5)."""
-        return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"

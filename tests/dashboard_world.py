@@ -8,6 +8,7 @@ from werkzeug.test import Client, TestResponse
 
 from dbrecon.dashboard.app import create_app
 from dbrecon.ledger.ledger import ErrorReport, GeoRow, Ledger, LpStats, SolStats, SysLoad, TractRow, Worker
+from dbrecon.place import Place
 from dbrecon.settings import Config
 
 REIDENT = "r1"
@@ -23,21 +24,21 @@ def fill(engine: Engine) -> Ledger:
     add_state(ledger, "oh", "39", {"059": [900, 800, 700, 600, 500, 0]})
     node = Worker("node-a", "1-1")
     for _ in range(2):
-        (claim,) = ledger.claim(REIDENT, node, stusab="de", lease_seconds=600)
+        (claim,) = ledger.claim(REIDENT, node, place=Place("de"), lease_seconds=600)
         ledger.solved(claim, SolStats("HiGHS 1.15.1", 1.5, 140), LpStats(900, 500, 4000, 0.25))
     county = ledger.claim_county(REIDENT, node)
     assert county is not None
     ledger.csv_written(county, 1.0)
-    (first,) = ledger.claim(REIDENT, node, stusab="oh", lease_seconds=600)
+    (first,) = ledger.claim(REIDENT, node, place=Place("oh"), lease_seconds=600)
     ledger.solved(first, SolStats("HiGHS 1.15.1", 2.5, 150), LpStats(2000, 900, 9000, 0.5))
-    (second,) = ledger.claim(REIDENT, node, stusab="oh")
+    (second,) = ledger.claim(REIDENT, node, place=Place("oh"))
     assert ledger.failed(second, "P0120003 of block 1002 contradicts PCT0120003\nsecond line", 1)
     report = ErrorReport(REIDENT, "node-a", 77, "P0120003 of block 1002 contradicts PCT0120003", "recon/model.py", 211,
                          "Traceback: in build", "oh", "059", "000200")  # fmt: skip
     ledger.record_error(report)
-    (third,) = ledger.claim(REIDENT, Worker("node-b", "2-2"), stusab="oh", lease_seconds=6000)
+    (third,) = ledger.claim(REIDENT, Worker("node-b", "2-2"), place=Place("oh"), lease_seconds=6000)
     ledger.lp_written(third, LpStats(1500, 700, 7000, 0.4), keep_claim=True)
-    (fourth,) = ledger.claim(REIDENT, node, stusab="oh", steps=(3,))
+    (fourth,) = ledger.claim(REIDENT, node, place=Place("oh"), steps=(3,))
     ledger.lp_written(fourth, LpStats(1000, 600, 6000, 0.3))
     ledger.record_sysload(SysLoad("node-a", 1.5, 1.0, 0.5, 4000, 16000, 2))
     return ledger

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import GeoRow, TractRow
 from dbrecon.node.loop import Assignment, Node, Outcome
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 
 R = "run"
 SERVE = "tests.worker_tasks:serve_tracts"

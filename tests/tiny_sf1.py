@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbrecon.ctools.database import make_engine
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from tests.paths import CHECKOUT
 
 CONFIG = CHECKOUT / "config"

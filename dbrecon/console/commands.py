@@ -3,34 +3,23 @@
 import argparse
 import logging
 import os
-from dataclasses import dataclass
+import re
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import check_exists, make_engine
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
+from dbrecon.experiment import Experiment, check_reident
 from dbrecon.fleet.credentials import with_credentials
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.settings import Config, Experiment, check_reident, check_stusab
+from dbrecon.place import Place
+from dbrecon.settings import Config
+from dbrecon.states import check_stusab
 
 log = logging.getLogger(__name__)
 
 COUNTIES_NAMED = 5
 """So many of the counties that a sentence is about are named in it."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A part of an experiment: a state, one of its counties (three digits), some of its tracts (six digits); None is all."""
-
-    stusab: str | None = None
-    county: str | None = None
-    tracts: tuple[str, ...] | None = None
-
-    def text(self) -> str:
-        """As people say it: "all states", "oh", "oh 059", "oh 059 977100"."""
-        parts = [self.stusab or "all states", self.county, ",".join(self.tracts) if self.tracts else None]
-        return " ".join(part for part in parts if part)
 
 
 def add_reident(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -60,7 +49,8 @@ def asked_place(args: argparse.Namespace) -> Place:
         raise UsageError("a county needs its state: give --stusab too")
     if tracts is not None and args.county is None:
         raise UsageError("a tract needs its county: give --county too")
-    return Place(stusab, args.county, tracts)
+    county = args.county.zfill(3) if args.county and re.fullmatch("[0-9]{1,2}", args.county) else args.county  # 59 is 059
+    return Place(stusab, county, tracts)
 
 
 def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> Ledger:
@@ -81,8 +71,8 @@ def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
 
 def reset(ledger: Ledger, reident: str, step: int, place: Place) -> None:
     """For --force: put what the step has made in a place back to work, and say how much of it was finished."""
-    solved, written = ledger.finished(reident, place.stusab, place.county, place.tracts)
-    ledger.reset(reident, step, place.stusab, place.county, place.tracts)
+    solved, written = ledger.finished(reident, place)
+    ledger.reset(reident, step, place)
     tell_put_back(0 if step == 5 else solved, written, place)
 
 

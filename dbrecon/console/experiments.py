@@ -12,7 +12,8 @@ from dbrecon.ctools import cli, storage
 from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
-from dbrecon.settings import TABLE_CHOICES, Config, Experiment, check_reident
+from dbrecon.experiment import TABLE_CHOICES, Experiment, check_reident
+from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,9 @@ from dbrecon.console.options import Action, Actions
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.experiment import Experiment
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.ledger.records import TractState

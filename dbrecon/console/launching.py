@@ -7,10 +7,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dbrecon.console.commands import Place, asked_place, asked_reident, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.options import Action, Actions, positive
 from dbrecon.console.steps import asked_steps
 from dbrecon.errors import InputError, RemoteError, UsageError
+from dbrecon.place import EVERYWHERE
 from dbrecon.settings import Config
 
 if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
@@ -129,11 +130,11 @@ def _has_work(args: argparse.Namespace, config: Config) -> bool:
         ledger.experiment(reidents[0])
         if not ledger.stusabs(reidents[0]):
             raise InputError(f"{reidents[0]} has no states yet: --step1 --step2 come first")
-        ledger.check_place(reidents[0], place.stusab, place.county, place.tracts)
+        ledger.check_place(reidents[0], place)
     for reident in reidents:
-        if not ledger.work_left(reident, steps, place.stusab, place.county, place.tracts).nothing_left:
+        if not ledger.work_left(reident, steps, place).nothing_left:
             return True
-    where = "" if place == Place() else f" in {place.text()}"
+    where = "" if place == EVERYWHERE else f" in {place.text()}"
     print(f"nothing is left to do for {', '.join(reidents)}{where}: nothing was launched")
     return False
 

@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import Place, asked_place, asked_reident, open_experiment, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, open_experiment, open_ledger
 from dbrecon.console.options import Action, Actions
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import NoSuchDatabase
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import DBReconError, InputError, StorageError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.reconcile import Change, Snapshot, put_right, snapshot
 from dbrecon.ledger.records import EMPTY, NEW, GeoRow, TractRow
 from dbrecon.node.processes import Died, Message, WorkerPool
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.place import Place
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.console.scan import Report, Task
@@ -80,7 +83,7 @@ def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPo
     for stusab in _states(experiment, ledger, place):
         result.states += _geography(experiment, ledger, stusab, args.dry_run, result)
     if not result.unread:
-        ledger.check_place(reident, place.stusab, place.county)
+        ledger.check_place(reident, place)
     _scan(experiment, ledger, place, args.dry_run, result, pool)
     print(format_result(reident, result, args.dry_run, None if args.verbose else SHOWN))
     if result.unread:

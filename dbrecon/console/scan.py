@@ -11,12 +11,13 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError, StorageError, VerificationError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
 from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.county_tables import CountyTables
-from dbrecon.settings import STATES, Experiment
+from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
 
 T = TypeVar("T")

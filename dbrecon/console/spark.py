@@ -18,11 +18,13 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted, say
 from dbrecon.ctools.storage_errors import explain
 from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.loop import Assignment
 from dbrecon.node.tasks import Failure
 from dbrecon.paths import HOME
-from dbrecon.settings import Config, Experiment
+from dbrecon.place import EVERYWHERE
+from dbrecon.settings import Config
 from dbrecon.spark.engine import Engine, Spark
 from dbrecon.spark.plan import People, make_plan, need_mib
 from dbrecon.spark.setup import portable
@@ -94,10 +96,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     experiment = open_experiment(ledger, config, reident)
     of_states = [step for step in steps if step < 3]
     if place and not of_states:
-        ledger.check_place(reident, place.stusab, place.county, place.tracts)
-    assignment = Assignment(of_tracts, limit=args.limit)
-    if place:
-        assignment = replace(assignment, stusab=place.stusab, county=place.county, tracts=place.tracts)
+        ledger.check_place(reident, place)
+    assignment = Assignment(of_tracts, place or EVERYWHERE, args.limit)
     work = make_plan(ledger, experiment, assignment, args.pop100 or People(), args.force)
     if args.pop100 and not work and not of_states:
         print("nothing is to be done: no tract that is left for these steps has so many people")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from dbrecon.console.commands import (
-    Place,
     add_place,
     asked_place,
     asked_reident,
@@ -16,8 +15,10 @@ from dbrecon.console.commands import (
 from dbrecon.console.options import Action, Actions, states_asked
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.settings import Config, Experiment
+from dbrecon.place import EVERYWHERE, Place
+from dbrecon.settings import Config
 
 STEPS = range(6)
 
@@ -72,7 +73,7 @@ def do_steps(args: argparse.Namespace, config: Config) -> int:
     """Do the steps in their order; with --run, the scheduler after them."""
     steps, reident = asked_steps(args), asked_reident(args)
     of_tracts = frozenset(step for step in steps if step > 2)
-    place = asked_place(args) if args.run or of_tracts else Place()
+    place = asked_place(args) if args.run or of_tracts else EVERYWHERE
     check_writable(config)
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
@@ -80,7 +81,7 @@ def do_steps(args: argparse.Namespace, config: Config) -> int:
     if not args.run and not of_tracts:
         return 0
     if of_tracts == {5} and place.stusab and place.county:
-        return one_county(experiment, ledger, place.stusab, place.county, args.force)
+        return one_county(experiment, ledger, place, args.force)
     from dbrecon.node.daemon import run_here, steps_of
 
     if args.run:
@@ -103,12 +104,12 @@ def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, word
         each_state(stusabs, *works)
 
 
-def one_county(experiment: Experiment, ledger: Ledger, stusab: str, county: str, force: bool) -> int:
+def one_county(experiment: Experiment, ledger: Ledger, place: Place, force: bool) -> int:
     """Step 5 of one county, which says why if it cannot be done."""
     from dbrecon.steps.microdata import make_counties
 
-    for written, people in make_counties(experiment, ledger, stusab, county, force):
-        print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
+    for written, people in make_counties(experiment, ledger, place, force):
+        print(f"{experiment.synth_out(place.stusab or '', written)}: {counted(people, 'person')}")
     return 0
 
 
@@ -116,8 +117,8 @@ def retry_quarantined(args: argparse.Namespace, config: Config) -> int:
     """Put what is in quarantine back to work."""
     reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place.stusab, place.county, place.tracts)
-    number = ledger.retry_quarantined(reident, place.stusab, place.county, place.tracts)
+    ledger.check_place(reident, place)
+    number = ledger.retry_quarantined(reident, place)
     print(f"{number:,} put back to work; go on with --run" if number else f"nothing is in quarantine in {place.text()}")
     return 0
 

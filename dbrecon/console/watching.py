@@ -12,16 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import COUNTIES_NAMED, Place, asked_place, asked_reident, open_experiment, open_ledger
+from dbrecon.console.commands import COUNTIES_NAMED, asked_place, asked_reident, open_experiment, open_ledger
 from dbrecon.console.options import Action, Actions, positive
 from dbrecon.console.status_report import format_errors, format_status, status_dict
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, WRITTEN
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.place import Place
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
@@ -79,7 +82,7 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
 
     reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    ledger.check_place(reident, place)
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
     if args.evaluate:

@@ -18,8 +18,9 @@ from dbrecon.dashboard.openapi import description
 from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
 from dbrecon.dashboard.static_files import StaticFile, load_files, load_page
 from dbrecon.dashboard.views import RANGES, Json, Views
+from dbrecon.experiment import MAX_REIDENT
 from dbrecon.ledger.readings import DashboardReader, NothingThere
-from dbrecon.settings import MAX_REIDENT, Config
+from dbrecon.settings import Config
 
 API = "/api/v1/experiments"
 INDEX = ""  # the key of what is told of all experiments

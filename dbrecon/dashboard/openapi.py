@@ -4,8 +4,8 @@ from typing import Any
 
 from dbrecon.console.status_report import FILES
 from dbrecon.dashboard.views import RANGES, VERSION
+from dbrecon.experiment import MAX_REIDENT
 from dbrecon.ledger.records import COUNTY_STATUSES, TRACT_STATUSES
-from dbrecon.settings import MAX_REIDENT
 
 Json = dict[str, Any]
 

@@ -9,9 +9,11 @@ from typing import Any
 from dbrecon.console.status_report import FILES
 from dbrecon.ctools import storage
 from dbrecon.errors import StorageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 
 Json = dict[str, Any]
 

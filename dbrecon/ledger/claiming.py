@@ -4,13 +4,14 @@
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, select, update
 
 from dbrecon.ledger.records import LP, NEW, OPEN, QUARANTINED, Claim, CountyClaim, LostLease, Worker
 from dbrecon.ledger.schema import ExperimentTables, experiment_tables
+from dbrecon.place import Place
 
 AnyClaim = Claim | CountyClaim
 Condition = ColumnElement[bool]
@@ -24,15 +25,15 @@ NO_LP: dict[str, Any] = dict.fromkeys(["lp_start", "lp_end", "lp_host", "lp_seco
 ANEW: dict[str, Any] = FREE | {"token": None, "attempts": 0, "lost": 0, "error": None}
 
 
-def place(table: Table, stusab: str | None, county: str | None, tracts: Collection[str] | None) -> list[Condition]:
-    """Conditions that narrow a query to a state, a county, some tracts; None is no narrowing."""
+def narrow(table: Table, place: Place) -> list[Condition]:
+    """Conditions that narrow a query to a place. A table of counties is narrowed to the county, whatever its tracts."""
     conditions: list[Condition] = []
-    if stusab is not None:
-        conditions.append(table.c.stusab == stusab)
-    if county is not None:
-        conditions.append(table.c.county == county)
-    if tracts is not None and "tract" in table.c:
-        conditions.append(table.c.tract.in_(sorted(tracts)))
+    if place.stusab is not None:
+        conditions.append(table.c.stusab == place.stusab)
+    if place.county is not None:
+        conditions.append(table.c.county == place.county)
+    if place.tracts is not None and "tract" in table.c:
+        conditions.append(table.c.tract.in_(place.tracts))
     return conditions
 
 
@@ -41,9 +42,9 @@ def by_index(query: Select[Any], table: Table, name: str) -> Select[Any]:
     return query.with_hint(table, f"FORCE INDEX ({table.name}_{name})", "mysql")
 
 
-def index_for(stusab: str | None, county: str | None) -> str:
+def index_for(place: Place) -> str:
     """The index of tracts whose first columns are the place, then status and lease_end."""
-    return "county" if county is not None else "state" if stusab is not None else "free"
+    return "county" if place.county is not None else "state" if place.stusab is not None else "free"
 
 
 def table_of(claim: AnyClaim) -> Table:
@@ -74,8 +75,8 @@ def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list
     result = []
     for (_, stusab, county, token, _), group in sorted(together.items(), key=lambda item: item[0]):
         table = table_of(group[0])
-        tracts = sorted(claim.tract for claim in group if isinstance(claim, Claim))
-        held = place(table, stusab, county, tracts)
+        tracts = tuple(claim.tract for claim in group if isinstance(claim, Claim))
+        held = narrow(table, Place(stusab, county, tracts or None))
         held += [table.c.token == token, table.c.claimed_by.is_not(None), table.c.lease_end > 0]
         result.append((table, group, held))
     return result
@@ -119,9 +120,9 @@ def biggest(
 
 def mark(connection: Connection, table: Table, rows: Sequence[Row[Any]], worker: Worker, token: str, now: Any, lease: int) -> None:
     """Marks locked rows of one county as the worker's for ``lease`` seconds."""
-    tracts = [row.tract for row in rows] if "tract" in table.c else None
+    tracts = tuple(row.tract for row in rows) if "tract" in table.c else None
     values = {"claimed_by": str(worker), "claimed_host": worker.host, "claimed_at": now, "token": token}
-    where = place(table, rows[0].stusab, rows[0].county, tracts)
+    where = narrow(table, Place(rows[0].stusab, rows[0].county, tracts))
     connection.execute(update(table).where(*where).values(**values, lease_end=now + max(1, lease)))
 
 
@@ -155,14 +156,14 @@ def free_holders(connection: Connection, tables: ExperimentTables, which: Callab
     return freed
 
 
-def closable(tables: ExperimentTables, stusab: str | None, county: str | None, held_too: bool = False) -> Select[Any]:
+def closable(tables: ExperimentTables, place: Place, held_too: bool = False) -> Select[Any]:
     """Counties with people whose every tract with people is solved and whose people are not written."""
     counties, tracts = tables.counties, tables.tracts
     there = and_(tracts.c.stusab == counties.c.stusab, tracts.c.county == counties.c.county)
     # LIMIT keeps MariaDB from turning the look-up by index, 3,143 times, into a join that reads every tract.
     unfinished = by_index(select(tracts.c.tract).where(there, tracts.c.status.in_([NEW, LP, QUARANTINED])), tracts, "county")
     done = unfinished.limit(1).scalar_subquery().is_(None)
-    query = select(counties).where(counties.c.status == OPEN, *place(counties, stusab, county, None), done)
+    query = select(counties).where(counties.c.status == OPEN, *narrow(counties, place), done)
     return query if held_too else query.where(counties.c.lease_end == 0)
 
 
@@ -178,7 +179,7 @@ def county_claim(
 ) -> CountyClaim:
     """A claimed row of counties, with its tracts with people."""
     tracts = tables.tracts
-    query = select(tracts.c.tract).where(*place(tracts, row.stusab, row.county, None), tracts.c.pop > 0)
+    query = select(tracts.c.tract).where(*narrow(tracts, Place(row.stusab, row.county)), tracts.c.pop > 0)
     names = tuple(connection.execute(query.order_by(tracts.c.tract)).scalars())
     return CountyClaim(reident, row.stusab, row.state, row.county, names, row.pop, row.attempts, worker, token)
 

@@ -57,6 +57,7 @@ from dbrecon.ledger.records import (
     Worker,
 )
 from dbrecon.ledger.schema import experiment_tables
+from dbrecon.place import EVERYWHERE, Place
 
 __all__ = [
     "EMPTY", "LP", "NEW", "OPEN", "QUARANTINED", "SOLVED", "WRITTEN",
@@ -193,28 +194,23 @@ class Ledger:
         """Where the tracts of a state or county stand, by county and tract."""
         tracts = experiment_tables(reident).tracts
         names = TractState.__dataclass_fields__
-        query = select(*(tracts.c[name] for name in names)).where(*sql.place(tracts, stusab, county, None))
+        query = select(*(tracts.c[name] for name in names)).where(*sql.narrow(tracts, Place(stusab, county)))
         rows = self._rows(reident, query.order_by(tracts.c.county, tracts.c.tract))
         return [TractState(*tuple(row)) for row in rows]
 
-    def check_place(
-        self, reident: str, stusab: str | None = None, county: str | None = None, tracts: Collection[str] | None = None
-    ) -> None:
+    def check_place(self, reident: str, place: Place) -> None:
         """UsageError, naming those that exist, if the state, the county or a tract is not in the ledger."""
+        stusab, county = place.stusab, place.county
         if stusab is None:
-            if county is not None or tracts is not None:
-                raise UsageError("a county or tract needs its state: give --stusab too")
             return
         if stusab not in (states := self.stusabs(reident)):
             there = f"it has {listed(states)}" if states else "it has none yet"
             raise UsageError(f"{reident} has no state {stusab} ({there}): run --step1 --stusab {stusab} first")
         if county is None:
-            if tracts is not None:
-                raise UsageError("a tract needs its county: give --county too")
             return
         if county not in (counties := self.counties(reident, stusab)):
             raise UsageError(f"{stusab} has no county {county}: choose from {listed(counties)}")
-        wrong = sorted(set(tracts or ()) - set(known := self.tracts(reident, stusab, county)))
+        wrong = sorted(set(place.tracts or ()) - set(known := self.tracts(reident, stusab, county)))
         if wrong:
             raise UsageError(f"county {county} of {stusab} has no tract {listed(wrong)}: choose from {listed(known)}")
 
@@ -228,9 +224,7 @@ class Ledger:
         steps: Collection[int] = (3, 4),
         limit: int = 1,
         lease_seconds: int = 600,
-        stusab: str | None = None,
-        county: str | None = None,
-        tracts: Collection[str] | None = None,
+        place: Place = EVERYWHERE,
         ascending: bool = False,
         max_pop: int | None = None,
     ) -> list[Claim]:
@@ -238,12 +232,12 @@ class Ledger:
 
         The county is that of the biggest free tract (with ``ascending`` the smallest), and the tracts come in that order.
         ``steps``: 3 gives NEW tracts, 4 gives those whose LP is in place, both give both (a NEW tract is then to be taken through
-        both). ``stusab``, ``county``, ``tracts`` narrow it, ``max_pop`` leaves out tracts with more people. [] means that
+        both). ``place`` narrows it, ``max_pop`` leaves out tracts with more people. [] means that
         nothing is free just now; ``work_left()`` says whether something will be.
         """
         mine = experiment_tables(reident)
         table = mine.tracts
-        wanted = [*sql.place(table, stusab, county, tracts), *([] if max_pop is None else [table.c.pop <= max_pop])]
+        wanted = [*sql.narrow(table, place), *([] if max_pop is None else [table.c.pop <= max_pop])]
         statuses = [status for step, status in ((3, NEW), (4, LP)) if step in steps]
         token, runs = uuid.uuid4().hex, 0
 
@@ -254,7 +248,7 @@ class Ledger:
                 return [sql.tract_claim(reident, row, worker, token) for row in before]  # the commit whose answer was lost
             now = self._database.now()
             sql.reap(connection, table, table.c.lease_end <= now, self._max_lost)
-            index = sql.index_for(stusab, county)
+            index = sql.index_for(place)
             best = sql.biggest(connection, table, statuses, wanted, 1, ascending, index)
             if not best:
                 return []
@@ -375,10 +369,12 @@ class Ledger:
         worker: Worker,
         *,
         lease_seconds: int = 600,
-        stusab: str | None = None,
-        county: str | None = None,
+        place: Place = EVERYWHERE,
     ) -> CountyClaim | None:
-        """A county (the biggest) whose every tract with people is solved and whose people are not written; else None."""
+        """A county (the biggest) whose every tract with people is solved and whose people are not written; else None.
+
+        ``place`` narrows it; of its tracts only the county counts.
+        """
         mine = experiment_tables(reident)
         token, runs = uuid.uuid4().hex, 0
 
@@ -389,9 +385,9 @@ class Ledger:
                 return sql.county_claim(connection, mine, reident, before[0], worker, token)
             now = self._database.now()
             sql.reap(connection, mine.counties, mine.counties.c.lease_end <= now, self._max_lost)
-            ready = sql.closable(mine, stusab, county).order_by(mine.counties.c.pop.desc())
+            ready = sql.closable(mine, place).order_by(mine.counties.c.pop.desc())
             for candidate in connection.execute(ready.limit(20)).all():  # no locks yet: mostly there is none
-                query = sql.closable(mine, candidate.stusab, candidate.county).with_for_update(skip_locked=True)
+                query = sql.closable(mine, Place(candidate.stusab, candidate.county)).with_for_update(skip_locked=True)
                 row = connection.execute(query).first()
                 if row is not None:
                     sql.mark(connection, mine.counties, [row], worker, token, now, lease_seconds)
@@ -417,27 +413,12 @@ class Ledger:
 
     # -- what the operator does -------------------------------------------------------------------------------------
 
-    def finished(
-        self,
-        reident: str,
-        stusab: str | None = None,
-        county: str | None = None,
-        tracts: Collection[str] | None = None,
-    ) -> tuple[int, int]:
+    def finished(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int]:
         """How many solved tracts and how many written counties a place has: what --force would put back."""
         mine = experiment_tables(reident)
-        return self._run(
-            lambda connection: ledger_reset.finished(connection, mine, stusab, county, tracts), reident=reident, write=False
-        )
+        return self._run(lambda connection: ledger_reset.finished(connection, mine, place), reident=reident, write=False)
 
-    def reset(
-        self,
-        reident: str,
-        step: int,
-        stusab: str | None = None,
-        county: str | None = None,
-        tracts: Collection[str] | None = None,
-    ) -> int:
+    def reset(self, reident: str, step: int, place: Place = EVERYWHERE) -> int:
         """For --force: 3 puts tracts with people back to NEW, 4 back to LP, and both reopen their counties; 5 reopens counties.
 
         Whoever is at work there loses the claim. Quarantined tracts are included (by 4 only if they have an LP). Returns the
@@ -447,26 +428,18 @@ class Ledger:
             raise UsageError(f"step {step} cannot be put back in the ledger: choose 3, 4 or 5")
         mine = experiment_tables(reident)
         return self._run(
-            lambda connection: ledger_reset.reset(connection, mine, step, stusab, county, tracts),
+            lambda connection: ledger_reset.reset(connection, mine, step, place),
             reident=reident,
             repeat_commit=False,
         )
 
-    def retry_quarantined(
-        self,
-        reident: str,
-        stusab: str | None = None,
-        county: str | None = None,
-        tracts: Collection[str] | None = None,
-    ) -> int:
+    def retry_quarantined(self, reident: str, place: Place = EVERYWHERE) -> int:
         """Puts quarantined tracts and counties back to work, counters at 0. Returns how many.
 
         A tract becomes NEW even if it had an LP: what failed may be the LP file, and building it is the cheaper half.
         """
         mine = experiment_tables(reident)
-        return self._run(
-            lambda connection: ledger_reset.retry_quarantined(connection, mine, stusab, county, tracts), reident=reident
-        )
+        return self._run(lambda connection: ledger_reset.retry_quarantined(connection, mine, place), reident=reident)
 
     def claimants(self, reident: str) -> list[Claimant]:
         """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
@@ -502,9 +475,7 @@ class Ledger:
         self,
         reident: str,
         steps: Collection[int] = (3, 4, 5),
-        stusab: str | None = None,
-        county: str | None = None,
-        tracts: Collection[str] | None = None,
+        place: Place = EVERYWHERE,
     ) -> Work:
         """What can be claimed now or later for these steps and this place, and what is quarantined there.
 
@@ -512,8 +483,8 @@ class Ledger:
         """
         mine = experiment_tables(reident)
         now = self._database.now()
-        places = (sql.place(mine.tracts, stusab, county, tracts), sql.place(mine.counties, stusab, county, None))
-        closable, index = sql.closable(mine, stusab, county, held_too=True), sql.index_for(stusab, county)
+        places = (sql.narrow(mine.tracts, place), sql.narrow(mine.counties, place))
+        closable, index = sql.closable(mine, place, held_too=True), sql.index_for(place)
         return self._run(
             lambda connection: ledger_reports.work_left(connection, mine, now, steps, places, index, closable),
             reident=reident,

@@ -16,6 +16,7 @@ from dbrecon.ledger import claiming as sql
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN
 from dbrecon.ledger.schema import ExperimentTables, experiment_tables
+from dbrecon.place import Place
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def snapshot(ledger: Ledger, reident: str, stusab: str, county: str) -> Snapshot
     tables = experiment_tables(reident)
 
     def work(connection: Connection) -> Snapshot:
-        query = select(tables.tracts).where(*sql.place(tables.tracts, stusab, county, None))
+        query = select(tables.tracts).where(*sql.narrow(tables.tracts, Place(stusab, county)))
         return Snapshot({row.tract: _mark(row) for row in connection.execute(query)})
 
     return Database(ledger.engine).run(work, write=False)
@@ -102,7 +103,7 @@ def put_right(ledger: Ledger, reident: str, found: CountyFound, before: Snapshot
     def work(connection: Connection) -> list[Change]:
         now = connection.execute(select(database.now())).scalar_one()
         table = tables.tracts
-        where = sql.place(table, found.stusab, found.county, None)
+        where = sql.narrow(table, Place(found.stusab, found.county))
         rows = {row.tract: row for row in connection.execute(select(table).where(*where).with_for_update())}
         changes = []
         statuses = {row.tract: row.status for row in rows.values()}
@@ -161,7 +162,7 @@ def _put_county_right(
     pretend: bool,
 ) -> list[Change]:
     table = tables.counties
-    where = sql.place(table, found.stusab, found.county, None)
+    where = sql.narrow(table, Place(found.stusab, found.county))
     row = connection.execute(select(table).where(*where).with_for_update()).first()
     if row is None or row.status == EMPTY or _is_held(row, now):
         return []

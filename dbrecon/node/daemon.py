@@ -10,7 +10,6 @@ from contextlib import nullcontext
 
 from dbrecon.console.commands import (
     COUNTIES_NAMED,
-    Place,
     add_place,
     add_reident,
     asked_place,
@@ -24,12 +23,14 @@ from dbrecon.ctools import cli
 from dbrecon.ctools.locks import NodeLock, node_lock_path
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
+from dbrecon.experiment import Experiment, check_reident
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.control import COMMANDS, ControlServer, control_path, tell
 from dbrecon.node.loop import Assignment, Node, Outcome
 from dbrecon.node.waiting import units
-from dbrecon.settings import Config, Experiment, check_reident
+from dbrecon.place import Place
+from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +108,10 @@ class _Experiments:
 
     def _is_ready(self, experiment: Experiment) -> bool:
         """Whether it has work here, and what the work needs."""
-        place, ledger = Place(self._assignment.stusab, self._assignment.county, self._assignment.tracts), self._ledger
+        place, ledger = self._assignment.place, self._ledger
         try:
-            ledger.check_place(experiment.reident, place.stusab, place.county, place.tracts)
-            if not ledger.work_left(experiment.reident, self._assignment.steps, **self._assignment.place).nothing_left:
+            ledger.check_place(experiment.reident, place)
+            if not ledger.work_left(experiment.reident, self._assignment.steps, place).nothing_left:
                 check_files(experiment, ledger, place, self._assignment.steps)
         except (InputError, UsageError) as error:
             text = f"{experiment.reident} is left out: {error}"
@@ -180,13 +181,13 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     With ``force`` what exists is made again.
     """
     experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    ledger.check_place(reident, place)
     if not ledger.stusabs(reident):
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
     not_ready = check_ready(experiment, ledger, place, steps, force)
     if force:
         reset(ledger, reident, min(steps), place)
-    assignment = Assignment(steps, place.stusab, place.county, place.tracts)
+    assignment = Assignment(steps, place)
     outcome = work(ledger, config, reident, assignment)
     print(summary(outcome, not_ready))
     return exit_code(outcome)
@@ -198,10 +199,10 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     Returns how many tracts lack an earlier step.
     """
     reident = experiment.reident
-    ledger.check_place(reident, place.stusab, place.county, place.tracts)
+    ledger.check_place(reident, place)
     check_files(experiment, ledger, place, steps, force)
     first = "34" if steps == {5} else "3" if 3 not in steps else ""
-    left = ledger.work_left(reident, [int(step) for step in first], place.stusab, place.county, place.tracts)
+    left = ledger.work_left(reident, [int(step) for step in first], place)
     number = left.claimable + left.running + left.waiting
     if number:
         log.warning("tracts that are not ready for this: %s; first comes --step%s", f"{number:,}", " --step".join(first))
@@ -217,7 +218,7 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
         raise InputError(f"{tables}: no such table file; set [sf1] tables to one")
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
     for stusab in states if steps & {3, 4} else []:
-        left = ledger.work_left(reident, steps & {3, 4}, stusab, place.county, place.tracts)
+        left = ledger.work_left(reident, steps & {3, 4}, place if place.stusab else Place(stusab))
         if left.nothing_left and 3 not in steps and not force:
             continue
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
@@ -290,7 +291,7 @@ def main() -> int:
         not_ready = 0
         if reident is not None:
             not_ready = check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
-        assignment = Assignment(steps, place.stusab, place.county, place.tracts, args.limit, args.asc)
+        assignment = Assignment(steps, place, args.limit, args.asc)
         outcome = work(ledger, config, reident, assignment, listen=True)
     if not args.quiet or outcome.did_something:
         print(summary(outcome, not_ready))

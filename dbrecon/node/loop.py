@@ -19,6 +19,7 @@ from dbrecon.ctools.proc import Memory, memory, process_line
 from dbrecon.ctools.progress import Progress, counted, duration
 from dbrecon.ctools.signals import handled
 from dbrecon.errors import DatabaseError, DBReconError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Claim, CountyClaim, LostLease, LpStats, Quarantine, SysLoad, Worker
@@ -28,7 +29,8 @@ from dbrecon.node.memory import NO_ROOM, Busy, Floors, MemoryGuard
 from dbrecon.node.processes import Died, Event, Finished, Message, WorkerPool
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from dbrecon.node.waiting import Waiting, in_work
-from dbrecon.settings import Config, Experiment
+from dbrecon.place import EVERYWHERE, Place
+from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +47,19 @@ class Assignment:
     """What a scheduler is to do: ``steps`` of 3, 4, 5, where, and how much."""
 
     steps: frozenset[int]
-    stusab: str | None = None
-    county: str | None = None
-    tracts: tuple[str, ...] | None = None
+    place: Place = EVERYWHERE
     limit: int | None = None
     ascending: bool = False
 
-    @property
-    def place(self) -> dict[str, Any]:
-        """As the ledger's methods take it."""
-        return {"stusab": self.stusab, "county": self.county, "tracts": self.tracts}
-
     def text(self) -> str:
         """For people: "steps 3, 4 in oh 059, at most 10 tracts"."""
-        where = " ".join([self.stusab or "", self.county or "", ",".join(self.tracts or ())]).strip()
         text = f"{'step' if len(self.steps) == 1 else 'steps'} {', '.join(map(str, sorted(self.steps)))}"
-        text += f" in {where}" if where else ""
+        text += "" if self.place == EVERYWHERE else f" in {self.place.text()}"
         return text if self.limit is None else f"{text}, at most {counted(self.limit, 'tract')}"
 
     def left(self, ledger: Ledger, reidents: Iterable[str]) -> tuple[int, int]:
         """How many tracts and counties are not done, those that are quarantined aside."""
-        works = [ledger.work_left(reident, self.steps, **self.place) for reident in reidents]
+        works = [ledger.work_left(reident, self.steps, self.place) for reident in reidents]
         tracts = sum(work.claimable + work.running + work.waiting for work in works)
         return tracts, sum(work.counties_claimable + work.counties_running + work.counties_waiting for work in works)
 
@@ -203,7 +197,7 @@ class Node:
 
     def _work_is_left(self) -> bool:
         return any(
-            not self._ledger.work_left(experiment.reident, self._assignment.steps, **self._assignment.place).nothing_left
+            not self._ledger.work_left(experiment.reident, self._assignment.steps, self._assignment.place).nothing_left
             for experiment in self._experiments()
         )
 
@@ -245,8 +239,7 @@ class Node:
             experiment.reident,
             self._worker,
             lease_seconds=self._config().get("run", "lease_seconds"),
-            stusab=self._assignment.stusab,
-            county=self._assignment.county,
+            place=self._assignment.place,
         )
         if claim is None:
             return None
@@ -266,7 +259,7 @@ class Node:
             lease_seconds=self._config().get("run", "lease_seconds"),
             ascending=self._assignment.ascending,
             max_pop=room,
-            **self._assignment.place,
+            place=self._assignment.place,
         )
         if not claims:
             return None
@@ -279,7 +272,7 @@ class Node:
         no worker is left with many while others have none."""
         now = time.monotonic()
         if now - self._counted > RECOUNT_SECONDS or not self._claimable:
-            left = self._ledger.work_left(experiment.reident, self._assignment.steps & {3, 4}, **self._assignment.place)
+            left = self._ledger.work_left(experiment.reident, self._assignment.steps & {3, 4}, self._assignment.place)
             self._claimable, self._counted = left.claimable, now
         fair = max(1, self._claimable // (2 * self._pool.size))
         most = min(int(self._config().get("run", "claim_tracts")), fair)
@@ -484,12 +477,11 @@ class Node:
         return f"{self._worker.host} works on {listed(self._reidents()) or 'nothing'}: {self._assignment.text()}; {processes}"
 
     def _quarantined(self) -> list[tuple[str, Quarantine]]:
-        place = self._assignment
         return [
             (experiment.reident, one)
             for experiment in self._experiments()
             for one in self._ledger.status(experiment.reident).quarantined
-            if place.stusab in (None, one.stusab) and place.county in (None, one.county)
+            if self._assignment.place.covers(one.stusab, one.county)
         ]
 
     def _signals(self) -> AbstractContextManager[None]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from dbrecon.ctools.cli import explain
 from dbrecon.errors import DBReconError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, ErrorReport, LpStats, SolStats
-from dbrecon.settings import Experiment
 
 
 @dataclass(frozen=True)

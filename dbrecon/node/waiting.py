@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Claim, Claimant, CountyClaim, InProgress, Status
+from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Waiting:
     ``steps`` and ``place`` are those of its assignment.
     """
 
-    def __init__(self, ledger: Ledger, host: str, steps: Collection[int], place: dict[str, Any]) -> None:
+    def __init__(self, ledger: Ledger, host: str, steps: Collection[int], place: Place) -> None:
         self._ledger, self._host, self._steps, self._place = ledger, host, steps, place
         self._said = float("-inf")
 
@@ -33,7 +33,7 @@ class Waiting:
             return
         self._said = time.monotonic()
         for reident in reidents:
-            work = self._ledger.work_left(reident, self._steps, **self._place)
+            work = self._ledger.work_left(reident, self._steps, self._place)
             if held := units(work.running, work.counties_running):
                 log.info("waiting for %s of %s that %s", held, reident, self._holders(reident))
             elif resting := units(work.waiting, work.counties_waiting):
@@ -56,8 +56,7 @@ class Waiting:
     def _in_progress(self, status: Status) -> list[InProgress]:
         """The tracts of the assignment that somebody holds."""
         held = (*(status.lps_in_progress if 3 in self._steps else ()), *(status.sols_in_progress if 4 in self._steps else ()))
-        stusab, county = self._place["stusab"], self._place["county"]
-        return [one for one in held if stusab in (None, one.stusab) and county in (None, one.county)]
+        return [one for one in held if self._place.covers(one.stusab, one.county)]
 
     def _elsewhere(self, holders: list[Claimant]) -> list[Claimant]:
         return [one for one in holders if one.worker.host != self._host]

@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from dbrecon.errors import DBReconError, StorageError
+from dbrecon.experiment import Experiment
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.solve.program import LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
-from dbrecon.settings import Experiment
 from dbrecon.steps.lp_files import make_lp, read_county
 from dbrecon.steps.microdata import make_microdata
 from dbrecon.steps.solutions import solve_lp, solve_model

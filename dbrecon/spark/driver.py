@@ -17,13 +17,14 @@ from typing import Any
 
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.signals import handled
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Claim, CountyClaim, LostLease, LpStats, Worker
 from dbrecon.node.bookkeeping import count_failure, free_the_dead
 from dbrecon.node.loop import Assignment, Outcome, note_end
 from dbrecon.node.tasks import CountyTask, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
 from dbrecon.node.waiting import Waiting, in_work
-from dbrecon.settings import Experiment
+from dbrecon.place import Place
 from dbrecon.spark.accounts import cause, executors_trouble, failed_task, never_tried
 from dbrecon.spark.engine import Answered, Ended, Engine
 from dbrecon.spark.executor import Answer
@@ -182,8 +183,7 @@ class Driver:
         return sum(len(work.tracts) for work in self._make_plan()), counties
 
     def _counties_left(self) -> bool:
-        place = self._assignment.place
-        return not self._ledger.work_left(self._experiment.reident, {5}, place["stusab"], place["county"]).nothing_left
+        return not self._ledger.work_left(self._experiment.reident, {5}, self._assignment.place).nothing_left
 
     @property
     def _limit_reached(self) -> bool:
@@ -251,9 +251,7 @@ class Driver:
             steps=self._assignment.steps & {3, 4},
             limit=most,
             lease_seconds=self._experiment.config.get("run", "lease_seconds"),
-            stusab=work.stusab,
-            county=work.county,
-            tracts=[tract for tract, _ in work.tracts],
+            place=Place(work.stusab, work.county, tuple(tract for tract, _ in work.tracts)),
             ascending=self._assignment.ascending,
         )
 
@@ -269,11 +267,9 @@ class Driver:
             return []
         self._clocks.counties, self._counties_due = time.monotonic(), False
         groups = []
-        place, reident = self._assignment, self._experiment.reident
+        place, reident = self._assignment.place, self._experiment.reident
         lease = self._experiment.config.get("run", "lease_seconds")
-        while claim := self._ledger.claim_county(
-            reident, self._worker, lease_seconds=lease, stusab=place.stusab, county=place.county
-        ):
+        while claim := self._ledger.claim_county(reident, self._worker, lease_seconds=lease, place=place):
             states = self._ledger.tract_states(reident, claim.stusab, claim.county)
             task = CountyTask(self._shipped, claim, tuple((one.tract, one.pop) for one in states if one.pop))
             groups.append(_Group(task, {0: claim}))
@@ -385,9 +381,8 @@ class Driver:
                 del group.claims[index]
 
     def _quarantined(self) -> Iterator[Any]:
-        place = self._assignment
         for one in self._ledger.status(self._experiment.reident).quarantined:
-            if place.stusab in (None, one.stusab) and place.county in (None, one.county):
+            if self._assignment.place.covers(one.stusab, one.county):
                 yield one
 
     def _signals(self) -> AbstractContextManager[None]:

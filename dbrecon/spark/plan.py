@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, Claim
 from dbrecon.node.loop import Assignment
 from dbrecon.node.memory import MIB_PER_PERSON, WORKER_MIB
-from dbrecon.settings import Experiment
 
 # Measured with bench/spark.py: seconds of a tract's steps 3 and 4, and of reading a county's two files, by people.
 SECONDS_PER_TRACT, SECONDS_PER_PERSON = 0.02, 4e-5
@@ -68,14 +68,15 @@ def make_plan(
     wanted = {status for step, status in ((3, NEW), (4, LP)) if step in assignment.steps}
     if wanted and force:
         wanted = {NEW, LP, SOLVED, QUARANTINED}
-    states = [assignment.stusab] if assignment.stusab else ledger.stusabs(experiment.reident)
+    place = assignment.place
+    states = [place.stusab] if place.stusab else ledger.stusabs(experiment.reident)
     plan = []
     for stusab in states if wanted else []:
         todo: dict[str, list[tuple[str, int]]] = defaultdict(list)
         pops: dict[str, int] = defaultdict(int)
-        for one in ledger.tract_states(experiment.reident, stusab, assignment.county):
+        for one in ledger.tract_states(experiment.reident, stusab, place.county):
             pops[one.county] += one.pop
-            if one.status in wanted and one.pop in people and (assignment.tracts is None or one.tract in assignment.tracts):
+            if one.status in wanted and one.pop in people and place.covers(stusab, one.county, one.tract):
                 todo[one.county].append((one.tract, one.pop))
         plan += [CountyWork(stusab, county, tuple(tracts), pops[county]) for county, tracts in todo.items()]
     return sorted(plan, key=lambda work: (-work.cost, work.stusab, work.county))

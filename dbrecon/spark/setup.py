@@ -18,8 +18,9 @@ from pathlib import Path
 from dbrecon.ctools.proc import memory
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import RemoteError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.paths import HOME
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from dbrecon.ctools.progress import Progress
 from dbrecon.errors import DBReconError
+from dbrecon.experiment import Experiment
 from dbrecon.node.tasks import Failed, Failure
-from dbrecon.settings import Experiment
 from dbrecon.spark.accounts import cause, executors_trouble
 from dbrecon.spark.engine import Answered, Engine
 from dbrecon.spark.setup import SparkError

@@ -11,9 +11,10 @@ from dbrecon.ctools.cli import start
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import missing, remove, sopen
 from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from dbrecon.steps.download import asked_states, each_state, open_sf1, state_parser, state_reader
 
 ROWS_AT_ONCE = 256

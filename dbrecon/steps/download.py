@@ -24,10 +24,12 @@ from dbrecon.ctools.cli import add_common, explain, start
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.recon.census.geography import load_header_layout
 from dbrecon.recon.product.county_rows import LevelPlan, StateReader
 from dbrecon.recon.product.sf1 import Sf1Zip, load_segments, read_tables
-from dbrecon.settings import STATES, Config, Experiment, check_stusab
+from dbrecon.settings import Config
+from dbrecon.states import STATES, check_stusab
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager

@@ -7,16 +7,19 @@ import csv
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from dbrecon.console.commands import Place, asked_reident, open_experiment, open_ledger, tell_put_back
+from dbrecon.console.commands import asked_reident, open_experiment, open_ledger, tell_put_back
 from dbrecon.ctools.cli import start
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import exists, sopen
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import GeoRow, TractRow
+from dbrecon.place import Place
 from dbrecon.recon.artifacts import read_geofile
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from dbrecon.recon.product.sf1 import header_member
-from dbrecon.settings import STATES, Config, Experiment
+from dbrecon.settings import Config
+from dbrecon.states import STATES
 from dbrecon.steps.download import asked_states, each_state, open_sf1, state_parser
 
 
@@ -42,7 +45,7 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
 
 def _replace(ledger: Ledger, reident: str, stusab: str, rows: Iterable[GeoRow], tracts: Iterable[TractRow], force: bool) -> bool:
     """``Ledger.replace_geography``, which says how much finished work is to be done again."""
-    solved, written = ledger.finished(reident, stusab)
+    solved, written = ledger.finished(reident, Place(stusab))
     entered = ledger.replace_geography(reident, stusab, rows, tracts, force=force)
     if entered:
         tell_put_back(solved, written, Place(stusab))

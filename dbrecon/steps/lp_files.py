@@ -4,12 +4,12 @@ import time
 
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import LpStats
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
 from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
-from dbrecon.settings import Experiment
 
 
 def read_county(experiment: Experiment, product: Product, stusab: str, state: str, county: str) -> CountyTables:

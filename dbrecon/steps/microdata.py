@@ -11,10 +11,13 @@ from dbrecon.ctools.cli import add_common, explain, start
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
 from dbrecon.errors import DBReconError, InputError, UsageError, VerificationError
+from dbrecon.experiment import Experiment, check_reident
 from dbrecon.ledger.records import SOLVED, CountyClaim, Worker
+from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
 from dbrecon.recon.people.solution import parse_solution
-from dbrecon.settings import STATES, Config, Experiment, check_reident, check_stusab
+from dbrecon.settings import Config
+from dbrecon.states import STATES, check_stusab
 
 if TYPE_CHECKING:
     from dbrecon.ledger.ledger import Ledger
@@ -84,26 +87,26 @@ def write_claimed(experiment: Experiment, ledger: "Ledger", claim: CountyClaim) 
     return people
 
 
-def make_counties(
-    experiment: Experiment, ledger: "Ledger", stusab: str, county: str | None = None, force: bool = False
-) -> Iterator[tuple[str, int]]:
+def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force: bool = False) -> Iterator[tuple[str, int]]:
     """Write the people of one county, or of each county of a state that is ready; yield every county with its number of people.
 
     What is written already is left alone unless ``force``. A county that fails does not stop the others: the first error is
     raised at the end. Raises UsageError if a county was asked for that cannot be written now.
     """
-    reident = experiment.reident
-    ledger.check_place(reident, stusab, county)
+    reident, stusab, county = experiment.reident, place.stusab, place.county
+    if stusab is None or place.tracts is not None:
+        raise UsageError(f"people are written of a county or of each county of a state, not of {place.text()}.")
+    ledger.check_place(reident, place)
     if force:
-        from dbrecon.console.commands import Place, reset  # here, so that workers need not load a database's driver
+        from dbrecon.console.commands import reset  # here, so that workers need not load a database's driver
 
-        reset(ledger, reident, 5, Place(stusab, county))
+        reset(ledger, reident, 5, place)
     elif county is not None and not _is_due(experiment, ledger, stusab, county):
         return
     worker, lease = Worker.here(), experiment.config.get("run", "lease_seconds")
     failures: list[DBReconError] = []
     for one in ledger.counties(reident, stusab) if county is None else [county]:
-        claim = ledger.claim_county(reident, worker, lease_seconds=lease, stusab=stusab, county=one)
+        claim = ledger.claim_county(reident, worker, lease_seconds=lease, place=Place(stusab, one))
         if claim is None:
             if county is not None:
                 raise UsageError(_why_not(ledger, reident, stusab, one))
@@ -123,7 +126,7 @@ def make_counties(
 
 def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) -> bool:
     """False if the ledger has the county's people as written and the file is there; if it has gone, the county is reopened."""
-    work = ledger.work_left(experiment.reident, (5,), stusab, county)
+    work = ledger.work_left(experiment.reident, (5,), Place(stusab, county))
     counties_left = work.counties_claimable + work.counties_running + work.counties_waiting + work.counties_quarantined
     if counties_left or _open_tracts(ledger, experiment.reident, stusab, county) != []:
         return True
@@ -131,7 +134,7 @@ def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) 
     if exists(path):
         log.info("%s exists; --force makes it again", path)
         return False
-    ledger.reset(experiment.reident, 5, stusab, county)
+    ledger.reset(experiment.reident, 5, Place(stusab, county))
     return True
 
 
@@ -192,6 +195,6 @@ def main() -> int:
     row = ledger.experiment(check_reident(args.reident))
     experiment = Experiment.make(row.reident, config, row.tables)
     stusab = check_stusab(stusab)
-    for written, people in make_counties(experiment, ledger, stusab, county, args.force):
+    for written, people in make_counties(experiment, ledger, Place(stusab, county), args.force):
         print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
     return 0

@@ -12,6 +12,7 @@ import numpy as np
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.people.solution import decode_names, format_named_solution, format_solution, variable_names
@@ -22,7 +23,7 @@ from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.lp_text import tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import verify, verify_people
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6

@@ -20,12 +20,13 @@ from sqlalchemy import Engine
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.locks import NodeLock, node_lock_path
 from dbrecon.errors import DBReconError, StorageError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Quarantine, Worker
 from dbrecon.node.control import ControlServer, NotRunning, control_path, tell
 from dbrecon.node.daemon import exit_code, summary
 from dbrecon.node.loop import Assignment, Node, Outcome
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for

@@ -20,6 +20,7 @@ from dbrecon.ctools import cli
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import ErrorReport, Ledger, LpStats, SolStats, TractRow, Worker
 from dbrecon.ledger.records import InProgress, Quarantine, Status
+from dbrecon.place import Place
 from tests.paths import CHECKOUT
 
 PASSWORD = "k7/secret word"
@@ -83,13 +84,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracts = [TractRow("39", "001", tract, pop) for tract, pop in [("000100", 3), ("000200", 2000), ("990000", 0)]]
     ledger.replace_geography("r1", "oh", [], [*tracts, TractRow("39", "003", "000100", 7), TractRow("39", "003", "000200", 8)])
     worker = Worker("node9", "1-2")
-    [claim] = ledger.claim("r1", worker, stusab="oh", county="001", tracts=["000100"])
+    [claim] = ledger.claim("r1", worker, place=Place("oh", "001", ("000100",)))
     ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
-    [claim] = ledger.claim("r1", worker, stusab="oh", county="001", tracts=["000200"])
+    [claim] = ledger.claim("r1", worker, place=Place("oh", "001", ("000200",)))
     stack = "Traceback (most recent call last):\n  somewhere"
     ledger.record_error(ErrorReport("r1", "node9", 1, "P1 contradicts PCT12", "s4_run_gurobi.py", 51, stack, "oh", "001", "000200"))
     ledger.failed(claim, "P1 contradicts PCT12\nand more", 1)
-    ledger.claim("r1", worker, stusab="oh", county="003", tracts=["000100"], lease_seconds=3600)
+    ledger.claim("r1", worker, place=Place("oh", "003", ("000100",)), lease_seconds=3600)
     return root
 
 
@@ -228,11 +229,15 @@ def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path:
         (["--step1", "--stusab", "zz"], "'zz' is no state"),
         (["--step3", "--stusab", "ca"], "r1 has no state ca (it has oh)"),
         (["--step3", "--stusab", "oh", "--county", "002"], "oh has no county 002: choose from 001, 003"),
-        (["--run", "--stusab", "oh", "--county", "2"], "oh has no county 2: choose from 001, 003"),
+        (["--run", "--stusab", "oh", "--county", "2"], "oh has no county 002: choose from 001, 003"),
         (["--step5", "--stusab", "oh", "--county", "002"], "oh has no county 002: choose from 001, 003"),
-        (["--step4", "--stusab", "oh", "--county", "003", "--tract", "000100,7"], "no tract 7: choose from 000100, 000200"),
+        (
+            ["--step4", "--stusab", "oh", "--county", "003", "--tract", "000100,000700"],
+            "no tract 000700: choose from 000100, 000200",
+        ),
+        (["--step4", "--stusab", "oh", "--county", "003", "--tract", "000100,7"], "'7' is not a tract's six digits"),
         (["--step5", "--stusab", "oh", "--county", "003"], "has tracts that are not solved"),
-        (["--retry_quarantined", "--stusab", "oh", "--county", "9"], "oh has no county 9"),
+        (["--retry_quarantined", "--stusab", "oh", "--county", "9"], "oh has no county 009"),
         (["--step1", "--stusab", "oh", "--county", "001"], "do whole states: leave --county out"),
         (["--run", "--stusab", "oh,ca"], "name one, or none for all"),
         (["--run", "--step5"], "leave --step5 out"),

@@ -18,10 +18,11 @@ import pytest
 from sqlalchemy import Engine
 
 from dbrecon.ctools.database import make_engine
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import SysLoad
 from dbrecon.node.loop import Assignment, Node, Outcome
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from tests.conftest import MariaServer
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT

@@ -33,6 +33,7 @@ from dbrecon.ledger.ledger import (
     TractRow,
     Worker,
 )
+from dbrecon.place import EVERYWHERE, Place
 
 R = "exp1"
 ANN, BOB = Worker("ann", "1"), Worker("bob", "2")
@@ -90,7 +91,7 @@ def states(ledger: Ledger) -> dict[str, str]:
 
 
 def solve_all(ledger: Ledger, county: str | None = None) -> None:
-    while claims := ledger.claim(R, ANN, limit=10, county=county, stusab="oh" if county else None):
+    while claims := ledger.claim(R, ANN, limit=10, place=Place("oh", county) if county else EVERYWHERE):
         for claim in claims:
             ledger.solved(claim, SOL_STATS, LP_STATS if claim.needs_lp else None)
 
@@ -214,7 +215,7 @@ def test_loading_a_state_twice_changes_nothing_and_reads_nothing(ledger: Ledger)
 
 def test_loading_a_state_with_force_begins_it_anew_and_leaves_the_others(ledger: Ledger) -> None:
     load(ledger, TRACTS[:1], "nj")
-    held = ledger.claim(R, ANN, stusab="oh", limit=1)[0]
+    held = ledger.claim(R, ANN, place=Place("oh"), limit=1)[0]
     solve_all(ledger)
     assert ledger.replace_geography(R, "oh", geo_rows(), TRACTS[:2], force=True) is True
     assert states(ledger) == {"001000100": NEW, "001000200": NEW}
@@ -241,22 +242,19 @@ def test_an_error_in_the_rows_leaves_the_state_as_it_was(ledger: Ledger) -> None
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        (("xx",), "no state xx .*it has oh.*--step1"),
-        (("oh", "002"), "no county 002: choose from 001, 003, 005"),
-        (("oh", "003", ["000100", "000900"]), "no tract 000900: choose from 000100"),
-        ((None, "003"), "--stusab"),
-        (("oh", None, ["000100"]), "--county"),
+        (Place("de"), "no state de .*it has oh.*--step1"),
+        (Place("oh", "002"), "no county 002: choose from 001, 003, 005"),
+        (Place("oh", "003", ("000100", "000900")), "no tract 000900: choose from 000100"),
     ],
 )
-def test_a_place_that_does_not_exist_is_refused_with_those_that_do(ledger: Ledger, place: Any, sentence: str) -> None:
+def test_a_place_that_does_not_exist_is_refused_with_those_that_do(ledger: Ledger, place: Place, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        ledger.check_place(R, *place)
+        ledger.check_place(R, place)
 
 
 def test_a_place_that_exists_is_accepted(ledger: Ledger) -> None:
-    places: list[tuple[Any, ...]] = [(), ("oh",), ("oh", "001"), ("oh", "001", ["000100", "990000"])]
-    for place in places:
-        ledger.check_place(R, *place)
+    for place in (EVERYWHERE, Place("oh"), Place("oh", "001"), Place("oh", "001", ("000100", "990000"))):
+        ledger.check_place(R, place)
 
 
 # -- claims ---------------------------------------------------------------------------------------------------------------
@@ -279,10 +277,10 @@ def test_a_claim_in_ascending_order_gives_the_smallest_first(ledger: Ledger) -> 
 
 def test_a_claim_can_be_narrowed(ledger: Ledger) -> None:
     load(ledger, [TractRow("34", "001", "000100", 9000)], "nj")
-    assert tracts_of(ledger.claim(R, ANN, stusab="oh", county="003", limit=5)) == ["003000100"]
-    assert tracts_of(ledger.claim(R, ANN, stusab="oh", county="001", tracts=["000200"], limit=5)) == ["001000200"]
-    assert tracts_of(ledger.claim(R, ANN, stusab="oh", max_pop=3500)) == ["001000300"]
-    assert [claim.stusab for claim in ledger.claim(R, ANN, stusab="nj", limit=5)] == ["nj"]
+    assert tracts_of(ledger.claim(R, ANN, place=Place("oh", "003"), limit=5)) == ["003000100"]
+    assert tracts_of(ledger.claim(R, ANN, place=Place("oh", "001", ("000200",)), limit=5)) == ["001000200"]
+    assert tracts_of(ledger.claim(R, ANN, place=Place("oh"), max_pop=3500)) == ["001000300"]
+    assert [claim.stusab for claim in ledger.claim(R, ANN, place=Place("nj"), limit=5)] == ["nj"]
 
 
 def test_a_claim_says_all_that_a_worker_needs_and_can_be_sent_to_it(ledger: Ledger) -> None:
@@ -298,7 +296,7 @@ def test_steps_choose_what_is_claimed(ledger: Ledger) -> None:
     ledger.lp_written(lp, LP_STATS)
     again = ledger.claim(R, ANN, steps=[4], limit=9)
     assert [(claim.tract, claim.status) for claim in again] == [("000100", LP)]
-    assert "000100" not in [claim.tract for claim in ledger.claim(R, ANN, steps=[3], stusab="oh", county="001", limit=9)]
+    assert "000100" not in [claim.tract for claim in ledger.claim(R, ANN, steps=[3], place=Place("oh", "001"), limit=9)]
 
 
 def test_the_way_of_a_tract_through_both_steps_is_recorded(ledger: Ledger, clock: Clock) -> None:
@@ -340,7 +338,7 @@ def test_finishing_twice_counts_once(ledger: Ledger) -> None:
 def test_a_stale_claim_goes_to_another_and_the_first_cannot_finish(ledger: Ledger, clock: Clock) -> None:
     first = ledger.claim(R, ANN, lease_seconds=60)[0]
     clock.now += 59
-    assert first.tract not in [claim.tract for claim in ledger.claim(R, BOB, stusab="oh", county="001", limit=9)]
+    assert first.tract not in [claim.tract for claim in ledger.claim(R, BOB, place=Place("oh", "001"), limit=9)]
     clock.now += 1
     second = ledger.claim(R, BOB)[0]
     assert (second.county, second.tract) == (first.county, first.tract)
@@ -363,7 +361,7 @@ def test_a_heartbeat_keeps_a_claim_and_names_what_is_lost(ledger: Ledger, clock:
     assert ledger.heartbeat(claims, 60) == []
     clock.now += 50
     ledger.solved(claims[1], SOL_STATS, LP_STATS)
-    assert tracts_of(ledger.claim(R, BOB, stusab="oh", county="001", limit=9)) == ["001000200"]
+    assert tracts_of(ledger.claim(R, BOB, place=Place("oh", "001"), limit=9)) == ["001000200"]
     assert ledger.heartbeat(claims, 60) == [claims[1]]
 
 
@@ -412,8 +410,8 @@ def test_a_failure_reported_twice_counts_once(ledger: Ledger) -> None:
 
 def test_retry_quarantined_puts_tracts_back_with_a_clean_sheet(ledger: Ledger) -> None:
     ledger.failed(ledger.claim(R, ANN)[0], "bad", 1)
-    ledger.failed(ledger.claim(R, ANN, stusab="oh", county="003")[0], "bad", 1)
-    assert ledger.retry_quarantined(R, "oh", "003") == 1
+    ledger.failed(ledger.claim(R, ANN, place=Place("oh", "003"))[0], "bad", 1)
+    assert ledger.retry_quarantined(R, Place("oh", "003")) == 1
     assert ledger.retry_quarantined(R) == 1
     assert ledger.retry_quarantined(R) == 0
     claim = ledger.claim(R, ANN)[0]
@@ -455,12 +453,12 @@ def test_force_puts_a_step_back(ledger: Ledger) -> None:
     assert county is not None
     ledger.csv_written(county)
     assert ledger.finished(R) == (4, 1)
-    assert ledger.finished(R, "oh", "001", ["000100"]) == (1, 1)
-    assert ledger.reset(R, 4, "oh", "001", ["000100"]) == 1
+    assert ledger.finished(R, Place("oh", "001", ("000100",))) == (1, 1)
+    assert ledger.reset(R, 4, Place("oh", "001", ("000100",))) == 1
     assert ledger.finished(R) == (3, 0)
     assert (states(ledger)["001000100"], states(ledger)["001000300"]) == (LP, SOLVED)
     assert ledger.status(R).csv_completed == 0
-    assert ledger.reset(R, 3, "oh", "003") == 1
+    assert ledger.reset(R, 3, Place("oh", "003")) == 1
     row = next(row for row in ledger.tract_states(R, "oh", "003"))
     assert (row.status, row.lp_end, row.sol_end, row.variables) == (NEW, None, None, None)
     assert ledger.reset(R, 3) == 4
@@ -481,7 +479,7 @@ def test_a_county_is_closed_when_its_last_tract_is_solved_by_exactly_one(ledger:
     for claim in ledger.claim(R, ANN, limit=2):
         ledger.solved(claim, SOL_STATS, LP_STATS)
     assert ledger.claim_county(R, ANN) is None
-    last = ledger.claim(R, ANN, stusab="oh", county="001")[0]
+    last = ledger.claim(R, ANN, place=Place("oh", "001"))[0]
     assert ledger.claim_county(R, ANN) is None
     ledger.solved(last, SOL_STATS, LP_STATS)
     county = ledger.claim_county(R, ANN)
@@ -496,7 +494,7 @@ def test_a_county_is_closed_when_its_last_tract_is_solved_by_exactly_one(ledger:
 
 
 def test_a_county_with_a_quarantined_tract_is_not_closed(ledger: Ledger) -> None:
-    ledger.failed(ledger.claim(R, ANN, stusab="oh", county="001")[0], "bad", 1)
+    ledger.failed(ledger.claim(R, ANN, place=Place("oh", "001"))[0], "bad", 1)
     solve_all(ledger)
     county = ledger.claim_county(R, ANN)
     assert county is not None
@@ -544,7 +542,7 @@ def test_force_of_step_5_opens_the_county_again(ledger: Ledger) -> None:
     county = ledger.claim_county(R, ANN)
     assert county is not None
     ledger.csv_written(county)
-    assert ledger.reset(R, 5, "oh", "003") == 1
+    assert ledger.reset(R, 5, Place("oh", "003")) == 1
     again = ledger.claim_county(R, ANN)
     assert again is not None
     assert again.county == "003"
@@ -557,7 +555,7 @@ def test_work_left_says_when_there_is_nothing_left(ledger: Ledger, clock: Clock)
     work = ledger.work_left(R)
     assert (work.claimable, work.running, work.counties_claimable) == (4, 0, 0)
     ledger.claim(R, ANN, limit=9, lease_seconds=60)
-    work = ledger.work_left(R, stusab="oh", county="001")
+    work = ledger.work_left(R, place=Place("oh", "001"))
     assert (work.claimable, work.running) == (0, 3)
     clock.now += 60
     assert ledger.work_left(R).claimable == 4
@@ -793,9 +791,9 @@ def test_a_claim_reads_a_few_rows_however_many_tracts_are_done(mariadb_env: dict
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {R}_tracts SET status = 'solved'"))
     load(ledger, [TractRow("34", "001", f"{t:06}", t) for t in range(1, 50)], "nj")
-    for where in ({}, {"stusab": "nj"}, {"stusab": "nj", "county": "001"}):
+    for place in (EVERYWHERE, Place("nj"), Place("nj", "001")):
         before = _rows_read(engine)
-        assert len(ledger.claim(R, ANN, limit=4, **where)) == 4  # type: ignore[arg-type]
+        assert len(ledger.claim(R, ANN, limit=4, place=place)) == 4
         assert _rows_read(engine) - before < 100
     engine.dispose()
 
@@ -820,7 +818,7 @@ def test_a_claim_on_sqlite_is_read_from_an_index_in_order(tmp_path: Any) -> None
 
     event.listen(engine, "before_cursor_execute", explain)
     ledger.claim(R, ANN)
-    ledger.claim(R, ANN, stusab="oh")
+    ledger.claim(R, ANN, place=Place("oh"))
     assert len(plans) >= 4
     assert [plan for plan in plans if "INDEX" not in plan or "TEMP B-TREE" in plan] == []
     engine.dispose()

@@ -27,6 +27,7 @@ from dbrecon.ledger.ledger import (
     TractRow,
     Worker,
 )
+from dbrecon.place import Place
 
 LEASE, MAX_ATTEMPTS, MAX_LOST, REST = 60, 3, 3, 20
 TRACTS = [
@@ -234,7 +235,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(county=st.sampled_from(["001", "003"]))
     def force_step_3(self, county: str) -> None:
-        self.ledger.reset("m", 3, "oh", county)
+        self.ledger.reset("m", 3, Place("oh", county))
         for (where, _), unit in self.model.units.items():
             if where == county and unit.status != EMPTY:
                 unit.free()

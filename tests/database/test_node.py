@@ -18,6 +18,7 @@ from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.daemon import WORK
 from dbrecon.node.loop import Assignment
 from dbrecon.node.waiting import Waiting
+from dbrecon.place import Place
 from tests.node_world import ALL, R, ledger_with, node_of, run, statuses
 from tests.waiting import wait_for
 
@@ -151,9 +152,8 @@ def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Eng
     for host, seconds in (("node3", 300), ("node5", 5000), ("node5", 200)):
         ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
     caplog.set_level(logging.INFO)
-    place = {"stusab": "oh", "county": "001", "tracts": None}
-    Waiting(ledger, "here", ALL, place).say([R])
-    Waiting(ledger, "here", {3}, place | {"county": "003"}).say([R])
+    Waiting(ledger, "here", ALL, Place("oh", "001")).say([R])
+    Waiting(ledger, "here", {3}, Place("oh", "003")).say([R])
     assert len(caplog.messages) == 1
     assert re.fullmatch(
         rf"waiting for 3 tracts of {R} that node3, node5 hold; the lease of one that is dead ends in 1 h 23 min at the latest "

@@ -17,15 +17,16 @@ import pytest
 from sqlalchemy import Engine
 
 from dbrecon.console import files, rescan, scan
-from dbrecon.console.commands import Place
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import InputError, StorageError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.readings import DashboardReader
 from dbrecon.ledger.reconcile import Change, CountyFound, LpFound, SolFound, TractFound, put_right, snapshot
 from dbrecon.ledger.records import GeoRow, LpStats, SolStats, TractRow, Worker
-from dbrecon.settings import Config, Experiment
+from dbrecon.place import Place
+from dbrecon.settings import Config
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT
@@ -206,7 +207,7 @@ def test_files_that_the_ledger_does_not_know_of_are_checked_and_entered(made: Ma
 def test_a_quarantined_tract_stays_so_unless_its_solution_is_there(made: Made) -> None:
     one, ledger = files_of(made), made.ledger()
     ledger.reset("r1", 3)
-    for claim in ledger.claim("r1", Worker.here(), limit=10, tracts=[one.tract, one.other]):
+    for claim in ledger.claim("r1", Worker.here(), limit=10, place=Place(STUSAB, one.county, (one.tract, one.other))):
         assert ledger.failed(claim, "a test", 1)
     one.sol.unlink()
     made.put_right()
@@ -437,7 +438,7 @@ def test_what_was_found_does_not_count_as_made_in_the_past_hour(ledger: Ledger) 
 
 
 def test_what_somebody_holds_is_left_alone(ledger: Ledger) -> None:
-    (claim,) = ledger.claim("r1", Worker.here(), tracts=["000100"])
+    (claim,) = ledger.claim("r1", Worker.here(), place=Place("de", "001", ("000100",)))
     before = snapshot(ledger, "r1", "de", "001")
     put_right(ledger, "r1", found("000100", "000200"), before)
     assert statuses(ledger) == {"000100": "new", "000200": "solved", "990000": "empty"}
@@ -446,7 +447,7 @@ def test_what_somebody_holds_is_left_alone(ledger: Ledger) -> None:
 
 def test_what_has_changed_since_the_files_were_looked_at_is_left_alone(ledger: Ledger) -> None:
     before = snapshot(ledger, "r1", "de", "001")
-    (claim,) = ledger.claim("r1", Worker.here(), tracts=["000100"])
+    (claim,) = ledger.claim("r1", Worker.here(), place=Place("de", "001", ("000100",)))
     ledger.release([claim])
     put_right(ledger, "r1", found("000100", "000200"), before)
     assert statuses(ledger) == {"000100": "new", "000200": "solved", "990000": "empty"}

@@ -14,9 +14,10 @@ import pytest
 import dbrecon.steps.geography_files as s1_make_geo_files
 from dbrecon.ctools.storage import exists
 from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, Worker
+from dbrecon.place import Place
 from dbrecon.recon.census.geography import Unit, read_units
-from dbrecon.settings import Experiment
 from dbrecon.steps.download import asked_states
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT, SHARED, SHARED_DATA
@@ -143,7 +144,7 @@ def test_force_says_how_much_finished_work_is_to_be_done_again(
     put_zip(experiment, zip_bytes(make_members(some_records())))
     make_geo_files(experiment, ledger, "nm", force=True)
     assert "--force" not in caplog.text, "nothing was finished"
-    for claim in ledger.claim("r1", Worker.here(), county="013", stusab="nm", limit=2):
+    for claim in ledger.claim("r1", Worker.here(), place=Place("nm", "013"), limit=2):
         ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
     make_geo_files(experiment, ledger, "nm")
     assert "--force" not in caplog.text, "nothing was put back"

@@ -15,11 +15,11 @@ import pytest
 
 import dbrecon.steps.county_files as s2_pandas_build_csv
 from dbrecon.errors import InputError, StorageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
 from dbrecon.recon.product.sf1 import DEFAULT_TABLES, read_tables
-from dbrecon.settings import Experiment
 from dbrecon.steps.county_files import make_county_files, step2
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT, SHARED_DATA

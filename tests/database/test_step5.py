@@ -15,7 +15,9 @@ from dbrecon.ctools.cli import explain
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import InputError, StorageError, UsageError, VerificationError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, TractRow, Worker
+from dbrecon.place import Place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
 from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import read_people
@@ -27,7 +29,7 @@ from dbrecon.recon.people.solution import (
     parse_solution,
     variable_names,
 )
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from dbrecon.steps.microdata import make_counties, make_microdata
 from tests.paths import CHECKOUT, SHARED_DATA
 
@@ -301,16 +303,16 @@ def ledger(tmp_path: Path) -> Ledger:
 def solved_in_ledger(ledger: Ledger, county: str, tracts: list[str]) -> None:
     worker = Worker("host", "1")
     for tract in tracts:
-        [claim] = ledger.claim("test", worker, stusab="oh", county=county, tracts=[tract])
+        [claim] = ledger.claim("test", worker, place=Place("oh", county, (tract,)))
         ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
 
 
 def test_a_county_is_written_once_and_again_when_forced(experiment: Experiment, ledger: Ledger) -> None:
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100", "977200"])
-    assert list(make_counties(experiment, ledger, "oh", "059")) == [("059", 5)]
-    assert list(make_counties(experiment, ledger, "oh", "059")) == []
-    assert list(make_counties(experiment, ledger, "oh", "059", force=True)) == [("059", 5)]
+    assert list(make_counties(experiment, ledger, Place("oh", "059"))) == [("059", 5)]
+    assert list(make_counties(experiment, ledger, Place("oh", "059"))) == []
+    assert list(make_counties(experiment, ledger, Place("oh", "059"), force=True)) == [("059", 5)]
     assert ledger.status("test").csv_completed == 2
 
 
@@ -321,24 +323,24 @@ def test_force_says_which_people_are_to_be_written_again(
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100", "977200"])
     for _ in range(2):
-        list(make_counties(experiment, ledger, "oh", "059", force=True))
+        list(make_counties(experiment, ledger, Place("oh", "059"), force=True))
     assert [line for line in caplog.messages if "--force" in line] == ["--force: 1 written county of oh 059 is to be done again"]
 
 
 def test_a_written_file_that_was_removed_is_made_again(experiment: Experiment, ledger: Ledger) -> None:
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100", "977200"])
-    list(make_counties(experiment, ledger, "oh"))
+    list(make_counties(experiment, ledger, Place("oh")))
     os.unlink(experiment.synth_out("oh", "059"))
-    assert list(make_counties(experiment, ledger, "oh", "059")) == [("059", 5)]
+    assert list(make_counties(experiment, ledger, Place("oh", "059"))) == [("059", 5)]
 
 
 def test_a_county_with_unsolved_tracts_is_refused_with_their_names(experiment: Experiment, ledger: Ledger) -> None:
     solve_all(experiment)
     solved_in_ledger(ledger, "059", ["977100"])
     with pytest.raises(UsageError, match=r"not solved, 1 in all \(977200 \(new\)\): solve them first"):
-        list(make_counties(experiment, ledger, "oh", "059"))
-    assert list(make_counties(experiment, ledger, "oh")) == []
+        list(make_counties(experiment, ledger, Place("oh", "059")))
+    assert list(make_counties(experiment, ledger, Place("oh"))) == []
 
 
 def test_a_county_that_fails_stays_open_and_the_others_are_written(experiment: Experiment, ledger: Ledger) -> None:
@@ -349,10 +351,10 @@ def test_a_county_that_fails_stays_open_and_the_others_are_written(experiment: E
         file.write(format_solution("39061000100", *entries((1, 4, 1))))
     written = []
     with pytest.raises(InputError, match="no solution of tract oh 059 977200"):
-        written += list(make_counties(experiment, ledger, "oh"))
+        written += list(make_counties(experiment, ledger, Place("oh")))
     assert os.path.exists(experiment.synth_out("oh", "061"))
     solve_all(experiment)
-    assert list(make_counties(experiment, ledger, "oh")) == [("059", 5)]
+    assert list(make_counties(experiment, ledger, Place("oh"))) == [("059", 5)]
 
 
 def test_an_interrupted_county_leaves_no_file_and_can_be_written_at_once(
@@ -369,9 +371,9 @@ def test_an_interrupted_county_leaves_no_file_and_can_be_written_at_once(
     with monkeypatch.context() as patch:
         patch.setattr("dbrecon.steps.microdata.parse_solution", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            list(make_counties(experiment, ledger, "oh", "059"))
+            list(make_counties(experiment, ledger, Place("oh", "059")))
     assert os.listdir(experiment.county_dir("oh", "059")) == ["sol"]
-    assert list(make_counties(experiment, ledger, "oh", "059")) == [("059", 5)]
+    assert list(make_counties(experiment, ledger, Place("oh", "059"))) == [("059", 5)]
 
 
 def test_the_command_writes_the_county_and_prints_where(experiment: Experiment, ledger: Ledger, tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ def waiting(world: World, run_to_the_end: Watched) -> Iterator[World]:
     """An experiment whose tracts all are held by another: n1's scheduler is launched and waits. The tests below are in order."""
     assert run_to_the_end.status
     world.node("n3").start()
-    world.ledger.reset("r1", 4, None, None, None)
+    world.ledger.reset("r1", 4)
     with all_held(world, "r1", "elsewhere"):
         result = world.here("--launch", "n1")
         assert (result.returncode, result.stdout) == (0, "Launch:  n1\n"), result.stderr

@@ -22,16 +22,18 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from dbrecon.console import rescan
-from dbrecon.console.commands import Place, open_experiment, open_ledger
+from dbrecon.console.commands import open_experiment, open_ledger
 from dbrecon.console.spark import TRACTS, do_states
 from dbrecon.console.steps import do_states as do_states_here
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.daemon import run_here
 from dbrecon.node.loop import Assignment, Outcome
-from dbrecon.settings import Config, Experiment
+from dbrecon.place import Place
+from dbrecon.settings import Config
 from dbrecon.spark.driver import Driver
 from dbrecon.spark.engine import Answered, Event, Spark
 from dbrecon.spark.plan import People

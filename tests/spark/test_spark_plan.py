@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from dbrecon.console.spark import _needed_packages
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import NEW, Claim, LpStats, SolStats, Worker
 from dbrecon.node.loop import Assignment
 from dbrecon.node.tasks import Failure
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from dbrecon.spark.accounts import cause, failed_task, never_tried, set_up_failure
 from dbrecon.spark.executor import Trouble
 from dbrecon.spark.jvm import Jvm

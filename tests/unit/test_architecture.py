@@ -13,6 +13,7 @@ from tests.paths import CHECKOUT
 
 PACKAGE = CHECKOUT / "dbrecon"
 BASE = {"errors", "paths"}  # what every room may import
+NAMES = {"states", "place", "settings", "experiment"}  # the nouns of every command and step
 # What each room of the package may import of the others, beside itself and BASE. A test holds these arrows; docs/architecture.md
 # says why they point that way.
 ARROWS = {
@@ -20,14 +21,17 @@ ARROWS = {
     "paths": set[str](),
     "ctools": set[str](),
     "recon": set[str](),
-    "settings": set[str](),
-    "ledger": {"settings", "ctools"},
-    "steps": {"settings", "ctools", "recon", "ledger", "node", "console"},
-    "node": {"settings", "ctools", "recon", "ledger", "steps", "console"},
-    "spark": {"settings", "ctools", "recon", "ledger", "steps", "node"},
-    "fleet": {"settings", "ctools", "ledger", "node", "recon", "spark"},
-    "dashboard": {"settings", "ctools", "ledger", "console"},
-    "console": {"settings", "ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard"},
+    "states": set[str](),
+    "place": {"states"},
+    "settings": {"states"},
+    "experiment": {"states", "settings"},
+    "ledger": NAMES | {"ctools"},
+    "steps": NAMES | {"ctools", "recon", "ledger", "node", "console"},
+    "node": NAMES | {"ctools", "recon", "ledger", "steps", "console"},
+    "spark": NAMES | {"ctools", "recon", "ledger", "steps", "node"},
+    "fleet": NAMES | {"ctools", "ledger", "node", "recon", "spark"},
+    "dashboard": NAMES | {"ctools", "ledger", "console"},
+    "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard"},
 }
 SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbrecon.dashboard.static_files import FOLDER, load_files
-from dbrecon.settings import STATES
+from dbrecon.states import STATES
 
 DASHBOARD = FOLDER.parent
 OWN = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg") and "vendor" not in path.parts)

@@ -15,10 +15,11 @@ from sqlalchemy import Engine
 
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.proc import Memory, memory, process_facts
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.loop import Assignment, Node, Outcome
 from dbrecon.node.memory import NO_ROOM, Busy, Floors, MemoryGuard, Stopped
-from dbrecon.settings import Config, Experiment
+from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.worker_tasks import at_work
 

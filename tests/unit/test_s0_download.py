@@ -13,7 +13,8 @@ import pytest
 
 import dbrecon.steps.download as s0_download_data
 from dbrecon.errors import InputError, StorageError, UsageError
-from dbrecon.settings import Config, Experiment
+from dbrecon.experiment import Experiment
+from dbrecon.settings import Config
 from dbrecon.steps.download import ATTEMPTS, Partial, download, validate
 from tests.paths import CHECKOUT
 from tests.tiny_sf1 import SEGMENTS, environment, make_members, put_zip, some_records, zip_bytes

@@ -11,8 +11,10 @@ import pytest
 
 from dbrecon import settings as dbrecon
 from dbrecon.errors import UsageError
+from dbrecon.experiment import MAX_REIDENT, Experiment, check_reident
 from dbrecon.paths import HOME
-from dbrecon.settings import Config, Experiment, check_reident, check_stusab
+from dbrecon.settings import Config
+from dbrecon.states import STATES, check_stusab
 
 
 def load(tmp_path: Path, text: str, env: dict[str, str] | None = None, hostname: str = "ip-10-1.example.org") -> Config:
@@ -228,14 +230,12 @@ def test_an_experiment_is_on_all_tables_or_on_block_tables(tmp_path: Path) -> No
         Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}), "tract")
 
 
-@pytest.mark.parametrize("name", ["orig", "R", "s005080090050030", "a_b", "sqlite1", "x" * dbrecon.MAX_REIDENT])
+@pytest.mark.parametrize("name", ["orig", "R", "s005080090050030", "a_b", "sqlite1", "x" * MAX_REIDENT])
 def test_a_good_reident_is_taken(name: str) -> None:
     assert check_reident(name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["2010x", "a;drop", "", "_a", "a-b", "a b", "a.b", "é1", "a\n", "a/b", "x" * (dbrecon.MAX_REIDENT + 1)]
-)
+@pytest.mark.parametrize("name", ["2010x", "a;drop", "", "_a", "a-b", "a b", "a.b", "é1", "a\n", "a/b", "x" * (MAX_REIDENT + 1)])
 def test_a_bad_reident_is_refused_with_the_rule(name: str) -> None:
     with pytest.raises(UsageError, match="a REIDENT begins with a letter and has letters, digits and underscores only"):
         check_reident(name)
@@ -248,11 +248,11 @@ def test_a_reident_that_sqlite_keeps_for_itself_is_refused(name: str) -> None:
 
 
 def test_the_longest_reident_fits_mysqls_table_names() -> None:
-    assert len("x" * dbrecon.MAX_REIDENT + "_counties") <= 64
+    assert len("x" * MAX_REIDENT + "_counties") <= 64
 
 
 def test_there_are_fifty_states_and_two_more() -> None:
-    assert len({state.fips for state in dbrecon.STATES.values()}) == 52
+    assert len({state.fips for state in STATES.values()}) == 52
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_there_are_fifty_states_and_two_more() -> None:
     [("oh", "39", "Ohio"), ("nd", "38", "North_Dakota"), ("dc", "11", "District_of_Columbia"), ("al", "01", "Alabama")],
 )
 def test_a_state_has_its_code_and_its_folder(stusab: str, fips: str, url_name: str) -> None:
-    state = dbrecon.STATES[stusab]
+    state = STATES[stusab]
     assert (state.fips, state.url_name) == (fips, url_name)
 
 

@@ -1,0 +1,111 @@
+"""The experiment: its name, and where every artifact lies.
+
+Nothing here opens a file or a database. An ``Experiment`` is passed on and can be pickled, so that a worker process or a Spark
+executor gets exactly what its parent has.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dbrecon.errors import UsageError
+from dbrecon.settings import Config, normal_root
+from dbrecon.states import STATES
+
+TABLE_CHOICES = ("all", "block")
+
+# A MySQL table name has at most 64 characters, and REIDENT is the prefix of each (the longest suffix is "_counties").
+MAX_REIDENT = 40
+
+
+def check_reident(text: str) -> str:
+    """``text`` if it can name an experiment, else UsageError: it becomes a folder and the prefix of SQL table names."""
+    rule = f"a REIDENT begins with a letter and has letters, digits and underscores only, at most {MAX_REIDENT}"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
+        raise UsageError(f"{text!r} cannot name an experiment: {rule}.")
+    if len(text) > MAX_REIDENT:
+        raise UsageError(f"{text!r} has {len(text)} characters, too many to name an experiment: {rule}.")
+    if f"{text}_".lower().startswith("sqlite_"):
+        raise UsageError(f"{text!r} cannot name an experiment: SQLite keeps table names that begin with sqlite_ for itself.")
+    return text
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One reconstruction: its name, its root, which tables it uses, its settings. Says where each artifact lies.
+
+    ``tables`` is "all" or "block". In the methods ``stusab`` is lower case, ``county`` is CCC and ``tract`` is TTTTTT.
+    """
+
+    reident: str
+    root: str
+    tables: str
+    config: Config
+
+    def __post_init__(self) -> None:
+        """Checks the name, the root and ``tables``; UsageError."""
+        check_reident(self.reident)
+        object.__setattr__(self, "root", normal_root(self.root))
+        if self.tables not in TABLE_CHOICES:
+            raise UsageError(f"{self.tables!r}: an experiment's tables are one of {', '.join(TABLE_CHOICES)}.")
+
+    @classmethod
+    def make(cls, reident: str, config: Config, tables: str = "all") -> Experiment:
+        """The experiment of that name under the root that ``config`` names."""
+        return cls(reident, config.root(), tables, config)
+
+    @property
+    def base(self) -> str:
+        """The experiment's own folder or prefix."""
+        return f"{self.root}/2010-re/{self.reident}"
+
+    @property
+    def kms_key(self) -> str | None:
+        """The KMS key with which S3 shall encrypt what is written; None is the bucket's own default."""
+        key: str | None = self.config.get("s3", "kms_key")
+        return key
+
+    @property
+    def dist(self) -> str:
+        """The folder of the published zips."""
+        return f"{self.base}/dist"
+
+    def dist_zip(self, stusab: str) -> str:
+        """The state's tables, as published."""
+        return f"{self.dist}/{stusab}2010.sf1.zip"
+
+    def geofile(self, stusab: str) -> str:
+        """The state's geography (step 1)."""
+        return f"{self.base}/work/{stusab}/geofile_{stusab}.csv"
+
+    def county_dir(self, stusab: str, county: str) -> str:
+        """The folder of everything about a county."""
+        return f"{self.base}/work/{stusab}/{STATES[stusab].fips}{county}"
+
+    def block_csv(self, stusab: str, county: str) -> str:
+        """The county's block tables (step 2)."""
+        return f"{self.county_dir(stusab, county)}/sf1_block_{STATES[stusab].fips}{county}.csv"
+
+    def tract_csv(self, stusab: str, county: str) -> str:
+        """The county's tract tables (step 2)."""
+        return f"{self.county_dir(stusab, county)}/sf1_tract_{STATES[stusab].fips}{county}.csv"
+
+    def lp(self, stusab: str, county: str, tract: str) -> str:
+        """The tract's integer program (step 3)."""
+        return self._model("lp", stusab, county, tract) + ".lp.gz"
+
+    def ilp(self, stusab: str, county: str, tract: str) -> str:
+        """The conflicting constraints of an infeasible tract (step 4), beside its LP."""
+        return self._model("lp", stusab, county, tract) + ".ilp"
+
+    def sol(self, stusab: str, county: str, tract: str) -> str:
+        """The tract's solution (step 4)."""
+        return self._model("sol", stusab, county, tract) + ".sol.gz"
+
+    def _model(self, kind: str, stusab: str, county: str, tract: str) -> str:
+        return f"{self.county_dir(stusab, county)}/{kind}/model_{STATES[stusab].fips}{county}{tract}"
+
+    def synth_out(self, stusab: str, county: str) -> str:
+        """The county's people (step 5)."""
+        return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"
