@@ -1,11 +1,10 @@
 """What several tests need: random people and their tables, made from the product's own tabulation; and tidiness."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from dbrecon.ctools.locks import LOCK_FOLDER
+from dbrecon.ctools.private_folder import run_folder
 from dbrecon.recon.census.kinds import N_KINDS, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.model import TractTables
@@ -14,7 +13,7 @@ from dbrecon.recon.tract.verify import tabulate
 
 def forget_host(name: str) -> None:
     """Removes the lock and socket of a host that was none but to a test ($DBRECON_HOSTNAME)."""
-    for path in Path(LOCK_FOLDER).glob(f"dbrecon-{os.getuid()}-{name}-scheduler.*"):
+    for path in Path(run_folder()).glob(f"{name}-scheduler.*"):
         path.unlink(missing_ok=True)
 
 

@@ -1,8 +1,10 @@
 """One process of a kind on a node: a lock file that says who holds it, and that dies with its holder.
 
 The lock is a POSIX record lock (``fcntl.lockf``). The system drops it when the holder ends, however it ends, and a
-forked child does not inherit it, so that orphaned workers of a killed scheduler cannot keep the next one out. What the
-file says is for reading only: a file left behind by a dead process locks nothing.
+forked child does not inherit it, so that orphaned workers of a killed scheduler cannot keep the next one out (flock(2), by
+which the filelock package locks, is inherited; nor does that package tell who holds a lock). What the file says is for reading
+only: a file left behind by a dead process locks nothing. It lies in a folder that no other user can write to, so that nobody
+else can hold it, or lead it elsewhere by a link.
 """
 
 from __future__ import annotations
@@ -11,17 +13,14 @@ import errno
 import fcntl
 import json
 import os
-import stat
 import struct
 import time
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
-from dbrecon.ctools.host import VARIABLE, host_name
+from dbrecon.ctools.host import host_name
+from dbrecon.ctools.private_folder import open_private_file, run_folder
 from dbrecon.errors import StorageError
-
-# Not the temporary folder of the environment: cron's differs from a terminal's, and both must meet at one file.
-LOCK_FOLDER = "/tmp"
 
 _FLOCK = struct.Struct("@hhqqi")  # struct flock of fcntl(2): type, whence, start, length, pid
 
@@ -44,9 +43,8 @@ _held: dict[tuple[int, str], Holder] = {}
 
 
 def node_lock_path(name: str) -> str:
-    """Where this user's lock called ``name`` lies on this node. Two nodes on one machine ($DBRECON_HOSTNAME) have two."""
-    node = f"{host_name()}-" if os.environ.get(VARIABLE) else ""
-    return os.path.join(LOCK_FOLDER, f"dbrecon-{os.getuid()}-{node}{name}.lock")
+    """Where this user's lock called ``name`` lies on this node. It has the node's name: nodes may share a home."""
+    return os.path.join(run_folder(), f"{host_name()}-{name}.lock")
 
 
 class NodeLock:
@@ -56,8 +54,8 @@ class NodeLock:
     """
 
     def __init__(self, path: str) -> None:
-        """``path`` is a file on a local disk, made where needed."""
-        self._path = os.path.realpath(path)
+        """``path`` is a file, made where needed, in a folder of this user's alone (see :mod:`dbrecon.ctools.private_folder`)."""
+        self._path = os.path.abspath(path)
         self._descriptor: int | None = None
 
     def acquire(self) -> Holder | None:
@@ -65,7 +63,10 @@ class NodeLock:
         key = (os.getpid(), self._path)
         if key in _held:
             return _held[key]
-        descriptor = self._open()
+        try:
+            descriptor = open_private_file(self._path)
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -95,7 +96,7 @@ class NodeLock:
         if key in _held:
             return _held[key]
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = open_private_file(self._path, make=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -104,12 +105,12 @@ class NodeLock:
             # Asks only: to take the lock for a moment could turn a scheduler away that starts just then.
             asked = fcntl.fcntl(descriptor, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
             kind, _, _, _, pid = _FLOCK.unpack(asked)
-            told = self._parse(os.pread(descriptor, 1000, 0))
+            written = self._parse(os.pread(descriptor, 1000, 0))
         except OSError as error:
             raise self._unusable(error) from error
         finally:
             os.close(descriptor)
-        return None if kind == fcntl.F_UNLCK else Holder(pid, told.since)
+        return None if kind == fcntl.F_UNLCK else Holder(pid, written.since)
 
     def __enter__(self) -> NodeLock:
         """The lock itself."""
@@ -121,23 +122,11 @@ class NodeLock:
         """Releases."""
         self.release()
 
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            descriptor = os.open(self._path, flags, 0o600)
-        except OSError as error:
-            raise self._unusable(error) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise StorageError(f"{self._path} is no regular file and cannot be a lock; move it away.")
-        return descriptor
-
     def _parse(self, content: bytes) -> Holder:
         """What the file says. Its holder may be between locking and writing: pid 0 then, for an unknown one."""
         try:
-            told = json.loads(content)
-            return Holder(int(told["pid"]), int(told["since"]))
+            fields = json.loads(content)
+            return Holder(int(fields["pid"]), int(fields["since"]))
         except (ValueError, KeyError, TypeError):
             return Holder(0, int(time.time()))
 

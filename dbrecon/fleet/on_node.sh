@@ -167,7 +167,7 @@ begin() {
     touch ../begun
     setsid sh -c '"$@"; echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) scheduler.py left with exit code $?"' \
         sh .venv/bin/python scheduler.py "$@" >"$output" 2>&1 </dev/null 9>&- &
-    socket=/tmp/dbrecon-$(id -u)-${DBRECON_HOSTNAME:+$DBRECON_HOSTNAME-}scheduler.socket
+    socket=$HOME/.dbrecon/$(node_name)-scheduler.socket
     tries=150
     while [ "$tries" -gt 0 ]; do
         sleep 0.2

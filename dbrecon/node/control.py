@@ -1,7 +1,11 @@
 """Talking to a running scheduler: a Unix socket of its node, one command a connection, answered in text.
 
 The scheduler answers from a thread of its own, so that it is heard also while the database keeps its main thread waiting.
-The socket lies beside the lock that makes a scheduler the only one on its node; whoever holds the lock owns it.
+The socket lies beside the lock that makes a scheduler the only one on its node; whoever holds the lock owns it. Their folder is
+this user's alone, so that nobody else can connect, or listen in a scheduler's place.
+
+(multiprocessing.connection's listener was tried on paper and left: closing it does not wake a thread that accepts, and neither its
+handshake nor its sending can be given a deadline.)
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ import logging
 import os
 import socket
 import stat
-import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from dbrecon.ctools.locks import NodeLock, node_lock_path
+from dbrecon.ctools.private_folder import FILE_MODE, private_folder
 from dbrecon.errors import DBReconError, StorageError
 
 log = logging.getLogger(__name__)
@@ -30,7 +35,6 @@ COMMANDS = {
 ANSWER_SECONDS = 10.0
 ASK_SECONDS = 1.0  # for whoever has connected; others wait meanwhile
 _LONGEST = 100  # bytes of a command
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of a peer: struct ucred of unix(7)
 
 Commands = Mapping[str, Callable[[], str]]
 
@@ -49,20 +53,19 @@ class ControlServer:
     a socket that a dead one left is replaced."""
 
     def __init__(self, path: str, commands: Commands) -> None:
-        """Raises StorageError where the socket cannot be made."""
+        """Raises StorageError where the socket cannot be made, or where its folder is not this user's alone."""
         self._path, self._commands = path, commands
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)  # from its first moment only we may connect
         try:
-            _remove_socket(path)
-            self._socket.bind(path)
+            with _reached(path) as short:
+                _remove_socket(short)
+                self._socket.bind(short)
+                os.chmod(short, FILE_MODE)
             self._socket.listen(8)
         except OSError as error:
             self._socket.close()
             reason = error.strerror or error
             raise StorageError(f"{path}: no socket can be made there ({reason}); remove what is in its way.") from error
-        finally:
-            os.umask(mask)
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
     def __enter__(self) -> ControlServer:
@@ -90,9 +93,6 @@ class ControlServer:
                     log.debug("whoever asked went away: %s", error)
 
     def _answer(self, connection: socket.socket) -> str:
-        _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid not in (os.getuid(), 0):
-            return "refused: another user's scheduler\n"
         command = _read_line(connection)
         if command not in self._commands:
             return f"unknown command {command!r}: one of {', '.join(self._commands)}\n"
@@ -109,9 +109,8 @@ def tell(command: str, path: str | None = None) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
-            if os.lstat(path).st_uid != os.getuid():
-                raise StorageError(f"{path} is another user's; talk to a scheduler as the user that started it.")
-            connection.connect(path)
+            with _reached(path, make=False) as short:
+                connection.connect(short)
             connection.sendall(command.encode() + b"\n")
             return _read_all(connection)
         except OSError as error:
@@ -121,6 +120,14 @@ def tell(command: str, path: str | None = None) -> str:
             raise DBReconError(
                 f"the scheduler with {holder} does not answer ({error.strerror or error}); try again, or end it: kill {holder.pid}"
             ) from error
+
+
+@contextmanager
+def _reached(path: str, make: bool = True) -> Iterator[str]:
+    """A short name for a socket in a private folder: a socket's name has at most 107 bytes, and a home may lie deeper."""
+    folder, name = os.path.split(path)
+    with private_folder(folder, make) as descriptor:
+        yield f"/proc/self/fd/{descriptor}/{name}"
 
 
 def _remove_socket(path: str) -> None:

@@ -21,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from dbrecon.console.commands import add_reident, asked_reident
 from dbrecon.ctools.cli import add_common, explain, start
+from dbrecon.ctools.private_folder import private_folder
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon.errors import InputError, StorageError, UsageError
@@ -248,7 +249,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
             log.info("%s: %s is whole already", stusab, path)
             return path
         log.warning("%s; downloading it again", faults[0])
-    folder = os.path.join(tempfile.gettempdir(), "dbrecon-" + re.sub(r"\W+", "_", path)) if is_s3(path) else experiment.dist
+    folder = _scratch_folder(path) if is_s3(path) else experiment.dist
     partial = Partial(os.path.join(folder, f"{stusab}2010.sf1.zip.part"))
     try:
         if force:
@@ -259,6 +260,13 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
         partial.close()
     log.debug("%s: %s is whole", stusab, path)
     return path
+
+
+def _scratch_folder(path: str) -> str:
+    """Where a zip for S3 lies until it is whole. Whoever shares the temporary folder could leave a link under its name."""
+    own = os.path.join(tempfile.gettempdir(), f"dbrecon-{os.getuid()}")
+    with private_folder(own, variable="TMPDIR"):
+        return os.path.join(own, re.sub(r"\W+", "_", path))
 
 
 def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, pause: float) -> None:

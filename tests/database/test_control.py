@@ -85,6 +85,26 @@ def test_a_file_that_is_no_socket_is_left_alone_and_named(tmp_path: Path) -> Non
     assert path.read_text() == "mine"
 
 
+def test_a_socket_in_a_folder_that_is_open_to_others_is_neither_made_nor_spoken_to(tmp_path: Path) -> None:
+    """Somebody else may listen there in the scheduler's place."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    path = str(tmp_path / "shared" / "s")
+    with pytest.raises(StorageError, match="is open to other users"):
+        ControlServer(path, {})
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        with pytest.raises(StorageError, match="is open to other users"):
+            tell("list", path)
+
+
+def test_a_home_whose_path_is_longer_than_a_sockets_name_may_be_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / ("long" * 30) / ".dbrecon" / "s"
+    with ControlServer(str(path), {"list": lambda: "here"}):
+        assert tell("list", str(path)) == "here\n"
+
+
 def test_without_a_scheduler_one_is_told_so() -> None:
     with pytest.raises(NotRunning, match="no scheduler of yours runs on this node"):
         tell("list")

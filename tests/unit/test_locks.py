@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -121,11 +123,91 @@ def test_a_holder_is_told_in_utc() -> None:
 
 
 def test_cron_and_a_terminal_meet_at_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", "/var/tmp")
-    monkeypatch.delenv("DBRECON_HOSTNAME", raising=False)
-    assert node_lock_path("scheduler") == f"/tmp/dbrecon-{os.getuid()}-scheduler.lock"
+    """Cron sets HOME, but neither of the others, which a terminal has."""
+    monkeypatch.setenv("DBRECON_HOSTNAME", "node1")
+    found = set()
+    for variables in ({}, {"TMPDIR": "/var/tmp", "XDG_RUNTIME_DIR": "/run/user/1000"}):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        found.add(node_lock_path("scheduler"))
+    assert found == {os.path.expanduser("~/.dbrecon/node1-scheduler.lock")}
 
 
 def test_a_lock_that_cannot_be_made_is_a_sentence() -> None:
-    with pytest.raises(StorageError, match=r"/proc/dbrecon/lock cannot be used as a lock"):
+    with pytest.raises(StorageError, match=r"/proc/dbrecon cannot be made \(No such file or directory\): set HOME to a folder"):
         NodeLock("/proc/dbrecon/lock").acquire()
+
+
+# -- what others may have put there ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    made = tmp_path / "precious"
+    made.write_text("of somebody")
+    return made
+
+
+def refused(path: Path, words: str) -> None:
+    """Neither taken nor asked who holds it."""
+    lock = NodeLock(str(path))
+    for attempt in (lock.acquire, lock.holder):
+        with pytest.raises(StorageError, match=words):
+            attempt()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path, precious: Path) -> None:
+    (tmp_path / "lock").symlink_to(precious)
+    refused(tmp_path / "lock", "cannot be used as a lock")
+    (tmp_path / "dangling").symlink_to(tmp_path / "new")
+    refused(tmp_path / "dangling", "cannot be used as a lock")
+    assert (precious.read_text(), (tmp_path / "new").exists()) == ("of somebody", False)
+
+
+def test_another_name_of_a_file_is_no_lock(tmp_path: Path, precious: Path) -> None:
+    (tmp_path / "lock").hardlink_to(precious)
+    refused(tmp_path / "lock", "is no regular file of this user's alone")
+    assert precious.read_text() == "of somebody"
+
+
+def test_what_is_no_file_is_no_lock_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    refused(tmp_path / "lock", "is no regular file of this user's alone")
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "folder").symlink_to(tmp_path / "elsewhere")
+    refused(tmp_path / "folder" / "lock", "it is a link")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o755])
+def test_a_folder_that_is_open_to_others_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    refused(folder / "lock", f"chmod 700 {re.escape(str(folder))}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_is_another_users_is_never_honoured(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    (folder / "lock").touch()
+    os.chown(folder / "lock", 65534, 65534)
+    refused(folder / "lock", "is no regular file of this user's alone")
+    os.chown(folder, 65534, 65534)
+    refused(folder / "lock", r"belongs to another user \(uid 65534\)")
+
+
+def test_the_folder_is_made_for_this_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        lock = NodeLock(str(tmp_path / "home" / ".dbrecon" / "lock"))
+        assert lock.acquire() is None
+    finally:
+        os.umask(before)
+    with lock:
+        assert stat.S_IMODE((tmp_path / "home" / ".dbrecon").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "home" / ".dbrecon" / "lock").stat().st_mode) == 0o600

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -358,3 +360,24 @@ def test_a_download_needs_a_state(experiment: Experiment, tmp_path: Path, monkey
     monkeypatch.setattr(sys, "argv", ["s0_download_data.py"])
     with pytest.raises(UsageError, match="which state"):
         s0_download_data.main()
+
+
+def test_on_s3_what_has_come_so_far_lies_in_a_folder_that_no_other_user_can_write_to(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a name that can be guessed, a link of another user's would lead to any file of ours."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    own = tmp_path / f"dbrecon-{os.getuid()}"
+    own.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "config.ini").write_text(f"[sf1]\nurl = {server.url}/{{State_Name}}/{{st}}2010.sf1.zip\n")
+    experiment = Experiment.make("r1", Config.load(str(tmp_path / "config.ini"), env={"DAS_S3ROOT": "s3://bucket/root"}))
+    with pytest.raises(StorageError, match="it is a link"):
+        download(experiment, "nm", force=True)
+    assert (server.asked, list((tmp_path / "elsewhere").iterdir())) == ([], [])
+    own.unlink()
+    server.script = [server.status(404)]
+    with pytest.raises(StorageError, match="404"):
+        download(experiment, "nm", force=True)
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
