@@ -2,6 +2,8 @@
 
 One non-negative integer variable for each (block, kind of person) that no published zero rules out; one equation for each count
 that the product writes as a constraint and that is not zero. All coefficients are 1. Vectorised over the tract.
+
+Kinds are sex x age bin x race set x origin (:mod:`dbrecon.recon.census.bins`); with ``SINGLE_AGES`` each age category is a bin.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError
-from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
+from dbrecon.recon.census.bins import SINGLE_AGES, AgeBins, binned_constraint, binned_partition
+from dbrecon.recon.census.kinds import N_RH, IntArray
 from dbrecon.recon.census.tables import Partition, Product
 
 
@@ -38,7 +41,7 @@ class TractTables:
 @dataclass(frozen=True)
 class Model:
     """A tract's program in compressed rows: row i holds ``columns[starts[i]:starts[i+1]]``, all with coefficient 1, and
-    must sum to ``rhs[i]``. Variable j counts people of ``kind[j]`` in ``blocks[block[j]]``.
+    must sum to ``rhs[i]``. Variable j counts people of ``kind[j]``, a kind over ``bins``, in ``blocks[block[j]]``.
 
     Variables are in the order in which the rows name them first, so that a reader of the LP text numbers them alike.
     """
@@ -53,6 +56,7 @@ class Model:
     row_group: IntArray
     row_block: IntArray
     labels: tuple[str, ...] = field(repr=False)
+    bins: AgeBins = SINGLE_AGES
 
     @property
     def n_variables(self) -> int:
@@ -79,7 +83,7 @@ class Model:
 class _Layers:
     """Partitions of one level merged into few index arrays: partitions that share no kind share a layer.
 
-    ``index[l]`` (25956,) holds for each kind the number of its group among all groups of the level, or -1.
+    ``index[l]`` (kinds,) holds for each kind the number of its group among all groups of the level, or -1.
     """
 
     def __init__(self, partitions: list[tuple[npt.NDArray[np.int16], int]]) -> None:
@@ -98,8 +102,10 @@ class _Layers:
 class _Level:
     """What the builder needs of one level's partitions, worked out once for a product."""
 
-    def __init__(self, product: Product, level: str) -> None:
-        partitions = [p for p in product.partitions.values() if p.level == level]
+    def __init__(self, product: Product, level: str, bins: AgeBins) -> None:
+        self.bins = bins
+        partitions = [binned_partition(p, bins) for p in product.partitions.values() if p.level == level]
+        written = [binned_constraint(c, bins) for c in product.constraints if c.partition.level == level]
         offsets = np.concatenate([[0], np.cumsum([len(p.labels) for p in partitions])]).astype(np.int64)
         offset_of = {p.name: int(offset) for p, offset in zip(partitions, offsets, strict=False)}
         self.n_groups = int(offsets[-1])
@@ -113,7 +119,6 @@ class _Level:
         self.by_sa = [layer.reshape(-1, N_RH)[:, 0] for layer in layers([p for p in partitions if p.by_sa_only])]
         self.by_rh = [layer.reshape(-1, N_RH)[0] for layer in layers([p for p in partitions if p.by_rh_only and not p.by_sa_only])]
         self.by_both = layers([p for p in partitions if not (p.by_sa_only or p.by_rh_only)])
-        written = [c for c in product.constraints if c.partition.level == level]
         self.written = _Layers(
             [(np.where(c.written, c.partition.index, np.int16(-1)), offset_of[c.partition.name]) for c in written]
         ).index
@@ -122,8 +127,8 @@ class _Level:
             self.is_written[layer[layer >= 0]] = True
 
     def all_layers(self) -> list[npt.NDArray[np.int32]]:
-        """Every layer over all 25,956 kinds."""
-        shape = (N_SA, N_RH)
+        """Every layer over all kinds."""
+        shape = (self.bins.n_sa, N_RH)
         wide = [np.broadcast_to(layer[:, None], shape).ravel() for layer in self.by_sa]
         wide += [np.broadcast_to(layer, shape).ravel() for layer in self.by_rh]
         return wide + self.by_both
@@ -150,10 +155,11 @@ def _expand(n_blocks: int, sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_])
 class ModelBuilder:
     """Builds tracts' models for one product. Make it once a process; :meth:`build` is a pure function of the tables."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, bins: AgeBins = SINGLE_AGES) -> None:
         self.product = product
-        self.block_level = _Level(product, "block")
-        self.tract_level = _Level(product, "tract") if product.tables_of("tract") else None
+        self.bins = bins
+        self.block_level = _Level(product, "block", bins)
+        self.tract_level = _Level(product, "tract", bins) if product.tables_of("tract") else None
         rng = np.random.default_rng(20100401)
         self._hash = rng.integers(0, 2**63, 1 << 16, dtype=np.uint64)
 
@@ -205,7 +211,7 @@ class ModelBuilder:
         """(block, kind) of the variables: kinds that no zero of the block or of the tract forbids."""
         n_blocks = len(values)
         positive = np.concatenate([values > 0, np.ones((n_blocks, 1), bool)], axis=1)  # index -1: not counted, allowed
-        sa = np.ones((n_blocks, N_SA), bool)
+        sa = np.ones((n_blocks, self.bins.n_sa), bool)
         for layer in self.block_level.by_sa:
             sa &= positive[:, layer]
         rh = np.ones((n_blocks, N_RH), bool)
@@ -229,15 +235,15 @@ class ModelBuilder:
 
     @staticmethod
     def _allowed_in_tract(level: _Level, tract_values: IntArray) -> npt.NDArray[np.bool_]:
-        """(206, 126) kinds that no zero of the tract's tables forbids."""
+        """(sexes and bins, 126) kinds that no zero of the tract's tables forbids."""
         positive = np.append(tract_values > 0, True)
-        allowed = np.ones((N_SA, N_RH), bool)
+        allowed = np.ones((level.bins.n_sa, N_RH), bool)
         for layer in level.by_sa:
             allowed &= positive[layer][:, None]
         for layer in level.by_rh:
             allowed &= positive[layer]
         for layer in level.by_both:
-            allowed &= positive[layer].reshape(N_SA, N_RH)
+            allowed &= positive[layer].reshape(-1, N_RH)
         return allowed
 
     def _rows(
@@ -290,6 +296,7 @@ class ModelBuilder:
             row_group=np.where(of_tract, needed - width * n_blocks + width, needed % width),
             row_block=np.where(of_tract, -1, needed // width),
             labels=self.labels,
+            bins=self.bins,
         )
 
     def _distinct(self, lengths: IntArray, columns: IntArray, values: IntArray) -> npt.NDArray[np.bool_]:
