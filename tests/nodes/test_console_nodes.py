@@ -454,7 +454,7 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
 )
 def test_a_launch_that_fails_says_why_with_the_last_lines(running: World, branch: str, env: dict[str, str], said: str) -> None:
     result = running.here("--launch", "n2", "--reident", "r1", "--branch", branch, env=env)
-    assert (result.returncode, result.stdout) == (8, "")
+    assert (result.returncode, result.stdout) == (8, ""), result.stderr
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: n2: ")
     assert line.count("error: ") == 1
