@@ -13,8 +13,8 @@ def main() -> int:
     config = Config.load()
     print(f"# {config.path}")
     for setting in SETTINGS:
-        value = config.get(setting.section, setting.name)
-        shown = "" if value is None else "..." if setting.secret else str(value)
+        value = getattr(getattr(config, setting.section), setting.name)
+        shown = "" if value is None else "..." if setting.description.secret else str(value)
         print(f"[{setting.section}] {setting.name} = {shown}")
     return 0
 

@@ -63,7 +63,7 @@ class Experiment:
     @property
     def kms_key(self) -> str | None:
         """The KMS key with which S3 shall encrypt what is written; None is the bucket's own default."""
-        key: str | None = self.config.get("s3", "kms_key")
+        key: str | None = self.config.s3.kms_key
         return key
 
     @property

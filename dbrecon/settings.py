@@ -12,8 +12,8 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict, TypeVar, cast
 
 from dbrecon.errors import UsageError
 from dbrecon.paths import CONFIG, HOME
@@ -22,148 +22,203 @@ from dbrecon.states import STATES, check_stusab
 DEFAULT_CONFIG = str(CONFIG / "config.ini")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting: ``section`` and ``name`` in config.ini, its default as it would stand there, its type, and one line
-    of help.
+T = TypeVar("T")
 
-    ``type`` is ``str``, ``int``, ``float`` or ``path`` (a local path, relative to this checkout unless absolute).
-    An empty value means "not set".
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a setting beside its name and type.
+
+    ``default`` is its text as it would stand in the file; ``path``: a local path, relative to this checkout unless absolute.
     """
 
-    section: str
-    name: str
     default: str
-    type: str
     help: str
+    path: bool = False
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting("paths", "root", "$DAS_S3ROOT", "str", "Where all experiments lie: a folder or `s3://bucket/prefix`."),
-    Setting(
-        "s3",
-        "kms_key",
-        "",
-        "str",
-        "On S3: encrypt what is written with this KMS key (id, ARN or alias); not set means as the bucket does.",
-    ),
-    Setting("db", "mysql_host", "$MYSQL_HOST", "str", "MySQL or MariaDB server; not set means SQLite."),
-    Setting("db", "mysql_port", "$MYSQL_PORT", "int", "Its TCP port; not set means 3306.", minimum=1, maximum=65535),
-    Setting("db", "mysql_database", "$MYSQL_DATABASE", "str", "The database on that server; it must exist."),
-    Setting("db", "mysql_user", "$MYSQL_USER", "str", "The user to connect as."),
-    Setting("db", "mysql_password", "$MYSQL_PASSWORD", "str", "The user's password.", secret=True),
-    Setting(
-        "db",
-        "sqlite",
-        "",
-        "path",
+def setting(
+    default: T,
+    help: str,
+    *,
+    variable: str = "",
+    path: bool = False,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
+) -> T:
+    """Declare a field of a section: its default, one line of help, its limits. A secret is shown by no ``repr``.
+
+    With ``variable`` the default is what that environment variable holds; ``default`` is then what holds without it.
+    """
+    text = f"${variable}" if variable else "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+    description = Description(text, help, path, choices, minimum, maximum, secret)
+    value = os.path.join(HOME, default) if path and isinstance(default, str) else default
+    return cast("T", field(default=value, repr=not secret, metadata={"description": description}))
+
+
+@dataclass(frozen=True)
+class PathsSettings:
+    """``[paths]``: where things lie."""
+
+    root: str | None = setting(None, "Where all experiments lie: a folder or `s3://bucket/prefix`.", variable="DAS_S3ROOT")
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """``[s3]``: storage on S3."""
+
+    kms_key: str | None = setting(
+        None, "On S3: encrypt what is written with this KMS key (id, ARN or alias); not set means as the bucket does."
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """``[db]``: the database."""
+
+    mysql_host: str | None = setting(None, "MySQL or MariaDB server; not set means SQLite.", variable="MYSQL_HOST")
+    mysql_port: int | None = setting(None, "Its TCP port; not set means 3306.", variable="MYSQL_PORT", minimum=1, maximum=65535)
+    mysql_database: str | None = setting(None, "The database on that server; it must exist.", variable="MYSQL_DATABASE")
+    mysql_user: str | None = setting(None, "The user to connect as.", variable="MYSQL_USER")
+    mysql_password: str | None = setting(None, "The user's password.", variable="MYSQL_PASSWORD", secret=True)
+    sqlite: str | None = setting(
+        None,
         "The SQLite file where there is no MySQL; not set means `{root}/2010-re/dbrecon.sqlite3` under a local root.",
-    ),
-    Setting(
-        "sf1",
-        "url",
+        path=True,
+    )
+
+
+@dataclass(frozen=True)
+class Sf1Settings:
+    """``[sf1]``: the census product."""
+
+    url: str = setting(
         "https://www2.census.gov/census_2010/04-Summary_File_1/{State_Name}/{st}2010.sf1.zip",
-        "str",
         "Where step 0 finds a state's zip; `{State_Name}` and `{st}` are filled in (`North_Dakota`, `nd`).",
-    ),
-    Setting("sf1", "tables", "config/tables_2010_sf1.toml", "path", "The product's tables: what each cell counts."),
-    Setting("run", "max_lp", "0", "int", "Worker processes when step 3 is among the steps; 0: one a core.", minimum=0),
-    Setting("run", "max_sol", "0", "int", "Worker processes when there is step 4 alone; 0: one a core.", minimum=0),
-    Setting("run", "claim_tracts", "8", "int", "Tracts of one county that are claimed at once.", minimum=1),
-    Setting("run", "lease_seconds", "300", "int", "How long a claim holds without a heartbeat.", minimum=2),
-    Setting("run", "heartbeat_seconds", "60", "int", "How often a node extends its claims.", minimum=1),
-    Setting("run", "min_free_mib", "0", "int", "MiB free below which no new tract starts; 0: a tenth, at most 4096.", minimum=0),
-    Setting("run", "stop_free_mib", "0", "int", "MiB free below which the youngest worker is stopped; 0: half of it.", minimum=0),
-    Setting("run", "max_attempts", "3", "int", "Failures after which a tract is quarantined.", minimum=1),
-    Setting("run", "retry_seconds", "2", "int", "How long a tract or county that failed rests before its next attempt.", minimum=0),
-    Setting(
-        "solve",
-        "solver",
-        "highs",
-        "str",
-        "`auto` is Gurobi where its licence allows the model's size, else HiGHS.",
-        choices=("auto", "highs", "gurobi"),
-    ),
-    Setting("solve", "seed", "0", "int", "The solver's seed: the same gives the same people.", minimum=0, maximum=2e9),
-    Setting("solve", "time_limit", "3600", "float", "Seconds after which a tract's solve is given up.", minimum=0.001),
-    Setting("solve", "gurobi_token_wait", "600", "float", "Seconds to wait for a Gurobi licence token.", minimum=0),
-    Setting("spark", "master", "local[*]", "str", "Spark's master for `--spark`: `local[*]`, `spark://host:7077`, `yarn`."),
-    Setting("spark", "python", "", "path", "Executors' Python (3.11 or newer), `local[*]`'s too; not set: the path of this one."),
-    Setting(
-        "spark",
-        "environment",
-        "",
-        "str",
-        "Packages to ship to a cluster (`local[*]` takes none), from `--spark_pack`: a file or URI; not set: they are there.",
-    ),
-    Setting("spark", "executor_cores", "0", "int", "Cores of a cluster's executor; 0: 1 on standalone masters, else 4.", minimum=0),
-    Setting("spark", "executor_mib", "0", "int", "MiB of a cluster's executor; 0: what the biggest tracts need.", minimum=0),
-    Setting("spark", "event_log", "", "str", "Where Spark's event logs go, for its history server: a folder or URI."),
-    Setting(
-        "cluster",
-        "hosts",
-        "",
-        "str",
-        "The nodes, as `[user@]host[:port]`, with spaces or commas; not set means those of an EMR cluster.",
-    ),
-    Setting("cluster", "emr_cluster_id", "$EMR_CLUSTER_ID", "str", "The EMR cluster; not set means the one this machine is in."),
-    Setting("cluster", "task_group", "", "str", "The TASK group that --resize changes, where there are several."),
-    Setting("cluster", "launch_core", "no", "str", "Whether CORE nodes get schedulers too.", choices=("no", "yes")),
-    Setting("cluster", "repository", "", "str", "What --launch checks out on nodes; not set means this checkout's origin."),
-    Setting("cluster", "branch", "", "str", "Its branch or tag; not set means this checkout's branch."),
-    Setting("cluster", "folder", "dbrecon", "str", "Where checkout, environments and outputs lie on a node, below its home."),
-    Setting(
-        "cluster",
-        "venv",
-        "",
-        "str",
-        "A Python environment that nodes have already, below the home directory; not set means that --launch makes one.",
-    ),
-    Setting(
-        "cluster",
-        "environment",
+    )
+    tables: str = setting("config/tables_2010_sf1.toml", "The product's tables: what each cell counts.", path=True)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """``[run]``: schedulers at work."""
+
+    max_lp: int = setting(0, "Worker processes when step 3 is among the steps; 0: one a core.", minimum=0)
+    max_sol: int = setting(0, "Worker processes when there is step 4 alone; 0: one a core.", minimum=0)
+    claim_tracts: int = setting(8, "Tracts of one county that are claimed at once.", minimum=1)
+    lease_seconds: int = setting(300, "How long a claim holds without a heartbeat.", minimum=2)
+    heartbeat_seconds: int = setting(60, "How often a node extends its claims.", minimum=1)
+    min_free_mib: int = setting(0, "MiB free below which no new tract starts; 0: a tenth, at most 4096.", minimum=0)
+    stop_free_mib: int = setting(0, "MiB free below which the youngest worker is stopped; 0: half of it.", minimum=0)
+    max_attempts: int = setting(3, "Failures after which a tract is quarantined.", minimum=1)
+    retry_seconds: int = setting(2, "How long a tract or county that failed rests before its next attempt.", minimum=0)
+
+    def check(self, path: str) -> None:
+        """UsageError, naming the file ``path``, for values that do not fit one another."""
+        lease, beat = self.lease_seconds, self.heartbeat_seconds
+        if beat * 2 > lease:
+            raise UsageError(
+                f"{path}: [run] heartbeat_seconds ({beat}) must be at most half of lease_seconds ({lease}), "
+                "or a claim could end between two heartbeats."
+            )
+
+
+@dataclass(frozen=True)
+class SolveSettings:
+    """``[solve]``: the solver."""
+
+    solver: str = setting(
+        "highs", "`auto` is Gurobi where its licence allows the model's size, else HiGHS.", choices=("auto", "highs", "gurobi")
+    )
+    seed: int = setting(0, "The solver's seed: the same gives the same people.", minimum=0, maximum=2_000_000_000)
+    time_limit: float = setting(3600.0, "Seconds after which a tract's solve is given up.", minimum=0.001)
+    gurobi_token_wait: float = setting(600.0, "Seconds to wait for a Gurobi licence token.", minimum=0)
+
+
+@dataclass(frozen=True)
+class SparkSettings:
+    """``[spark]``: spark (workflow 2)."""
+
+    master: str = setting("local[*]", "Spark's master for `--spark`: `local[*]`, `spark://host:7077`, `yarn`.")
+    python: str | None = setting(
+        None, "Executors' Python (3.11 or newer), `local[*]`'s too; not set: the path of this one.", path=True
+    )
+    environment: str | None = setting(
+        None, "Packages to ship to a cluster (`local[*]` takes none), from `--spark_pack`: a file or URI; not set: they are there."
+    )
+    executor_cores: int = setting(0, "Cores of a cluster's executor; 0: 1 on standalone masters, else 4.", minimum=0)
+    executor_mib: int = setting(0, "MiB of a cluster's executor; 0: what the biggest tracts need.", minimum=0)
+    event_log: str | None = setting(None, "Where Spark's event logs go, for its history server: a folder or URI.")
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """``[cluster]``: the machines of a cluster."""
+
+    hosts: str | None = setting(
+        None, "The nodes, as `[user@]host[:port]`, with spaces or commas; not set means those of an EMR cluster."
+    )
+    emr_cluster_id: str | None = setting(
+        None, "The EMR cluster; not set means the one this machine is in.", variable="EMR_CLUSTER_ID"
+    )
+    task_group: str | None = setting(None, "The TASK group that --resize changes, where there are several.")
+    launch_core: str = setting("no", "Whether CORE nodes get schedulers too.", choices=("no", "yes"))
+    repository: str | None = setting(None, "What --launch checks out on nodes; not set means this checkout's origin.")
+    branch: str | None = setting(None, "Its branch or tag; not set means this checkout's branch.")
+    folder: str = setting("dbrecon", "Where checkout, environments and outputs lie on a node, below its home.")
+    venv: str | None = setting(
+        None, "A Python environment that nodes have already, below the home directory; not set means that --launch makes one."
+    )
+    environment: str | None = setting(
         "AWS_* GRB_* GUROBI_HOME PIP_* *_PROXY *_proxy",
-        "str",
         "Variables that --launch hands on to nodes, beside `DAS_S3ROOT` and `MYSQL_...`.",
-    ),
-    Setting("cluster", "launch_seconds", "900", "float", "How long a launch may take on a node.", minimum=1),
-    Setting("cluster", "ssh_user", "", "str", "The user on nodes; not set means `~/.ssh/config`'s, else yours."),
-    Setting("cluster", "ssh_config", "~/.ssh/config", "str", "The settings of OpenSSH that count here too."),
-    Setting(
-        "cluster",
-        "ssh_new_hosts",
+    )
+    launch_seconds: float = setting(900.0, "How long a launch may take on a node.", minimum=1)
+    ssh_user: str | None = setting(None, "The user on nodes; not set means `~/.ssh/config`'s, else yours.")
+    ssh_config: str | None = setting("~/.ssh/config", "The settings of OpenSSH that count here too.")
+    ssh_new_hosts: str = setting(
         "refuse",
-        "str",
         "`accept`: a host that is not in known_hosts is accepted and remembered. A changed key is always refused.",
         choices=("refuse", "accept"),
-    ),
-    Setting("cluster", "ssh_seconds", "10", "float", "How long a node may take to let us in.", minimum=0.1),
-    Setting(
-        "secrets",
-        "file",
-        "config/dbrecon_config_encrypted.json.*",
-        "path",
-        "The credentials that --encrypt_config encrypted; read where the environment names no database.",
-    ),
-    Setting("secrets", "kms_key", "$DBRECON_KMS_KEY", "str", "The KMS key for --encrypt_config: an id, an ARN or alias/NAME."),
-    Setting("dashboard", "port", "8050", "int", "The TCP port of --dashboard; 0: any free one.", minimum=0, maximum=65535),
-    Setting(
-        "dashboard",
-        "token",
-        "$DBRECON_DASHBOARD_TOKEN",
-        "str",
-        "Who does not know it sees no dashboard; not set means that this machine alone does.",
-        secret=True,
-    ),
-    Setting("dashboard", "names", "", "str", "Host names, with commas, by which a proxy asks where no token is set."),
-    Setting("dashboard", "max_age", "5", "float", "Seconds before the database is asked again for an answer.", minimum=0),
-)
+    )
+    ssh_seconds: float = setting(10.0, "How long a node may take to let us in.", minimum=0.1)
 
-_BY_NAME: dict[tuple[str, str], Setting] = {(one.section, one.name): one for one in SETTINGS}
+
+@dataclass(frozen=True)
+class SecretsSettings:
+    """``[secrets]``: encrypted credentials."""
+
+    file: str | None = setting(
+        "config/dbrecon_config_encrypted.json.*",
+        "The credentials that --encrypt_config encrypted; read where the environment names no database.",
+        path=True,
+    )
+    kms_key: str | None = setting(
+        None, "The KMS key for --encrypt_config: an id, an ARN or alias/NAME.", variable="DBRECON_KMS_KEY"
+    )
+
+
+@dataclass(frozen=True)
+class DashboardSettings:
+    """``[dashboard]``: the web page."""
+
+    port: int = setting(8050, "The TCP port of --dashboard; 0: any free one.", minimum=0, maximum=65535)
+    token: str | None = setting(
+        None,
+        "Who does not know it sees no dashboard; not set means that this machine alone does.",
+        variable="DBRECON_DASHBOARD_TOKEN",
+        secret=True,
+    )
+    names: str | None = setting(None, "Host names, with commas, by which a proxy asks where no token is set.")
+    max_age: float = setting(5.0, "Seconds before the database is asked again for an answer.", minimum=0)
+
+
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 
@@ -181,19 +236,29 @@ class DatabaseArguments(TypedDict):
     sqlite_path: str
 
 
+@dataclass(frozen=True, repr=False)
 class Config:
-    """The settings' values on this host. Immutable; ``Config.load(config.path)`` reads the file anew."""
+    """The settings' values on this host, a field a section. ``Config.load(config.path)`` reads the file anew.
 
-    def __init__(self, values: Mapping[tuple[str, str], str | int | float | None], path: str, no_root: str = NO_ROOT) -> None:
-        """``values`` has an entry for each of SETTINGS, of its type or None; ``path`` is the file they are from; ``no_root`` is
-        what to say where the root is not set."""
-        self._values = dict(values)
-        self.path = path
-        self._no_root = no_root
+    ``path`` is the file they are from; ``no_root`` is what to say where the root is not set. Two are equal when every value is.
+    """
+
+    paths: PathsSettings = PathsSettings()
+    s3: S3Settings = S3Settings()
+    db: DatabaseSettings = DatabaseSettings()
+    sf1: Sf1Settings = Sf1Settings()
+    run: RunSettings = RunSettings()
+    solve: SolveSettings = SolveSettings()
+    spark: SparkSettings = SparkSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    secrets: SecretsSettings = SecretsSettings()
+    dashboard: DashboardSettings = DashboardSettings()
+    path: str = field(default=DEFAULT_CONFIG, compare=False)
+    no_root: str = field(default=NO_ROOT, compare=False)
 
     @classmethod
     def load(cls, path: str | None = None, env: Mapping[str, str] | None = None, hostname: str | None = None) -> Config:
-        """Reads ``path``, else the file that $DBRECON_CONFIG names, else config/config.ini of this checkout.
+        """Read ``path``, else the file that $DBRECON_CONFIG names, else config/config.ini of this checkout.
 
         In a value ``$NAME`` and ``${NAME}`` stand for environment variables and ``$$`` for ``$``; where one is unset,
         the setting is not set. ``name@host = value`` beats ``name = value`` on that host (full name before short name); the
@@ -204,46 +269,34 @@ class Config:
         env = os.environ if env is None else env
         path = os.path.abspath(path or env.get("DBRECON_CONFIG") or DEFAULT_CONFIG)
         given = _values_for_host(_read_ini(path), hostname or env.get("DBRECON_HOSTNAME") or socket.gethostname(), path)
-        values = {key: _typed(one, given.get(key, one.default), env, path) for key, one in _BY_NAME.items()}
-        lease, beat = values["run", "lease_seconds"], values["run", "heartbeat_seconds"]
-        if float(beat or 0) * 2 > float(lease or 0):
-            raise UsageError(
-                f"{path}: [run] heartbeat_seconds ({beat}) must be at most half of lease_seconds ({lease}), "
-                "or a claim could end between two heartbeats."
-            )
-        return cls(values, path, _no_root(given.get(("paths", "root"), ""), env, path))
-
-    def get(self, section: str, name: str) -> Any:
-        """The setting's value, of its type, or None where it is not set. KeyError for a setting that is none."""
-        return self._values[section, name]
-
-    def with_values(self, changes: Mapping[tuple[str, str], str | int | float | None]) -> Config:
-        """The same settings with some values changed, by (section, name)."""
-        return Config({**self._values, **changes}, self.path, self._no_root)
+        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        for one in SETTINGS:
+            values[one.section][one.name] = _value(one, given.get((one.section, one.name)), env, path)
+        sections = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
+        config = cls(**sections, path=path, no_root=_no_root(given.get(("paths", "root"), ""), env, path))
+        config.run.check(path)
+        return config
 
     def root(self) -> str:
         """Where all experiments lie: no trailing slash, a local folder absolute. UsageError where it is not set."""
-        root = self.get("paths", "root")
-        if not root:
-            raise UsageError(self._no_root)
-        return normal_root(root)
+        if not self.paths.root:
+            raise UsageError(self.no_root)
+        return normal_root(self.paths.root)
 
     def database(self) -> DatabaseArguments:
         """The arguments for ``dbrecon.ctools.database.make_engine``. UsageError where neither MySQL nor SQLite can be meant."""
-        host = self.get("db", "mysql_host")
         return {
-            "mysql_host": host,
-            "mysql_database": self.get("db", "mysql_database"),
-            "mysql_user": self.get("db", "mysql_user"),
-            "mysql_password": self.get("db", "mysql_password"),
-            "mysql_port": self.get("db", "mysql_port"),
-            "sqlite_path": "" if host else self._sqlite_path(),
+            "mysql_host": self.db.mysql_host,
+            "mysql_database": self.db.mysql_database,
+            "mysql_user": self.db.mysql_user,
+            "mysql_password": self.db.mysql_password,
+            "mysql_port": self.db.mysql_port,
+            "sqlite_path": "" if self.db.mysql_host else self._sqlite_path(),
         }
 
     def _sqlite_path(self) -> str:
-        path = self.get("db", "sqlite")
-        if path:
-            return str(path)
+        if self.db.sqlite:
+            return self.db.sqlite
         root = self.root()
         if root.startswith("s3://"):
             raise UsageError(
@@ -255,9 +308,9 @@ class Config:
     def sf1_url(self, stusab: str) -> str:
         """Where the state's zip is published. UsageError for an unknown state or a template with other placeholders."""
         stusab = check_stusab(stusab)
-        template = self.get("sf1", "url") or ""
+        template = self.sf1.url
         try:
-            return str(template.format(st=stusab, State_Name=STATES[stusab].url_name))
+            return template.format(st=stusab, State_Name=STATES[stusab].url_name)
         except (KeyError, IndexError, ValueError) as error:
             raise UsageError(
                 f"{self.path}: [sf1] url = {template} may hold {{State_Name}} and {{st}} and no other braces."
@@ -267,13 +320,36 @@ class Config:
         """Names the file alone: values may be secrets."""
         return f"Config({self.path!r})"
 
-    def __eq__(self, other: object) -> bool:
-        """Equal when every value is."""
-        return isinstance(other, Config) and self._values == other._values
 
-    def __hash__(self) -> int:
-        """Fits ``__eq__``."""
-        return hash(tuple(sorted((key, str(value)) for key, value in self._values.items())))
+SECTIONS: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(Config) if one.name not in ("path", "no_root")}
+"""The class of each section, in the order of the file."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as file and README have it: ``type`` is ``int``, ``float`` or ``str``; ``optional``: it may be not set."""
+
+    section: str
+    name: str
+    type: str
+    optional: bool
+    description: Description
+
+    @property
+    def default(self) -> str:
+        """Its text as it would stand in the file."""
+        return self.description.default
+
+
+def _settings() -> Iterator[Setting]:
+    for section, kind in SECTIONS.items():
+        for one in fields(kind):
+            name, _, optional = str(one.type).partition(" | ")
+            yield Setting(section, one.name, name, bool(optional), one.metadata["description"])
+
+
+SETTINGS: tuple[Setting, ...] = tuple(_settings())
+"""Every setting, in the order of the file."""
 
 
 def _read_ini(path: str) -> configparser.ConfigParser:
@@ -321,37 +397,48 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"did you mean {close[0]}? ({listed})" if close else listed
 
 
-def _typed(setting: Setting, text: str, env: Mapping[str, str], path: str) -> str | int | float | None:
-    """The value of ``text``, expanded, of the setting's type; None where it is empty or names an unset variable."""
-    value = _expand(text, env)
-    if value == "" and text.strip() and setting.secret:
+def _value(setting: Setting, text: str | None, env: Mapping[str, str], path: str) -> str | int | float | None:
+    """The value of ``text`` (None: it is not in the file), expanded, of the setting's type.
+
+    What is empty or names an unset variable is not set: None, or the default of a setting that must be.
+    """
+    known = setting.description
+    written = known.default if text is None else text
+    value = _expand(written, env)
+    if value == "" and written.strip() and known.secret:
         return value  # a variable that is set and empty: an empty password is one
     if not value:
-        unset = value is None or setting.type in ("str", "path") or text == setting.default
-        return None if unset else _typed(setting, setting.default, env, path)
-    where = f"{path}: [{setting.section}] {setting.name} = {'...' if setting.secret else value}"
-    if setting.choices and value not in setting.choices:
-        raise UsageError(f"{where} must be one of {', '.join(setting.choices)}.")
-    if setting.type == "path":
+        if setting.optional:
+            return None
+        written, value = known.default, known.default
+    where = f"{path}: [{setting.section}] {setting.name} = {'...' if known.secret else value}"
+    if names := [braced or plain for braced, plain in _VARIABLE.findall(written) if braced or plain]:
+        holder = f"the environment's {' and '.join(names)}"
+        where = f"{holder}: {value}" if text is None else f"{where} (by {holder})"
+    return _checked(setting, value, where)
+
+
+def _checked(setting: Setting, value: str, where: str) -> str | int | float:
+    """The text of a setting as its type, within its limits. UsageError, which begins with ``where``."""
+    known = setting.description
+    if known.choices and value not in known.choices:
+        raise UsageError(f"{where} must be one of {', '.join(known.choices)}.")
+    if known.path:
         return os.path.join(HOME, os.path.expanduser(value))
     if setting.type == "str":
         return value
     try:
         number: int | float = int(value) if setting.type == "int" else float(value)
-    except ValueError as error:
+    except ValueError:
         kind = "a whole number" if setting.type == "int" else "a number"
-        raise UsageError(f"{where} must be {kind}.") from error
-    _check_range(setting, number, where)
-    return number
-
-
-def _check_range(setting: Setting, number: float, where: str) -> None:
-    low, high = setting.minimum, setting.maximum
+        raise UsageError(f"{where} must be {kind}.") from None
+    low, high = known.minimum, 1e18 if known.maximum is None else known.maximum
     # "not >=" rather than "<": a NaN is refused too.
     if low is not None and not number >= low:
         raise UsageError(f"{where} must be at least {low:g}.")
-    if not number <= (float("1e18") if high is None else high):
-        raise UsageError(f"{where} must be at most {1e18 if high is None else high:g}.")
+    if not number <= high:
+        raise UsageError(f"{where} must be at most {high:g}.")
+    return number
 
 
 def _expand(text: str, env: Mapping[str, str]) -> str | None:
@@ -383,7 +470,7 @@ def settings_table() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for one in SETTINGS:
         default = f"`{one.default}`" if one.default else ""
-        rows.append(f"| `[{one.section}] {one.name}` | {default} | {one.help} |")
+        rows.append(f"| `[{one.section}] {one.name}` | {default} | {one.description.help} |")
     return "\n".join(rows) + "\n"
 
 

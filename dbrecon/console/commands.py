@@ -87,4 +87,4 @@ def tell_put_back(solved: int, written: int, place: Place) -> None:
 
 def check_writable(config: Config) -> None:
     """StorageError if nothing can be written where the experiments lie: better now than after hours."""
-    storage.make_writable_check(f"{config.root()}/2010-re", config.get("s3", "kms_key"))
+    storage.make_writable_check(f"{config.root()}/2010-re", config.s3.kms_key)

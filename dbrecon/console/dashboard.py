@@ -33,7 +33,7 @@ def serve_dashboard(args: argparse.Namespace, config: Config) -> int:
     """Serve the dashboard until Ctrl-C or SIGTERM."""
     from dbrecon.dashboard.server import serve  # the web server is loaded for this command alone
 
-    return serve(config, args.host, config.get("dashboard", "port") if args.port is None else args.port)
+    return serve(config, args.host, config.dashboard.port if args.port is None else args.port)
 
 
 ACTIONS: Actions = {"dashboard": Action(serve_dashboard, takes_place=False)}

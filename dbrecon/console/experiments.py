@@ -38,7 +38,7 @@ def register(args: argparse.Namespace, config: Config) -> int:
     reident, tables = check_reident(name), args.tables or "all"
     experiment = Experiment.make(reident, config, tables)
     check_writable(config)
-    product = load_product(Path(config.get("sf1", "tables")), tables)
+    product = load_product(Path(config.sf1.tables), tables)
     ledger = open_ledger(config)
     ledger.register(reident, tables, product.name)
     if not storage.is_s3(experiment.dist):

@@ -221,7 +221,7 @@ def _zip(path: str) -> Facts:
 def _from_ledger(path: str, config: Config) -> Facts:
     """What the ledger knows of the tract that a file of an experiment is of; nothing for other files."""
     match = re.search(r"/2010-re/(\w+)/work/([a-z]{2})/\d{5}/(?:lp|sol)/model_\d{2}(\d{3})(\d{6})\.", path)
-    if match is None or not config.get("paths", "root") or not path.startswith(f"{config.root()}/"):
+    if match is None or not config.paths.root or not path.startswith(f"{config.root()}/"):
         return []
     reident, stusab, county, tract = match.groups()
     try:

@@ -63,7 +63,7 @@ def show_logs(args: argparse.Namespace, config: Config) -> int:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
 
-    seconds = FOREVER if args.follow else 60.0 + float(config.get("cluster", "ssh_seconds"))
+    seconds = FOREVER if args.follow else 60.0 + float(config.cluster.ssh_seconds)
     on_node(config, hosts[0], logs_script(config, args.lines or LOG_LINES, args.follow), seconds, write)
     return 0
 
@@ -88,7 +88,7 @@ def launch(args: argparse.Namespace, config: Config) -> int:
         return launch_on(config, host, what)
 
     try:
-        for host, result in on_each(hosts, work, float(config.get("cluster", "launch_seconds"))):
+        for host, result in on_each(hosts, work, float(config.cluster.launch_seconds)):
             if isinstance(result, RemoteError):
                 failed = True
                 _complain(host, result)
@@ -143,7 +143,7 @@ def _asked(args: argparse.Namespace, config: Config, hosts: list[Host]) -> list[
     """The hosts that the options name. UsageError for a CORE node without the setting that allows it."""
     from dbrecon.fleet.hosts import pick
 
-    core_too = config.get("cluster", "launch_core") == "yes"
+    core_too = config.cluster.launch_core == "yes"
     asked = list(hosts) if args.launch_all else pick(hosts, args.launch)
     cores = [host.name for host in asked if host.role == "CORE"]
     if cores and not core_too:

@@ -88,7 +88,7 @@ def resize(args: argparse.Namespace, config: Config) -> int:
 
 def _task_group(cluster: Cluster, config: Config) -> Group:
     """The TASK group to change. UsageError where there is none, or more than one and none is named."""
-    wanted = config.get("cluster", "task_group")
+    wanted = config.cluster.task_group
     groups = [group for group in cluster.groups() if group.role == "TASK"]
     if wanted:
         groups = [group for group in groups if wanted in (group.name, group.id)]
@@ -182,7 +182,7 @@ def _solver(config: Config) -> str:
     n = RESTRICTED_SIZE + 1
     one, ones = np.ones(1), np.ones(n)
     program = Program(np.array([0, n]), np.arange(n), ones, one, one, np.zeros(n), ones)
-    options = Options(solver=config.get("solve", "solver"), seconds=60.0, token_wait=10.0)
+    options = Options(solver=config.solve.solver, seconds=60.0, token_wait=10.0)
     return f"{solve(program, options, 'a program to try').solver} solves ([solve] solver = {options.solver})"
 
 

@@ -118,7 +118,7 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
         raise UsageError(NOT_ENTERED.format(reident))
     from dbrecon.recon.census.tables import load_product
 
-    product = load_product(Path(config.get("sf1", "tables")), tables)
+    product = load_product(Path(config.sf1.tables), tables)
     ledger.register(reident, tables, product.name)
     result.entered.append(f"{reident}, on {tables} tables")
 

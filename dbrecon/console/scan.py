@@ -121,7 +121,7 @@ class _Scan:
             self._faults.append((path, f"{path} does not exist; make it (--step2 --stusab {self._task.stusab})."))
         if lacking:
             return None
-        product = _product(experiment.config.get("sf1", "tables"), experiment.tables)
+        product = _product(experiment.config.sf1.tables, experiment.tables)
         tables = read_county(experiment, product, self._task.stusab, STATES[self._task.stusab].fips, self._task.county)
         try:
             check_county_tables(tables, self._task.tracts)

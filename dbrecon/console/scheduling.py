@@ -77,7 +77,7 @@ def unlock(args: argparse.Namespace, config: Config) -> int:
 
 def silence_seconds(config: Config) -> int:
     """After how many seconds without a word a host counts as gone."""
-    return SILENT_BEATS * max(REPORTS_EVERY_SECONDS, int(config.get("run", "heartbeat_seconds")))
+    return SILENT_BEATS * max(REPORTS_EVERY_SECONDS, int(config.run.heartbeat_seconds))
 
 
 def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: int) -> dict[str, int]:
@@ -88,7 +88,7 @@ def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: i
 def last_heard(ledger: Ledger, config: Config, reidents: list[str]) -> dict[str, int]:
     """Seconds since each host that holds tracts or counties was heard of, by a report or by a heartbeat. A lease tells of the
     heartbeat that gave it, reckoned with this configuration's ``lease_seconds``."""
-    now, lease = ledger.now(), int(config.get("run", "lease_seconds"))
+    now, lease = ledger.now(), int(config.run.lease_seconds)
     heard: dict[str, int] = {}
     for reident in reidents:
         for claimant in ledger.claimants(reident):

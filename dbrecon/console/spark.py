@@ -104,8 +104,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         return 0
     need = max(STATE_MIB if of_states else 0.0, need_mib(work))
     name = f"dbrecon {reident}: steps {', '.join(map(str, [*of_states, *sorted(of_tracts)]))}"
-    with Spark(config, name, need, config.get("sf1", "tables")) as spark:
-        shipped = portable(experiment, config.get("spark", "master"))
+    with Spark(config, name, need, config.sf1.tables) as spark:
+        shipped = portable(experiment, config.spark.master)
         for step in of_states:
             do_states(spark, ledger, experiment, shipped, step, states_asked(args), args.force)
         if not place:
@@ -120,8 +120,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def rescan_there(args: argparse.Namespace, config: Config) -> int:
     """Check all files by a task a county; what is found is put right by this process, as without Spark."""
-    reident, master = asked_reident(args), config.get("spark", "master")
-    with Spark(config, f"dbrecon {reident}: rescan", COUNTY_MIB, config.get("sf1", "tables")) as spark:
+    reident, master = asked_reident(args), config.spark.master
+    with Spark(config, f"dbrecon {reident}: rescan", COUNTY_MIB, config.sf1.tables) as spark:
 
         def ship(task: "Task") -> "Task":
             return replace(task, experiment=portable(task.experiment, master))

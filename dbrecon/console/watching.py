@@ -87,7 +87,7 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
     if args.evaluate:
         storage.look_named(args.evaluate)
-    product = load_product(Path(config.get("sf1", "tables")), experiment.tables)
+    product = load_product(Path(config.sf1.tables), experiment.tables)
     counties = _written(experiment, ledger, place)
     opened = storage.sopen(args.evaluate, "rb") if args.evaluate else nullcontext()
     with opened as truth, Progress("evaluated", "county", len(counties)) as progress:

@@ -50,12 +50,12 @@ class Access:
     @classmethod
     def of(cls, config: Config) -> "Access":
         """What the settings say. UsageError for a token that can be guessed."""
-        token = config.get("dashboard", "token") or None
+        token = config.dashboard.token or None
         if token is not None and len(token) < SHORTEST_TOKEN:
             raise UsageError(
                 f"[dashboard] token is too short: give at least {SHORTEST_TOKEN} characters, as from `openssl rand -hex 16`"
             )
-        names = (config.get("dashboard", "names") or "").split(",")
+        names = (config.dashboard.names or "").split(",")
         return cls(token, frozenset(name.strip().lower() for name in names if name.strip()))
 
     def check(self, request: Request) -> None:

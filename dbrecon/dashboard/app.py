@@ -44,7 +44,7 @@ def create_app(config: Config | None = None) -> Flask:
     config = config or Config.load()
     access = Access.of(config)
     views = Views(DashboardReader(open_ledger(config, make=False).engine), config)
-    snapshots = Snapshots(config.get("dashboard", "max_age"))
+    snapshots = Snapshots(config.dashboard.max_age)
     app = Flask("dashboard", static_folder=None)
 
     @app.before_request

@@ -28,7 +28,7 @@ def with_credentials(config: Config, env: Mapping[str, str] | None = None) -> Co
     Raises UsageError, InputError, AwsError for an encrypted file that does not help.
     """
     env = os.environ if env is None else env
-    if any(config.get("db", name) for name in ("mysql_host", "mysql_database", "mysql_user", "sqlite")):
+    if config.db.mysql_host or config.db.mysql_database or config.db.mysql_user or config.db.sqlite:
         return config  # what is incomplete is told by whoever connects
     path = encrypted_file(config)
     return config if path is None else Config.load(config.path, {**env, **read_encrypted(path)})
@@ -36,7 +36,7 @@ def with_credentials(config: Config, env: Mapping[str, str] | None = None) -> Co
 
 def encrypted_file(config: Config) -> str | None:
     """The encrypted file; None if there is none. UsageError if there are several."""
-    pattern = config.get("secrets", "file")
+    pattern = config.secrets.file
     found = sorted(path for path in glob.glob(pattern) if not path.endswith(".tmp")) if pattern else []
     if len(found) > 1:
         raise UsageError(f"{' and '.join(found)} are both there: name one in [secrets] file of {config.path}")
@@ -56,7 +56,7 @@ def encrypt_file(plain: str, config: Config) -> str:
     """Encrypt a plain JSON file of variables; where the encrypted one is. Raises UsageError, InputError, StorageError, AwsError."""
     from dbrecon.ctools import kms
 
-    key, pattern = config.get("secrets", "kms_key"), config.get("secrets", "file")
+    key, pattern = config.secrets.kms_key, config.secrets.file
     if not key:
         raise UsageError(f"which KMS key? Set [secrets] kms_key in {config.path} (an id, an ARN or alias/NAME), or DBRECON_KMS_KEY")
     if not pattern:
@@ -102,14 +102,18 @@ def parse_variables(text: bytes, path: str) -> dict[str, str]:
 
 def variables(config: Config) -> dict[str, str]:
     """What --env puts into a shell: all of the encrypted file where that is used, else the database's settings."""
-    path = None if config.get("db", "mysql_host") else encrypted_file(config)
+    path = None if config.db.mysql_host else encrypted_file(config)
     found = {} if path is None else read_encrypted(path)
     credentials = with_credentials(config) if path is None else Config.load(config.path, {**os.environ, **found})
-    named = {name.upper(): str(credentials.get("db", name)) for name in DB_SETTINGS if credentials.get("db", name) is not None}
-    return named | found
-
-
-DB_SETTINGS = ("mysql_host", "mysql_port", "mysql_database", "mysql_user", "mysql_password")
+    database = credentials.db
+    named = {
+        "MYSQL_HOST": database.mysql_host,
+        "MYSQL_PORT": database.mysql_port,
+        "MYSQL_DATABASE": database.mysql_database,
+        "MYSQL_USER": database.mysql_user,
+        "MYSQL_PASSWORD": database.mysql_password,
+    }
+    return {name: str(value) for name, value in named.items() if value is not None} | found
 
 
 def shell_text(found: Mapping[str, str]) -> str:

@@ -63,14 +63,15 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 
 
 def _credentials(config: Config) -> Iterator[Finding]:
-    if config.get("db", "mysql_host"):
-        lacking = [name.upper() for name in ("mysql_database", "mysql_user") if not config.get("db", name)]
+    if config.db.mysql_host:
+        needed = {"MYSQL_DATABASE": config.db.mysql_database, "MYSQL_USER": config.db.mysql_user}
+        lacking = [name for name, value in needed.items() if not value]
         if lacking:
             yield Finding("FAIL", "credentials", f"MYSQL_HOST is set, but not {' and '.join(lacking)}: export them too")
         else:
             yield Finding("ok", "credentials", "from the environment or the settings")
     elif (path := encrypted_file(config)) is not None:
-        yield _tried("credentials", lambda: f"{path}, decrypted for {with_credentials(config).get('db', 'mysql_user')}")
+        yield _tried("credentials", lambda: f"{path}, decrypted for {with_credentials(config).db.mysql_user}")
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ def _skew(what: str, seconds: float) -> Finding:
 def _storage(config: Config) -> Iterator[Finding]:
     def look() -> str:
         root = f"{config.root()}/2010-re"
-        storage.make_writable_check(root, config.get("s3", "kms_key"))
+        storage.make_writable_check(root, config.s3.kms_key)
         return f"{root} can be written"
 
     yield _tried("storage", look)
@@ -102,7 +103,7 @@ def _storage(config: Config) -> Iterator[Finding]:
 
 def _spark(config: Config) -> Finding:
     """Whether --spark could work here: a failure only where the settings ask for a cluster of Spark's."""
-    master = config.get("spark", "master")
+    master = config.spark.master
     try:
         find_pyspark()
         check_master(master)
@@ -117,7 +118,7 @@ def _this_machine(config: Config) -> Iterator[Finding]:
     with open("/proc/meminfo", encoding="ascii") as file:
         free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
     yield _enough("memory here", free, MEMORY_MIB, "end other programs")
-    root = str(config.get("paths", "root") or "")
+    root = str(config.paths.root or "")
     folder = root if root and not storage.is_s3(root) and os.path.isdir(root) else "/tmp"
     yield _enough(f"disk here ({folder})", shutil.disk_usage(folder).free // 1024, DISK_MIB, "make room")
 
@@ -132,7 +133,7 @@ def _enough(what: str, free_kib: int, needed_mib: int, remedy: str) -> Finding:
 
 
 def _nodes(config: Config) -> Iterator[Finding]:
-    if not config.get("cluster", "hosts") and cluster_id(config.get("cluster", "emr_cluster_id")) is None:
+    if not config.cluster.hosts and cluster_id(config.cluster.emr_cluster_id) is None:
         yield Finding("ok", "nodes", "no cluster is set: this machine alone")
         return
     try:
@@ -140,10 +141,10 @@ def _nodes(config: Config) -> Iterator[Finding]:
     except DBReconError as error:
         yield Finding("FAIL", "nodes", explain(error))
         return
-    if hosts and not with_credentials(config).get("db", "mysql_host"):
+    if hosts and not with_credentials(config).db.mysql_host:
         yield Finding("FAIL", "nodes", "they meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners")
     text = facts_script(config)
-    seconds = 2 * float(config.get("cluster", "ssh_seconds"))
+    seconds = 2 * float(config.cluster.ssh_seconds)
 
     def work(host: Host) -> tuple[str, float]:
         return on_node(config, host, text, seconds), time.time()
@@ -159,8 +160,8 @@ def _nodes(config: Config) -> Iterator[Finding]:
 def _node(config: Config, host: Host, text: str, now: float) -> Iterator[Finding]:
     told, report = values(text), parse_report(host, text)
     needed = {"git": "install it there"}
-    if config.get("cluster", "venv"):
-        needed["python"] = f"make the environment ~/{config.get('cluster', 'venv')} there, or leave [cluster] venv empty"
+    if config.cluster.venv:
+        needed["python"] = f"make the environment ~/{config.cluster.venv} there, or leave [cluster] venv empty"
     else:
         needed["python"] = "install Python 3.11 or newer with its venv there"
     missing = [Finding("FAIL", host.name, f"there is no {name}: {remedy}") for name, remedy in needed.items() if not told.get(name)]

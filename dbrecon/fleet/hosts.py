@@ -107,9 +107,9 @@ def load_text(report: Report) -> str:
 
 def emr_cluster(config: Config) -> emr.Cluster | None:
     """The EMR cluster, unless the settings list hosts. UsageError if there is neither."""
-    if config.get("cluster", "hosts"):
+    if config.cluster.hosts:
         return None
-    found = emr.cluster_id(config.get("cluster", "emr_cluster_id"))
+    found = emr.cluster_id(config.cluster.emr_cluster_id)
     if found is None:
         raise UsageError(
             f"no cluster is known here: list its hosts in [cluster] hosts of {config.path}, or export EMR_CLUSTER_ID for one of EMR"
@@ -121,7 +121,7 @@ def list_hosts(config: Config) -> list[Host]:
     """The cluster's nodes without the MASTER: CORE first, by name. Raises UsageError, AwsError."""
     cluster = emr_cluster(config)
     if cluster is None:
-        names = [name for name in re.split(r"[\s,]+", config.get("cluster", "hosts")) if name]
+        names = [name for name in re.split(r"[\s,]+", config.cluster.hosts or "") if name]
         return [Host(name) for name in dict.fromkeys(names)]
     roles = {group.id: group.role for group in cluster.groups()}
     hosts = [Host(one.host, roles[one.group], one.id) for one in cluster.instances() if one.group in roles]
@@ -156,10 +156,10 @@ def pick(hosts: Sequence[Host], words: str) -> list[Host]:
 def ssh_settings(config: Config) -> ssh.SshSettings:
     """How to log in to nodes."""
     return ssh.SshSettings(
-        user=config.get("cluster", "ssh_user"),
-        config_file=config.get("cluster", "ssh_config") or os.devnull,
-        accept_new=config.get("cluster", "ssh_new_hosts") == "accept",
-        connect_seconds=config.get("cluster", "ssh_seconds"),
+        user=config.cluster.ssh_user,
+        config_file=config.cluster.ssh_config or os.devnull,
+        accept_new=config.cluster.ssh_new_hosts == "accept",
+        connect_seconds=config.cluster.ssh_seconds,
     )
 
 
@@ -170,7 +170,7 @@ def _functions() -> str:
 
 def node_variables(config: Config) -> dict[str, str]:
     """What the functions of on_node.sh know of the settings."""
-    return {"folder": config.get("cluster", "folder"), "venv": config.get("cluster", "venv") or ""}
+    return {"folder": config.cluster.folder, "venv": config.cluster.venv or ""}
 
 
 def script(call: str, variables: dict[str, str], prologue: str = "") -> str:
@@ -235,7 +235,7 @@ def on_each(hosts: Sequence[Host], work: Callable[[Host], T], seconds: float) ->
 def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
     """What each host says of itself, in the hosts' order; a dead one costs ``[cluster] ssh_seconds``."""
     text = script("report", node_variables(config))
-    seconds = 2 * float(config.get("cluster", "ssh_seconds"))
+    seconds = 2 * float(config.cluster.ssh_seconds)
 
     def work(host: Host) -> Report:
         return parse_report(host, on_node(config, host, text, seconds))

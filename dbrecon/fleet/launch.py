@@ -43,15 +43,15 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
     database = config.database()
     if not database["mysql_host"]:
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
-    repository = config.get("cluster", "repository") or _git("remote", "get-url", "origin")
+    repository = config.cluster.repository or _git("remote", "get-url", "origin")
     if not repository:
         raise UsageError(f"which repository? This checkout has no origin: set [cluster] repository in {config.path}")
-    branch = branch or config.get("cluster", "branch") or _git("rev-parse", "--abbrev-ref", "HEAD")
+    branch = branch or config.cluster.branch or _git("rev-parse", "--abbrev-ref", "HEAD")
     if not branch or branch == "HEAD":
         raise UsageError("which branch? This checkout is on none: give --branch")
     if branch.startswith("-"):
         raise UsageError(f"{branch} is no branch")
-    environment = passed_on(config.get("cluster", "environment") or "", os.environ if env is None else env)
+    environment = passed_on(config.cluster.environment or "", os.environ if env is None else env)
     environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
     environment["DAS_S3ROOT"] = config.root()
     text = Path(config.path).read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def launch(config: Config, host: Host, what: Launch) -> str:
     settings = f"settings() {{ cat <<'{end}'\n{what.settings.rstrip()}\n{end}\n}}\n"
     wanted = {"repository": what.repository, "branch": what.branch, "force": "yes" if what.force else "no"}
     call = " ".join(["launch", *map(shlex.quote, what.arguments)])
-    seconds = float(config.get("cluster", "launch_seconds"))
+    seconds = float(config.cluster.launch_seconds)
     return on_node(config, host, script(call, node_variables(config) | wanted, exports + settings), seconds).strip()
 
 

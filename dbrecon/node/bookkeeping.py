@@ -17,9 +17,9 @@ CLOCK_SLACK_SECONDS = 5.0
 
 def count_failure(ledger: Ledger, claim: Claim | CountyClaim, failure: Failure, config: Config, most: int | None = None) -> None:
     """A claim failed: count it, and say so. ``most`` failures are the last (default: as the settings say)."""
-    most = config.get("run", "max_attempts") if most is None else most
+    most = config.run.max_attempts if most is None else most
     try:
-        last = ledger.failed(claim, failure.message, most, config.get("run", "retry_seconds"))
+        last = ledger.failed(claim, failure.message, most, config.run.retry_seconds)
     except LostLease as error:
         log.warning("%s", error)
         return

@@ -213,7 +213,7 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
     from dbrecon.steps.county_files import counties_to_make
 
-    reident, tables = experiment.reident, experiment.config.get("sf1", "tables")
+    reident, tables = experiment.reident, experiment.config.sf1.tables
     if steps & {3, 4} and not os.path.isfile(tables):
         raise InputError(f"{tables}: no such table file; set [sf1] tables to one")
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)

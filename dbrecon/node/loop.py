@@ -177,9 +177,8 @@ class Node:
     # -- what there is to do ----------------------------------------------------------------------------------------
 
     def _size(self) -> int:
-        config = self._config()
-        name = "max_lp" if 3 in self._assignment.steps else "max_sol"
-        return int(config.get("run", name)) or len(os.sched_getaffinity(0))
+        run = self._config().run
+        return (run.max_lp if 3 in self._assignment.steps else run.max_sol) or len(os.sched_getaffinity(0))
 
     def _over(self) -> bool:
         """Whether to leave: told to, out of patience with this node, or nothing left for anybody."""
@@ -238,7 +237,7 @@ class Node:
         claim = self._ledger.claim_county(
             experiment.reident,
             self._worker,
-            lease_seconds=self._config().get("run", "lease_seconds"),
+            lease_seconds=self._config().run.lease_seconds,
             place=self._assignment.place,
         )
         if claim is None:
@@ -256,7 +255,7 @@ class Node:
             self._worker,
             steps=steps,
             limit=limit,
-            lease_seconds=self._config().get("run", "lease_seconds"),
+            lease_seconds=self._config().run.lease_seconds,
             ascending=self._assignment.ascending,
             max_pop=room,
             place=self._assignment.place,
@@ -275,7 +274,7 @@ class Node:
             left = self._ledger.work_left(experiment.reident, self._assignment.steps & {3, 4}, self._assignment.place)
             self._claimable, self._counted = left.claimable, now
         fair = max(1, self._claimable // (2 * self._pool.size))
-        most = min(int(self._config().get("run", "claim_tracts")), fair)
+        most = min(int(self._config().run.claim_tracts), fair)
         limit = self._assignment.limit
         return most if limit is None else min(most, limit - self._claimed)
 
@@ -402,11 +401,11 @@ class Node:
     def _beat(self) -> None:
         """Extend the leases; a worker that lost one is stopped, and what else it has goes back."""
         settings = self._config()
-        if time.monotonic() - self._beaten < settings.get("run", "heartbeat_seconds"):
+        if time.monotonic() - self._beaten < settings.run.heartbeat_seconds:
             return
         self._beaten = time.monotonic()
         claims = [claim for held in self._held.values() for claim in held.claims.values()]
-        lost = {claim.token + str(claim) for claim in self._ledger.heartbeat(claims, settings.get("run", "lease_seconds"))}
+        lost = {claim.token + str(claim) for claim in self._ledger.heartbeat(claims, settings.run.lease_seconds)}
         for worker, held in list(self._held.items()):
             if any(claim.token + str(claim) in lost for claim in held.claims.values()):
                 log.warning("worker %s is stopped: its lease is lost", self._pool.pid(worker))

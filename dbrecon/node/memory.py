@@ -43,8 +43,8 @@ class Floors:
     @classmethod
     def of(cls, config: Config, total_mib: float) -> Floors:
         """As the settings say; where they leave it open, a tenth of the memory (at most 4 GiB), and half of that."""
-        start = config.get("run", "min_free_mib") or min(AUTOMATIC_SHARE * total_mib, AUTOMATIC_MOST_MIB)
-        return cls(float(start), float(config.get("run", "stop_free_mib") or start / 2))
+        start = config.run.min_free_mib or min(AUTOMATIC_SHARE * total_mib, AUTOMATIC_MOST_MIB)
+        return cls(float(start), float(config.run.stop_free_mib or start / 2))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def _builder(tables_file: str, tables: str) -> ModelBuilder:
 
 def builder_of(experiment: Experiment) -> ModelBuilder:
     """The model builder for an experiment's tables; one a process."""
-    return _builder(experiment.config.get("sf1", "tables"), experiment.tables)
+    return _builder(experiment.config.sf1.tables, experiment.tables)
 
 
 def serve(task: TractTask | CountyTask, send: Send) -> None:

@@ -250,7 +250,7 @@ class Driver:
             self._worker,
             steps=self._assignment.steps & {3, 4},
             limit=most,
-            lease_seconds=self._experiment.config.get("run", "lease_seconds"),
+            lease_seconds=self._experiment.config.run.lease_seconds,
             place=Place(work.stusab, work.county, tuple(tract for tract, _ in work.tracts)),
             ascending=self._assignment.ascending,
         )
@@ -268,7 +268,7 @@ class Driver:
         self._clocks.counties, self._counties_due = time.monotonic(), False
         groups = []
         place, reident = self._assignment.place, self._experiment.reident
-        lease = self._experiment.config.get("run", "lease_seconds")
+        lease = self._experiment.config.run.lease_seconds
         while claim := self._ledger.claim_county(reident, self._worker, lease_seconds=lease, place=place):
             states = self._ledger.tract_states(reident, claim.stusab, claim.county)
             task = CountyTask(self._shipped, claim, tuple((one.tract, one.pop) for one in states if one.pop))
@@ -368,11 +368,11 @@ class Driver:
     def _beat(self) -> None:
         """Extend the leases. What is lost is another's: its answer will find no claim."""
         config = self._experiment.config
-        if time.monotonic() - self._clocks.beaten < config.get("run", "heartbeat_seconds"):
+        if time.monotonic() - self._clocks.beaten < config.run.heartbeat_seconds:
             return
         self._clocks.beaten = time.monotonic()
         self._counties_due = True
-        lost = self._ledger.heartbeat(self._held(), config.get("run", "lease_seconds"))
+        lost = self._ledger.heartbeat(self._held(), config.run.lease_seconds)
         for claim in lost:
             log.warning("%s: its lease is lost; whoever has it now does it", claim)
         gone = {(claim.token, str(claim)) for claim in lost}

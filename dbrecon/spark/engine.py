@@ -90,7 +90,7 @@ class Spark:
 
     def __init__(self, config: Config, name: str, need_mib: float, tables: str) -> None:
         """``tables`` is the product's table definitions, a local file. Raises UsageError without Spark, SparkError if it fails."""
-        master = config.get("spark", "master")
+        master = config.spark.master
         find_pyspark()
         check_master(master)
         logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what goes wrong is raised too
@@ -108,7 +108,7 @@ class Spark:
                 self._jvm.break_off()
                 self._clear()
             raise
-        self._context.pythonExec = config.get("spark", "python") or sys.executable
+        self._context.pythonExec = config.spark.python or sys.executable
         self._context.environment.update(executors_environment(config))
         self._answers: list[Answered] = []
         together: Any = _Together()  # Spark asks for its methods, and no class
@@ -120,7 +120,7 @@ class Spark:
         from py4j.protocol import Py4JError, Py4JJavaError
         from pyspark import SparkConf, SparkContext
 
-        found, master = properties(config, name, need_mib), config.get("spark", "master")
+        found, master = properties(config, name, need_mib), config.spark.master
         if not is_local(master):
             found["spark.archives"] = self._archives(config, tables)
         conf = SparkConf().setAll(list(found.items()))
@@ -142,7 +142,7 @@ class Spark:
     def _archives(self, config: Config, tables: str) -> str:
         code = os.path.join(self._folder, "code.tar.gz")
         pack_code(tables, code)
-        environment = config.get("spark", "environment")
+        environment = config.spark.environment
         return ",".join([f"{code}#{CODE}"] + ([f"{environment}#{ENVIRONMENT}"] if environment else []))
 
     def __enter__(self) -> "Spark":

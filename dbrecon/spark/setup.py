@@ -13,6 +13,7 @@ import socket
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dbrecon.ctools.proc import memory
@@ -20,7 +21,7 @@ from dbrecon.ctools.progress import counted
 from dbrecon.errors import RemoteError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.paths import HOME
-from dbrecon.settings import Config
+from dbrecon.settings import Config, DashboardSettings, DatabaseSettings
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,10 @@ def is_local(master: str) -> bool:
 
 
 def portable(experiment: Experiment, master: str) -> Experiment:
-    """The experiment as executors get it: nothing of the database, and table definitions that are found there."""
-    changes: dict[tuple[str, str], str | int | float | None] = {
-        ("db", name): None for name in ("mysql_host", "mysql_database", "mysql_user", "mysql_password", "sqlite")
-    }
+    """The experiment as executors get it: no secrets, nothing of the database, and table definitions that are found there."""
+    config = replace(experiment.config, db=DatabaseSettings(), dashboard=DashboardSettings())
     if not is_local(master):
-        changes["sf1", "tables"] = f"{CODE}/{SHIPPED_TABLES}"
-    config = experiment.config.with_values(changes)
+        config = replace(config, sf1=replace(config.sf1, tables=f"{CODE}/{SHIPPED_TABLES}"))
     return Experiment(experiment.reident, experiment.root, experiment.tables, config)
 
 
@@ -84,7 +82,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
     ``local[*]`` gets as many of this machine's cores as its free memory allows. A standalone master gets executors of one core, so
     that one fits whatever its workers are, and the memory is that of one tract; YARN and others get four cores. Settings beat both.
     """
-    master = config.get("spark", "master")
+    master = config.spark.master
     found = {
         "spark.app.name": name,
         "spark.master": local_master(master, need_mib, len(os.sched_getaffinity(0)), memory().free_mib),
@@ -97,7 +95,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
     if not environment.get("SPARK_CONF_DIR") and not environment.get("SPARK_HOME"):
         quiet = os.path.join(HOME, "config", "spark-log4j2.properties")
         found["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile=file:{quiet}"
-    if folder := config.get("spark", "event_log"):
+    if folder := config.spark.event_log:
         found |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": _folder_uri(folder)}
     if uses_archive(environment):
         found["spark.driver.extraJavaOptions"] += f" -XX:SharedArchiveFile={class_archive()} {QUIET}"
@@ -114,9 +112,9 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
 
 def executor_size(config: Config, need_mib: float) -> tuple[int, int]:
     """Cores and MiB of an executor whose tasks need ``need_mib`` each."""
-    standalone = config.get("spark", "master").startswith(STANDALONE)
-    cores = config.get("spark", "executor_cores") or (1 if standalone else YARN_CORES)
-    return cores, config.get("spark", "executor_mib") or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
+    standalone = config.spark.master.startswith(STANDALONE)
+    cores = config.spark.executor_cores or (1 if standalone else YARN_CORES)
+    return cores, config.spark.executor_mib or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
 
 
 def no_room(config: Config, need_mib: float) -> str:
@@ -141,8 +139,8 @@ def _folder_uri(folder: str) -> str:
 def executors_environment(config: Config, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What executors' Python workers get into their environment: where the code is, and credentials that this process has."""
     passed = {name: value for name, value in environment.items() if name.startswith(TO_EXECUTORS)}
-    local = is_local(config.get("spark", "master"))
-    path = str(HOME) if local else CODE + (f"{os.pathsep}{ENVIRONMENT}" if config.get("spark", "environment") else "")
+    local = is_local(config.spark.master)
+    path = str(HOME) if local else CODE + (f"{os.pathsep}{ENVIRONMENT}" if config.spark.environment else "")
     return passed | ONE_THREAD | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 

@@ -71,7 +71,7 @@ def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
 
 def state_reader(experiment: Experiment, sf1: Sf1Zip) -> StateReader:
     """What reads the experiment's tables out of a zip."""
-    tables = read_tables(Path(experiment.config.get("sf1", "tables")))
+    tables = read_tables(Path(experiment.config.sf1.tables))
     layout = load_segments()
     block = LevelPlan([table for table in tables if table.level == "block"], layout)
     with_tracts = experiment.tables == "all"

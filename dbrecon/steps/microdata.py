@@ -103,7 +103,7 @@ def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force:
         reset(ledger, reident, 5, place)
     elif county is not None and not _is_due(experiment, ledger, stusab, county):
         return
-    worker, lease = Worker.here(), experiment.config.get("run", "lease_seconds")
+    worker, lease = Worker.here(), experiment.config.run.lease_seconds
     failures: list[DBReconError] = []
     for one in ledger.counties(reident, stusab) if county is None else [county]:
         claim = ledger.claim_county(reident, worker, lease_seconds=lease, place=Place(stusab, one))

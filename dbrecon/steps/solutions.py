@@ -34,10 +34,10 @@ OF_A_BLOCK = re.compile(r"_\d{4}$")
 def solver_options(config: Config) -> Options:
     """How the settings want programs solved."""
     return Options(
-        solver=config.get("solve", "solver"),
-        seed=config.get("solve", "seed"),
-        seconds=config.get("solve", "time_limit"),
-        token_wait=config.get("solve", "gurobi_token_wait"),
+        solver=config.solve.solver,
+        seed=config.solve.seed,
+        seconds=config.solve.time_limit,
+        token_wait=config.solve.gurobi_token_wait,
     )
 
 
@@ -111,7 +111,7 @@ def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: s
         answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
     except Infeasible:
         what = f"tract {geoid}" if geoid else path
-        raise _explained_by_names(ilp_path, what, named, config.get("s3", "kms_key")) from None
+        raise _explained_by_names(ilp_path, what, named, config.s3.kms_key) from None
     used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
     block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
     person = kind >= 0
@@ -128,7 +128,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
-    _write(sol_path, solved.text(geoid), config.get("s3", "kms_key"))
+    _write(sol_path, solved.text(geoid), config.s3.kms_key)
     return f"{sol_path}: {counted(int(solved.count.sum()), 'person')} of tract {geoid}, solved with {solved.answer.solver}"
 
 

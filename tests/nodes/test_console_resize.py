@@ -16,7 +16,7 @@ from dbrecon.ctools.aws import AwsError
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import TractRow, Worker
-from dbrecon.settings import Config
+from dbrecon.settings import ClusterSettings, Config
 from tests.console_world import AWS, Operator, assert_refused
 from tests.s3_servers import moto_server
 
@@ -213,7 +213,7 @@ def test_a_fleet_that_shrinks_may_lose_any_of_its_nodes(stubbed: Stubber, no_nod
     rows = [{"Ec2InstanceId": f"i-{i}", "PrivateDnsName": f"ip-{i}.invalid", "InstanceFleetId": "if-1"} for i in range(3)]
     stubbed.add_response("describe_cluster", {"Cluster": {"InstanceCollectionType": "INSTANCE_FLEET"}})
     stubbed.add_response("list_instances", {"Instances": rows})
-    config = Config.load(env={}).with_values({("cluster", "ssh_config"): str(no_nodes)})
+    config = Config(cluster=ClusterSettings(ssh_config=str(no_nodes)))
     leaving = console_nodes._leaving(emr.Cluster("j-1"), group, config, 2)
     assert [one.host.instance for one in leaving] == ["i-0", "i-1", "i-2"]
 

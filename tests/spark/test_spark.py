@@ -147,7 +147,7 @@ def spark(cluster: SparkCluster, config: Config) -> Iterator[Spark]:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         (cluster.folder / "spark-defaults.conf").write_text(DEFAULTS, encoding="utf-8")
         patch.setenv("SPARK_CONF_DIR", str(cluster.folder))
-        yield stack.enter_context(Spark(config, "dbrecon test", 200.0, config.get("sf1", "tables")))
+        yield stack.enter_context(Spark(config, "dbrecon test", 200.0, config.sf1.tables))
 
 
 @dataclass
@@ -257,7 +257,7 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
 
 
 def shipped(experiment: Experiment) -> Experiment:
-    return portable(experiment, experiment.config.get("spark", "master"))
+    return portable(experiment, experiment.config.spark.master)
 
 
 def run(spark: Spark | Rough, database: Database, root: Path, tracts: list[str], *options: Any) -> tuple[Ledger, Outcome]:

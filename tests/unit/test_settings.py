@@ -7,6 +7,7 @@ import pickle
 import re
 from pathlib import Path
 
+import mypy.api
 import pytest
 
 from dbrecon import settings as dbrecon
@@ -49,12 +50,12 @@ def test_every_row_of_the_settings_table_has_three_cells() -> None:
 
 
 def test_a_value_of_the_file_beats_the_default(tmp_path: Path) -> None:
-    assert load(tmp_path, "[run]\nmax_lp = 4\n").get("run", "max_lp") == 4
+    assert load(tmp_path, "[run]\nmax_lp = 4\n").run.max_lp == 4
 
 
 def test_values_have_their_settings_types(tmp_path: Path) -> None:
     config = load(tmp_path, "[solve]\ntime_limit = 1.5\nseed = 7\nsolver = highs\n")
-    assert (config.get("solve", "time_limit"), config.get("solve", "seed"), config.get("solve", "solver")) == (
+    assert (config.solve.time_limit, config.solve.seed, config.solve.solver) == (
         1.5,
         7,
         "highs",
@@ -73,7 +74,7 @@ def test_values_have_their_settings_types(tmp_path: Path) -> None:
     ],
 )
 def test_a_host_of_its_own_beats_the_general_value(tmp_path: Path, lines: str, expected: int) -> None:
-    assert load(tmp_path, f"[run]\n{lines}\n").get("run", "max_lp") == expected
+    assert load(tmp_path, f"[run]\n{lines}\n").run.max_lp == expected
 
 
 @pytest.mark.parametrize("written", ["$DATA/x", "${DATA}/x"])
@@ -83,19 +84,19 @@ def test_variables_of_the_environment_are_filled_in(tmp_path: Path, written: str
 
 def test_what_a_variable_holds_is_not_expanded_again(tmp_path: Path) -> None:
     env = {"MYSQL_PASSWORD": "pa$HOME%(x)s$$", "HOME": "no"}
-    assert load(tmp_path, "", env).get("db", "mysql_password") == "pa$HOME%(x)s$$"
+    assert load(tmp_path, "", env).db.mysql_password == "pa$HOME%(x)s$$"
 
 
 def test_two_dollars_are_one(tmp_path: Path) -> None:
-    assert load(tmp_path, "[db]\nmysql_password = a$$b\n").get("db", "mysql_password") == "a$b"
+    assert load(tmp_path, "[db]\nmysql_password = a$$b\n").db.mysql_password == "a$b"
 
 
 def test_a_setting_whose_variable_is_not_set_is_not_set(tmp_path: Path) -> None:
-    assert load(tmp_path, "").get("db", "mysql_host") is None
+    assert load(tmp_path, "").db.mysql_host is None
 
 
 def test_a_password_may_be_empty(tmp_path: Path) -> None:
-    assert load(tmp_path, "", {"MYSQL_PASSWORD": ""}).get("db", "mysql_password") == ""
+    assert load(tmp_path, "", {"MYSQL_PASSWORD": ""}).db.mysql_password == ""
 
 
 def test_no_root_says_what_to_set(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_sqlite_cannot_live_on_s3(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_checkout_is_found_from_anywhere(tmp_path: Path) -> None:
-    assert load(tmp_path, "").get("sf1", "tables") == os.path.join(str(HOME), "config/tables_2010_sf1.toml")
+    assert load(tmp_path, "").sf1.tables == os.path.join(str(HOME), "config/tables_2010_sf1.toml")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,39 @@ def test_a_slip_in_the_file_is_named_with_the_file(tmp_path: Path, text: str, se
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the environment's MYSQL_PORT: abc must be a whole number."),
+        ("[db]\nmysql_port = $MYSQL_PORT\n", "[db] mysql_port = abc (by the environment's MYSQL_PORT) must be a whole number."),
+    ],
+)
+def test_a_slip_in_the_environment_is_named_with_its_variable(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text, {"MYSQL_PORT": "abc"})
+    assert str(caught.value).endswith(sentence)
+    assert text or "config.ini" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("written", ["", "$NOT_SET"])
+def test_a_setting_that_must_be_has_its_default_where_it_is_empty(tmp_path: Path, written: str) -> None:
+    config = load(tmp_path, f"[solve]\nsolver = {written}\nseed = {written}\n[spark]\nmaster = {written}\n")
+    assert config == load(tmp_path, "")
+
+
+def test_every_default_is_within_its_own_limits() -> None:
+    """What a section has by itself is what an empty file gives."""
+    assert Config.load(dbrecon.DEFAULT_CONFIG, env={}) == Config()
+
+
+@pytest.mark.parametrize("slip", ["config.run.lease_second", "config.rum", "len(config.run.lease_seconds)"])
+def test_a_misspelt_setting_fails_the_type_check(slip: str) -> None:
+    program = f"from dbrecon.settings import Config\nconfig = Config()\n{slip}\n"
+    said, _, code = mypy.api.run(["--config-file", str(HOME / "pyproject.toml"), "-c", program])
+    assert (code, "<string>:3: error" in said) == (1, True), said
+
+
 def test_a_settings_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.ini: the settings cannot be read"):
         Config.load(str(tmp_path / "none.ini"), env={})
@@ -196,7 +230,7 @@ def test_a_settings_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_variable_names_another_settings_file(tmp_path: Path) -> None:
     path = tmp_path / "other.ini"
     path.write_text("[run]\nmax_lp = 17\n")
-    assert Config.load(env={"DBRECON_CONFIG": str(path)}).get("run", "max_lp") == 17
+    assert Config.load(env={"DBRECON_CONFIG": str(path)}).run.max_lp == 17
 
 
 def test_a_configuration_does_not_show_its_secrets(tmp_path: Path) -> None:
