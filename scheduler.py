@@ -4,8 +4,7 @@
 import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.ctools.cli import run_command
-from dbrecon.node.daemon import main
+from dbrecon.node.daemon import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run()

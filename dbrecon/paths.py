@@ -1,11 +1,22 @@
-"""Where this program's own files lie: in a checkout, or in an installed package."""
+"""Where this program's own files lie, and what its commands are called: in a checkout, or in an installed package."""
 
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
-HOME = PACKAGE.parent
-"""The checkout, with the scripts and ``config/``; of an installed package the folder it is installed into."""
+INSTALLED = (PACKAGE / "config").is_dir()
+"""Whether this is an installed package, which has ``config/`` inside, rather than a checkout, which has it beside."""
 
-CONFIG = PACKAGE / "config" if (PACKAGE / "config").is_dir() else HOME / "config"
+IMPORT_ROOT = PACKAGE.parent
+"""What belongs on Python's path for ``import dbrecon``."""
+
+HOME = PACKAGE if INSTALLED else PACKAGE.parent
+"""The checkout, with the scripts and ``config/``; of an installed package the folder of the package."""
+
+CONFIG = HOME / "config"
 """Settings' defaults, tables and layouts."""
+
+
+def command(name: str) -> str:
+    """What an operator types to start ``name``: ``./dbrtool.py`` in a checkout, ``dbrtool`` where the package is installed."""
+    return name if INSTALLED else f"./{name}.py"

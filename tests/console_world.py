@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import dbrtool
+from dbrecon.console import main as dbrtool
 from dbrecon.ctools import cli
 from tests.paths import CHECKOUT
 

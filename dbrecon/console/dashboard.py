@@ -3,6 +3,7 @@
 import argparse
 
 from dbrecon.console.options import Action, Actions
+from dbrecon.ctools.extras import extra
 from dbrecon.errors import UsageError
 from dbrecon.settings import Config
 
@@ -31,7 +32,8 @@ def _port(text: str) -> int:
 
 def serve_dashboard(args: argparse.Namespace, config: Config) -> int:
     """Serve the dashboard until Ctrl-C or SIGTERM."""
-    from dbrecon.dashboard.server import serve  # the web server is loaded for this command alone
+    with extra("dashboard"):
+        from dbrecon.dashboard.server import serve  # the web server is loaded for this command alone
 
     return serve(config, args.host, config.dashboard.port if args.port is None else args.port)
 

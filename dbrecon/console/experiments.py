@@ -13,6 +13,7 @@ from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.experiment import TABLE_CHOICES, Experiment, check_reident
+from dbrecon.paths import command
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,9 @@ def register(args: argparse.Namespace, config: Config) -> int:
         log.warning("%s/work has %s", experiment.base, left)
     print(f"{reident} is registered in {describe(ledger.engine)}, on {'all' if tables == 'all' else 'block'} tables.")
     print(f"Next: put states' zips into {experiment.dist} (as oh2010.sf1.zip),")
-    print(f"      or download some:   ./dbrtool.py --reident {reident} --step0 --stusab ri")
-    print(f"then: ./dbrtool.py --reident {reident} --step1 --step2")
-    print(f"and:  ./dbrtool.py --reident {reident} --run")
+    print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
+    print(f"then: {command('dbrtool')} --reident {reident} --step1 --step2")
+    print(f"and:  {command('dbrtool')} --reident {reident} --run")
     return 0
 
 

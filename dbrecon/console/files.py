@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.options import Action, Actions
 from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
 from dbrecon.experiment import Experiment
@@ -149,7 +150,8 @@ def _ilp(path: str) -> Facts:
 def _people(path: str) -> Facts:
     import numpy as np
 
-    from dbrecon.recon.people.people_reader import iter_people
+    with extra("study"):
+        from dbrecon.recon.people.people_reader import iter_people
 
     total, blocks, tracts = 0, set[int](), set[int]()
     with storage.sopen(path, "rb") as file:

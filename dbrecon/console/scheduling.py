@@ -4,13 +4,14 @@ import argparse
 import os
 import shlex
 import sys
+import sysconfig
 
 from dbrecon.console.commands import asked_reident, open_ledger
 from dbrecon.console.options import Action, Actions
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.paths import HOME
+from dbrecon.paths import HOME, INSTALLED, command
 from dbrecon.settings import Config
 
 ENVIRONMENT_FILE = ".dbrecon.env"
@@ -37,18 +38,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def crontab(args: argparse.Namespace, config: Config) -> int:
     """Print the line for cron, and on stderr what it needs: cron has none of this shell's environment."""
     reident = f" --reident {asked_reident(args)}" if args.reident else ""
-    begin = f'. "$HOME/{ENVIRONMENT_FILE}" && cd {shlex.quote(str(HOME))} && exec ./scheduler.py --quiet{reident}'
-    command = f'({begin}) >>"$HOME/{LOG_FILE}" 2>&1'
-    print("* * * * * " + command.replace("%", r"\%"))  # to cron a bare % is the end of the command
+    start = f'. "$HOME/{ENVIRONMENT_FILE}" && {_scheduler()} --quiet{reident}'
+    line = f'({start}) >>"$HOME/{LOG_FILE}" 2>&1'
+    print("* * * * * " + line.replace("%", r"\%"))  # to cron a bare % is the end of the command
     names = sorted(name for name in os.environ if name in NAMES or name.startswith(PREFIXES))
     pattern = "|".join(names) or "DAS_S3ROOT"
     sys.stderr.write(
-        f"\ninstall it:  (crontab -l; ./dbrtool.py --crontab{reident}) 2>/dev/null | crontab -\n"
+        f"\ninstall it:  (crontab -l; {command('dbrtool')} --crontab{reident}) 2>/dev/null | crontab -\n"
         f"It reads ~/{ENVIRONMENT_FILE}, where passwords are safe if only you can read it. From this shell's environment:\n"
         f"    (umask 077; sh -c 'export -p' | grep -E '^export ({pattern})=' >~/{ENVIRONMENT_FILE})\n"
         f"Started every minute, it leaves where one runs already, and when nothing is left to do. It logs to ~/{LOG_FILE}.\n"
     )
     return 0
+
+
+def _scheduler() -> str:
+    """The shell's words that start this program's scheduler, from any folder and without this shell's PATH."""
+    if INSTALLED:
+        return f"exec {shlex.quote(os.path.join(sysconfig.get_path('scripts'), 'scheduler'))}"
+    return f"cd {shlex.quote(str(HOME))} && exec ./scheduler.py"
 
 
 def unlock(args: argparse.Namespace, config: Config) -> int:

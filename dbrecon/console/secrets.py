@@ -9,16 +9,19 @@ import sys
 from dbrecon.console.options import Action, Actions
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.fleet import credentials
+from dbrecon.paths import command
 from dbrecon.settings import Config
 
 CLIENTS = ("mariadb", "mysql")
+
+DBRTOOL = command("dbrtool")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this module's actions."""
     group = parser.add_argument_group("secrets")
     group.add_argument("--encrypt_config", metavar="PLAIN.json", help="encrypt the database's credentials with KMS, into config/")
-    group.add_argument("--env", action="store_true", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners")
+    group.add_argument("--env", action="store_true", help=f"for a shell: $({DBRTOOL} --env) sets MYSQL_HOST and its partners")
     group.add_argument("--mysql", action="store_true", help="open the database's client")
 
 
@@ -38,7 +41,7 @@ def print_env(_args: argparse.Namespace, config: Config) -> int:
         raise UsageError("no MySQL database is set: export MYSQL_HOST and its partners, or encrypt them with --encrypt_config")
     if sys.stdout.isatty():
         sys.stdout.write(credentials.masked_text(found))
-        sys.stderr.write("Secrets are masked on a terminal, where others may look on. To set them: $(./dbrtool.py --env)\n")
+        sys.stderr.write(f"Secrets are masked on a terminal, where others may look on. To set them: $({DBRTOOL} --env)\n")
     else:
         sys.stdout.write(credentials.shell_text(found))
     return 0

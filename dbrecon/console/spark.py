@@ -22,7 +22,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.loop import Assignment
 from dbrecon.node.tasks import Failure
-from dbrecon.paths import HOME
+from dbrecon.paths import HOME, INSTALLED
 from dbrecon.place import EVERYWHERE
 from dbrecon.settings import Config
 from dbrecon.spark.engine import Engine, Spark
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 TRACTS, STATES = "dbrecon.node.worker:serve", "dbrecon.spark.job:serve_states"
 """What does the work on executors, by name: this process needs none of what it imports."""
+
+EXECUTORS_EXTRAS = ("aws", "gurobi")
+"""The driver alone opens the database, and reaches other machines."""
 
 STATE_MIB = COUNTY_MIB = 280.0  # with a JVM and a Python worker just below the 1 GiB of an ordinary standalone worker
 PATIENCE_SECONDS = 600.0
@@ -207,17 +210,26 @@ def pack(args: argparse.Namespace, _config: Config) -> int:
 
 
 def _needed_packages() -> set[str]:
-    """The product's dependencies and theirs, by name."""
-    import tomllib
-
-    project = tomllib.loads(Path(HOME, "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    todo, found = list(project["dependencies"]), set[str]()
+    """What executors use, and all that it needs, by name."""
+    todo, found = _declared(), set[str]()
     while todo:
         name = _name(todo.pop())
         if name not in found and (distribution := _installed(name)) is not None:
             found.add(name)
             todo += [one for one in distribution.requires or [] if "extra ==" not in one]
     return found
+
+
+def _declared() -> list[str]:
+    """The requirements of the product, and of the extras that executors use."""
+    if INSTALLED:
+        marked = [line.partition("; extra == ") for line in metadata.requires("dbrecon") or []]
+        return [line for line, _, extra in marked if not extra or extra.strip("'\"") in EXECUTORS_EXTRAS]
+    import tomllib
+
+    project = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for extra in EXECUTORS_EXTRAS for line in extras[extra])]
 
 
 def _name(requirement: str) -> str:

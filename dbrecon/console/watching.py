@@ -16,6 +16,7 @@ from dbrecon.console.commands import COUNTIES_NAMED, asked_place, asked_reident,
 from dbrecon.console.options import Action, Actions, positive
 from dbrecon.console.status_report import format_errors, format_status, status_dict
 from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
@@ -78,7 +79,9 @@ def show_errors(args: argparse.Namespace, config: Config) -> int:
 def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     """Compare the counties that are written with the truth."""
     from dbrecon.recon.census.tables import load_product
-    from dbrecon.recon.study.evaluation import evaluate, format_report
+
+    with extra("study"):
+        from dbrecon.recon.study.evaluation import evaluate, format_report
 
     reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
+from dbrecon.ctools.extras import extra
 from dbrecon.errors import DatabaseError, UsageError
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ def _port(text: int | str | None) -> int:
 
 
 def _mysql_engine(host: str | None, database: str | None, user: str | None, password: str | None, port: int) -> Engine:
+    with extra("cluster"):
+        import pymysql  # noqa: F401 - by the name in the URL
     url = URL.create(
         "mysql+pymysql", username=user, password=password, host=host, port=port, database=database,
         query={"charset": "utf8mb4"},

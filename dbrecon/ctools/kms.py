@@ -13,11 +13,13 @@ import binascii
 import json
 import os
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from dbrecon.ctools.aws import AwsError, client, explained
+from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError
+
+with extra("aws"):
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 FORMAT = "dbrecon-kms-1"
 CONTEXT = {"application": "dbrecon"}

@@ -27,6 +27,7 @@ from typing import IO, Any, TypeVar, cast
 
 from isal import isal_zlib
 
+from dbrecon.ctools.extras import extra
 from dbrecon.ctools.storage_errors import s3_code
 from dbrecon.errors import StorageError
 
@@ -87,8 +88,10 @@ def client() -> Any:
 
 
 def _make_client() -> Any:
-    import boto3
-    from botocore.config import Config
+    with extra("aws"):
+        import boto3
+        import smart_open  # noqa: F401 - what reads and writes by this client
+        from botocore.config import Config
 
     retries: dict[str, Any] = {}
     if "AWS_RETRY_MODE" not in os.environ:

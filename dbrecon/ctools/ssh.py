@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import paramiko
-
+from dbrecon.ctools.extras import extra
 from dbrecon.errors import RemoteError
+
+with extra("cluster"):
+    import paramiko
 
 # What goes wrong in a connection is raised too; the library would also log it, with a traceback.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)

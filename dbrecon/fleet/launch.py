@@ -14,7 +14,7 @@ from pathlib import Path
 from dbrecon.ctools.host import VARIABLE as HOSTNAME_VARIABLE
 from dbrecon.errors import UsageError
 from dbrecon.fleet.hosts import Host, node_variables, on_node, script
-from dbrecon.paths import HOME
+from dbrecon.paths import HOME, INSTALLED
 from dbrecon.settings import Config
 
 HALT_SECONDS = 60.0
@@ -45,7 +45,8 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
     repository = config.cluster.repository or _git("remote", "get-url", "origin")
     if not repository:
-        raise UsageError(f"which repository? This checkout has no origin: set [cluster] repository in {config.path}")
+        lacking = "An installed package has none" if INSTALLED else "This checkout has no origin"
+        raise UsageError(f"which repository? {lacking}: set [cluster] repository in {config.path}")
     branch = branch or config.cluster.branch or _git("rev-parse", "--abbrev-ref", "HEAD")
     if not branch or branch == "HEAD":
         raise UsageError("which branch? This checkout is on none: give --branch")
@@ -98,7 +99,9 @@ def facts_script(config: Config) -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of this checkout; "" where it has nothing to say, or is not there."""
+    """What git says of this checkout; "" where it has nothing to say, or is not there, or this is an installed package."""
+    if INSTALLED:  # git would speak of whatever checkout the package lies in
+        return ""
     try:
         done = subprocess.run(["git", "-C", HOME, *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:

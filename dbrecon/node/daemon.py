@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NoReturn
 
 from dbrecon.console.commands import (
     COUNTIES_NAMED,
@@ -296,6 +297,11 @@ def main() -> int:
     if not args.quiet or outcome.did_something:
         print(summary(outcome, not_ready))
     return exit_code(outcome)
+
+
+def run() -> NoReturn:
+    """The installed command ``scheduler``."""
+    cli.run_command(main)
 
 
 def steps_of(step3: bool, step4: bool) -> frozenset[int]:

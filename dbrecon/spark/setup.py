@@ -20,14 +20,14 @@ from dbrecon.ctools.proc import memory
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import RemoteError, UsageError
 from dbrecon.experiment import Experiment
-from dbrecon.paths import HOME
+from dbrecon.paths import CONFIG, IMPORT_ROOT, INSTALLED, PACKAGE
 from dbrecon.settings import Config, DashboardSettings, DatabaseSettings
 
 log = logging.getLogger(__name__)
 
 CODE, ENVIRONMENT = "dbrecon_code", "dbrecon_environment"
 SHIPPED_TABLES = "shipped_tables.toml"
-SHIPPED = ("dbrecon", "config")
+SHIPPED = (".py", ".toml", ".csv", ".ini")
 TO_EXECUTORS = ("AWS_", "GRB_")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 JVM_MIB = 640
@@ -93,7 +93,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
         "spark.executor.extraJavaOptions": JVM_OPTIONS,
     }
     if not environment.get("SPARK_CONF_DIR") and not environment.get("SPARK_HOME"):
-        quiet = os.path.join(HOME, "config", "spark-log4j2.properties")
+        quiet = CONFIG / "spark-log4j2.properties"
         found["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile=file:{quiet}"
     if folder := config.spark.event_log:
         found |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": _folder_uri(folder)}
@@ -140,17 +140,17 @@ def executors_environment(config: Config, environment: Mapping[str, str] = os.en
     """What executors' Python workers get into their environment: where the code is, and credentials that this process has."""
     passed = {name: value for name, value in environment.items() if name.startswith(TO_EXECUTORS)}
     local = is_local(config.spark.master)
-    path = str(HOME) if local else CODE + (f"{os.pathsep}{ENVIRONMENT}" if config.spark.environment else "")
+    path = str(IMPORT_ROOT) if local else CODE + (f"{os.pathsep}{ENVIRONMENT}" if config.spark.environment else "")
     return passed | ONE_THREAD | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
 def pack_code(tables: str, path: str) -> None:
     """Write the code that executors run, its data files and the product's table definitions to ``path``, a .tar.gz."""
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        for folder in SHIPPED:
-            for file in sorted((HOME / folder).rglob("*")):
-                if file.is_file() and file.suffix in (".py", ".toml", ".csv", ".ini"):
-                    archive.add(file, str(file.relative_to(HOME)))
+        for folder in [PACKAGE] if INSTALLED else [PACKAGE, CONFIG]:
+            for file in sorted(folder.rglob("*")):
+                if file.is_file() and file.suffix in SHIPPED:
+                    archive.add(file, str(file.relative_to(folder.parent)))
         archive.add(tables, SHIPPED_TABLES)
 
 

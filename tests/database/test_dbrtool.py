@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import dbrtool
+from dbrecon.console import main as dbrtool
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools import cli
 from dbrecon.ctools.database import make_engine

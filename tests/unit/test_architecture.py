@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.paths import CHECKOUT
+from tests.source_tree import PACKAGE, imports_of, modules
 
-PACKAGE = CHECKOUT / "dbrecon"
 BASE = {"errors", "paths"}  # what every room may import
 NAMES = {"states", "place", "settings", "experiment"}  # the nouns of every command and step
 # What each room of the package may import of the others, beside itself and BASE. A test holds these arrows; docs/architecture.md
@@ -34,27 +33,6 @@ ARROWS = {
     "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard"},
 }
 SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py")
-
-
-def modules() -> list[Path]:
-    """Every module of the product: those of the top level and of the packages."""
-    return sorted(CHECKOUT.glob("*.py")) + sorted(PACKAGE.rglob("*.py"))
-
-
-def imports_of(path: Path) -> set[str]:
-    """The dotted names that a module imports, wherever in it; ``from a import b`` counts as a and as a.b."""
-    found: set[str] = set()
-    package = path.relative_to(CHECKOUT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = list(package[: len(package) - node.level + 1]) if node.level else []
-            module = ".".join(base + ([node.module] if node.module else []))
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
-            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
-    return found
 
 
 def name_of(path: Path) -> str:
@@ -118,33 +96,3 @@ def test_the_arrows_would_be_seen_if_they_were_broken(tmp_path: Path) -> None:
     """The reading of imports itself: each way to write one is found."""
     path = PACKAGE / "ctools" / "s3.py"
     assert {"isal.isal_zlib", "dbrecon.errors.StorageError", "boto3", "smart_open.s3"} <= imports_of(path)
-
-
-def pinned() -> dict[str, str]:
-    files = [CHECKOUT / "constraints.txt", CHECKOUT / "constraints-spark.txt"]
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    pins = [re.fullmatch(r"([a-z0-9-]+)==(\S+)", line) for line in lines if line and not line.startswith("#")]
-    assert all(pins), "every line pins one package at one version"
-    return {pin[1]: pin[2] for pin in pins if pin}
-
-
-def needed() -> set[str]:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    names = [re.match(r"[A-Za-z0-9_.-]+", line) for group in groups for line in group]
-    return {re.sub(r"[-_.]+", "-", name[0].lower()) for name in names if name}
-
-
-def test_whatever_is_needed_is_pinned() -> None:
-    assert needed() <= set(pinned())
-
-
-def test_whatever_the_product_imports_is_declared() -> None:
-    """No module leans on a package that is there only because another package brought it."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[\[<>=~ ]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    standard = set(__import__("sys").stdlib_module_names) | {"dbrecon"}
-    used = {name.split(".")[0] for path in modules() for name in imports_of(path)} - standard
-    # The client of S3 is boto3's own lower half.
-    # PySpark brings py4j, by which it speaks; both are imported only where --spark is asked for.
-    assert used - {"botocore", "__future__"} <= declared | {"pyspark", "py4j"}

@@ -3,7 +3,7 @@
 import re
 
 import dbrecon.node.daemon as scheduler
-import dbrtool
+from dbrecon.console import main as dbrtool
 from dbrecon.settings import settings_table
 from tests.paths import CHECKOUT
 

@@ -1,0 +1,45 @@
+"""Packages that only parts of the program need: which extra brings each, and one sentence where it is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbrecon.errors import UsageError
+
+EXTRAS = {
+    "aws": ("boto3", "botocore", "cryptography", "smart_open"),
+    "cluster": ("paramiko", "pymysql"),
+    "dashboard": ("flask", "waitress", "werkzeug"),
+    "gurobi": ("gurobipy",),
+    "spark": ("pyspark",),
+    "study": ("pyarrow",),
+}
+"""Extras of the installed package, as pyproject.toml declares them, and the modules that each brings."""
+
+PURPOSES = {
+    "aws": "S3 and other services of AWS",
+    "cluster": "MySQL, and nodes reached by SSH",
+    "dashboard": "the dashboard",
+    "gurobi": "Gurobi",
+    "spark": "Spark",
+    "study": "reading people's files",
+}
+
+
+class MissingPackage(UsageError):
+    """A package that this installation was made without."""
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import packages of the extra ``name`` in here. Raises MissingPackage, which says what to install, where one is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS[name]:
+            raise
+        raise MissingPackage(
+            f"{PURPOSES[name]} needs {module}, which is not installed: pip install 'dbrecon[{name}]' (in a checkout: make setup)"
+        ) from None

@@ -1,0 +1,62 @@
+"""What the product imports is what pyproject.toml declares, in the extra that brings it, and constraints.txt pins."""
+
+import re
+import sys
+import tomllib
+
+import pytest
+
+from dbrecon.ctools.extras import EXTRAS, PURPOSES, MissingPackage, extra
+from tests.paths import CHECKOUT
+from tests.source_tree import imports_of, modules
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FOR_DEVELOPERS = {"all", "lint", "test"}
+# Imported by names other than the packages' own: boto3's lower half, and what pyspark speaks by.
+BROUGHT = {"botocore": "boto3", "py4j": "pyspark"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    """The modules of some requirements, whose names are those of their packages."""
+    return {re.split(r"[\[<>=~ ]", line)[0].replace("-", "_").lower() for line in requirements}
+
+
+def imported() -> set[str]:
+    """The packages of others that the product imports, anywhere in it."""
+    used = {name.split(".")[0] for path in modules() for name in imports_of(path)}
+    return {BROUGHT.get(name, name) for name in used - set(sys.stdlib_module_names) - {"dbrecon", "__future__", ""}}
+
+
+def test_what_the_product_imports_is_declared_and_no_more_is() -> None:
+    extras = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
+    assert imported() == names(PROJECT["dependencies"]).union(*extras.values())
+
+
+def test_an_extra_brings_what_the_program_says_that_it_brings() -> None:
+    extras = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
+    assert {name: {BROUGHT.get(module, module) for module in modules} for name, modules in EXTRAS.items()} == extras
+    assert set(PURPOSES) == set(EXTRAS)
+    assert PROJECT["optional-dependencies"]["all"] == [f"dbrecon[{','.join(sorted(set(EXTRAS) - {'spark'}))}]"]
+
+
+def test_whatever_is_needed_is_pinned() -> None:
+    files = [CHECKOUT / "constraints.txt", CHECKOUT / "constraints-spark.txt"]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    pins = [re.fullmatch(r"([a-z0-9-]+)==(\S+)", line) for line in lines if line and not line.startswith("#")]
+    assert all(pins), "every line pins one package at one version"
+    pinned = {pin[1].replace("-", "_") for pin in pins if pin}
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    assert set().union(*map(names, groups)) - {"dbrecon"} <= pinned
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra() -> None:
+    with (
+        pytest.raises(MissingPackage, match=r"the dashboard needs waitress, .* pip install 'dbrecon\[dashboard\]'"),
+        extra("dashboard"),
+    ):
+        raise ModuleNotFoundError("No module named 'waitress.server'", name="waitress.server")
+
+
+def test_a_module_that_no_extra_brings_is_a_bug_and_keeps_its_traceback() -> None:
+    with pytest.raises(ModuleNotFoundError), extra("dashboard"):
+        raise ModuleNotFoundError("No module named 'dbrecon.nothing'", name="dbrecon.nothing")
