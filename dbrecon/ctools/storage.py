@@ -26,12 +26,12 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, BinaryIO, Literal, Protocol, cast, overload
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from dbrecon.ctools import s3
 from dbrecon.ctools.s3 import Entry, Unfinished, split_s3
@@ -42,6 +42,7 @@ from dbrecon.ctools.storage_errors import (
     DamagedFile,
     DeniedFile,
     MissingFile,
+    bomb,
     damaged,
     explain,
     failures,
@@ -49,6 +50,7 @@ from dbrecon.ctools.storage_errors import (
     is_s3,
     no_such,
     no_such_name,
+    too_large,
 )
 from dbrecon.errors import StorageError
 
@@ -61,6 +63,11 @@ __all__ = [
 GZIP_LEVEL = 2
 BUFFER_BYTES = 1 << 18
 SPOOL_BYTES = 1 << 25
+MAX_RATIO = 300
+"""How many times its packed size a gzip file may have. LP files have 3 times, sorted people some 50; deflate reaches 1,032."""
+RATIO_FROM = 1 << 26
+"""Files up to this many bytes may have any ratio."""
+_GZIP = 31  # zlib's name for 15 bits of window, in gzip's frame
 LOOKS_AT_ONCE = 16
 Path = str | os.PathLike[str]
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
@@ -97,15 +104,41 @@ def read_bytes(path: Path) -> bytes:
             raise explain(error, path, "read") from error
     else:
         with _reading(path, None, unpack=False) as file:
-            content = cast(bytes, file.read())
+            content = _in_memory(path, file.read)
     if not path.endswith(".gz"):
         return content
     try:
         if not content:
             raise EOFError
-        return bytes(igzip.decompress(content))
+        return _in_memory(path, lambda: _unpacked(path, content))
     except GZIP_ERRORS as error:
         raise damaged(path) from error
+
+
+def _in_memory(path: str, read: Callable[[], bytes]) -> bytes:
+    """What ``read`` gives. StorageError if this process has not the memory for it."""
+    try:
+        return read()
+    except MemoryError as error:
+        raise too_large(path) from error
+
+
+def _unpacked(path: str, packed: bytes) -> bytes:
+    """The content of a gzip file. Raises DamagedFile for one that unpacks to far more than a file of ours."""
+    most = max(RATIO_FROM, MAX_RATIO * len(packed))
+    first = isal_zlib.decompressobj(_GZIP)
+    content = first.decompress(packed, most + 1)
+    if len(content) > most:
+        raise bomb(path, MAX_RATIO)
+    if not first.eof:
+        raise EOFError
+    if not first.unused_data.strip(b"\0"):
+        return bytes(content)
+    with igzip.IGzipFile(filename="", mode="rb", fileobj=io.BytesIO(packed)) as unpacked:  # of several members
+        content = unpacked.read(most + 1)
+    if len(content) > most:
+        raise bomb(path, MAX_RATIO)
+    return bytes(content)
 
 
 @contextmanager
@@ -294,18 +327,27 @@ class _Guard(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         with self._explained():
-            return self._not_hollow(int(self._inner.readinto(buffer)))
+            return self._checked(int(self._inner.readinto(buffer)))
 
     def readall(self) -> bytes:
         with self._explained():
-            content = bytes(self._inner.read())
-            self._not_hollow(len(content))
-            return content
+            pieces = []
+            while piece := self._inner.read(BUFFER_BYTES):
+                pieces.append(bytes(piece))
+                self._checked(len(piece))
+            self._checked(sum(map(len, pieces)))
+            return b"".join(pieces)
 
-    def _not_hollow(self, count: int) -> int:
-        """``count``, unless nothing came because the packed file has no byte at all: gzip of nothing has 20."""
-        if count == 0 and self._packed is not None and self._packed.tell() == 0:
+    def _checked(self, count: int) -> int:
+        """``count`` of bytes that came, unless the packed file has no byte at all (gzip of nothing has 20), or unpacks to far more
+        than a file of ours."""
+        if self._packed is None:
+            return count
+        packed = self._packed.tell()
+        if count == 0 and packed == 0:
             raise EOFError
+        if self._inner.tell() > max(RATIO_FROM, MAX_RATIO * packed):
+            raise bomb(self._path, MAX_RATIO)
         return count
 
     def write(self, data: Any) -> int:

@@ -102,6 +102,17 @@ def damaged(path: str) -> StorageError:
     return DamagedFile(f"{path} is not a whole gzip file; remove it and make it again.")
 
 
+def bomb(path: str, ratio: int) -> StorageError:
+    """The error for a ``.gz`` that unpacks to far more than any file of an experiment."""
+    return DamagedFile(f"{path} unpacks to more than {ratio} times its size, and so is no file of an experiment; remove it.")
+
+
+def too_large(path: str) -> StorageError:
+    """The error for a file that this process has not the memory for."""
+    remedy = "raise its limit (ulimit -v) or take a larger machine"
+    return _LocalError(f"{path} does not fit into the memory that this process may take; {remedy}.")
+
+
 def explain(error: BaseException, path: str, action: str) -> StorageError:
     """The sentence for a failure of ``action`` ("read", "write", "remove", "list", "look at") on ``path``."""
     if isinstance(error, StorageError):

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 6
 BLOCK = 1 << 18
+MAX_REDIRECTS = 10
 CONNECT_SECONDS = 20.0
 READ_SECONDS = 60.0
 _ZIP_NAME = re.compile(r"([a-z]{2})2010\.sf1\.zip")
+_EXPECTED_NAME = re.compile(f"(?:{'|'.join(STATES)})2010\\.sf1\\.zip(?:\\.part(?:\\.version)?)?|\\..*")  # hidden ones are others'
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,33 @@ def stusabs_in_dist(experiment: Experiment) -> list[str]:
     """The states whose zip is in ``dist/``, sorted."""
     found = (_ZIP_NAME.fullmatch(name) for name in listdir(experiment.dist))
     return [match[1] for match in found if match and match[1] in STATES]
+
+
+def passed_over(experiment: Experiment) -> dict[str, str]:
+    """What else lies in ``dist/`` and is no state's zip by its name: for each name a sentence that says what to do."""
+    names = sorted(listdir(experiment.dist))
+    return {name: _what_to_rename(experiment, name, names) for name in names if not _EXPECTED_NAME.fullmatch(name)}
+
+
+def _what_to_rename(experiment: Experiment, name: str, names: Sequence[str]) -> str:
+    path = f"{experiment.dist}/{name}"
+    guess = re.match(r"([a-z]{2})[^a-z]", name.lower())
+    stusab = guess[1] if guess and guess[1] in STATES else "ST"
+    wanted = os.path.basename(experiment.dist_zip(stusab))
+    if stusab == "ST":
+        return f"{path}: not read: a state's zip has the name {wanted}, such as ri2010.sf1.zip"
+    if wanted in names:
+        return f"{path}: not read, for {wanted} lies beside it; remove the one that is not wanted"
+    if not name.lower().endswith(".zip"):
+        return f"{path}: not read: zip the files of {STATES[stusab].name} into {wanted}"
+    return f"{path}: not read: if it is the zip of {STATES[stusab].name}, rename it to {wanted}"
+
+
+def _misnamed(experiment: Experiment, stusab: str) -> str:
+    """The sentence on a file in ``dist/`` that may be the state's zip under another name, after a semicolon; or nothing."""
+    wanted = os.path.basename(experiment.dist_zip(stusab))
+    found = [what for what in passed_over(experiment).values() if what.endswith(f" {wanted}")]
+    return f"; {found[0]}" if found else ""
 
 
 @contextlib.contextmanager
@@ -65,7 +94,8 @@ def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
             file = stack.enter_context(open_ranges(path))
         except MissingFile:
             there_is_none = f"{path}: there is no zip of {STATES[stusab].name}"
-            raise InputError(f"{there_is_none}; run step 0 (s0_download_data.py) or put it there") from None
+            remedy = _misnamed(experiment, stusab) or "; run step 0 (s0_download_data.py) or put it there"
+            raise InputError(there_is_none + remedy) from None
         yield Sf1Zip(file, stusab, path)
 
 
@@ -79,17 +109,22 @@ def state_reader(experiment: Experiment, sf1: Sf1Zip) -> StateReader:
     return StateReader(sf1, load_header_layout(), block, tract)
 
 
-def asked_states(experiment: Experiment, words: Sequence[str]) -> list[str]:
+def asked_states(experiment: Experiment, words: Sequence[str], warn: bool = True) -> list[str]:
     """The states that a command line names; ``all`` (and none) is every state whose zip is in ``dist/``.
+
+    ``warn``: other files that lie there are named in the log.
 
     Raises UsageError for an unknown state, InputError if ``all`` finds no zip.
     """
     stusabs = [check_stusab(word) for word in words if word != "all"]
     if stusabs and "all" not in words:
         return list(dict.fromkeys(stusabs))
-    found = stusabs_in_dist(experiment)
+    found, others = stusabs_in_dist(experiment), list(passed_over(experiment).values())
     if not found:
-        raise InputError(f"{experiment.dist}: there is no zip of any state; run step 0 (s0_download_data.py) or put one there")
+        remedy = "; ".join(others) or "run step 0 (s0_download_data.py) or put one there"
+        raise InputError(f"{experiment.dist}: there is no zip of any state; {remedy}")
+    for other in others if warn else ():
+        log.warning("%s", other)
     return found
 
 
@@ -317,12 +352,14 @@ def _transfer(url: str, partial: Partial, stusab: str) -> None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version}
     with _pool(url) as pool:
         try:
-            response = pool.request("GET", url, headers=headers, preload_content=False, retries=Retry(0, redirect=5))
+            # Redirects alone are followed here: what else is tried again is decided by _fetch.
+            retries = Retry(total=None, connect=0, read=0, status=0, other=0, redirect=MAX_REDIRECTS)
+            response = pool.request("GET", url, headers=headers, preload_content=False, retries=retries)
             _receive(url, response, partial, stusab)
         except LocationValueError as error:
             raise UsageError(f"{url}: not an address that begins with http:// or https://; correct [sf1] url") from error
         except HTTPError as error:
-            raise _Again(f"the transfer broke off ({_reason(error)})") from error
+            raise _broken_off(url, error) from error
 
 
 def _pool(url: str) -> "PoolManager":
@@ -337,6 +374,19 @@ def _pool(url: str) -> "PoolManager":
     return PoolManager(timeout=timeout)
 
 
+def _broken_off(url: str, error: Exception) -> Exception:
+    """What a failed request means: _Again where repeating may help, a StorageError where not."""
+    reason = _reason(error)
+    if "too many redirects" in reason:
+        return StorageError(f"{url}: the server sends on and on to other addresses, {MAX_REDIRECTS} times; correct [sf1] url")
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return StorageError(
+            f"{url}: the server's certificate is not trusted ({reason}); name the certificates of your network in SSL_CERT_FILE, "
+            "or set this machine's clock"
+        )
+    return _Again(f"the transfer broke off ({reason})")
+
+
 def _reason(error: Exception) -> str:
     """The innermost cause of a network failure, short."""
     seen: BaseException = error
@@ -347,25 +397,30 @@ def _reason(error: Exception) -> str:
 
 def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: str) -> None:
     try:
-        total = _total(url, response, partial)
+        first = response.read1(BLOCK) if response.status == 200 else b""
+        total = _total(url, response, partial, first)
         if total is not None and partial.size >= total:
             return
         with Progress(stusab, "B", total, partial.size) as progress:
-            while data := response.read1(BLOCK):  # read() would lose what it has when the transfer breaks off
+            data = first or response.read1(BLOCK)  # read() would lose what it has when the transfer breaks off
+            while data:
                 partial.write(data)
                 progress.add(len(data))
+                data = response.read1(BLOCK)
         if total is not None and partial.size != total:
             raise _Again(f"the server sent {partial.size:,} of {counted(total, 'byte')}")
     finally:
         response.close()
 
 
-def _total(url: str, response: "BaseHTTPResponse", partial: Partial) -> int | None:
-    """The whole file's length if the server says it; makes ``partial`` fit what the response brings."""
+def _total(url: str, response: "BaseHTTPResponse", partial: Partial, first: bytes) -> int | None:
+    """The whole file's length if the server says it; makes ``partial`` fit what the response brings, of which ``first`` is read."""
     version = response.headers.get("ETag", "")
     if not version or version.startswith("W/"):  # If-Range takes no weak tag
         version = response.headers.get("Last-Modified", "")
     if response.status == 200:
+        if first and not first.startswith(b"PK"):  # what came before is kept
+            raise StorageError(f"{url}: the server answered with {_shown(first)}, not with a zip; {_BLOCKED}")
         partial.restart(version)
         length = response.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
@@ -377,9 +432,28 @@ def _total(url: str, response: "BaseHTTPResponse", partial: Partial) -> int | No
             return partial.size
         partial.restart("")
         raise _Again("the server cannot go on where the file broke off")
-    if response.status in (408, 429) or response.status >= 500:
+    if response.status in _PASSING:
         raise _Again(f"the server answered {response.status}")
-    raise StorageError(f"{url}: the server answered {response.status}; correct [sf1] url or choose another state")
+    remedy = _REFUSALS.get(response.status, "correct [sf1] url")
+    raise StorageError(f"{url}: the server answered {response.status}: {remedy}")
+
+
+def _shown(body: bytes) -> str:
+    """The beginning of what is no zip, for people: a page without its tags."""
+    text = re.sub(rb"<[^>]*>", b" ", body[:2000]).decode("utf-8", "replace")
+    shown = "".join(character if character.isprintable() else " " for character in " ".join(text.split()))[:80]
+    return f"a page ({shown!r})" if b"<" in body[:200] else repr(shown)
+
+
+_PASSING = frozenset([408, 425, 429, 500, 502, 503, 504, 507, 509, *range(520, 531)])
+"""Answers after which the same request may do: too busy, too slow, a machine behind the server away."""
+_BLOCKED = "a proxy or firewall may stand between: open the address in a browser, or get the file elsewhere and put it into dist/"
+_GONE = "there is no such file; correct [sf1] url"
+_DENIED = f"access is denied; {_BLOCKED}"
+_REFUSALS = {
+    401: _DENIED, 403: _DENIED, 404: _GONE, 410: _GONE, 451: _DENIED,
+    407: "the proxy wants to know who asks; put name and password into https_proxy (http://NAME:PASSWORD@HOST:PORT)",
+}  # fmt: skip
 
 
 # -- the command line ---------------------------------------------------------------------------------------------------
@@ -396,7 +470,7 @@ def states_to_download(words: Sequence[str]) -> list[str]:
 def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
     """Prints each state's condition; 3 (as for InputError) if one is broken."""
     broken = 0
-    for stusab in asked_states(experiment, words):
+    for stusab in asked_states(experiment, words, warn=False):
         faults = validate(experiment, [stusab])[stusab]
         for fault in faults:
             print(f"{stusab}: {fault}", flush=True)
@@ -406,6 +480,9 @@ def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
     for name in listdir(experiment.dist):
         if name.endswith(".zip.part"):
             print(f"{experiment.dist}/{name}: an unfinished download; run step 0 again to go on")
+    for other in passed_over(experiment).values() if not words or "all" in words else ():
+        print(other)
+        broken += "rename it" in other
     return InputError.exit_code if broken else 0
 
 

@@ -17,7 +17,7 @@ import dbrecon.steps.download as s0_download_data
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
-from dbrecon.steps.download import ATTEMPTS, Partial, download, validate
+from dbrecon.steps.download import ATTEMPTS, MAX_REDIRECTS, Partial, asked_states, download, open_sf1, validate
 from tests.paths import CHECKOUT
 from tests.tiny_sf1 import SEGMENTS, environment, make_members, put_zip, some_records, zip_bytes
 
@@ -99,6 +99,15 @@ class Server:
         handler.wfile.write(body[: len(body) // 2])
         handler.wfile.flush()
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    def sent_to(self, address: str, code: int = 302) -> Answer:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(code)
+            handler.send_header("Location", address)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        return answer
 
     @staticmethod
     def status(code: int) -> Answer:
@@ -269,10 +278,21 @@ def test_a_body_without_length_is_taken_if_the_zip_is_whole(experiment: Experime
     assert in_dist(experiment) == {"nm2010.sf1.zip": WHOLE}
 
 
-@pytest.mark.parametrize("code", [403, 404, 410])
-def test_a_refusal_is_said_at_once_with_address_and_remedy(experiment: Experiment, server: Server, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (401, "access is denied; a proxy or firewall may stand between"),
+        (403, "access is denied; a proxy or firewall may stand between"),
+        (404, r"there is no such file; correct \[sf1\] url"),
+        (410, r"there is no such file; correct \[sf1\] url"),
+        (407, "the proxy wants to know who asks"),
+        (400, r"correct \[sf1\] url"),
+        (304, r"correct \[sf1\] url"),
+    ],
+)
+def test_a_refusal_is_said_at_once_with_address_and_remedy(experiment: Experiment, server: Server, code: int, remedy: str) -> None:
     server.script = [server.status(code)]
-    with pytest.raises(StorageError, match=rf"nm2010.sf1.zip: the server answered {code}; correct \[sf1\] url"):
+    with pytest.raises(StorageError, match=rf"nm2010.sf1.zip: the server answered {code}: {remedy}"):
         download(experiment, "nm")
     assert len(server.asked) == 1
     assert not Path(experiment.dist_zip("nm")).exists()
@@ -287,6 +307,56 @@ def test_a_server_that_is_not_there_is_given_up_after_some_attempts(tmp_path: Pa
             download(experiment, "nm", pause=0)
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed(experiment: Experiment, server: Server, code: int) -> None:
+    server.script = [server.sent_to("/elsewhere/x.zip", code), server.sent_to(f"{server.url}/y.zip", code)]
+    download(experiment, "nm", pause=0)
+    assert in_dist(experiment) == {"nm2010.sf1.zip": WHOLE}
+    assert len(server.asked) == 3
+
+
+def test_a_download_that_broke_off_behind_a_redirect_goes_on_there(experiment: Experiment, server: Server) -> None:
+    server.script = [server.sent_to("/x.zip"), server.cut_off, server.sent_to("/x.zip")]
+    download(experiment, "nm", pause=0)
+    assert server.asked == [None, None, f"bytes={HALF}-", f"bytes={HALF}-"]
+    assert in_dist(experiment) == {"nm2010.sf1.zip": WHOLE}
+
+
+def test_a_circle_of_redirects_is_said_at_once(experiment: Experiment, server: Server) -> None:
+    server.script = [server.sent_to("/x.zip")] * 100
+    with pytest.raises(StorageError, match=r"sends on and on to other addresses, 10 times; correct \[sf1\] url"):
+        download(experiment, "nm", pause=0)
+    assert len(server.asked) == MAX_REDIRECTS + 1
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(experiment: Experiment, server: Server, code: int) -> None:
+    server.script = [server.status(code)] * (ATTEMPTS - 1)
+    download(experiment, "nm", pause=0)
+    assert len(server.asked) == ATTEMPTS
+
+
+def test_a_page_in_place_of_the_zip_is_said_at_once_and_costs_nothing_that_came(experiment: Experiment, server: Server) -> None:
+    server.script = [server.cut_off] + [server.status(503)] * (ATTEMPTS - 1)
+    with pytest.raises(StorageError):
+        download(experiment, "nm", pause=0)
+    server.asked.clear()
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        body = b"<html><b>Request</b> Rejected. Support ID 1</html>"
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.script = [page]
+    with pytest.raises(StorageError, match=r"answered with a page \('Request Rejected. Support ID 1'\), not with a zip; a proxy"):
+        download(experiment, "nm", pause=0)
+    download(experiment, "nm", pause=0)
+    assert server.asked == [f"bytes={HALF}-", f"bytes={HALF}-"]
+    assert in_dist(experiment) == {"nm2010.sf1.zip": WHOLE}
+
+
 def test_an_address_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"correct \[sf1\] url"):
         download(experiment_at(tmp_path, "ftp://nowhere"), "nm")
@@ -294,7 +364,7 @@ def test_an_address_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(BROKEN, "member nm.* is damaged"), (b"<html>Sorry</html>", "not a zip file"), (WHOLE[:-3000], "cut off")],
+    [(BROKEN, "member nm.* is damaged"), (b"PK and no more", "not a zip file"), (WHOLE[:-3000], "cut off")],
 )
 def test_a_file_that_is_damaged_at_the_server_never_gets_its_name(
     experiment: Experiment, server: Server, content: bytes, expected: str
@@ -352,6 +422,37 @@ def test_the_command_says_what_is_broken_and_exits_with_3(
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"nm: {experiment.dist_zip('nm')} is whole"
     assert said[1].startswith(f"oh: {experiment.dist_zip('oh')}: not a zip file")
+
+
+def test_files_in_dist_with_other_names_are_named_with_what_to_rename(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for name, value in environment(tmp_path / "root").items():
+        monkeypatch.setenv(name, value)
+    dist = put_zip(experiment, WHOLE).parent
+    for name in ("CO2010.sf1.zip", "ks2010.zip", "nm2010.sf1 (1).zip", "zz2010.sf1.zip", "oh2010.sf1"):
+        (dist / name).write_bytes(WHOLE)
+    monkeypatch.setattr(sys, "argv", ["s0_download_data.py", "--validate"])
+    assert s0_download_data.main() == 3
+    assert capsys.readouterr().out.splitlines() == [
+        f"nm: {dist}/nm2010.sf1.zip is whole",
+        f"{dist}/CO2010.sf1.zip: not read: if it is the zip of Colorado, rename it to co2010.sf1.zip",
+        f"{dist}/ks2010.zip: not read: if it is the zip of Kansas, rename it to ks2010.sf1.zip",
+        f"{dist}/nm2010.sf1 (1).zip: not read, for nm2010.sf1.zip lies beside it; remove the one that is not wanted",
+        f"{dist}/oh2010.sf1: not read: zip the files of Ohio into oh2010.sf1.zip",
+        f"{dist}/zz2010.sf1.zip: not read: a state's zip has the name ST2010.sf1.zip, such as ri2010.sf1.zip",
+    ]
+    assert asked_states(experiment, ["all"]) == ["nm"]
+    assert len(caplog.messages) == 5
+    with (
+        pytest.raises(InputError, match=r"no zip of Kansas; .*ks2010.zip: not read: .* rename it to ks2010.sf1.zip"),
+        open_sf1(experiment, "ks"),
+    ):
+        pass
+    (dist / "nm2010.sf1.zip").unlink()
+    with pytest.raises(InputError, match=r"no zip of any state; .*CO2010.sf1.zip: not read.*; .*ks2010.zip: not read"):
+        asked_states(experiment, [])
 
 
 def test_a_download_needs_a_state(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,31 +1,26 @@
 """A state's Summary File 1 as published: one zip with a geographic header and numbered segments.
 
-:class:`Sf1Zip` opens the zip from any seekable binary file and streams a member's lines, checking length and checksum. Which cells
-a segment holds is data: ``config/segments_2010_sf1.csv`` (2010 SF1 technical documentation, chapter "How to use the product",
-file segments). Which tables are used is read from the product's TOML file, without the matrices of ``dbrecon.recon.census.tables``.
+Which cells a segment holds is data: ``config/segments_2010_sf1.csv`` (2010 SF1 technical documentation, chapter "How to use the
+product", file segments). Which tables are used is read from the product's TOML file, without the matrices of
+``dbrecon.recon.census.tables``.
 """
 
 import csv
+import re
 import tomllib
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from isal import isal_zlib
-
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
+from dbrecon.recon.product.archive import Archive
 
 DEFAULT_TABLES = CONFIG / "tables_2010_sf1.toml"
 DEFAULT_SEGMENTS = CONFIG / "segments_2010_sf1.csv"
 
-READ_SIZE = 1 << 16
-PIECE_SIZE = 1 << 18
-_READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_LOCAL_HEADER = 30
-_DAMAGE: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # the package declares an instance
+_ANY_HEADER = re.compile(r"([a-z]{2})geo2010\.(\w+)")
 
 
 def header_member(stusab: str) -> str:
@@ -38,136 +33,37 @@ def segment_member(stusab: str, segment: int) -> str:
     return f"{stusab}{segment:05d}2010.sf1"
 
 
-class Sf1Zip:
-    """A state's zip. ``file`` is open, binary and seekable; ``name`` is what errors call it. The caller closes ``file``."""
+class Sf1Zip(Archive):
+    """A state's zip of Summary File 1."""
 
     def __init__(self, file: BinaryIO, stusab: str, name: str) -> None:
-        """Reads the zip's directory. Raises InputError if there is none."""
+        """Read the zip's directory. Raises InputError if there is none."""
+        super().__init__(file, name)
         self.stusab = stusab
-        self.name = name
-        self._file = file
-        try:
-            with zipfile.ZipFile(file) as directory:
-                self._infos = {info.filename: info for info in directory.infolist()}
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise self._no_zip() from (None if isinstance(error, zipfile.BadZipFile) else error)  # which tells no more
-
-    def _no_zip(self) -> InputError:
-        self._file.seek(0)
-        if self._file.read(4) == b"PK\3\4":
-            return InputError(f"{self.name}: cut off, the zip's directory at its end is missing; download it again (step 0)")
-        return InputError(f"{self.name}: not a zip file; download it again (step 0)")
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """Names of all members, in the directory's order."""
-        return tuple(self._infos)
-
-    def size(self, member: str) -> int:
-        """The member's bytes when inflated, as the directory says. Raises InputError if it is missing."""
-        self.require([member])
-        return self._infos[member].file_size
 
     def require(self, members: Iterable[str]) -> None:
-        """Raises InputError if a member is not there."""
-        missing = [member for member in members if member not in self._infos]
-        if missing:
-            what = f"member {missing[0]} is" if len(missing) == 1 else f"members {', '.join(missing)} are"
-            raise InputError(f"{self.name}: {what} missing; get a complete zip (step 0)")
+        """Raises InputError if a member is not there; it says so if the zip is another state's, or of another release."""
+        if not self.has(header_member(self.stusab)):
+            self._name_other()
+        super().require(members)
 
-    def faults(self, members: Iterable[str] | None = None) -> list[str]:
-        """A sentence for each of the members (all of them unless given) that is missing or damaged."""
-        found = []
-        for member in self.members if members is None else members:
-            try:
-                for _ in self.pieces(member):
-                    pass
-            except InputError as error:
-                found.append(str(error))
-        return found
-
-    def verify(self, members: Iterable[str]) -> None:
-        """Inflates the members to nowhere. Raises InputError for the first that is missing or damaged."""
-        members = list(members)
-        self.require(members)
-        for fault in self.faults(members):
-            raise InputError(fault)
-
-    def lines(self, member: str) -> Iterator[bytes]:
-        """The member's lines without their ends (``\\n``, or ``\\r\\n`` throughout). Raises InputError for damage."""
-        rest, carriage_returns = b"", None
-        for piece in self.pieces(member):
-            if carriage_returns is None:
-                carriage_returns = piece.partition(b"\n")[0].endswith(b"\r")
-            if carriage_returns:
-                piece = piece.replace(b"\r", b"")
-            lines = (rest + piece).split(b"\n")
-            rest = lines.pop()
-            yield from lines
-        if rest:
-            yield rest
-
-    def pieces(self, member: str) -> Iterator[bytes]:
-        """The member's bytes, at most 256 KiB at a time.
-
-        Several members can be read in turns. The last piece comes before the checksum is known to be right; InputError if it is
-        not, or the member is missing, cut off, or compressed in a way that is not read.
-        """
-        self.require([member])
-        info = self._infos[member]
-        if info.compress_type not in _READABLE or info.flag_bits & 1:
-            how = "encrypted" if info.flag_bits & 1 else f"compressed by method {info.compress_type}"
-            raise InputError(f"{self.name}: member {member} is {how}; unzip the file and zip it again with deflate")
-        size, crc = 0, 0
-        try:
-            for piece in self._inflate(info):
-                size += len(piece)
-                crc = isal_zlib.crc32(piece, crc)
-                yield piece
-        except (_DAMAGE, EOFError) as error:
-            raise self._damaged(member, str(error)) from error
-        if size != info.file_size:
-            raise self._damaged(member, f"{size} bytes instead of {info.file_size}")
-        if crc != info.CRC:
-            raise self._damaged(member, "its checksum is wrong")
-
-    def _damaged(self, member: str, why: str) -> InputError:
-        return InputError(f"{self.name}: member {member} is damaged ({why}); download the zip again (step 0)")
-
-    def _inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The member's bytes. A faster inflate than the standard library's takes a third of its time here."""
-        compressed = self._compressed(info)
-        if info.compress_type == zipfile.ZIP_STORED:
-            yield from compressed
-            return
-        inflater = isal_zlib.decompressobj(-15)
-        for data in compressed:
-            while data and not inflater.eof:
-                piece = inflater.decompress(data, PIECE_SIZE)
-                data = inflater.unconsumed_tail
-                if piece:
-                    yield piece
-            while not inflater.eof and (piece := inflater.decompress(b"", PIECE_SIZE)):
-                yield piece
-        if not inflater.eof:
-            raise EOFError("it ends too early")
-
-    def _compressed(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        self._file.seek(info.header_offset)
-        header = self._file.read(_LOCAL_HEADER)
-        if len(header) < _LOCAL_HEADER or not header.startswith(b"PK\3\4"):
-            raise EOFError("it does not begin where the zip's directory says")
-        position = info.header_offset + _LOCAL_HEADER
-        position += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        left = info.compress_size
-        while left:
-            self._file.seek(position)  # other members are read in between
-            data = self._file.read(min(left, READ_SIZE))
-            if not data:
-                raise EOFError("the zip ends within it")
-            position += len(data)
-            left -= len(data)
-            yield data
+    def _name_other(self) -> None:
+        """Raises InputError if the header that is there is another state's, or another release's."""
+        for member in self.members:
+            header = _ANY_HEADER.fullmatch(member.lower().rsplit("/", 1)[-1])
+            if header is None:
+                continue
+            other, ending = header.groups()
+            if ending != "sf1":
+                release = "the Urban/Rural Update" if ending.startswith("ur") else "another release"
+                raise InputError(
+                    f"{self.name}: holds {member}: it is of {release}, not of Summary File 1; "
+                    f"get {self.stusab}2010.sf1.zip (step 0)"
+                )
+            raise InputError(
+                f"{self.name}: holds {member}: it is the zip of {other.upper()}, not of {self.stusab.upper()}; "
+                f"rename it to {other}2010.sf1.zip, and get {self.stusab.upper()}'s (step 0)"
+            )
 
 
 class TableSpec(NamedTuple):
