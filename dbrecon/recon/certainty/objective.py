@@ -1,0 +1,120 @@
+"""What is minimised over the counts that fit the tables, its linear relaxation from below, and bounds that are proofs.
+
+All arithmetic that a bound rests on is in scaled integers: costs and multipliers are multiples of 1 / SCALE, that is, exact
+rationals.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem
+
+FloatArray = npt.NDArray[np.float64]
+
+SCALE = 1 << 28
+"""Costs and multipliers are multiples of its inverse. A cost has at most 53 significant bits, so that a double holds it exactly."""
+
+_LARGEST = float(1 << 61)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The sum over ``columns`` of ``weights * min(x, caps)``. Three arrays of one length; a cap that binds needs a weight of at
+    least 0.
+
+    The people that a block shares with a reconstruction h are such a sum: weights 1, caps h. The least of a count is another
+    (no cap),
+    the most of it a third (weight -1).
+    """
+
+    columns: IntArray
+    weights: IntArray
+    caps: IntArray
+
+    @classmethod
+    def shared(cls, columns: IntArray, counts: IntArray) -> "Objective":
+        """People in common with ``counts`` of ``columns``: the sum of the smaller of the two counts."""
+        return cls(columns, np.ones(len(columns), np.int64), counts)
+
+    @classmethod
+    def total(cls, columns: IntArray, weight: int = 1) -> "Objective":
+        """People of ``columns``, each ``weight`` times."""
+        return cls(columns, np.full(len(columns), weight, np.int64), np.full(len(columns), UNBOUNDED))
+
+    def value(self, counts: IntArray) -> IntArray:
+        """The sum, of each of the vectors ``counts`` (..., all columns)."""
+        return np.asarray((self.weights * np.minimum(counts[..., self.columns], self.caps)).sum(axis=-1))
+
+    def relaxed(self, lower: IntArray, upper: IntArray) -> tuple[IntArray, int]:
+        """(costs of ``columns``, constant), both times SCALE, of a linear function that is nowhere above the sum within the bounds.
+
+        Where a cap lies strictly between a count's bounds this is the chord of min(x, cap), its convex envelope, rounded down;
+        elsewhere it
+        is the function itself.
+        """
+        low, high = lower[self.columns], upper[self.columns]
+        middle = (low < self.caps) & (self.caps < high)
+        slope = np.where(self.caps >= high, SCALE, 0)
+        slope[middle] = SCALE * (self.caps - low)[middle] // (high - low)[middle]
+        at_low = SCALE * np.minimum(low, self.caps)
+        constant = self.weights * np.where(self.caps >= high, 0, at_low - slope * low)
+        return self.weights * slope, int(constant.sum())
+
+    def gaps(self, counts: FloatArray, lower: IntArray, upper: IntArray) -> FloatArray:
+        """(columns of the sum,) how far each term lies above its relaxation at ``counts``."""
+        costs, _ = self.relaxed(lower, upper)
+        x, low = counts[self.columns], lower[self.columns]
+        at_low = self.weights * np.minimum(low, self.caps)
+        return np.asarray(self.weights * np.minimum(x, self.caps) - at_low - costs / SCALE * (x - low))
+
+
+@dataclass(frozen=True)
+class DualBound:
+    """A proof that a linear function is at least ``total / SCALE``; ``reduced`` (columns,) are its reduced costs times SCALE."""
+
+    total: int
+    reduced: IntArray
+
+    @property
+    def whole(self) -> int:
+        """The least integer that is not below the bound."""
+        return -(-self.total // SCALE)
+
+
+def dual_bound(
+    system: CountSystem, lower: IntArray, upper: IntArray, costs: IntArray, constant: int, multipliers: FloatArray
+) -> DualBound | None:
+    """A lower bound of ``costs @ x + constant`` (both times SCALE) over the system, from any multipliers (rows,) of its sums.
+
+    Weak duality: costs @ x = y @ (A x) + (costs - y A) @ x, and each term is at least its value at one end of its bounds. The
+    multipliers
+    are rounded to multiples of 1 / SCALE, whatever a solver's tolerances were; what follows is exact. None if the numbers are too
+    large for 64 bits.
+    """
+    if not np.isfinite(multipliers).all() or np.abs(multipliers).max(initial=0.0) > 2**30:
+        return None
+    y = np.rint(multipliers * SCALE).astype(np.int64)
+    reduced = costs - system.combine(y)
+    size = np.abs(y).astype(np.float64) @ np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
+    size += np.abs(reduced).astype(np.float64) @ np.maximum(np.abs(lower), np.abs(upper)).astype(np.float64)
+    if size > _LARGEST:
+        return None
+    of_rows = np.where(y > 0, y * system.row_lower, y * system.row_upper).sum()
+    of_columns = np.where(reduced > 0, reduced * lower, reduced * upper).sum()
+    return DualBound(constant + int(of_rows) + int(of_columns), reduced)
+
+
+def tightened(bound: DualBound, most: int, lower: IntArray, upper: IntArray) -> tuple[IntArray, IntArray]:
+    """Bounds of all counts for which the function is at most ``most``, by the bound's reduced costs; ``most`` is not below the
+    bound.
+
+    A count with a reduced cost r > 0 that rises by d from its lower bound raises the bound by r d (the same from the upper bound).
+    """
+    slack = most * SCALE - bound.total
+    step = slack // np.maximum(np.abs(bound.reduced), 1)
+    new_upper = np.where(bound.reduced > 0, np.minimum(upper, lower + step), upper)
+    new_lower = np.where(bound.reduced < 0, np.maximum(lower, upper - step), lower)
+    return new_lower, new_upper

@@ -1,0 +1,157 @@
+"""The certainty of one tract: how far each block of a reconstruction may be from another data set with the same tables.
+
+Definitions and what is exact: docs/certainty.md.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.blockwise import blockwise_system
+from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
+from dbrecon.recon.certainty.objective import Objective
+from dbrecon.recon.certainty.part import Part
+from dbrecon.recon.certainty.search import Budget, Minimum, Proof, minimise
+from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, components, propagate
+from dbrecon.recon.tract.model import Model
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Of each block (blocks,): the fewest and the most people by which some solution is known, or can at most, differ; what
+    that rests on."""
+
+    lower: IntArray
+    upper: IntArray
+    proof: IntArray
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Of each count of the program (columns,): bounds that hold for all solutions, and the extremes over the solutions seen."""
+
+    lower: IntArray
+    upper: IntArray
+    seen_lower: IntArray
+    seen_upper: IntArray
+
+
+@dataclass(frozen=True)
+class TractCertainty:
+    """How sure a tract's reconstruction is. ``people``, ``certain``, ``any_two`` (blocks,); ``steps``: the work, in simplex
+    steps."""
+
+    people: IntArray
+    exact: Distances
+    blockwise: Distances
+    certain: IntArray
+    any_two: IntArray
+    cells: Cells
+    steps: int
+
+
+def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = False) -> TractCertainty:
+    """The certainty of ``counts`` (variables,), a solution of the model; with ``intervals`` every count's least and most too.
+
+    Raises InputError if ``counts`` is no solution.
+    """
+    system = CountSystem.of_model(model)
+    if (counts < 0).any() or not system.meets(counts):
+        raise InputError(f"tract {model.geoid}: the people do not meet the published counts")
+    n_blocks = len(model.blocks)
+    people = _by_block(model.block, counts, n_blocks)
+    blockwise, blockwise_steps = blockwise_distances(system, model.block, model.row_block, counts, n_blocks, budget)
+    lower, upper = _bounds(system)
+    cells = Cells(lower.copy(), upper.copy(), counts.copy(), counts.copy())
+    exact = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
+    steps = blockwise_steps
+    for columns, part in split(system, lower, upper, counts):
+        part.steps = steps
+        _work_part(part, model.block[columns], exact, budget, intervals)
+        steps = part.steps
+        cells.lower[columns], cells.upper[columns] = part.lower, part.upper
+        cells.seen_lower[columns], cells.seen_upper[columns] = part.seen_lower, part.seen_upper
+    certain = _by_block(model.block, np.minimum(cells.lower, counts), n_blocks)
+    exact = _capped(_capped(exact, people - certain, np.int64(Proof.MIP_PROVED)), blockwise.upper, blockwise.proof)
+    any_two = np.minimum(np.minimum(people, 2 * exact.upper), people - certain)
+    return TractCertainty(people, exact, blockwise, certain, any_two, cells, steps)
+
+
+def split(system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray) -> Iterator[tuple[IntArray, Part]]:
+    """The independent parts of a system's open counts: their columns, ascending, and the part. ``counts`` is a solution."""
+    label, n = components(system, lower, upper)
+    if not n:
+        return
+    order = np.argsort(label, kind="stable")
+    ends = np.searchsorted(label[order], np.arange(n + 1))
+    for start, end in itertools.pairwise(ends.tolist()):
+        columns = order[start:end]
+        yield columns, Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns])
+
+
+def blockwise_distances(
+    system: CountSystem, block: IntArray, row_block: IntArray, counts: IntArray, n_blocks: int, budget: Budget
+) -> tuple[Distances, int]:
+    """The blockwise bound of each block, and the steps it took."""
+    relaxed = blockwise_system(system, block, row_block)
+    found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
+    steps = 0
+    for columns, part in split(relaxed, *_bounds(relaxed), counts):
+        _distance(part, block[columns], int(block[columns[0]]), found, budget)
+        steps += part.steps
+    return found, steps
+
+
+def _bounds(system: CountSystem) -> tuple[IntArray, IntArray]:
+    n = system.n_columns
+    return propagate(system, np.zeros(n, np.int64), np.full(n, UNBOUNDED))
+
+
+def _work_part(part: Part, block: IntArray, found: Distances, budget: Budget, intervals: bool) -> None:
+    """Find the distance of each block of a part, then the least of what is filled: most of it has been seen by then."""
+    filled = np.flatnonzero(part.known > 0)
+    for number in np.unique(block[filled]).tolist():
+        _distance(part, block, number, found, budget)
+    tighten_lower(part, filled, block[filled], budget)
+    if intervals:
+        every = np.arange(len(block))
+        tighten_lower(part, every, block, budget)
+        tighten_upper(part, every, block, budget)
+
+
+def _distance(part: Part, block: IntArray, number: int, found: Distances, budget: Budget) -> None:
+    """Add a part's share of the distance of block ``number`` to what is found."""
+    columns = np.flatnonzero((block == number) & (part.known > 0))
+    if not len(columns):
+        return
+    objective = Objective.shared(columns, part.known[columns])
+    people = int(part.known[columns].sum())
+    least = minimise(part, objective, budget) if part.steps < budget.tract else _unsearched(part, objective)
+    found.lower[number] += people - least.upper
+    found.upper[number] += people - least.lower
+    found.proof[number] = max(int(found.proof[number]), least.proof)
+
+
+def _unsearched(part: Part, objective: Objective) -> Minimum:
+    """What is known without any more work."""
+    best, witness = part.best_seen(objective)
+    least = int(np.minimum(part.lower[objective.columns], objective.caps).sum())
+    return Minimum(least, best, Proof.OPEN if least < best else Proof.PROPAGATION, witness)
+
+
+def _capped(found: Distances, most: IntArray, proof: IntArray | np.int64) -> Distances:
+    """What is found where another bound, with its own proof, may be tighter than a search that was not closed."""
+    tighter = most < found.upper
+    upper = np.where(tighter, most, found.upper)
+    proofs = np.where(tighter, np.where(upper == found.lower, proof, int(Proof.OPEN)), found.proof)
+    return Distances(found.lower, upper, proofs)
+
+
+def _by_block(block: IntArray, counts: IntArray, n_blocks: int) -> IntArray:
+    total = np.zeros(n_blocks, np.int64)
+    np.add.at(total, block, counts)
+    return total

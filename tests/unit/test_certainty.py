@@ -1,0 +1,116 @@
+"""How sure a reconstruction is, against the list of all data sets that have the same tables."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.objective import SCALE, Objective, dual_bound
+from dbrecon.recon.certainty.search import Budget, Proof
+from dbrecon.recon.certainty.tract import certainty
+from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, components, propagate
+from tests.certainty_world import SmallTract, listed, small_tracts
+
+
+def farthest(solutions: IntArray, counts: IntArray, columns: IntArray) -> int:
+    """The most people of some columns by which a solution differs from ``counts``."""
+    return int(np.abs(solutions[:, columns] - counts[columns]).sum(axis=1).max()) // 2
+
+
+def bounds_of(system: CountSystem) -> tuple[IntArray, IntArray]:
+    return propagate(system, np.zeros(system.n_columns, np.int64), np.full(system.n_columns, UNBOUNDED))
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_tracts())
+def test_distances_and_certain_people_are_those_of_the_list_of_all_solutions(tract: SmallTract) -> None:
+    model, counts = tract.model, tract.counts
+    solutions = listed(model)
+    found = certainty(model, counts, Budget())
+    for number in range(len(model.blocks)):
+        columns = np.flatnonzero(model.block == number)
+        exact = farthest(solutions, counts, columns)
+        assert (found.exact.lower[number], found.exact.upper[number]) == (exact, exact)
+        assert found.exact.proof[number] != Proof.OPEN
+        blockwise = farthest(listed(model, number), counts, columns)
+        assert (found.blockwise.lower[number], found.blockwise.upper[number]) == (blockwise, blockwise)
+        assert found.certain[number] == solutions[:, columns].min(axis=0).sum()
+        diameter = max(farthest(solutions, one, columns) for one in solutions)
+        people = int(counts[columns].sum())
+        assert diameter <= found.any_two[number] == min(people, 2 * exact, people - found.certain[number])
+
+
+@settings(max_examples=80, deadline=None)
+@given(small_tracts())
+def test_intervals_are_the_least_and_the_most_of_every_count(tract: SmallTract) -> None:
+    solutions = listed(tract.model)
+    cells = certainty(tract.model, tract.counts, Budget(), intervals=True).cells
+    assert np.array_equal(cells.lower, solutions.min(axis=0))
+    assert np.array_equal(cells.upper, solutions.max(axis=0))
+    assert np.array_equal(cells.seen_lower, cells.lower)
+    assert np.array_equal(cells.seen_upper, cells.upper)
+
+
+@settings(max_examples=80, deadline=None)
+@given(small_tracts(), st.sampled_from([Budget(1, 0), Budget(1, 0, 0), Budget(1, 3), Budget(40, 0, 60)]))
+def test_whatever_the_budget_the_intervals_hold_the_truth(tract: SmallTract, budget: Budget) -> None:
+    model, counts = tract.model, tract.counts
+    solutions = listed(model)
+    found = certainty(model, counts, budget, intervals=True)
+    for number in range(len(model.blocks)):
+        columns = np.flatnonzero(model.block == number)
+        exact = farthest(solutions, counts, columns)
+        assert found.exact.lower[number] <= exact <= found.exact.upper[number] <= found.blockwise.upper[number]
+        assert (found.exact.proof[number] == Proof.OPEN) == (found.exact.lower[number] < found.exact.upper[number])
+        assert found.certain[number] <= solutions[:, columns].min(axis=0).sum()
+    assert (found.cells.lower <= solutions.min(axis=0)).all()
+    assert (found.cells.upper >= solutions.max(axis=0)).all()
+    assert (found.cells.seen_lower >= solutions.min(axis=0)).all()
+    assert (found.cells.seen_upper <= solutions.max(axis=0)).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_tracts(), st.data())
+def test_any_multipliers_prove_a_bound_that_every_solution_keeps(tract: SmallTract, data: st.DataObject) -> None:
+    model = tract.model
+    system = CountSystem.of_model(model)
+    lower, upper = bounds_of(system)
+    columns = np.flatnonzero((model.block == 0) & (tract.counts > 0))
+    objective = Objective.shared(columns, tract.counts[columns])
+    costs = np.zeros(model.n_variables, np.int64)
+    costs[columns], constant = objective.relaxed(lower, upper)
+    multipliers = np.array(data.draw(st.lists(st.floats(-4, 4), min_size=system.n_rows, max_size=system.n_rows)))
+    bound = dual_bound(system, lower, upper, costs, constant, multipliers)
+    assert bound is not None
+    solutions = listed(model)
+    assert (objective.value(solutions) * SCALE >= bound.total).all()
+    assert (solutions @ costs + constant <= objective.value(solutions) * SCALE).all(), "the relaxation lies below"
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_tracts())
+def test_propagated_bounds_lose_no_solution_and_parts_are_independent(tract: SmallTract) -> None:
+    system = CountSystem.of_model(tract.model)
+    lower, upper = bounds_of(system)
+    solutions = listed(tract.model)
+    assert (solutions >= lower).all()
+    assert (solutions <= upper).all()
+    label, n_parts = components(system, lower, upper)
+    assert ((label >= 0) == (lower < upper)).all()
+    ways = [len(np.unique(solutions[:, label == part], axis=0)) for part in range(n_parts)]
+    assert len(solutions) == int(np.prod(ways)), "every choice of one part goes with every choice of the others"
+
+
+def test_sums_that_contradict_each_other_are_found() -> None:
+    system = CountSystem(np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.array([2, 3]), np.array([2, 3]), 2)
+    with pytest.raises(Contradiction):
+        bounds_of(system)
+
+
+@settings(max_examples=1)
+@given(small_tracts())
+def test_people_who_do_not_meet_the_tables_have_no_certainty(tract: SmallTract) -> None:
+    with pytest.raises(InputError, match="do not meet"):
+        certainty(tract.model, np.full(tract.model.n_variables, 99), Budget())
