@@ -175,7 +175,11 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
     except storage.DeniedFile as error:
         result.unread.append(f"{stusab}: {error}")
         return known
-    except (InputError, UnicodeDecodeError, ValueError) as error:
+    except InputError as error:
+        result.by_hand.append(str(error))
+        _remove(path, pretend)
+        return known
+    except (UnicodeDecodeError, ValueError) as error:
         result.by_hand.append(f"{path} is damaged ({error}); {again}")
         _remove(path, pretend)
         return known

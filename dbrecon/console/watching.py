@@ -6,8 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from dbrecon.states import STATES
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
     from dbrecon.recon.study.evaluation import County, Units
+    from dbrecon.recon.study.truth import TruthFile
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--errors", nargs="?", const=ERRORS_SHOWN, type=positive, metavar="N", help="the newest errors (--verbose: with stacks)"
     )
     group.add_argument(
-        "--evaluate", nargs="?", const="", metavar="TRUTH",
-        help="count the published cells that the people do not give; compare them with a file of the true ones (.csv, .csv.gz)",
+        "--evaluate", nargs="*", metavar="TRUTH",
+        help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
     )  # fmt: skip
     group.add_argument("--json", action="store_true", help="with --status and --evaluate: for scripts")
 
@@ -88,19 +88,17 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     ledger.check_place(reident, place)
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
-    if args.evaluate:
-        storage.look_named(args.evaluate)
+    truth = _truth_files(args.evaluate)
     product = load_product(Path(config.sf1.tables), experiment.tables)
     counties = _written(experiment, ledger, place)
-    opened = storage.sopen(args.evaluate, "rb") if args.evaluate else nullcontext()
-    with opened as truth, Progress("evaluated", "county", len(counties)) as progress:
+    with Progress("evaluated", "county", len(counties)) as progress:
 
         def load(stusab: str, county: str) -> "County":
             progress.add(1)
             return _county(experiment, product, stusab, county)
 
         loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
-        result = evaluate(truth, args.evaluate, loaders, product)
+        result = evaluate(truth, loaders, product)
     print(result.as_json() if args.json else format_report(result).rstrip(), flush=True)
     wrong, cells = (sum(getattr(level, name) for level in result.violations.values()) for name in ("wrong", "cells"))
     if wrong:
@@ -109,6 +107,31 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
             "--rescan finds which, and --run makes them again"
         )
     return 0
+
+
+def _truth_files(names: Sequence[str]) -> list["TruthFile"]:
+    """The files that are named, and the .csv and .csv.gz files of the folders that are; others there are named in the log."""
+    from dbrecon.recon.study.truth import TruthFile
+
+    paths: list[str] = []
+    for name in names:
+        try:
+            storage.look_named(name)
+            paths.append(name)
+        except storage.MissingFile:
+            inside = [f"{name.rstrip('/')}/{one}" for one in storage.listdir(name)]
+            found = [path for path in inside if path.endswith((".csv", ".csv.gz"))]
+            if not inside:
+                raise
+            if not found:
+                raise InputError(f"{name}: this folder has no .csv or .csv.gz; name the files of true people") from None
+            for other in sorted(set(inside) - set(found)):
+                log.warning("%s: not read, being neither .csv nor .csv.gz", other)
+            paths += found
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice: give each file of true people once")
+    return [TruthFile(path, partial(storage.sopen, path, "rb")) for path in paths]
 
 
 def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:

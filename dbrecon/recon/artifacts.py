@@ -163,7 +163,7 @@ def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> I
     """The records of a state's geofile, as step 1 wrote them."""
     rows = csv.reader(lines)
     if next(rows, None) != list(UNIT_FIELDS):
-        raise InputError(f"{source}: has not the columns of a geofile; make it again (--step1 --force --stusab {stusab}).")
+        raise InputError(f"{source}: has not the columns of a geofile; remove it and make it again (--step1 --stusab {stusab}).")
     counts = [UNIT_FIELDS.index("POP100"), UNIT_FIELDS.index("HU100")]
     number, tracts = 1, 0
     for row in rows:
@@ -176,9 +176,9 @@ def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> I
         if unit is None or unit.state != fips:
             raise InputError(
                 f"{source}, line {number}: is no record of a state with code {fips}; "
-                f"make it again (--step1 --force --stusab {stusab})."
+                f"remove it and make it again (--step1 --stusab {stusab})."
             )
         tracts += unit.sumlev == TRACT_LEVEL
         yield unit
     if not tracts:
-        raise InputError(f"{source}: has no tract; make it again (--step1 --force --stusab {stusab}).")
+        raise InputError(f"{source}: has no tract; remove it and make it again (--step1 --stusab {stusab}).")

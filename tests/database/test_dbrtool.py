@@ -256,12 +256,15 @@ def test_a_wrong_command_is_refused_in_one_sentence(typed: Run, root: Path, argu
     assert_refused(typed(*arguments, DAS_S3ROOT=root, REIDENT="r1"), 2, said)
 
 
-@pytest.mark.parametrize("option", ["--info", "--evaluate"])
-def test_a_name_that_leads_to_no_file_is_to_be_corrected(typed: Run, root: Path, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "of_folder"),
+    [("--info", "is a folder; name a file."), ("--evaluate", "this folder has no .csv or .csv.gz; name the files of true people")],
+)
+def test_a_name_that_leads_to_no_file_is_to_be_corrected(typed: Run, root: Path, option: str, of_folder: str) -> None:
     nowhere = str(root / "nowhere.csv")
     done = typed(option, nowhere, DAS_S3ROOT=root, REIDENT="r1")
     assert_refused(done, 3, f"{nowhere}: there is no such file; correct the name.\n")
-    assert_refused(typed(option, str(root), DAS_S3ROOT=root, REIDENT="r1"), 3, f"{root} is a folder; name a file.\n")
+    assert_refused(typed(option, str(root), DAS_S3ROOT=root, REIDENT="r1"), 3, str(root), f"{of_folder}\n")
 
 
 def test_a_file_that_is_cut_off_is_damaged_data_and_said_once(typed: Run, tmp_path: Path) -> None:

@@ -321,6 +321,9 @@ def test_what_steps_1_and_2_must_make_again_is_said_and_can_be_made_again(made: 
     said = capsys.readouterr().out
     assert "to be made again, by hand: 2" in said
     assert str(one.blocks) in said
+    of_geofile = [line for line in said.splitlines() if str(geofile) in line]
+    assert len(of_geofile) == 1
+    assert of_geofile[0].count(str(geofile)) == of_geofile[0].count("--step1") == 1
     make_geo_files(made.experiment, made.ledger(), STUSAB)
     make_county_files(made.experiment, made.ledger(), STUSAB)
     assert {path: path.read_bytes() for path in before} == before

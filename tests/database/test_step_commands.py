@@ -191,6 +191,21 @@ def test_the_evaluation_is_told_on_one_screen(real: Operator, real_truth: Path) 
     assert "published cells not reproduced: 0 of" in "".join(told)
 
 
+def test_a_truth_in_several_files_or_a_folder_gives_the_same_figures(real: Operator, real_truth: Path, tmp_path: Path) -> None:
+    whole = {name: value for name, value in real.evaluated(real_truth).items() if name != "truth"}
+    files = sorted((DATA / "real_tracts").glob("truth_*.csv.gz"))
+    for path in files:
+        shutil.copy(path, tmp_path)
+    (tmp_path / "notes.txt").write_text("of the states")
+    for words in ([str(path) for path in files], [str(tmp_path)]):
+        told = real.run("--evaluate", *words, "--json")
+        assert {name: value for name, value in json.loads(told.stdout).items() if name != "truth"} == whole
+    assert f"{tmp_path}/notes.txt: not read, being neither .csv nor .csv.gz" in told.stderr
+    twice = real.run("--evaluate", str(files[0]), str(files[0]))
+    assert (twice.returncode, twice.stdout) == (2, "")
+    assert f"{files[0]} is named twice" in twice.stderr
+
+
 def test_people_that_are_not_written_are_left_out_of_the_evaluation_and_named(real: Operator, operator: Operator) -> None:
     shutil.copytree(real.root, operator.root)
     counties = sorted(path.parent.name[2:] for path in operator.base.glob("work/*/*/synth_out_*.csv"))

@@ -5,7 +5,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbrecon.ctools.storage import sopen
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
 from dbrecon.recon.census.tables import Product, load_product
@@ -33,10 +34,16 @@ from dbrecon.recon.study.evaluation import (
     random_people,
     read_units,
 )
+from dbrecon.recon.study.truth import TruthFile
 from tests.paths import SHARED_DATA
 
 A, B, C = 390599771001000, 390599771001001, 390599772002000
 WHITE, BLACK, BOTH = 32, 16, 48
+
+
+def truth_file(text: bytes, name: str = "truth.csv") -> TruthFile:
+    return TruthFile(name, partial(io.BytesIO, text))
+
 
 Person = tuple[int, int, int, int, int]  # block, sex, age category, race code, Hispanic
 
@@ -70,7 +77,7 @@ def counts_of(people: People) -> BlockCounts:
 
 
 def evaluated(truth: People, counties: Mapping[str, Callable[[], County]]) -> Evaluation:
-    return evaluate(io.BytesIO(people_csv(truth)), "truth.csv", counties, product())
+    return evaluate([truth_file(people_csv(truth))], counties, product())
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------
@@ -198,8 +205,7 @@ def test_a_published_unit_without_reconstructed_people_violates_cells() -> None:
 
 def test_block_tables_alone_are_checked_at_block_level_alone() -> None:
     people = people_of((A, 0, 30, WHITE, 0))
-    text = io.BytesIO(people_csv(people))
-    result = evaluate(text, "truth.csv", {"39059": county(people)}, product().restrict("block"))
+    result = evaluate([truth_file(people_csv(people))], {"39059": county(people)}, product().restrict("block"))
     assert list(result.violations) == ["block"]
 
 
@@ -291,8 +297,28 @@ def test_the_truth_may_be_in_any_order() -> None:
         "39059": county(people_of((A, 0, 30, WHITE, 0), times=2)),
         "39061": county(people_of((OTHER, 0, 30, WHITE, 0), times=2)),
     }
-    result = evaluate(io.BytesIO(mixed), "truth.csv", counties, product())
+    result = evaluate([truth_file(mixed)], counties, product())
     assert result.agreement.share("reconstruction", "exact_age") == 1
+
+
+def test_the_truth_may_be_in_several_files() -> None:
+    here, there = people_of((A, 0, 30, WHITE, 0), (B, 1, 4, WHITE, 1)), people_of((OTHER, 0, 30, WHITE, 0))
+    counties = {"39059": county(here), "39061": county(there)}
+    whole = evaluate([truth_file(people_csv(People.concatenate([here, there])))], counties, product())
+    parts = [people_of((A, 0, 30, WHITE, 0)), people_of((B, 1, 4, WHITE, 1)), there]
+    files = [truth_file(people_csv(part), f"{number}.csv") for number, part in enumerate(parts)]
+    result = evaluate(files, counties, product())
+    assert result.truth_name == "0.csv, 1.csv, 2.csv"
+    assert {**result.as_dict(), "truth": "truth.csv"} == whole.as_dict()
+
+
+def test_a_block_in_two_files_is_refused() -> None:
+    people = people_of((A, 0, 30, WHITE, 0), (B, 1, 4, WHITE, 1))
+    files = [truth_file(people_csv(people), "a.csv"), truth_file(people_csv(people_of((B, 0, 3, WHITE, 0))), "b.csv")]
+    with pytest.raises(
+        InputError, match=rf"b\.csv: has people of block {B}, of which a\.csv has people too; give each person once"
+    ):
+        evaluate(files, {"39059": county(people)}, product())
 
 
 def test_a_truth_of_other_counties_alone_is_refused() -> None:
@@ -304,7 +330,7 @@ def test_a_packed_truth_is_read(tmp_path: Path) -> None:
     people = people_of((A, 0, 30, WHITE, 0))
     path = tmp_path / "truth.csv.gz"
     path.write_bytes(gzip.compress(people_csv(people)))
-    result = evaluate(path, str(path), {"39059": county(people)}, product())
+    result = evaluate([TruthFile(str(path), partial(sopen, path, "rb"))], {"39059": county(people)}, product())
     assert result.agreement.share("reconstruction", "exact_age") == 1
 
 
@@ -381,7 +407,7 @@ def test_the_truth_of_a_real_county_agrees_with_itself() -> None:
         pytest.skip("needs ../shared/data/guernsey, which is not here")
     from dbrecon.recon.people.people_reader import read_people
 
-    result = evaluate(path, path.name, {"39059": county(read_people(path))}, product())
+    result = evaluate([TruthFile(path.name, partial(sopen, path, "rb"))], {"39059": county(read_people(path))}, product())
     assert result.agreement.share("reconstruction", "exact_age") == 1
     assert 0.9 < result.agreement.share("modal", "exact_age") < 1
     assert result.agreement.share("random", "exact_age") < result.agreement.share("random", "binned_age") < 0.9
@@ -389,10 +415,10 @@ def test_the_truth_of_a_real_county_agrees_with_itself() -> None:
 
 def test_without_a_truth_the_published_cells_are_counted() -> None:
     truth = people_of((A, 0, 30, WHITE, 0), (B, 0, 30, WHITE, 0))
-    right = evaluate(None, "", {"39059": county(truth)}, product())
+    right = evaluate([], {"39059": county(truth)}, product())
     assert right.violations["block"].wrong == 0 < right.violations["block"].cells
     first, second = format_report(right).splitlines()
     assert first == "2 reconstructed people of 1 county, without a truth"
     assert second.startswith("  published cells not reproduced: 0 of ")
-    wrong = evaluate(None, "", {"39059": county(people_of((A, 0, 30, WHITE, 0)), truth)}, product())
+    wrong = evaluate([], {"39059": county(people_of((A, 0, 30, WHITE, 0)), truth)}, product())
     assert wrong.violations["block"].wrong > 0

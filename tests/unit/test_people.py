@@ -192,3 +192,36 @@ def test_the_truth_of_a_county_survives_reading_and_writing() -> None:
     assert again[0] == lines[0]
     assert len(again) == len(lines)
     assert sorted(line for line in again[1:] if int(line.split(",")[3]) < 100) == sorted(plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PAR1\x15\x04", "a Parquet file"),
+        (b"PK\3\4\x14", "a zip or a spreadsheet"),
+        (gzip.compress(HEADER.encode()), "gzip, though its name does not end in .gz"),
+        (HEADER.encode("utf-16"), "UTF-16 text"),
+    ],
+)
+def test_a_file_of_another_format_is_named_for_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_bytes(content)
+    for source in (path, io.BytesIO(content)):
+        with pytest.raises(InputError, match=rf"is {what}, not CSV; write it out as CSV with the columns geoid_tract,"):
+            read_people(source)
+
+
+@pytest.mark.parametrize(
+    ("tract", "block", "expected"),
+    [
+        ("1001020100", "10010201001005", "geoid_block is '10010201001005', .* it has lost its leading zero, .*: write 0 before it"),
+        ("1001020100", "010010201001005", "geoid_tract is '1001020100', .* the 11 digits of a tract; it has lost its leading zero"),
+        ("39059977100", "3.90599771001005E+14", "geoid_block is .* a spreadsheet has made a number of it: have it written as text"),
+        ("39059977100", "39059977100100", "geoid_block is .* lost its leading zero"),
+        ("39059977100", "390599", "geoid_block is '390599', but must be the 15 digits of a block; correct"),
+    ],
+)
+def test_geoids_that_a_spreadsheet_has_spoilt_are_told_with_a_hint(tract: str, block: str, expected: str) -> None:
+    text = f"{HEADER}{tract},{block},male,0,Y,N,N,N,N,N,N\n"
+    with pytest.raises(InputError, match=f"truth.csv, line 2: {expected}"):
+        read_people(io.BytesIO(text.encode()), "truth.csv")

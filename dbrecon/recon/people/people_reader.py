@@ -1,5 +1,6 @@
 """Reading people's files. Apart from writing them, since it needs pyarrow, which workers need not load."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -33,6 +34,7 @@ def iter_people(source: str | Path | BinaryIO | IO[bytes], name: str | None = No
     name = name or (str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "people")))
     line = 2
     try:
+        _refuse_other_formats(source, name)
         reader = pacsv.open_csv(
             source,
             read_options=pacsv.ReadOptions(block_size=_READ_BYTES),
@@ -59,6 +61,46 @@ def iter_people(source: str | Path | BinaryIO | IO[bytes], name: str | None = No
         raise StorageError(f"{name}: the people cannot be read ({error.strerror or error}); check the path.") from error
 
 
+_FORMATS = {
+    b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"PK\3\4": "a zip or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"\x1f\x8b": "gzip, though its name does not end in .gz", b"SQLite f": "a SQLite database", b"\x89HDF": "an HDF5 file",
+    b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text", b"<stata_d": "a Stata file", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstandard", b"7z\xbc\xaf": "a 7z archive",
+}  # fmt: skip
+"""What files begin with that people take for CSV."""
+
+
+def _refuse_other_formats(source: str | Path | BinaryIO | IO[bytes], name: str) -> None:
+    """Raises InputError for a file that by its first bytes is no CSV."""
+    if isinstance(source, str | Path):
+        if str(source).endswith(".gz"):
+            return  # unpacked by the reader
+        with open(source, "rb") as file:
+            head = file.read(8)
+    elif source.seekable():
+        head = source.read(8)
+        source.seek(0)
+    else:
+        return
+    for magic, what in _FORMATS.items():
+        if head.startswith(magic):
+            raise InputError(f"{name}: is {what}, not CSV; write it out as CSV with the columns {','.join(COLUMNS)}.")
+
+
+_LOST_ZERO = "{digits} digits of a {level}; it has lost its leading zero, as in spreadsheets: write 0 before it"
+_SPREADSHEET = "{digits} digits of a {level}; a spreadsheet has made a number of it: have it written as text"
+
+
+def _geoid(value: str, digits: int, level: str) -> str:
+    """What a geoid must be, with a hint where it is plain what became of it."""
+    if re.fullmatch(r"[1-9][0-9]*", value) and len(value) == digits - 1:
+        return "the " + _LOST_ZERO.format(digits=digits, level=level)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?", value) and not value.isdigit():
+        return "the " + _SPREADSHEET.format(digits=digits, level=level)
+    return f"the {digits} digits of a {level}"
+
+
 def _people_of(batch: pa.RecordBatch, name: str, line: int) -> People:
     def refuse(column: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
         if bad.any():
@@ -77,8 +119,13 @@ def _people_of(batch: pa.RecordBatch, name: str, line: int) -> People:
         refuse(column, ~fits, expected)
         return pc.cast(batch.column(column), pa.int64()).to_numpy(zero_copy_only=False)
 
-    block = number("geoid_block", r"^[0-9]{15}$", "the 15 digits of a block")
-    tract = number("geoid_tract", r"^[0-9]{11}$", "the 11 digits of a tract")
+    def geoid(level: str, digits: int) -> IntArray:
+        values = batch.column(f"geoid_{level}")
+        fits = pc.match_substring_regex(values, rf"^[0-9]{{{digits}}}$").to_numpy(zero_copy_only=False)
+        refuse(f"geoid_{level}", ~fits, "" if fits.all() else _geoid(values[int(np.argmin(fits))].as_py(), digits, level))
+        return pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
+
+    block, tract = geoid("block", 15), geoid("tract", 11)
     refuse("geoid_tract", tract != block // BLOCKS_PER_TRACT, "the first 11 digits of geoid_block")
     years = number("age", r"^[0-9]{1,3}$", "a whole number of years")
     refuse("age", years > OLDEST, f"at most {OLDEST}")

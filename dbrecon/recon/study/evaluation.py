@@ -16,9 +16,8 @@ Work and memory go county by county; the truth is first sorted into a temporary 
 """
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
@@ -33,7 +32,7 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.people.people_reader import iter_people
+from dbrecon.recon.study.truth import TruthFile, load_county, sorted_by_county
 
 BIN_STARTS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
 """First ages of the 38 bins: single years up to 21, then the age groups of P12."""
@@ -59,7 +58,6 @@ _RH_IN_ORDER = np.array([(code - 1) * 2 + hisp for code in RACE_SETS_IN_ORDER fo
 PEOPLE_AT_ONCE = 200_000
 
 _READ_BYTES = 1 << 22
-_COUNTY_OF_BLOCK = 10**10
 
 
 class WrongCell(NamedTuple):
@@ -177,14 +175,13 @@ class Evaluation:
 
 
 def evaluate(
-    truth: str | Path | BinaryIO | IO[bytes] | None,
-    truth_name: str,
+    truth: Sequence[TruthFile],
     counties: Mapping[str, Callable[[], County]],
     product: Product,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the file of true people ``truth``; without one,
-    count the published cells alone.
+    """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the files of true people ``truth``; without
+    any, count the published cells alone.
 
     ``product`` is the experiment's (restricted, if it is); ``seed`` draws the random people. Raises InputError for a truth
     file that is not of the form, and one that has nobody in any of the counties.
@@ -193,9 +190,10 @@ def evaluate(
     margins = Margins(product)
     agreement, people, compared = Agreement(), 0, []
     nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
-    known = nullcontext(nobody) if truth is None else _by_county(truth, truth_name, set(counties))
+    truth_name = ", ".join(file.name for file in truth)
+    known = sorted_by_county(truth, set(counties)) if truth else nullcontext(nobody)
     with known as (true_people, left_out):
-        if truth is not None and counties and not true_people:
+        if truth and counties and not true_people:
             raise InputError(
                 f"{truth_name}: has nobody in the reconstructed counties ({_listed(sorted(counties))}), but people of "
                 f"{_listed(sorted(left_out))}; name the truth of this experiment."
@@ -212,7 +210,7 @@ def evaluate(
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
-                agreement += compare(county.people, _load(true_people[code]), BlockCounts.concatenate(counts), rng)
+                agreement += compare(county.people, load_county(true_people[code]), BlockCounts.concatenate(counts), rng)
         without = tuple(sorted(set(counties) - set(true_people)))
     return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed)
 
@@ -455,36 +453,6 @@ def _matches(guess: People, truth: People) -> tuple[IntArray, IntArray]:
     guess_key, truth_key = ((one.geoid_block - first) * N_KINDS + one.kind for one in (guess, truth))
     _, of_guess, of_truth = np.intersect1d(guess_key, truth_key, assume_unique=True, return_indices=True)
     return truth.geoid_block[of_truth], np.minimum(guess.count[of_guess], truth.count[of_truth])
-
-
-# --- the truth, by county --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _by_county(
-    truth: str | Path | BinaryIO | IO[bytes], name: str, wanted: set[str]
-) -> Iterator[tuple[dict[str, Path], dict[str, int]]]:
-    """Sorts a file of people into one temporary file for each county that is wanted, and counts the people of the others."""
-    with tempfile.TemporaryDirectory(prefix="dbrecon-truth-") as folder:
-        files: dict[str, Path] = {}
-        left_out: dict[str, int] = {}
-        for piece in iter_people(truth, name):
-            county = piece.geoid_block // _COUNTY_OF_BLOCK
-            for number in np.unique(county).tolist():
-                code, here = f"{number:05d}", county == number
-                if code in wanted:
-                    files[code] = Path(folder, code)
-                    with files[code].open("ab") as file:
-                        file.write(np.stack([piece.geoid_block[here], piece.kind[here]], axis=1).tobytes())
-                else:
-                    left_out[code] = left_out.get(code, 0) + int(here.sum())
-        yield files, dict(sorted(left_out.items()))
-
-
-def _load(path: Path) -> People:
-    """A county of :func:`_by_county`."""
-    records = np.fromfile(path, np.int64).reshape(-1, 2)
-    return People(records[:, 0], records[:, 1], np.ones(len(records), np.int64))
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
