@@ -1,5 +1,6 @@
 """Reidentification against a second implementation, written the plain way, and against what must be so by construction."""
 
+import json
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -30,6 +31,8 @@ from dbrecon.recon.risk.reidentification import (
     proportional_guess,
     study_county,
 )
+from dbrecon.recon.risk.study import County, format_study
+from dbrecon.recon.risk.study import study as run_study
 
 WHITE, BLACK, ASIAN = 62, 30, 6  # race and origin numbers: white, black, asian alone, not Hispanic
 TRACT = 39059977100
@@ -57,7 +60,7 @@ def bin_of(sa: int) -> tuple[int, int]:
 def knows(truth: Records, chosen: np.ndarray | None = None) -> Known:
     """An attacker who knows block, sex and age of true people (all, or those chosen), and their ids."""
     at = np.arange(len(truth)) if chosen is None else chosen
-    return Known(Records(truth.block[at], truth.sa[at], np.full(len(at), -1, np.int64)), at)
+    return Known.of_truth(Records(truth.block[at], truth.sa[at], np.full(len(at), -1, np.int64)), at, truth)
 
 
 def study(known: Known, reconstructed: Records, truth: Records, **more: object) -> Tally:
@@ -138,6 +141,26 @@ def test_an_attacker_who_has_the_truth_of_a_true_reconstruction_is_always_right(
     assert tally.count("reconstruction", "all", "putative_exact") == 3
 
 
+def test_a_study_adds_counties_up_and_an_id_of_somebody_elsewhere_counts_in_all_alone() -> None:
+    here, there = records([(1000, 30, WHITE), (1000, 31, WHITE)]), records([(1000, 30, BLACK)])
+    elsewhere = Records(there.block + 2 * 10**10, there.sa, there.rh)
+    truth = Records(*(np.concatenate([getattr(here, f), getattr(elsewhere, f)]) for f in ("block", "sa", "rh")))
+    moved = Records(np.append(here.block, here.block[0]), np.append(here.sa, 31), np.full(3, -1, np.int64))
+    known = Known.of_truth(moved, np.array([0, -1, 2]), truth)
+    counties = {39059: lambda: County(here), 39061: lambda: County(elsewhere)}
+    result = run_study(known, truth, counties, ("known.csv", "truth.csv"), repeats=3)
+    assert result.count("reconstruction", "all", "known") == 3
+    assert result.count("reconstruction", "modal", "known") == 1
+    assert result.count("reconstruction", "all", "putative") == 2
+    assert result.count("reconstruction", "all", "true_people") == 3
+    assert result.precision("reconstruction").mean == 0.5
+    assert json.loads(result.as_json())["methods"]["reconstruction"]["all"]["precision"]["mean"] == 0.5
+    text = format_study(result)
+    assert "3 records the attacker knows; matched 2 (2 on exact age)" in text
+    assert "variability" in text.splitlines()[-1]
+    assert max(map(len, text.splitlines())) <= 120
+
+
 def test_where_everybody_is_of_one_kind_every_guess_is_right() -> None:
     truth = records([(1000, sa, WHITE) for sa in (30, 31, 40, 40)])
     tally = study(knows(truth), truth, truth)
@@ -161,7 +184,7 @@ def test_somebody_of_the_wrong_race_is_a_putative_match_that_is_not_confirmed() 
 
 def test_an_attacker_s_record_without_a_true_person_is_never_confirmed_and_counts_in_no_class_but_all() -> None:
     truth = records([(1000, 30, WHITE)])
-    known = Known(records([(1000, 30, -1)]), np.array([-1]))
+    known = Known.of_truth(records([(1000, 30, -1)]), np.array([-1]), truth)
     tally = study(known, truth, truth)
     assert [tally.count("reconstruction", name, "known") for name in CLASSES] == [1, 0, 0, 0, 0, 0, 0, 0]
     assert (tally.count("reconstruction", "all", "putative"), tally.count("reconstruction", "all", "confirmed")) == (1, 0)
@@ -173,7 +196,7 @@ def test_without_ids_a_true_person_of_the_same_block_sex_age_race_and_origin_con
     known = Records(truth.block, truth.sa, np.full(2, -1, np.int64))
     linked = link_without_ids(known, truth, np.random.default_rng(0))
     assert sorted(linked.tolist()) == [0, 1]
-    tally = study(Known(known, linked, by_id=False), guess, truth)
+    tally = study(Known(known, linked, np.full(2, -1), by_id=False), guess, truth)
     assert [tally.count("reconstruction", "all", m) for m in ("putative", "confirmed")] == [2, 1]
 
 

@@ -92,12 +92,20 @@ class Known:
     """An attacker's records, and what the truth says of the same ids.
 
     ``records.rh`` is -1 (not known to the attacker). ``true`` (n,) is the position of the true record of the same id, -1 without
-    one. With ``by_id`` False the truth has no ids: then the positions are found by :func:`link_without_ids`.
+    one; ``true_rh`` (n,) its race and origin, -1 without one. With ``by_id`` False the truth has no ids: then the positions are
+    found by :func:`link_without_ids`, and serve the classes alone.
     """
 
     records: Records
     true: IntArray
+    true_rh: IntArray
     by_id: bool = True
+
+    @classmethod
+    def of_truth(cls, records: Records, true: IntArray, truth: Records) -> "Known":
+        """Records whose true ones are at positions ``true`` of ``truth``, or at -1."""
+        rh = truth.rh[np.maximum(true, 0)] if len(truth) else np.full(len(true), -1, np.int64)
+        return cls(records, true, np.where(true >= 0, rh, -1))
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,8 @@ def study_county(
 ) -> Tally:
     """Match an attacker's records of some blocks with a reconstruction and with the baselines; count by class.
 
-    ``known.true`` are positions in ``truth``, whose records are of these blocks and those of any true record that is linked.
+    ``known.true`` are positions in ``truth``, the true people of these blocks; an id whose person lives elsewhere has -1 there, and
+    counts in "all" alone.
     ``everywhere``: the study's most frequent race and origin; ``sex_age_shares`` (206,) its people by sex and age category.
     """
     tally = Tally()
@@ -264,8 +273,7 @@ def _confirmed(known: Known, truth: Records, guess: Records, match: Match, rng: 
     """(pairs,) whether what the guess says of race and origin is true of the person."""
     guessed = guess.rh[match.right]
     if known.by_id:
-        true = known.true[match.left]
-        return (true >= 0) & (truth.rh[np.maximum(true, 0)] == guessed) if len(truth) else np.zeros(len(match), bool)
+        return np.asarray(known.true_rh[match.left] == guessed)
     claims = known.records.select(match.left)
     keys = (claims.exact * N_RH + guessed, claims.binned * N_RH + guessed)
     found = match_in_two_passes(keys, (truth.exact * N_RH + truth.rh, truth.binned * N_RH + truth.rh), rng)

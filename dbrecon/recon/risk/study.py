@@ -1,0 +1,249 @@
+"""A study of reidentification: an attacker's file, a reconstruction and a truth, several times over, in one set of figures."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbrecon.recon.risk.reidentification import (
+    CLASSES,
+    METHODS,
+    NO_BLOCKS,
+    Blocks,
+    Certain,
+    Known,
+    Records,
+    Tally,
+    link_without_ids,
+    population_of,
+    study_county,
+)
+from dbrecon.recon.study.evaluation import SIZE_STARTS
+
+PUBLISHED_PRECISION: Mapping[str, Mapping[str, float]] = {
+    "reconstruction": {
+        "all": 77.9,
+        "nonmodal": 43.3,
+        "modal": 88.5,
+        "nonmodal, variability 0": 68.5,
+        "nonmodal, unique, variability 0": 95.2,
+    },
+    "modal guess": {
+        "all": 76.6,
+        "nonmodal": 0.9,
+        "modal": 99.7,
+        "nonmodal, variability 0": 1.7,
+        "nonmodal, unique, variability 0": 2.5,
+    },
+    "proportional guess": {
+        "all": 66.3,
+        "nonmodal": 16.0,
+        "modal": 81.7,
+        "nonmodal, variability 0": 17.2,
+        "nonmodal, unique, variability 0": 20.2,
+    },
+}
+"""Per cent, of the real 2010 country with block and tract tables (Abowd et al., arXiv 2312.11283): to compare, not to expect."""
+
+
+@dataclass(frozen=True)
+class County:
+    """What is studied of a county: its reconstructed people, what certainty tells of its blocks, and its certain people."""
+
+    people: Records
+    blocks: Blocks = NO_BLOCKS
+    certain: Certain | None = None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share over the repeats: its mean, least and most, 0 to 1; NaN where it is of nobody."""
+
+    mean: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """The result of :func:`study`: a tally for each repeat. ``by_id``: whether the truth has the attacker's ids."""
+
+    attacker: str
+    truth: str
+    tallies: tuple[Tally, ...]
+    by_id: bool
+    knows_variability: bool
+    seed: int
+
+    def precision(self, method: str, group: str = "all", size: int | None = None) -> Rate:
+        """Confirmed / putative matches."""
+        return _over([tally.precision(method, group, size) for tally in self.tallies])
+
+    def recall(self, method: str, group: str = "all", size: int | None = None) -> Rate:
+        """Confirmed matches / true people."""
+        return _over([tally.recall(method, group, size) for tally in self.tallies])
+
+    def count(self, method: str, group: str, measure: str) -> float:
+        """The mean of a count over the repeats."""
+        return float(np.mean([tally.count(method, group, measure) for tally in self.tallies]))
+
+    def chance(self) -> tuple[float, float]:
+        """The share of an attacker's records whose sex and age (exact, bin) somebody of the block would have by chance."""
+        known = self.tallies[0].count("reconstruction", "all", "known")
+        exact, binned = self.tallies[0].chance / known if known else (float("nan"), float("nan"))
+        return float(exact), float(binned)
+
+    def groups(self) -> tuple[str, ...]:
+        """The classes that the inputs tell of: those of variability and certainty only where certainty is known."""
+        return CLASSES if self.knows_variability else tuple(g for g in CLASSES if "variability" not in g and g != "certain")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, as JSON can hold them; None for rates of nobody."""
+        chance = self.chance()
+        return {
+            "attacker": self.attacker,
+            "truth": self.truth,
+            "confirmed_by": "id" if self.by_id else "equal block, sex, age, race and origin (the truth has no ids)",
+            "repeats": len(self.tallies),
+            "seed": self.seed,
+            "chance_that_somebody_fits": {"exact_age": _number(chance[0]), "binned_age": _number(chance[1])},
+            "methods": {method: {group: self._figures(method, group) for group in self.groups()} for method in METHODS},
+            "by_block_size": {
+                method: {
+                    str(first): {
+                        "precision": _rate(self.precision(method, "all", i)),
+                        "recall": _rate(self.recall(method, "all", i)),
+                    }
+                    for i, first in enumerate(SIZE_STARTS)
+                }
+                for method in METHODS
+            },
+            "published_precision_per_cent": PUBLISHED_PRECISION,
+        }
+
+    def as_json(self) -> str:
+        """:meth:`as_dict` as text."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    def _figures(self, method: str, group: str) -> dict[str, Any]:
+        counts = ("known", "putative", "putative_exact", "confirmed", "confirmed_exact", "true_people")
+        return {name: self.count(method, group, name) for name in counts} | {
+            "precision": _rate(self.precision(method, group)),
+            "recall": _rate(self.recall(method, group)),
+        }
+
+
+def _over(values: list[float]) -> Rate:
+    return Rate(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _rate(rate: Rate) -> dict[str, float | None]:
+    return {"mean": _number(rate.mean), "least": _number(rate.least), "most": _number(rate.most)}
+
+
+def study(
+    attacker: Known,
+    truth: Records,
+    counties: Mapping[int, Callable[[], County]],
+    names: tuple[str, str],
+    seed: int = 0,
+    repeats: int = 5,
+) -> Study:
+    """Study ``counties`` (SSCCC as a number -> what loads one), ``repeats`` times with other ties.
+
+    ``attacker.true`` are positions in ``truth``, -1 without one; with ``by_id`` False they are found here. The attacker's records
+    of other counties are left out. ``names`` are the attacker's and the truth's, for the report.
+    """
+    tallies = [Tally() for _ in range(repeats)]
+    knows_variability = False
+    everywhere, shares = population_of(load().people for load in counties.values())
+    for code in sorted(counties):
+        county = counties[code]()
+        knows_variability |= bool(len(county.blocks.geoid))
+        known, true_people = _part(attacker, truth, code, np.random.default_rng([seed, code]))
+        for repeat in range(repeats):
+            rng = np.random.default_rng([seed, code, repeat])
+            part = study_county(known, county.people, true_people, everywhere, shares, rng, county.blocks, county.certain)
+            tallies[repeat] += part
+    return Study(*names, tuple(tallies), attacker.by_id, knows_variability, seed)
+
+
+def _part(attacker: Known, truth: Records, code: int, rng: np.random.Generator) -> tuple[Known, Records]:
+    """An attacker's records in a county, and the true people there."""
+    inside = attacker.records.block // 10**10 == code
+    records = attacker.records.select(inside)
+    here = np.flatnonzero(truth.block // 10**10 == code)
+    people = truth.select(here)
+    if not attacker.by_id:
+        return Known(records, link_without_ids(records, people, rng), attacker.true_rh[inside], by_id=False), people
+    true = attacker.true[inside]
+    at = np.minimum(np.searchsorted(here, true), max(len(here) - 1, 0))
+    lives_here = (here[at] == true) if len(here) else np.zeros(len(true), bool)
+    return Known(records, np.where(lives_here, at, -1), attacker.true_rh[inside]), people
+
+
+_HEADINGS = {
+    "all": "all",
+    "modal": "modal",
+    "nonmodal": "nonmodal",
+    "unique": "unique",
+    "variability 0": "var. 0",
+    "nonmodal, variability 0": "nonm.,v0",
+    "nonmodal, unique, variability 0": "& unique",
+    "certain": "certain",
+}
+
+
+def format_study(result: Study) -> str:
+    """The study on one screen."""
+    known, putative = result.count("reconstruction", "all", "known"), result.count("reconstruction", "all", "putative")
+    exact = result.count("reconstruction", "all", "putative_exact")
+    confirmed = result.count("reconstruction", "all", "confirmed")
+    by = "ids" if result.by_id else "equal block, sex, age, race and origin, for the truth has no ids"
+    chance = result.chance()
+    chances = f"{_percent(chance[0])} % on exact age, {_percent(chance[1])} % on its bin"
+    lines = [
+        f"Reidentification by {result.attacker}, confirmed with {result.truth} (by {by})",
+        f"  {known:,.0f} records the attacker knows; matched {putative:,.0f} ({exact:,.0f} on exact age), right {confirmed:,.0f}",
+        f"  chance that somebody of the block is of a random person's sex and age: {chances}",
+        "",
+        *_table(result, "Precision: confirmed / matched, %", result.precision),
+        *_published(result),
+        "",
+        *_table(result, "Recall: confirmed / true people, %", result.recall),
+    ]
+    if len(result.tallies) > 1:
+        spread = result.precision("reconstruction")
+        between = f"{_percent(spread.least, 2)} and {_percent(spread.most, 2)} %"
+        lines += ["", f"  Means of {len(result.tallies)} draws of ties; the precision lay between {between}."]
+    if not result.knows_variability:
+        lines += ["", "  Blocks of variability 0 and certain people are not known: --step6 finds them."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(result: Study, title: str, rate: Callable[[str, str], Rate]) -> list[str]:
+    groups = [g for g in result.groups() if not (g == "certain" and "Recall" in title)]
+    head = f"  {title:36}" + "".join(f"{_HEADINGS[g]:>10}" for g in groups)
+    rows = []
+    for method in METHODS:
+        shares = [rate(method, g).mean if g != "certain" or method == METHODS[0] else float("nan") for g in groups]
+        rows.append(f"    {method:34}" + "".join(f"{_percent(share):>10}" for share in shares))
+    return [head, *rows]
+
+
+def _published(result: Study) -> list[str]:
+    return [
+        f"    {'2010 country: ' + method:34}"
+        + "".join(f"{figures[g]:>10.1f}" if g in figures else f"{'':>10}" for g in result.groups()).rstrip()
+        for method, figures in PUBLISHED_PRECISION.items()
+    ]
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.{digits}f}"
