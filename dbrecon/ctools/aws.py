@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import RemoteError
 
-with extra("aws"):
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 SERVICES = {"emr": ("EMR", "elasticmapreduce"), "kms": ("KMS", "kms")}
-_CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
 _NO_CLUSTER = ": see [cluster] emr_cluster_id or EMR_CLUSTER_ID, and AWS_DEFAULT_REGION"
 _NO_KEY = ": see [secrets] kms_key or DBRECON_KMS_KEY, and AWS_DEFAULT_REGION"
 _REMEDIES = {
@@ -35,13 +32,20 @@ class AwsError(RemoteError):
 
 def client(service: str) -> Any:
     """A client of ``service`` ("emr", "kms"), where the environment or ~/.aws says. Raises AwsError."""
+    with extra("aws"):
+        import boto3
+        from botocore.config import Config
+
+    config = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
     with explained(service):
-        return boto3.client(service, config=_CONFIG)
+        return boto3.client(service, config=config)
 
 
 @contextmanager
 def explained(service: str) -> Iterator[None]:
     """Turns what goes wrong with a service into an AwsError that names the remedy."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
     name, prefix = SERVICES[service]
     try:
         yield

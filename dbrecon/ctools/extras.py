@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbrecon.errors import UsageError
+from dbrecon.paths import INSTALLED
 
 EXTRAS = {
     "aws": ("boto3", "botocore", "cryptography", "smart_open"),
@@ -18,8 +19,8 @@ EXTRAS = {
 """Extras of the installed package, as pyproject.toml declares them, and the modules that each brings."""
 
 PURPOSES = {
-    "aws": "S3 and other services of AWS",
-    "cluster": "MySQL, and nodes reached by SSH",
+    "aws": "what is on S3 or of AWS",
+    "cluster": "what is on MySQL or reached by SSH",
     "dashboard": "the dashboard",
     "gurobi": "Gurobi",
     "spark": "Spark",
@@ -40,6 +41,12 @@ def extra(name: str) -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRAS[name]:
             raise
-        raise MissingPackage(
-            f"{PURPOSES[name]} needs {module}, which is not installed: pip install 'dbrecon[{name}]' (in a checkout: make setup)"
-        ) from None
+        module = "boto3" if module == "botocore" else module  # by which it comes
+        raise MissingPackage(f"{PURPOSES[name]} needs {module}, which is not installed: {remedy(name)}") from None
+
+
+def remedy(name: str) -> str:
+    """What to type for the packages of the extra ``name``."""
+    if INSTALLED:
+        return f"pip install 'dbrecon[{name}]'"
+    return "make spark" if name == "spark" else "make setup"

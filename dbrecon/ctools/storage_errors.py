@@ -12,6 +12,7 @@ from typing import cast
 
 from isal import igzip, isal_zlib
 
+from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, StorageError
 
 GZIP_ERRORS: tuple[type[BaseException], ...] = (
@@ -56,7 +57,8 @@ def failures(path: str) -> tuple[type[BaseException], ...]:
     """What the system, or for S3 smart_open and botocore, raise where ``path`` cannot be used."""
     if not is_s3(path):
         return (OSError,)
-    from botocore.exceptions import BotoCoreError, ClientError
+    with extra("aws"):
+        from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
 
     return (OSError, ValueError, BotoCoreError, ClientError, HTTPError)

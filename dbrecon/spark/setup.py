@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from dbrecon.ctools.extras import remedy
 from dbrecon.ctools.proc import memory
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import RemoteError, UsageError
@@ -165,7 +166,9 @@ def find_pyspark(environment: Mapping[str, str] = os.environ) -> None:
             if path not in sys.path:
                 sys.path.insert(0, path)
     if importlib.util.find_spec("pyspark") is None:
-        raise UsageError("Spark's Python package is not here: install it (make spark), or set SPARK_HOME to the cluster's Spark")
+        raise UsageError(
+            f"Spark's Python package is not here: install it ({remedy('spark')}), or set SPARK_HOME to the cluster's Spark"
+        )
     java = environment.get("JAVA_HOME")
     if shutil.which(os.path.join(java, "bin", "java") if java else "java") is None:
         raise UsageError("Spark needs Java 17 or newer: apt-get install default-jre-headless, or set JAVA_HOME")

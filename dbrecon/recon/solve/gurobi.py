@@ -32,7 +32,7 @@ def _gurobipy() -> Any:
     try:
         import gurobipy
     except ImportError as error:
-        raise LicenceError("Gurobi is not installed here: pip install 'dbrecon[gurobi]', or set [solve] solver = highs") from error
+        raise LicenceError("Gurobi is not installed here: pip install gurobipy, or set [solve] solver = highs") from error
     return gurobipy
 
 
