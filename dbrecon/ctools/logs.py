@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import TextIO
 
 from dbrecon.ctools.host import host_name
 
@@ -17,7 +18,7 @@ class _ShortFormatter(logging.Formatter):
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
-class _StderrHandler(logging.StreamHandler):
+class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to whatever ``sys.stderr`` is now, and stays clear of a progress bar on it."""
 
     def emit(self, record: logging.LogRecord) -> None:

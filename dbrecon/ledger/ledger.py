@@ -350,7 +350,7 @@ class Ledger:
                 raise sql.lost(claim)
             if row.claimed_by is None:
                 return bool(row.status == QUARANTINED)  # counted before
-            last = row.attempts + 1 >= max_attempts
+            last = bool(row.attempts + 1 >= max_attempts)
             values = dict(sql.FREE) | {"attempts": row.attempts + 1, "error": ledger_reports.storable(kept)}
             if last:
                 values["status"] = QUARANTINED

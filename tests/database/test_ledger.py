@@ -5,7 +5,7 @@ import pickle
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
 
@@ -342,11 +342,12 @@ def test_a_stale_claim_goes_to_another_and_the_first_cannot_finish(ledger: Ledge
     clock.now += 1
     second = ledger.claim(R, BOB)[0]
     assert (second.county, second.tract) == (first.county, first.tract)
-    for finish in [
+    attempts: list[Callable[[], object]] = [
         lambda: ledger.lp_written(first, LP_STATS),
         lambda: ledger.solved(first, SOL_STATS, LP_STATS),
         lambda: ledger.failed(first, "bad", 3),
-    ]:
+    ]
+    for finish in attempts:
         with pytest.raises(LostLease, match="oh 001 000100 of exp1 is no longer held by ann/1"):
             finish()
     ledger.release([first])

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import dbrecon.steps.county_files as s2_pandas_build_csv
 from dbrecon.errors import InputError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
@@ -331,7 +330,7 @@ def test_ctrl_c_leaves_whole_files_only_and_the_next_run_completes_them(tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(s2_pandas_build_csv.StateReader, "counties", interrupted)
+        patch.setattr(StateReader, "counties", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make_county_files(experiment, ledger, "nm")
     assert len(county_files(experiment)) == 3

@@ -93,7 +93,8 @@ def test_glpk_reads_it_unaided(model: Model, text: bytes, tmp_path: Path) -> Non
 
 
 def names_of(model: Model) -> list[bytes]:
-    return variable_names(model.blocks[model.block], model.kind).tolist()
+    names: list[bytes] = variable_names(model.blocks[model.block], model.kind).tolist()
+    return names
 
 
 def test_the_first_line_tells_the_tract(text: bytes) -> None:

@@ -76,7 +76,8 @@ class People:
 def _file_order(kind: IntArray) -> IntArray:
     """The rank of each kind within a block in the people's file. Its own inverse."""
     sex_and_age, race_and_origin = np.divmod(kind, N_RH)
-    return sex_and_age * N_RH + (N_RH - 1 - race_and_origin)
+    orders: IntArray = sex_and_age * N_RH + (N_RH - 1 - race_and_origin)
+    return orders
 
 
 def digits(values: IntArray, width: int) -> npt.NDArray[np.uint8]:

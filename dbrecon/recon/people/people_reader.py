@@ -110,20 +110,22 @@ def _people_of(batch: pa.RecordBatch, name: str, line: int) -> People:
 
     def choice(column: str, choices: tuple[str, ...]) -> IntArray:
         found = pc.index_in(batch.column(column), pa.array(choices, pa.string())).fill_null(-1)
-        numbers = found.to_numpy(zero_copy_only=False).astype(np.int64)
+        numbers: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
         refuse(column, numbers < 0, " or ".join(choices))
         return numbers
 
     def number(column: str, pattern: str, expected: str) -> IntArray:
         fits = pc.match_substring_regex(batch.column(column), pattern).to_numpy(zero_copy_only=False)
         refuse(column, ~fits, expected)
-        return pc.cast(batch.column(column), pa.int64()).to_numpy(zero_copy_only=False)
+        numbers: IntArray = pc.cast(batch.column(column), pa.int64()).to_numpy(zero_copy_only=False)
+        return numbers
 
     def geoid(level: str, digits: int) -> IntArray:
         values = batch.column(f"geoid_{level}")
         fits = pc.match_substring_regex(values, rf"^[0-9]{{{digits}}}$").to_numpy(zero_copy_only=False)
         refuse(f"geoid_{level}", ~fits, "" if fits.all() else _geoid(values[int(np.argmin(fits))].as_py(), digits, level))
-        return pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
+        numbers: IntArray = pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
+        return numbers
 
     block, tract = geoid("block", 15), geoid("tract", 11)
     refuse("geoid_tract", tract != block // BLOCKS_PER_TRACT, "the first 11 digits of geoid_block")

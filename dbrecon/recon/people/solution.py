@@ -185,7 +185,8 @@ class _Lines:
 
     def gather(self, start: IntArray, width: int) -> npt.NDArray[np.uint8]:
         """(lines, width) bytes from ``start`` on. The caller sees to it that they lie in the text."""
-        return np.frombuffer(self.text, np.uint8)[start[:, None] + np.arange(width)]
+        digits: npt.NDArray[np.uint8] = np.frombuffer(self.text, np.uint8)[start[:, None] + np.arange(width)]
+        return digits
 
 
 def parse_solution(text: bytes, source: str, tract: str | None = None) -> Solution:

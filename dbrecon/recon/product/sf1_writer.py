@@ -338,7 +338,8 @@ def _interpolated(by_age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     middle = np.argmax(below >= half[:, None], axis=1)
     here = by_age[np.arange(len(by_age)), middle]
     reached = below[np.arange(len(by_age)), middle]
-    return FIRST_AGES[middle] + years[middle] * (half - reached + here) / here
+    medians: npt.NDArray[np.float64] = FIRST_AGES[middle] + years[middle] * (half - reached + here) / here
+    return medians
 
 
 def format_counts(values: npt.NDArray[np.integer]) -> TextArray:

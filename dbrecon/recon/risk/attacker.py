@@ -33,7 +33,8 @@ def _other_age(sa: IntArray, rng: np.random.Generator) -> IntArray:
     off = rng.integers(1, MOST_YEARS_OFF + 1, len(sa)) * rng.choice([-1, 1], len(sa))
     moved = age + off
     moved = np.where((moved < 0) | (moved >= N_AGES), age - off, moved)
-    return sex * N_AGES + moved
+    cells: IntArray = sex * N_AGES + moved
+    return cells
 
 
 def _other_block(block: IntArray, inhabited: IntArray, rng: np.random.Generator) -> IntArray:

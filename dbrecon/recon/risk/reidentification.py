@@ -84,7 +84,8 @@ class Records:
     def binned(self) -> IntArray:
         """A key of block, sex and bin of age."""
         sex, age = np.divmod(self.sa, N_AGES)
-        return self.block * (2 * _N_BINS) + sex * _N_BINS + _BIN_OF_AGE[age]
+        keys: IntArray = self.block * (2 * _N_BINS) + sex * _N_BINS + _BIN_OF_AGE[age]
+        return keys
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Blocks:
         if not len(self.geoid):
             return np.zeros(len(block), bool)
         at = np.minimum(np.searchsorted(self.geoid, block), len(self.geoid) - 1)
-        return (self.geoid[at] == block) & self.variability_zero[at]
+        unique: npt.NDArray[np.bool_] = (self.geoid[at] == block) & self.variability_zero[at]
+        return unique
 
 
 NO_BLOCKS = Blocks(np.empty(0, np.int64), np.empty(0, bool))
@@ -208,7 +210,8 @@ def _somebody_of_block(block: IntArray, rng: np.random.Generator) -> IntArray:
     ordered = block[order]
     first = np.searchsorted(ordered, block, side="left")
     size = np.searchsorted(ordered, block, side="right") - first
-    return order[first + rng.integers(0, size)]
+    chosen: IntArray = order[first + rng.integers(0, size)]
+    return chosen
 
 
 @dataclass(frozen=True)

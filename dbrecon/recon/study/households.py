@@ -196,13 +196,15 @@ def _races(rng: np.random.Generator, homes: _Households, shares: Floats) -> IntA
 def _draw_group(rng: np.random.Generator, shares: Floats) -> IntArray:
     """(n,) an index of GROUPS for each row of shares (n, 6)."""
     reached = np.cumsum(shares, axis=1)
-    return np.minimum((rng.random(len(shares))[:, None] > reached).sum(axis=1), len(GROUPS) - 1)
+    groups: IntArray = np.minimum((rng.random(len(shares))[:, None] > reached).sum(axis=1), len(GROUPS) - 1)
+    return groups
 
 
 def _draw_race(rng: np.random.Generator, group: IntArray) -> IntArray:
     """(n,) (race - 1) * 2 + hisp of a person of each group."""
     found = np.searchsorted(_REACHED, group + rng.random(len(group)), side="right")
-    return np.clip(found - group * N_RH, 0, N_RH - 1)
+    kinds: IntArray = np.clip(found - group * N_RH, 0, N_RH - 1)
+    return kinds
 
 
 def _residents(rng: np.random.Generator, which: int, n: int, tract_races: Floats) -> IntArray:
@@ -235,7 +237,8 @@ def _race_shares() -> Floats:
             shares[row, (RACE_BITS[race] - 1) * 2 + hisp] += share * (1 - several[group])
         base = "white" if group == "hispanic" else group
         shares[row, hisp::2] += several[group] * _several_races(RACE_BITS[base])
-    return shares / shares.sum(axis=1, keepdims=True)
+    rows: Floats = shares / shares.sum(axis=1, keepdims=True)
+    return rows
 
 
 def _several_races(own: int) -> Floats:

@@ -137,7 +137,7 @@ def plan_state(
 def apportion(total: int, weights: np.ndarray) -> IntArray:
     """Whole numbers in proportion to ``weights`` that add up to ``total`` (largest remainders)."""
     exact = total * weights / weights.sum()
-    whole = np.floor(exact).astype(np.int64)
+    whole: IntArray = np.floor(exact).astype(np.int64)
     missing = total - int(whole.sum())
     whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
     return whole

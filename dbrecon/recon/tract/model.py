@@ -77,7 +77,8 @@ class Model:
         """The count a row stands for: its cell, and the block unless it is the tract's."""
         block = self.row_block[row]
         where = "" if block < 0 else f"_{self.blocks[block]:04d}"
-        return self.labels[self.row_group[row]] + where
+        label: str = self.labels[self.row_group[row]]
+        return label + where
 
 
 class _Layers:
@@ -311,7 +312,8 @@ class ModelBuilder:
         hashes ^= values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + lengths.astype(np.uint64)
         keep = np.zeros(len(lengths), bool)
         keep[np.unique(hashes, return_index=True)[1]] = True
-        return keep | (lengths == 0)
+        kept: npt.NDArray[np.bool_] = keep | (lengths == 0)
+        return kept
 
 
 def _by_first_appearance(columns: IntArray, n_columns: int) -> tuple[IntArray, IntArray]:
