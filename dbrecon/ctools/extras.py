@@ -13,6 +13,7 @@ EXTRAS = {
     "cluster": ("paramiko", "pymysql"),
     "dashboard": ("flask", "waitress", "werkzeug"),
     "gurobi": ("gurobipy",),
+    "report": ("jinja2", "matplotlib", "pyarrow"),
     "spark": ("pyspark",),
     "study": ("pyarrow",),
 }
@@ -23,6 +24,7 @@ PURPOSES = {
     "cluster": "what is on MySQL or reached by SSH",
     "dashboard": "the dashboard",
     "gurobi": "Gurobi",
+    "report": "a report",
     "spark": "Spark",
     "study": "reading people's files",
 }

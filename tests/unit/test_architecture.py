@@ -30,7 +30,8 @@ ARROWS = {
     "spark": NAMES | {"ctools", "recon", "ledger", "steps", "node"},
     "fleet": NAMES | {"ctools", "ledger", "node", "recon", "spark"},
     "dashboard": NAMES | {"ctools", "ledger", "console"},
-    "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard"},
+    "report": {"ctools", "recon"},
+    "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard", "report"},
 }
 SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py")
 
