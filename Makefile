@@ -96,7 +96,7 @@ test-packages: $(READY)
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	@$(PY) -m ruff check --quiet .
-	@$(PY) -m ruff format --quiet --check . || { echo "make: the files above are not formatted: $(PY) -m ruff format ." >&2; exit 1; }
+	@said=$$($(PY) -m ruff format --check .) || { echo "$$said" >&2; echo "make: to format them: $(PY) -m ruff format ." >&2; exit 1; }
 	@$(PY) -m mypy --no-error-summary .
 
 soak: test-packages ## schedulers, workers and the database killed at random, for minutes (SOAK="--seconds 600 --seed 2")

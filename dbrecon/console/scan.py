@@ -195,7 +195,7 @@ class _Scan:
             self._unread.append(("", str(error)))
             return None
         try:
-            return PeopleComparison(cast(BinaryIO, file), path)
+            return PeopleComparison(cast("BinaryIO", file), path)
         except InputError as error:
             self._fault(path, error)
             return None

@@ -118,7 +118,8 @@ class Cluster:
             target = [row.get("TargetOnDemandCapacity", 0), row.get("TargetSpotCapacity", 0)]
             running = row.get("ProvisionedOnDemandCapacity", 0) + row.get("ProvisionedSpotCapacity", 0)
             spot = target[1] > 0 and target[0] == 0
-            found.append(Group(row["Id"], row.get("Name", row["Id"]), row["InstanceFleetType"], sum(target), running, True, spot))
+            name, kind = row.get("Name", row["Id"]), row["InstanceFleetType"]
+            found.append(Group(row["Id"], name, kind, sum(target), running, fleet=True, spot=spot))
         return found
 
     def _pages(self, operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:

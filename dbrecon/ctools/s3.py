@@ -99,7 +99,7 @@ def _make_client() -> Any:
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = 8
     config = Config(
-        retries=cast(Any, retries),
+        retries=cast("Any", retries),
         connect_timeout=10,
         read_timeout=60,
         tcp_keepalive=True,
@@ -151,7 +151,7 @@ def body_of(request: Callable[[], Any], path: str) -> bytes:
     for attempt in range(1, ATTEMPTS + 1):
         response = request()
         try:
-            return cast(bytes, response["Body"].read())
+            return cast("bytes", response["Body"].read())
         except (FlexibleChecksumError, HTTPClientError, IncompleteReadError, HTTPError, ConnectionError) as error:
             if attempt == ATTEMPTS:
                 raise

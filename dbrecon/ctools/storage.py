@@ -157,7 +157,7 @@ def open_ranges(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     with contextlib.closing(RangedReader(path)) as ranges, io.BufferedReader(ranges, BUFFER_BYTES) as buffered:
-        yield cast(BinaryIO, buffered)
+        yield cast("BinaryIO", buffered)
 
 
 def exists(path: Path) -> bool:
@@ -407,7 +407,7 @@ def _writing(path: str, encoding: str | None, kms_key: str | None) -> Iterator[I
         top: Any = bottom
         if path.endswith(".gz"):
             packer = igzip.IGzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=bottom, mtime=0)
-            top = io.BufferedWriter(cast(io.RawIOBase, packer), BUFFER_BYTES)
+            top = io.BufferedWriter(cast("io.RawIOBase", packer), BUFFER_BYTES)
         if encoding is not None:
             top = io.TextIOWrapper(top, encoding=encoding, newline="\n")
         yield top

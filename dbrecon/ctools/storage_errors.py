@@ -18,7 +18,7 @@ from dbrecon.errors import InputError, StorageError
 GZIP_ERRORS: tuple[type[BaseException], ...] = (
     EOFError,
     zlib.error,
-    cast(type[BaseException], isal_zlib.error),
+    cast("type[BaseException]", isal_zlib.error),
     igzip.BadGzipFile,
 )
 MISSING = (errno.ENOENT, errno.ENOTDIR)

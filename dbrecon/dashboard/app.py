@@ -113,7 +113,7 @@ def _add_pages(app: Flask) -> None:
         return static_file("icon.svg")
 
 
-def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None:
+def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None:  # noqa: C901 - a list of addresses
     """What is told of the dashboard itself and of whole experiments."""
 
     @app.get("/api/openapi.json")

@@ -26,7 +26,7 @@ def examine_database(engine: Engine) -> DatabaseFacts:
     columns = (Column("id", Integer, primary_key=True), Column("at", BigInteger, index=True))
     table = Table(f"dbr_doctor_{secrets.token_hex(4)}", MetaData(), *columns)
     try:
-        database.run(lambda connection: table.create(connection), write=True, repeat=False)
+        database.run(table.create, write=True, repeat=False)
         begin = time.monotonic()
         at = database.run(lambda connection: _claim(connection, table, database), write=True, repeat=False)
         seconds = time.monotonic() - begin

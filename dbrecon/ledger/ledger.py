@@ -455,7 +455,7 @@ class Ledger:
 
     def release_hosts(self, reident: str, hosts: Collection[str]) -> int:
         """For --unlock: frees what workers of these hosts hold, nothing counted. Returns how many tracts and counties."""
-        return self._free_holders(reident, False, lambda table: table.c.claimed_host.in_(list(hosts)))
+        return self._free_holders(reident, died=False, which=lambda table: table.c.claimed_host.in_(list(hosts)))
 
     def _free_holders(self, reident: str, died: bool, which: Callable[[Table], Any]) -> int:
         mine = experiment_tables(reident)

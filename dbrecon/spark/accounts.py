@@ -20,7 +20,7 @@ def never_tried(account: str) -> bool:
 
 def cause(account: str) -> str:
     """The cause in Spark's account of a failed job, in a line: its last line of a Python traceback, else the first sentence."""
-    text = account.split("Driver stacktrace:")[0].strip()
+    text = account.split("Driver stacktrace:", maxsplit=1)[0].strip()
     last = re.split(r"(?i)most recent failure:\s+", text)[-1]
     lines = [line.strip() for line in re.sub(r"^Lost task \S+ in stage \S+ \(TID \d+\) ", "", last).splitlines() if line.strip()]
     if not lines:

@@ -290,7 +290,7 @@ class _Together:
         """Nothing yet."""
         return []
 
-    def addInPlace(self, value: list[Any], more: list[Any]) -> list[Any]:
+    def addInPlace(self, value: list[Any], more: list[Any]) -> list[Any]:  # noqa: N802 - Spark calls it so
         """``value`` with more."""
         value.extend(more)
         return value

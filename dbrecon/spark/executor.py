@@ -269,8 +269,7 @@ class _Inbox:
 
 
 if __name__ == "__main__":
-    from dbrecon.spark import (
-        executor as spark_executor,  # not this module's other self, __main__: messages are pickled by their module's name
-    )
+    # Not this module's other self, __main__: messages are pickled by their module's name.
+    from dbrecon.spark import executor as spark_executor  # noqa: PLW0406
 
     spark_executor.main()

@@ -428,7 +428,7 @@ def test_what_was_found_is_entered_with_the_files_own_times(ledger: Ledger) -> N
 def test_what_was_found_does_not_count_as_made_in_the_past_hour(ledger: Ledger) -> None:
     """A copy's files are all as old as the copy. What this node has made meanwhile counts as ever."""
     before, now = snapshot(ledger, "r1", "de", "001"), ledger.now()
-    each = TractFound("000200", LpFound(now - 100, 5, 6, 7), SolFound(now - 90, "HiGHS", True))
+    each = TractFound("000200", LpFound(now - 100, 5, 6, 7), SolFound(now - 90, "HiGHS", checked=True))
     put_right(ledger, "r1", CountyFound("de", "001", (each,), None), before)
     status = ledger.status("r1")
     assert (status.sol_created, status.lps_past_hour, status.sols_past_hour, status.people_per_hour) == (1, (), (), None)

@@ -208,7 +208,7 @@ def test_steps_1_to_5_are_workflow_1_s_byte_for_byte_though_an_executor_is_kille
     spark: Spark, cluster: SparkCluster, config: Config, zips: list[Path]
 ) -> None:
     ledger, experiment = registered(config, "one", zips)
-    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    do_states_here([1, 2], experiment, ledger, ["all"], force=False)
     assert run_here(ledger, config, "one", Place(), ALL) == 0
 
     ledger, other = registered(config, "two", zips)
@@ -241,7 +241,7 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
 ) -> None:
     """A solution is damaged: its tract goes back to work."""
     ledger, experiment = registered(config, "checked", zips[-1:])
-    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    do_states_here([1, 2], experiment, ledger, ["all"], force=False)
     assert run_here(ledger, config, "checked", Place(), ALL) == 0
     solution = max(Path(experiment.base).rglob("*.sol.gz"))
     solution.write_bytes(solution.read_bytes()[:-20])
@@ -340,7 +340,7 @@ def test_sigterm_ends_a_run_that_has_no_executors_at_once_and_puts_all_back(
     ini.write_text(f"[spark]\nmaster = spark://127.0.0.1:{cluster.port}\nexecutor_mib = 5000\n", encoding="utf-8")
     (tmp_path / "spark-defaults.conf").write_text("spark.ui.enabled false\nspark.starvation.timeout 500ms\n", encoding="utf-8")
     ledger, experiment = registered(Config.load(str(ini), env={"DAS_S3ROOT": str(tmp_path)}), R, zips[-1:])
-    do_states_here([1, 2], experiment, ledger, ["all"], False)
+    do_states_here([1, 2], experiment, ledger, ["all"], force=False)
     env = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL_")}
     env |= {"DAS_S3ROOT": str(tmp_path), "DBRECON_CONFIG": str(ini), "SPARK_CONF_DIR": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
     said = tmp_path / "log"

@@ -207,7 +207,13 @@ def test_no_credentials_at_all_is_a_sentence(s3_root: str, tmp_path: Path) -> No
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = kept | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     done = subprocess.run(
-        [sys.executable, "-c", code, f"{s3_root}/a"], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, f"{s3_root}/a"],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert f"StorageError: Cannot read {s3_root}/a; there are no usable AWS credentials: set AWS_PROFILE" in done.stderr
 
@@ -225,6 +231,7 @@ def test_a_profile_is_followed(s3_root: str, moto_server: str, tmp_path: Path) -
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("written\n", "")
 

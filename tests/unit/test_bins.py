@@ -118,7 +118,9 @@ def test_ages_stay_single_where_a_binned_answer_might_not_be_completed(tmp_path:
 
 def test_groups_that_cross_are_merged_where_the_product_divides_them(tmp_path: Path) -> None:
     """White, Hispanic, and white Hispanic by year: by subtraction they are one partition."""
-    tables = [table(f"T{i}", "tract", 6, "year", u, False) for i, u in enumerate([WHITE, HISPANIC, f"{WHITE}, {HISPANIC}"])]
+    tables = [
+        table(f"T{i}", "tract", 6, "year", u, constraint=False) for i, u in enumerate([WHITE, HISPANIC, f"{WHITE}, {HISPANIC}"])
+    ]
     more = "".join(
         f'[[difference]]\nname = "D{i}"\nof = "T{i}"\nless = "T2"\nlabel = "others"\n[[constraint]]\ncounts = "D{i}"\n'
         for i in (0, 1)

@@ -56,7 +56,7 @@ def conflict(contradictory: Model) -> Conflict:
 
 
 def solvable(model: Model, rows: IntArray) -> bool | None:
-    return feasible(Program.of_model(model).with_rows(rows), True, 30)
+    return feasible(Program.of_model(model).with_rows(rows), integer=True, seconds=30)
 
 
 def test_the_constraints_found_contradict_each_other(contradictory: Model, conflict: Conflict) -> None:
@@ -74,7 +74,7 @@ def test_the_file_written_is_infeasible_and_names_the_counts(contradictory: Mode
     text = format_ilp(named, conflict, ("Some explanation.",))
     again = read_lp(text, "model.ilp")
     assert again.constraints == tuple(named.constraints[row] for row in conflict.rows.tolist())
-    assert feasible(again.program, True, 30) is False
+    assert feasible(again.program, integer=True, seconds=30) is False
     assert max(map(len, text.split(b"\n"))) < 500
 
 

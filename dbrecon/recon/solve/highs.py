@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import highspy
 import numpy as np
@@ -16,10 +16,6 @@ import scipy.sparse as sp
 
 from dbrecon.errors import SolverError
 from dbrecon.recon.census.kinds import IntArray
-
-if TYPE_CHECKING:
-    pass
-
 from dbrecon.recon.solve.program import ROUNDING, Answer, FloatArray, Infeasible, Options, Program, TimeLimit, rounded
 
 PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)

@@ -2,17 +2,12 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import highspy
 import numpy as np
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 from dbrecon.recon.solve.program import REMEDY, NamedProgram, Program
 
 

@@ -3,13 +3,7 @@
 The answer is a pure function of the program, the solver's version and the seed: one thread, no clock in the search.
 """
 
-from typing import TYPE_CHECKING
-
 from dbrecon.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
 from dbrecon.recon.solve.gurobi import gurobi_allows, solve_gurobi
 from dbrecon.recon.solve.highs import solve_highs
 from dbrecon.recon.solve.program import Answer, Options, Program

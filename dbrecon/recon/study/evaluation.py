@@ -203,8 +203,8 @@ def evaluate(
             county = replace(county, people=county.people.merged())
             people += county.people.population
             counts: list[BlockCounts] = []
-            for level in violations:
-                violations[level] = violations[level] + _check_level(county, product, level, margins, counts)
+            for level, before in violations.items():
+                violations[level] = before + _check_level(county, product, level, margins, counts)
             if not counts:
                 raise InputError(f"county {code}: its block file lists no block; make its files again (--step2 --force).")
             if code in true_people:
