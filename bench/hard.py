@@ -22,13 +22,15 @@ import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts agai
 import numpy as np
 
 from dbrecon.ctools.cli import run_command
+from dbrecon.recon.census.bins import derive_binning
 from dbrecon.recon.census.kinds import N_KINDS, IntArray, split_kind
 from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.solve.program import Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.study.synthetic import make_county, plan_state
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
-from dbrecon.recon.tract.verify import tabulate, verify
+from dbrecon.recon.tract.verify import check_answer, people_of, tabulate, verify
 
 SEED = 1
 Drawn = tuple[IntArray, IntArray, IntArray]
@@ -80,13 +82,15 @@ def work(name: str, tables: str) -> None:
     block_cells, tract_cells = tabulate(product, n_blocks, block, kind, count)
     populated = block_cells[:, 0] > 0
     tract = TractTables("10001000100", 1000 + np.flatnonzero(populated), block_cells[populated], tract_cells)
-    builder = ModelBuilder(product)
+    binning = derive_binning(product)
+    builder = ModelBuilder(product, binning.bins)
     begin = time.process_time()
     model = builder.build(tract)
     built = time.process_time()
     answer = solve(Program.of_model(model), Options(), name)
     solved = time.process_time()
-    verify(product, tract, model, answer.values)
+    check_answer(model, answer.values)
+    verify(product, tract, deal_years(people_of(model, answer.values), binning, tract.tract_cells, 0, name))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = f"{model.n_variables:>9,}{model.n_constraints:>9,}"
     print(f"{name[:66]:<68}{tables:<6}{size}{built - begin:8.2f}{solved - built:8.2f}{peak:8.0f}", flush=True)

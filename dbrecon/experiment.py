@@ -14,6 +14,7 @@ from dbrecon.settings import Config, normal_root
 from dbrecon.states import STATES
 
 TABLE_CHOICES = ("all", "block")
+AGE_CHOICES = ("bins", "single")
 
 # A MySQL table name has at most 64 characters, and REIDENT is the prefix of each (the longest suffix is "_counties").
 MAX_REIDENT = 40
@@ -35,25 +36,29 @@ def check_reident(text: str) -> str:
 class Experiment:
     """One reconstruction: its name, its root, which tables it uses, its settings. Says where each artifact lies.
 
-    ``tables`` is "all" or "block". In the methods ``stusab`` is lower case, ``county`` is CCC and ``tract`` is TTTTTT.
+    ``tables`` is "all" or "block". ``ages`` says what its programs count: "bins" of ages where years may be given out afterwards,
+    or "single" ages throughout. In the methods ``stusab`` is lower case, ``county`` is CCC and ``tract`` is TTTTTT.
     """
 
     reident: str
     root: str
     tables: str
     config: Config
+    ages: str = "bins"
 
     def __post_init__(self) -> None:
-        """Checks the name, the root and ``tables``; UsageError."""
+        """Checks the name, the root, ``tables`` and ``ages``; UsageError."""
         check_reident(self.reident)
         object.__setattr__(self, "root", normal_root(self.root))
         if self.tables not in TABLE_CHOICES:
             raise UsageError(f"{self.tables!r}: an experiment's tables are one of {', '.join(TABLE_CHOICES)}.")
+        if self.ages not in AGE_CHOICES:
+            raise UsageError(f"{self.ages!r}: an experiment's ages are one of {', '.join(AGE_CHOICES)}.")
 
     @classmethod
-    def make(cls, reident: str, config: Config, tables: str = "all") -> Experiment:
+    def make(cls, reident: str, config: Config, tables: str = "all", ages: str = "bins") -> Experiment:
         """The experiment of that name under the root that ``config`` names."""
-        return cls(reident, config.root(), tables, config)
+        return cls(reident, config.root(), tables, config, ages)
 
     @property
     def base(self) -> str:

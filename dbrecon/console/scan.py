@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from dbrecon.ctools import storage
@@ -14,11 +12,11 @@ from dbrecon.errors import InputError, StorageError, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
 from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
-from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.methods import binning_of, builder_of
 
 T = TypeVar("T")
 READ_AHEAD = 8
@@ -56,11 +54,6 @@ def serve(task: Task, send: Callable[[Report | StorageError], None]) -> None:
         send(_Scan(task).report())
     except StorageError as error:
         send(error)
-
-
-@lru_cache(maxsize=2)
-def _product(path: str, tables: str) -> Product:
-    return load_product(Path(path), tables)
 
 
 class _Scan:
@@ -121,7 +114,7 @@ class _Scan:
             self._faults.append((path, f"{path} does not exist; make it (--step2 --stusab {self._task.stusab})."))
         if lacking:
             return None
-        product = _product(experiment.config.sf1.tables, experiment.tables)
+        product = builder_of(experiment).product
         tables = read_county(experiment, product, self._task.stusab, STATES[self._task.stusab].fips, self._task.county)
         try:
             check_county_tables(tables, self._task.tracts)
@@ -175,12 +168,13 @@ class _Scan:
                 self._fault(path, text)
             return None, None
         try:
-            found = check_solution(text, path, self._geoid(tract), population, tables)
+            binning = binning_of(self._experiment)
+            found, people = check_solution(text, path, self._geoid(tract), population, tables, binning)
         except WRONG as error:
             self._fault(path, error)
             return None, None
         self._whole["solution"] += 1
-        return SolFound(self._there[path], found.solver, tables is not None), found.people
+        return SolFound(self._there[path], found.solver, tables is not None), people
 
     def _geoid(self, tract: str) -> str:
         return STATES[self._task.stusab].fips + self._task.county + tract

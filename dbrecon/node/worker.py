@@ -1,29 +1,16 @@
 """What a worker process runs: the steps of claimed tracts, and of counties that are complete."""
 
 import time
-from functools import lru_cache
-from pathlib import Path
 
 from dbrecon.errors import DBReconError, StorageError
-from dbrecon.experiment import Experiment
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
-from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.solve.program import LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import make_lp, read_county
+from dbrecon.steps.methods import builder_of
 from dbrecon.steps.microdata import make_microdata
 from dbrecon.steps.solutions import solve_lp, solve_model
-
-
-@lru_cache(maxsize=4)
-def _builder(tables_file: str, tables: str) -> ModelBuilder:
-    return ModelBuilder(load_product(Path(tables_file), tables))
-
-
-def builder_of(experiment: Experiment) -> ModelBuilder:
-    """The model builder for an experiment's tables; one a process."""
-    return _builder(experiment.config.sf1.tables, experiment.tables)
 
 
 def serve(task: TractTask | CountyTask, send: Send) -> None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from dbrecon.errors import InputError
+from dbrecon.recon.census.bins import Binning
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit
 from dbrecon.recon.census.tables import Product
-from dbrecon.recon.people.people import HEADER, People, write_rows
-from dbrecon.recon.people.solution import parse_solution
+from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
+from dbrecon.recon.people.solution import REMEDY, parse_solution
+from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.lp_text import tract_of_lp
 from dbrecon.recon.tract.model import TractTables
@@ -21,6 +23,7 @@ from dbrecon.recon.tract.verify import verify_people
 
 _MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
 _SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
+_TOGETHER = re.compile(rb"\\ Ages that are counted together: ([0-9+, -]+)\r?\n")
 _BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
 _HEAD_BYTES = 4096
 _LAST_WORD = re.compile(rb"(?:^|\s)end\s*\Z", re.IGNORECASE)
@@ -37,14 +40,16 @@ class LpFile:
     variables: int | None
     constraints: int
     nonzeros: int | None
+    ages_together: str | None
 
 
 @dataclass(frozen=True)
 class SolutionFile:
-    """A whole solution."""
+    """A whole solution. ``seed`` is the one that its years are to be given out by."""
 
     tract: str
-    people: People
+    people: BinnedPeople
+    seed: int
     solver: str
     variables: int | None
     constraints: int | None
@@ -55,7 +60,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
     if not _LAST_WORD.search(text[-64:]):
         raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
     head = text[:_HEAD_BYTES]
-    made_for, size = _MADE_FOR.search(head), _SIZE.search(head)
+    made_for, size, together = _MADE_FOR.search(head), _SIZE.search(head), _TOGETHER.search(head)
     bounds = _BOUNDS.search(text) if size is None else None  # ours have none
     equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
     if size and int(size[2]) != equations:
@@ -68,6 +73,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
         variables=int(size[1]) if size else None,
         constraints=equations,
         nonzeros=int(size[3]) if size else None,
+        ages_together=together[1].decode() if together else None,
     )
 
 
@@ -91,12 +97,16 @@ def read_solution_file(text: bytes, source: str, tract: str | None = None) -> So
     found = parse_solution(text, source, tract)
     notes = found.notes
     numbers = {name: int(notes[name]) for name in ("variables", "constraints") if notes.get(name, "").isdecimal()}
-    return SolutionFile(found.tract, found.people, notes.get("solver", ""), numbers.get("variables"), numbers.get("constraints"))
+    solver = notes.get("solver", "")
+    return SolutionFile(found.tract, found.people, found.seed, solver, numbers.get("variables"), numbers.get("constraints"))
 
 
-def check_solution(text: bytes, source: str, tract: str, population: int, county: CountyTables | None) -> SolutionFile:
+def check_solution(
+    text: bytes, source: str, tract: str, population: int, county: CountyTables | None, binning: Binning
+) -> tuple[SolutionFile, People | None]:
     """A solution of that tract (11 digits) with as many people as published; with ``county``, one that meets every cell.
 
+    Returns it, and its people with single years given out; without ``county`` these are None where the solution counts by bins.
     Raises VerificationError where a published cell is not met.
     """
     found = read_solution_file(text, source, tract)
@@ -105,10 +115,12 @@ def check_solution(text: bytes, source: str, tract: str, population: int, county
         raise InputError(
             f"{source}: has {people.population} people, but {population} are published; make it again (--step4 --force)."
         )
-    if county is not None:
-        tables: TractTables = county.tract(tract[5:])
-        verify_people(county.product, tables, people.geoid_block, people.kind, people.count, source)
-    return found
+    if county is None:
+        return found, People(people.geoid_block, people.kind, people.count) if people.exact.all() else None
+    tables: TractTables = county.tract(tract[5:])
+    dealt = deal_years(people, binning, tables.tract_cells, found.seed, source)
+    verify_people(county.product, tables, dealt, source, REMEDY)
+    return found, dealt
 
 
 def check_county_tables(county: CountyTables, tracts: Iterable[tuple[str, int]]) -> None:

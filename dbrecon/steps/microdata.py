@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbrecon.ctools.cli import add_common, explain, start
@@ -15,9 +16,13 @@ from dbrecon.experiment import Experiment, check_reident
 from dbrecon.ledger.records import SOLVED, CountyClaim, Worker
 from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
-from dbrecon.recon.people.solution import parse_solution
+from dbrecon.recon.people.solution import REMEDY, Solution, parse_solution
+from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.recon.tract.verify import verify_people
 from dbrecon.settings import Config
 from dbrecon.states import STATES, check_stusab
+from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.methods import builder_of, with_years
 
 if TYPE_CHECKING:
     from dbrecon.ledger.ledger import Ledger
@@ -37,20 +42,47 @@ def make_microdata(experiment: Experiment, stusab: str, county: str, tracts: Seq
     ``tracts`` are all tracts (six digits) of the county that have people, with their published populations; others may be among
     them with 0. Bounded memory: one tract at a time.
 
-    Raises, and leaves no file that was not there: InputError for a tract without a solution or with a damaged one,
-    VerificationError for one whose people are not as many as the published population.
+    A solution that counts by age bins is completed from the county's tables, and checked against every published cell.
+
+    Raises, and leaves no file that was not there: InputError for a tract without a solution or with a damaged one, or county tables
+    that are needed and not there, VerificationError for one whose people are not as many as the published population, or do not
+    make the published cells.
     """
     people = 0
+    tables = _Tables(experiment, stusab, county)
     with sopen(experiment.synth_out(stusab, county), "wb", kms_key=experiment.kms_key) as out:
         out.write(HEADER)
         for tract, population in sorted(tracts):
             if population:
-                people += write_rows(_solved_people(experiment, stusab, county, tract, population), out)
+                found = _solution(experiment, stusab, county, tract, population)
+                people += write_rows(tables.complete(found, experiment.sol(stusab, county, tract)), out)
     return people
 
 
-def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str, population: int) -> People:
-    """The people of one tract, as many as published."""
+class _Tables:
+    """The tables of a county, which are read when the first solution needs them."""
+
+    def __init__(self, experiment: Experiment, stusab: str, county: str) -> None:
+        self._experiment, self._stusab, self._county = experiment, stusab, county
+
+    @cached_property
+    def _county_tables(self) -> CountyTables:
+        product = builder_of(self._experiment).product
+        return read_county(self._experiment, product, self._stusab, STATES[self._stusab].fips, self._county)
+
+    def complete(self, found: Solution, source: str) -> People:
+        """A solution's people with single years. ``source`` names it in errors."""
+        people = found.people
+        if people.exact.all():
+            return People(people.geoid_block, people.kind, people.count)
+        tables = self._county_tables.tract(found.tract[5:])
+        dealt = with_years(self._experiment, people, tables, found.seed, source)
+        verify_people(self._county_tables.product, tables, dealt, source, REMEDY)
+        return dealt
+
+
+def _solution(experiment: Experiment, stusab: str, county: str, tract: str, population: int) -> Solution:
+    """The solution of one tract, with as many people as published."""
     path = experiment.sol(stusab, county, tract)
     place = f"{stusab} {county} {tract}"
     try:
@@ -62,13 +94,14 @@ def _solved_people(experiment: Experiment, stusab: str, county: str, tract: str,
         again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
         wanted = f"tract {place} with {counted(population, 'person')}"
         raise InputError(f"{path}: there is no solution of {wanted}; make it ({again}).") from None
-    people = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}").people
+    found = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}")
+    people = found.people
     if people.population != population:
         raise VerificationError(
             f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {population:,}; "
             f"make it again (--step4 --force --stusab {stusab} --county {county} --tract {tract})."
         )
-    return people
+    return found
 
 
 def write_claimed(experiment: Experiment, ledger: "Ledger", claim: CountyClaim) -> int:

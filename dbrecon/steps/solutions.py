@@ -14,16 +14,19 @@ from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
-from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.people.solution import decode_names, format_named_solution, format_solution, variable_names
-from dbrecon.recon.solve.conflict import find_conflict, format_ilp, rulers_out
+from dbrecon.recon.census.bins import cells_of_sum
+from dbrecon.recon.people.names import decode_names
+from dbrecon.recon.people.people import BinnedPeople
+from dbrecon.recon.people.solution import format_named_solution, format_solution
+from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import REMEDY, Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
-from dbrecon.recon.tract.lp_text import tract_of_lp
+from dbrecon.recon.tract.lp_text import model_names, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
-from dbrecon.recon.tract.verify import verify, verify_people
+from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
+from dbrecon.steps.methods import with_years
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
@@ -54,10 +57,11 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
         answer = solve(program, solver_options(experiment.config), what)
     except Infeasible:
         raise _explained(experiment, builder, stusab, tables, model, program) from None
-    verify(builder.product, tables, model, answer.values)
-    text = format_solution(
-        tables.geoid, model.blocks[model.block], model.kind, answer.values, _notes(tables.population, answer.solver, program)
-    )
+    check_answer(model, answer.values)
+    people = people_of(model, answer.values)
+    seed = experiment.config.solve.seed
+    verify(builder.product, tables, with_years(experiment, people, tables, seed, what))
+    text = format_solution(tables.geoid, people, _notes(tables.population, answer.solver, program, seed))
     _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text, experiment.kms_key)
     return _stats(answer.solver, begin)
 
@@ -74,24 +78,24 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     if told not in (None, tables.geoid):
         raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; {REMEDY}")
     solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
-    verify_people(builder.product, tables, solved.block, solved.kind, solved.count, path)
-    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid), experiment.kms_key)
+    seed = experiment.config.solve.seed
+    people = with_years(experiment, solved.people, tables, seed, path)
+    verify_people(builder.product, tables, people, path, "make the LP file again (--step3 --force)")
+    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid, seed), experiment.kms_key)
     return _stats(solved.answer.solver, begin)
 
 
 @dataclass(frozen=True)
 class _Solved:
-    """A program from a file, its answer, and the people in it: block (15 digits), kind and count of each."""
+    """A program from a file, its answer, and the people in it."""
 
     named: NamedProgram
     answer: Answer
-    block: IntArray
-    kind: IntArray
-    count: IntArray
+    people: BinnedPeople
 
-    def text(self, geoid: str) -> bytes:
+    def text(self, geoid: str, seed: int) -> bytes:
         """The solution's text, in the names of the file's variables."""
-        notes = _notes(int(self.count.sum()), self.answer.solver, self.named.program)
+        notes = _notes(self.people.population, self.answer.solver, self.named.program, seed)
         return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
 
@@ -106,16 +110,15 @@ def _read(path: str, remedy: str = REMEDY) -> tuple[NamedProgram, str | None]:
     return read_lp(text, path, remedy), tract_of_lp(text)
 
 
-def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str) -> _Solved:
+def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str, remedy: str = REMEDY) -> _Solved:
     try:
         answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
     except Infeasible:
         what = f"tract {geoid}" if geoid else path
         raise _explained_by_names(ilp_path, what, named, config.s3.kms_key) from None
     used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
-    block, kind = decode_names([named.variables[i] for i in used.tolist()], geoid, path)
-    person = kind >= 0
-    return _Solved(named, answer, block[person], kind[person], answer.values[used][person])
+    block, kind, last = decode_names([named.variables[i] for i in used.tolist()], geoid, path, remedy)
+    return _Solved(named, answer, BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0))
 
 
 def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
@@ -124,12 +127,12 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
     named, told = _read(lp_path, NAMED_REMEDY)
-    solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path))
-    geoid = told or (f"{int(solved.block[0]) // 10_000:011d}" if len(solved.block) else None)
+    solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path), NAMED_REMEDY)
+    geoid = told or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
-    _write(sol_path, solved.text(geoid), config.s3.kms_key)
-    return f"{sol_path}: {counted(int(solved.count.sum()), 'person')} of tract {geoid}, solved with {solved.answer.solver}"
+    _write(sol_path, solved.text(geoid, config.solve.seed), config.s3.kms_key)
+    return f"{sol_path}: {counted(solved.people.population, 'person')} of tract {geoid}, solved with {solved.answer.solver}"
 
 
 def _ilp_beside(lp_path: str) -> str:
@@ -137,12 +140,13 @@ def _ilp_beside(lp_path: str) -> str:
     return f"{stem}.ilp"
 
 
-def _notes(people: int, solver: str, program: Program) -> dict[str, str]:
+def _notes(people: int, solver: str, program: Program, seed: int) -> dict[str, str]:
     return {
         "people": str(people),
         "variables": str(program.n_variables),
         "constraints": str(program.n_constraints),
         "solver": solver,
+        "seed": str(seed),
     }
 
 
@@ -170,7 +174,7 @@ def _explained(
             f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}; mend or replace the "
             "state's SF1 zip"
         )
-    names = variable_names(model.blocks[model.block], model.kind)
+    names = model_names(model)
     named = NamedProgram(
         program,
         tuple(name.decode() for name in names.tolist()),
@@ -186,6 +190,7 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
     head = (
         f"{what}: these {counted(len(conflict.rows), 'count')} contradict each other; {smallness}.",
         "People whom a published zero rules out are absent from the sums.",
+        *_sums(named, conflict),
     )
     _write(ilp_path, format_ilp(named, conflict, head), kms_key)
     names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
@@ -196,6 +201,13 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
         f"{what}: the published tables contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
         f"{ilp_path}; mend or replace the state's SF1 zip"
     )
+
+
+def _sums(named: NamedProgram, conflict: Conflict) -> list[str]:
+    """For each count of the conflict that is a sum of published cells: which."""
+    names = [named.constraints[row] for row in conflict.rows.tolist()]
+    cells = {name: cells_of_sum(name) for name in sorted(names)}
+    return [f"{name} is the sum of {', '.join(parts)}." for name, parts in cells.items() if len(parts) > 1]
 
 
 def _file_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,16 +19,10 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, TractRow, Worker
 from dbrecon.place import Place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
-from dbrecon.recon.people.people import People
+from dbrecon.recon.people.names import decode_names, variable_names
+from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.people_reader import read_people
-from dbrecon.recon.people.solution import (
-    Solution,
-    decode_names,
-    format_named_solution,
-    format_solution,
-    parse_solution,
-    variable_names,
-)
+from dbrecon.recon.people.solution import Solution, format_named_solution, format_solution, parse_solution
 from dbrecon.settings import Config
 from dbrecon.steps.microdata import make_counties, make_microdata
 from tests.paths import CHECKOUT, SHARED_DATA
@@ -43,9 +37,9 @@ def kind_of(sex: int, age: int, race: int, hisp: int) -> int:
     return int(join_kind(*(np.array([one]) for one in (sex, age, race, hisp)))[0])
 
 
-def entries(*rows: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def entries(*rows: tuple[int, int, int]) -> BinnedPeople:
     block, kind, count = np.array(rows, np.int64).reshape(-1, 3).T
-    return block, kind, count
+    return BinnedPeople(block, kind, split_kind(kind)[1], count)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -60,15 +54,18 @@ def test_every_kind_has_its_own_name_that_decodes_to_it() -> None:
     kinds = np.arange(N_KINDS)
     names = variable_names(kinds % 10_000, kinds)
     assert len(set(names.tolist())) == N_KINDS
-    block, kind = decode_names([name.decode() for name in names], TRACT, "model.lp")
+    block, kind, last = decode_names([name.decode() for name in names], TRACT, "model.lp", "mend it")
+    np.testing.assert_array_equal(last, split_kind(kinds)[1])
     np.testing.assert_array_equal(kind, kinds)
     np.testing.assert_array_equal(block, int(TRACT) * 10_000 + kinds % 10_000)
 
 
 def test_both_spellings_and_dummies_are_decoded() -> None:
-    block, kind = decode_names(["__dummy", "M1018_045r32N", OLD, "__nobody"], TRACT, "model.lp")
-    assert block.tolist() == [-1, 390599771001018, 390599771001018, -1]
-    assert kind.tolist() == [-1, kind_of(0, 45, 32, 0), kind_of(0, 47, 32, 0), -1]
+    names = ["__dummy", "M1018_045r32N", OLD, "__nobody", "M1018_045_049r32N"]
+    block, kind, last = decode_names(names, TRACT, "model.lp", "mend it")
+    assert block.tolist() == [-1, 390599771001018, 390599771001018, -1, 390599771001018]
+    assert kind.tolist() == [-1, kind_of(0, 45, 32, 0), kind_of(0, 47, 32, 0), -1, kind_of(0, 45, 32, 0)]
+    assert last.tolist()[1:3] + last.tolist()[4:] == [45, 47, 49]
 
 
 @pytest.mark.parametrize(
@@ -77,16 +74,18 @@ def test_both_spellings_and_dummies_are_decoded() -> None:
         "x1", "", "M1018_045r32", "M1018_045r32NN", "X1018_045r32N", "M1018_045r32Q", "M1018_045r00N", "M1018_045r64N",
         "M1018_101r32N", "M1018_115r32N", "M10 8_045r32N", "M1018-045r32N", "Mü018_045r32N",
         OLD.replace("male_47", "female_47"), OLD.replace("_47_", "_147_"), OLD.replace("Y", "N"), OLD + "_N", "M1018_045r32N ",
+        "M1018_045r32N\0", "M1018_049_045r32N", "M1018_045_045r32N", "M1018_045_101r32N",
+        "M1018_045_049r3N", "M1018_045_049_32N",
     ],
 )  # fmt: skip
 def test_a_name_that_is_no_persons_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"^model\.lp: "):
-        decode_names(["M1018_045r32N", name], TRACT, "model.lp")
+        decode_names(["M1018_045r32N", name], TRACT, "model.lp", "mend it")
 
 
 def test_our_names_need_the_tract() -> None:
     with pytest.raises(InputError, match="does not say which tract"):
-        decode_names(["M1018_045r32N"], None, "model.lp")
+        decode_names(["M1018_045r32N"], None, "model.lp", "mend it")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -94,7 +93,7 @@ def test_our_names_need_the_tract() -> None:
 
 def test_a_solution_file_is_gurobis_text() -> None:
     rows = entries((1018, kind_of(0, 45, 32, 0), 12), (1018, kind_of(0, 46, 32, 0), 0), (1019, kind_of(1, 0, 63, 1), 3))
-    assert format_solution(TRACT, *rows, {"solver": "HiGHS 1.15"}).decode() == (
+    assert format_solution(TRACT, rows, {"solver": "HiGHS 1.15"}).decode() == (
         TITLE + "# solver = HiGHS 1.15\nM1018_045r32N 12\nF1019_000r63H 3\n"
     )
 
@@ -108,8 +107,8 @@ def test_a_program_read_from_a_file_is_answered_in_its_own_names() -> None:
 @given(st.lists(st.tuples(st.integers(0, 9999), st.integers(0, N_KINDS - 1), st.integers(0, 99_999)), max_size=40))
 def test_what_is_written_is_parsed_again(rows: list[tuple[int, int, int]]) -> None:
     once = {(block, kind): count for block, kind, count in rows}
-    block, kind, count = entries(*((*key, count) for key, count in once.items()))
-    solution = parse_solution(format_solution(TRACT, block, kind, count, {"seed": "7"}), "x.sol")
+    people = entries(*((*key, count) for key, count in once.items()))
+    solution = parse_solution(format_solution(TRACT, people, {"seed": "7"}), "x.sol")
     found = zip(solution.people.geoid_block % 10_000, solution.people.kind, solution.people.count, strict=True)
     assert {(int(b), int(k)): int(n) for b, k, n in found} == {key: n for key, n in once.items() if n}
     assert (solution.tract, solution.notes) == (TRACT, {"seed": "7"})
@@ -198,7 +197,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def solve(experiment: Experiment, tract: str, rows: list[tuple[int, int, int]]) -> None:
     with sopen(experiment.sol("oh", "059", tract), "wb") as file:
-        file.write(format_solution("39059" + tract, *entries(*rows)))
+        file.write(format_solution("39059" + tract, entries(*rows)))
 
 
 def solve_all(experiment: Experiment) -> None:
@@ -348,7 +347,7 @@ def test_a_county_that_fails_stays_open_and_the_others_are_written(experiment: E
     solved_in_ledger(ledger, "059", ["977100", "977200"])
     solved_in_ledger(ledger, "061", ["000100"])
     with sopen(experiment.sol("oh", "061", "000100"), "wb") as file:
-        file.write(format_solution("39061000100", *entries((1, 4, 1))))
+        file.write(format_solution("39061000100", entries((1, 4, 1))))
     written = []
     with pytest.raises(InputError, match="no solution of tract oh 059 977200"):
         written += list(make_counties(experiment, ledger, Place("oh")))
@@ -411,5 +410,5 @@ def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_people_keep_every_entry() -> None:
-    people = People(*entries((1, 2, 3), (1, 2, 4), (0, 1, 0)))
+    people = entries((1, 2, 3), (1, 2, 4), (0, 1, 0))
     assert people.merged().count.tolist() == [7]

@@ -163,7 +163,7 @@ def test_a_kind_is_in_the_bin_that_holds_its_age(kind: int, starts: set[int]) ->
 
 def test_sums_are_named_by_their_cells() -> None:
     assert sum_label("PCT012I048", "PCT012I052") == "PCT012I048_052"
-    assert sum_label("PCT0120048", "PCT0120052") == "PCT0120048_0052"
+    assert sum_label("PCT0120048", "PCT0120052") == "PCT0120048_052"
     assert sum_label("PCT012A048_hisp", "PCT012A052_hisp") == "PCT012A048_052_hisp"
 
 

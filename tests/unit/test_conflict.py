@@ -7,11 +7,11 @@ import pytest
 
 from dbrecon.recon.census.kinds import N_RH, IntArray, join_kind
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.people.solution import variable_names
 from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.highs import feasible
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import NamedProgram, Program
+from dbrecon.recon.tract.lp_text import model_names
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from tests.helpers import random_people, tables_of
 
@@ -20,7 +20,7 @@ BUILDER = ModelBuilder(PRODUCT)
 
 
 def named_program(model: Model) -> NamedProgram:
-    names = variable_names(model.blocks[model.block], model.kind)
+    names = model_names(model)
     rows = tuple(model.row_name(row) for row in range(model.n_constraints))
     return NamedProgram(Program.of_model(model), tuple(name.decode() for name in names.tolist()), rows)
 

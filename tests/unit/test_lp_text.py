@@ -13,23 +13,25 @@ import pytest
 
 from dbrecon.errors import InputError
 from dbrecon.recon.artifacts import read_lp_file
+from dbrecon.recon.census.bins import SINGLE_AGES, derive_binning
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.people.solution import decode_names, variable_names
+from dbrecon.recon.people.names import decode_names
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
-from dbrecon.recon.tract.lp_text import format_lp, tract_of_lp
+from dbrecon.recon.tract.lp_text import format_lp, model_names, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder
 from tests.helpers import random_people, tables_of
 from tests.paths import CHECKOUT
 
 PRODUCT = load_product()
+BINS = derive_binning(PRODUCT).bins
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+@pytest.fixture(scope="module", params=[SINGLE_AGES, BINS], ids=["single", "bins"])
+def model(request: pytest.FixtureRequest) -> Model:
     """A tract small enough for Gurobi's size-limited licence, and with a block large enough for long lines."""
-    return ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(1, blocks=5, people=600, kinds=120)))
+    return ModelBuilder(PRODUCT, request.param).build(tables_of(PRODUCT, random_people(1, blocks=5, people=600, kinds=120)))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,15 @@ def test_lines_are_under_500_characters(text: bytes) -> None:
 
 def test_names_are_under_24_characters_and_decode_to_block_and_person(model: Model, read: NamedProgram) -> None:
     assert max(len(name) for name in read.variables) < 24
-    block, kind = decode_names(read.variables, model.geoid, "model.lp")
+    block, kind, last = decode_names(read.variables, model.geoid, "model.lp", "mend it")
     assert (block % 10_000 == model.blocks[model.block]).all()
-    assert (kind == model.kind).all()
+    assert (kind == model.bins.first_kind(model.kind)).all()
+    assert (last == model.bins.last[model.bins.split(model.kind)[1]]).all()
+
+
+def test_a_binned_program_says_which_ages_it_counts_together(model: Model, text: bytes) -> None:
+    expected = None if model.bins.single else "22-24, 25-29, 30-34, 35-39, 40-44, 45-49, 50-54, 55-59, 60-61, 62-64, 65-66, 67-69, "
+    assert read_lp_file(text, "model.lp").ages_together == (expected and expected + "70-74, 75-79, 80-84, 85+")
 
 
 def test_the_file_is_the_same_program_in_the_same_order(model: Model, read: NamedProgram) -> None:
@@ -93,7 +101,7 @@ def test_glpk_reads_it_unaided(model: Model, text: bytes, tmp_path: Path) -> Non
 
 
 def names_of(model: Model) -> list[bytes]:
-    names: list[bytes] = variable_names(model.blocks[model.block], model.kind).tolist()
+    names: list[bytes] = model_names(model).tolist()
     return names
 
 

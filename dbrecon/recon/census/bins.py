@@ -107,11 +107,18 @@ class AgeBins:
         return AgeBins(tuple(sorted({*self.starts, *other.starts})))
 
     def __str__(self) -> str:
-        """As ``0-20, 21, 22-24``, in years."""
-        years = [
-            str(FIRST_AGES[a]) if a == b else f"{FIRST_AGES[a]}-{FIRST_AGES[b]}" for a, b in zip(self.first, self.last, strict=True)
-        ]
-        return ", ".join(years)
+        """As ``0, 1, 22-24``, in years."""
+        return ", ".join(self._name(number) for number in range(self.n))
+
+    def wide(self) -> str:
+        """The bins of several age categories, as ``22-24, 25-29``; the last one is open: ``85+``."""
+        return ", ".join(self._name(number) for number in np.flatnonzero(self.last > self.first).tolist())
+
+    def _name(self, number: int) -> str:
+        first, last = FIRST_AGES[self.first[number]], FIRST_AGES[self.last[number]]
+        if self.last[number] == N_AGES - 1:
+            return f"{first}+"
+        return str(first) if first == last else f"{first}-{last}"
 
 
 SINGLE_AGES = AgeBins(tuple(range(N_AGES)))
@@ -382,6 +389,7 @@ def _with_sums(partition: Partition, binned: npt.NDArray[np.int16], sums: list[t
     return Partition(partition.name, partition.level, number_of[binned], sp.csr_array(coefficients), named)
 
 
+_SUM = re.compile(r"(?P<first>[A-Z]+[0-9A-Z]*[0-9]{2})_(?P<last>[0-9]{2,3})(?P<rest>_[a-z]\w*)?")
 _CELL = re.compile(r"(?P<cell>[A-Z]+[0-9]+[A-Z]*[0-9]*)(?P<rest>_.*)?")
 
 
@@ -392,5 +400,15 @@ def sum_label(first: str, last: str) -> str:
     if begin is None or end is None:
         return f"{first}_to_{last}"
     digits = re.search(r"[0-9]+$", end["cell"])
-    number = digits[0][-4:] if digits else end["cell"]
+    number = digits[0][-3:] if digits else end["cell"]  # three digits: four would look like a block's number
     return f"{begin['cell']}_{number}{begin['rest'] or ''}"
+
+
+def cells_of_sum(label: str) -> list[str]:
+    """The counts that a label of :func:`sum_label` sums; the label itself where it names a single count."""
+    match = _SUM.fullmatch(label)
+    if match is None:
+        return [label]
+    last, width = match["last"], len(match["last"])
+    prefix, first = match["first"][:-width], match["first"][-width:]
+    return [f"{prefix}{number:0{width}d}{match['rest'] or ''}" for number in range(int(first), int(last) + 1)]

@@ -12,7 +12,7 @@ from typing import IO, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RH, RACES, SEXES, IntArray, split_kind
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_KINDS, N_RH, RACES, SEXES, IntArray, split_kind
 
 COLUMNS = ("geoid_tract", "geoid_block", "sex", "age", *RACES, "hisp")
 HEADER = ",".join(COLUMNS).encode() + b"\n"
@@ -71,6 +71,56 @@ class People:
         unique, count = unique[count != 0], count[count != 0]
         block, order = np.divmod(unique, N_KINDS)
         return type(self)(block + first, _file_order(order), count)
+
+
+@dataclass(frozen=True)
+class BinnedPeople:
+    """People whose ages are known as intervals: ``count[i]`` of ``kind[i]`` live in block ``geoid_block[i]``, save that each may be
+    of any age category from the kind's to ``last[i]``. Four int64 arrays of one length."""
+
+    geoid_block: IntArray
+    kind: IntArray
+    last: IntArray
+    count: IntArray
+
+    @property
+    def population(self) -> int:
+        """How many people these are."""
+        return int(self.count.sum())
+
+    @property
+    def geoid_tract(self) -> IntArray:
+        """The 11-digit tract of each entry, as a number."""
+        return self.geoid_block // BLOCKS_PER_TRACT
+
+    @property
+    def age(self) -> IntArray:
+        """The first age category of each entry."""
+        return self.kind // N_RH % N_AGES
+
+    @property
+    def exact(self) -> npt.NDArray[np.bool_]:
+        """Which entries are of one age category."""
+        exact: npt.NDArray[np.bool_] = self.last == self.age
+        return exact
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> "BinnedPeople":
+        """The entries that ``chosen`` (one bool an entry) marks."""
+        return BinnedPeople(self.geoid_block[chosen], self.kind[chosen], self.last[chosen], self.count[chosen])
+
+    def order(self) -> IntArray:
+        """The entries' numbers in the order of the people's file, narrower intervals first."""
+        return np.lexsort((self.last, _file_order(self.kind), self.geoid_block))
+
+    def merged(self) -> "BinnedPeople":
+        """The same people in that order, each (block, kind, interval) once, without counts of 0."""
+        order = self.order()
+        order = order[self.count[order] != 0]
+        block, kind, last, count = (values[order] for values in (self.geoid_block, self.kind, self.last, self.count))
+        new = np.ones(len(order), bool)
+        new[1:] = (block[1:] != block[:-1]) | (kind[1:] != kind[:-1]) | (last[1:] != last[:-1])
+        starts = np.flatnonzero(new)
+        return BinnedPeople(block[starts], kind[starts], last[starts], np.add.reduceat(count, starts) if len(starts) else count)
 
 
 def _file_order(kind: IntArray) -> IntArray:

@@ -1,34 +1,63 @@
 """A tract's integer program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read unaided.
 
-A variable's name is the person it counts, 13 characters: ``M1018_045r32N`` counts men (M or F) of block 1018, age 45 (the first
-age of the category: 100 is 100 to 104, 105 is 105 to 109, 110 is 110 and over), race set 32 (the bits of white 32, black 16,
-aian 8, asian 4, nhopi 2, sor 1), not Hispanic (H or N). The tract stands in the first line. A constraint's name is the cell it
-comes from and, unless it is the tract's, the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction.
+A variable's name is whom it counts (:mod:`dbrecon.recon.people.names`): ``M1018_045_049r32N``, or ``M1018_020r32N`` where its bin
+is a single age. The tract stands in the first line. A constraint's name is the cell it comes from and, unless it is the tract's,
+the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction, ``PCT012I048_052`` for a sum of the tract's cells.
 """
 
+import itertools
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.people.solution import NAME_WIDTH, variable_names
+from dbrecon.recon.people.names import variable_names
 from dbrecon.recon.tract.model import Model
 
 Bytes = npt.NDArray[np.uint8]
 
-TERMS_A_LINE = 28  # of 16 characters: with the constraint's name a line stays under 500 characters
-NAMES_A_LINE = 34
+TERMS_BYTES = 448  # with the constraint's name a line stays under 500 characters
+NAMES_BYTES = 476
 NOBODY = "__nobody"
 FIRST_LINE = "\\ Reconstruction of census tract "
 
 
-def _tokens(names: Bytes, order: IntArray, lead: bytes) -> bytes:
-    """The names in an order, each behind ``lead``, as one string."""
-    tokens = np.empty((len(order), len(lead) + NAME_WIDTH), np.uint8)
-    tokens[:, : len(lead)] = np.frombuffer(lead, np.uint8)
-    tokens[:, len(lead) :] = names[order]
-    return tokens.tobytes()
+@dataclass(frozen=True)
+class _Tokens:
+    """Names one after the other, each behind the same characters, as one string; token i is ``text[at[i]:at[i + 1]]``."""
+
+    text: bytes
+    at: IntArray
+
+    @classmethod
+    def of(cls, names: Bytes, order: IntArray, lead: bytes) -> "_Tokens":
+        """``names`` (n, width) padded with zeros, in an order."""
+        width = names.shape[1]
+        tokens = np.empty((len(order), len(lead) + width), np.uint8)
+        tokens[:, : len(lead)] = np.frombuffer(lead, np.uint8)
+        tokens[:, len(lead) :] = names[order]
+        lengths = np.full(len(order), len(lead) + width)
+        narrow = tokens[:, -1] == 0
+        if not narrow.any():
+            text = tokens.tobytes()
+        else:
+            text = tokens.ravel()[tokens.ravel() != 0].tobytes()
+            lengths = (names != 0).sum(axis=1)[order] + len(lead)
+        return cls(text, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def lines(self, first: int, last: int, a_line: int) -> bytes:
+        """Tokens ``first`` up to ``last``, ``a_line`` of them on each line."""
+        marks = [*self.at[first:last:a_line].tolist(), int(self.at[last])]
+        return b"\n".join([self.text[i:j] for i, j in itertools.pairwise(marks)])
+
+
+def model_names(model: Model) -> npt.NDArray[np.bytes_]:
+    """(variables,) the variables' names."""
+    bins = model.bins
+    number = bins.split(model.kind)[1]
+    return variable_names(model.blocks[model.block], bins.first_kind(model.kind), bins.last[number])
 
 
 @lru_cache(maxsize=4)
@@ -38,20 +67,18 @@ def _encoded(labels: tuple[str, ...]) -> list[bytes]:
 
 def _rows(model: Model, names: Bytes) -> list[bytes]:
     """The constraints, in pieces."""
-    width = NAME_WIDTH + 3
-    tokens = _tokens(names, model.columns, b" + ")
+    tokens = _Tokens.of(names, model.columns, b" + ")
+    a_line = TERMS_BYTES // (names.shape[1] + 3)
     labels = _encoded(model.labels)
     suffixes = [b"_%04d" % block for block in model.blocks.tolist()] + [b""]  # the last, at -1, is the tract's
-    bounds = (model.starts * width).tolist()
-    full_line = TERMS_A_LINE * width
+    starts, at = model.starts.tolist(), tokens.at[model.starts].tolist()
     pieces: list[bytes] = []
-    for group, block, start, end, rhs in zip(
-        model.row_group.tolist(), model.row_block.tolist(), bounds, bounds[1:], model.rhs.tolist(), strict=False
+    for row, (group, block, rhs) in enumerate(
+        zip(model.row_group.tolist(), model.row_block.tolist(), model.rhs.tolist(), strict=True)
     ):
-        terms = tokens[start:end] or b" 0 " + NOBODY.encode()
-        if end - start > full_line:
-            terms = b"\n".join([tokens[i : min(i + full_line, end)] for i in range(start, end, full_line)])
-        pieces.append(b" %s%s:%s = %d\n" % (labels[group], suffixes[block], terms, rhs))
+        first, last = starts[row], starts[row + 1]
+        terms = tokens.text[at[row] : at[row + 1]] if last - first <= a_line else tokens.lines(first, last, a_line)
+        pieces.append(b" %s%s:%s = %d\n" % (labels[group], suffixes[block], terms or b" 0 " + NOBODY.encode(), rhs))
     return pieces
 
 
@@ -60,22 +87,22 @@ def format_lp(model: Model, population: int, product: str, tables: str, comments
 
     A count above zero that no variable can meet becomes ``0 __nobody = count``, which no solver can satisfy.
     """
-    names = variable_names(model.blocks[model.block], model.kind).view(np.uint8).reshape(-1, NAME_WIDTH)
+    named = model_names(model)
+    names = named.view(np.uint8).reshape(len(named), named.dtype.itemsize)
     head = [
         f"{FIRST_LINE}{model.geoid}",
         f"\\ Product {product}, tables {tables}: {population} people in {len(model.blocks)} blocks",
         f"\\ {model.n_variables} variables, {model.n_constraints} constraints, {model.n_nonzeros} coefficients",
+        *([] if model.bins.single else [f"\\ Ages that are counted together: {model.bins.wide()}"]),
         *(f"\\ {comment}" for comment in comments),
         "Minimize",
-        f" obj: 0 {names[0].tobytes().decode() if len(names) else NOBODY}",
+        f" obj: 0 {named[0].decode() if len(named) else NOBODY}",
         "Subject To",
     ]
     pieces = ["\n".join(head).encode() + b"\n", *_rows(model, names), b"General\n"]
-    listing = _tokens(names, np.arange(len(names)), b" ")
-    line = NAMES_A_LINE * (NAME_WIDTH + 1)
-    for start in range(0, len(listing), line):
-        pieces.append(listing[start : start + line])
-        pieces.append(b"\n")
+    listing = _Tokens.of(names, np.arange(len(names)), b" ")
+    if len(names):
+        pieces.append(listing.lines(0, len(names), NAMES_BYTES // (names.shape[1] + 1)) + b"\n")
     pieces.append(b"End\n")
     return b"".join(pieces)
 

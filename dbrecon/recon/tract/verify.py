@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from dbrecon.errors import InputError, VerificationError
 from dbrecon.recon.census.kinds import N_KINDS, IntArray
 from dbrecon.recon.census.tables import Product
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, BinnedPeople, People
 from dbrecon.recon.tract.model import Model, TractTables
 
 SHOWN = 5
@@ -66,39 +67,53 @@ def _shown(found: list[Violation]) -> str:
     return shown + (f" (and {len(found) - SHOWN} cells more)" if len(found) > SHOWN else "")
 
 
-def verify(product: Product, tables: TractTables, model: Model, count: IntArray) -> None:
-    """Check a solution against the model, then against every cell of every table.
+def people_of(model: Model, count: IntArray) -> BinnedPeople:
+    """The people whom an answer, (variables,) integers, counts."""
+    bins = model.bins
+    block = int(model.geoid) * BLOCKS_PER_TRACT + model.blocks[model.block]
+    people = BinnedPeople(block, bins.first_kind(model.kind), bins.last[bins.split(model.kind)[1]], count)
+    return people.select(count != 0)
 
-    Raises VerificationError if the solution breaks an equation of the model (the solver is at fault), and InputError if it
-    meets them all and yet a cell disagrees: then that cell contradicts cells from which it follows.
-    """
+
+def check_answer(model: Model, count: IntArray) -> None:
+    """Check a solver's answer against the model's equations. Raises VerificationError if it breaks one: the solver is at fault."""
     if not satisfies(model, count):
         raise VerificationError(
             f"tract {model.geoid}: the solver's answer breaks its own constraints; nothing was kept; solve it with another "
             "solver (--step4 --force with [solve] solver) and report the LP file"
         )
-    found = violations(product, tables, model.block, model.kind, count)
+
+
+def verify(product: Product, tables: TractTables, people: People) -> None:
+    """Check the people of an answer that meets its model against every cell of every table.
+
+    Raises InputError if a cell disagrees: it contradicts cells from which it follows.
+    """
+    at = np.searchsorted(tables.blocks, people.geoid_block % BLOCKS_PER_TRACT)
+    found = violations(product, tables, at, people.kind, people.count)
     if found:
         raise InputError(
-            f"tract {model.geoid}: the published tables contradict each other: {_shown(found)}; "
+            f"tract {tables.geoid}: the published tables contradict each other: {_shown(found)}; "
             "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
         )
 
 
-def verify_people(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray, source: str) -> None:
-    """Check people from an LP file (``block``: 15-digit ids as numbers) against every cell of every table of their tract.
+def verify_people(product: Product, tables: TractTables, people: People, source: str, remedy: str) -> None:
+    """Check people from a file against every cell of every table of their tract.
 
-    Raises VerificationError, naming ``source``, if a cell disagrees, a count is negative, or a block is not the tract's.
+    Raises VerificationError, naming ``source`` and ending with ``remedy``, if a cell disagrees, a count is negative, or a block is
+    not the tract's.
     """
-    ids = int(tables.geoid) * 10_000 + tables.blocks
-    at = np.searchsorted(ids, block)
+    ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
+    at = np.searchsorted(ids, people.geoid_block)
     known = at < len(ids)
-    known[known] = ids[at[known]] == block[known]
-    if (count < 0).any() or count[~known].any():
-        raise VerificationError(f"{source}: its solution puts people where tract {tables.geoid} has none; nothing was kept")
-    found = violations(product, tables, at[known], kind[known], count[known])
+    known[known] = ids[at[known]] == people.geoid_block[known]
+    if (people.count < 0).any() or people.count[~known].any():
+        raise VerificationError(
+            f"{source}: its solution puts people where tract {tables.geoid} has none; nothing was kept; {remedy}"
+        )
+    found = violations(product, tables, at[known], people.kind[known], people.count[known])
     if found:
         raise VerificationError(
-            f"{source}: its solution does not reproduce the published tables: {_shown(found)}; nothing was "
-            "kept; make the LP file again (--step3 --force)"
+            f"{source}: its solution does not reproduce the published tables: {_shown(found)}; nothing was kept; {remedy}"
         )

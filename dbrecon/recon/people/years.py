@@ -1,0 +1,147 @@
+"""Single years of age, given out to people who are counted by bins.
+
+The tract's tables count each group of a bin (:class:`dbrecon.recon.census.bins.YearCounts`) by year; any dealing of these years to
+the group's members meets every published cell. This one spreads: the n people of a block who are alike but for the year take the
+(k + u) / n quantiles (k = 0 .. n - 1) of the group's years, u a number in [0, 1) that is drawn for the block and kind from the
+seed. Where no table tells years the people of each sex and bin are spread evenly over its categories: such years carry no
+information.
+
+A pure function of the people, the published cells and the seed; it uses integers and IEEE arithmetic alone, no library's random
+numbers.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from dbrecon.errors import InputError, VerificationError
+from dbrecon.recon.census.bins import AgeBins, Binning
+from dbrecon.recon.census.kinds import N_AGES, N_RH, IntArray
+from dbrecon.recon.people.people import BinnedPeople, People
+
+UNSIGNED = np.uint64
+REMEDY = "make it again (--step3 --step4 --force)"
+
+
+def deal_years(people: BinnedPeople, binning: Binning, tract_cells: IntArray, seed: int, source: str) -> People:
+    """People with single age categories. ``people`` are of one tract, whose published cells ``tract_cells`` are.
+
+    Raises InputError for an interval that is no bin of ``binning``, VerificationError where the people of a group are not as many
+    as the tract's cells tell; ``source`` is what errors call the place the people come from. The order of ``people`` does not
+    matter.
+    """
+    people = people.merged()
+    exact = people.exact
+    known = People(people.geoid_block[exact], people.kind[exact], people.count[exact])
+    if exact.all():
+        return known
+    binned = people.select(~exact)
+    kinds = _binned_kinds(binned, binning.bins, source)
+    years = binning.years
+    left = years.values(tract_cells) - _taken(known, binning)
+    group = years.index.ravel()[kinds].astype(np.int64)
+    told = group >= 0
+    _check_totals(group[told], binned.count[told], left, binning, source)
+    dealt = _deal(binned.select(told), group[told], years.starts, left, seed)
+    intervals = BinnedPeople(
+        dealt.geoid_block, dealt.kind + (years.first[dealt.last] - dealt.age) * N_RH, years.last[dealt.last], dealt.count
+    )
+    rest = _joined(intervals.select(~intervals.exact), binned.select(~told))
+    whole = intervals.select(intervals.exact)
+    parts = [known, People(whole.geoid_block, whole.kind, whole.count)]
+    return People.concatenate([*parts, _spread(rest, seed)]).merged()
+
+
+def _binned_kinds(people: BinnedPeople, bins: AgeBins, source: str) -> IntArray:
+    number = bins.of_age[people.age]
+    strange = (bins.first[number] != people.age) | (bins.last[number] != people.last)
+    if strange.any():
+        i = int(np.argmax(strange))
+        wide = f"{people.age[i]} to {people.last[i]}"
+        raise InputError(f"{source}: counts the ages {wide} together, which are no bin of this experiment's tables; {REMEDY}")
+    return bins.of_kind(people.kind)
+
+
+def _taken(known: People, binning: Binning) -> IntArray:
+    """How many of each count of the tract the people of known age are. Zeros where all counts are of wide bins' members."""
+    years, bins = binning.years, binning.bins
+    taken = np.zeros(len(years.first), np.int64)
+    age = known.kind // N_RH % N_AGES
+    wide = (bins.last > bins.first)[bins.of_age[age]]
+    if wide.any():
+        age, count = age[wide], known.count[wide]
+        group = years.index.ravel()[bins.of_kind(known.kind[wide])]
+        age, count, group = age[group >= 0], count[group >= 0], group[group >= 0]
+        key = np.repeat(np.arange(years.n_groups), np.diff(years.starts)) * N_AGES + years.last
+        np.add.at(taken, np.searchsorted(key, group * N_AGES + age), count)
+    return taken
+
+
+def _check_totals(group: IntArray, count: IntArray, left: IntArray, binning: Binning, source: str) -> None:
+    """Whether each group has as many people as years are left for it."""
+    years = binning.years
+    totals = np.add.reduceat(left, years.starts[:-1]) if years.n_groups else np.zeros(0, np.int64)
+    found = np.bincount(group, weights=count, minlength=years.n_groups).astype(np.int64)
+    wrong = totals != found
+    if wrong.any() or (left < 0).any():
+        g = int(np.argmax(wrong)) if wrong.any() else int(np.searchsorted(years.starts, np.argmin(left), side="right")) - 1
+        ages = f"{years.first[years.starts[g]]} to {years.last[years.starts[g + 1] - 1]}"
+        raise VerificationError(
+            f"{source}: its people do not reproduce the published tables: {found[g]} of the ages {ages} are of a group of "
+            f"which the tract's tables count {totals[g]}; nothing was kept; {REMEDY}"
+        )
+
+
+def _deal(people: BinnedPeople, group: IntArray, starts: IntArray, counts: IntArray, seed: int) -> BinnedPeople:
+    """Give each group's counts to its members. In the answer ``last`` is the number of the count."""
+    person = np.repeat(np.arange(len(group)), people.count)
+    order = np.lexsort((person, _quantiles(people, seed), group[person]))
+    number = np.repeat(np.arange(len(counts)), counts)  # groups ascend in both, and have as many people as years
+    return _tallied(people, person[order], number, len(counts))
+
+
+def _tallied(people: BinnedPeople, person: IntArray, number: IntArray, n_numbers: int) -> BinnedPeople:
+    """People one by one (``person``: their entry, ``number``: what each was given) as counts again, ``last`` holding the number."""
+    key, count = np.unique(person * n_numbers + number, return_counts=True)
+    entry, given = np.divmod(key, max(1, n_numbers))
+    return BinnedPeople(people.geoid_block[entry], people.kind[entry], given, count.astype(np.int64))
+
+
+def _quantiles(people: BinnedPeople, seed: int) -> npt.NDArray[np.float64]:
+    """Where each person stands among the entry's: (k + u) / n, one after the other."""
+    n = people.count
+    within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+    return (within + np.repeat(_draws(people, seed), n)) / np.repeat(n, n)
+
+
+def _draws(people: BinnedPeople, seed: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each entry, of block, kind and seed: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    state = _mixed(np.full(len(people.kind), seed, np.int64).astype(UNSIGNED))
+    for values in (people.geoid_block, people.kind):
+        state = _mixed(state ^ values.astype(UNSIGNED))
+    return (state >> UNSIGNED(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    state = state + UNSIGNED(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> UNSIGNED(30))) * UNSIGNED(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> UNSIGNED(27))) * UNSIGNED(0x94D049BB133111EB)
+    return state ^ (state >> UNSIGNED(31))
+
+
+def _joined(one: BinnedPeople, other: BinnedPeople) -> BinnedPeople:
+    names = ("geoid_block", "kind", "last", "count")
+    return BinnedPeople(*(np.concatenate([getattr(one, name), getattr(other, name)]) for name in names))
+
+
+def _spread(people: BinnedPeople, seed: int) -> People:
+    """Give the people of each sex and interval its categories evenly: of N people the one at rank i category i w // N of its w."""
+    key = people.kind // N_RH * N_AGES + people.last
+    _, group = np.unique(key, return_inverse=True)
+    person = np.repeat(np.arange(len(group)), people.count)
+    order = np.lexsort((person, _quantiles(people, seed), group[person]))
+    sizes = np.bincount(group, weights=people.count).astype(np.int64)
+    rank = np.arange(len(person)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    person = person[order]
+    width = (people.last - people.age + 1)[person]
+    dealt = _tallied(people, person, rank * width // sizes[group[person]], N_AGES)
+    return People(dealt.geoid_block, dealt.kind + dealt.last * N_RH, dealt.count)

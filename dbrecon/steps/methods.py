@@ -1,0 +1,37 @@
+"""What the steps make of an experiment's table definitions, once a process: its program builder, its age bins."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from dbrecon.experiment import Experiment
+from dbrecon.recon.census.bins import SINGLE_AGES, Binning, derive_binning
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.people import BinnedPeople, People
+from dbrecon.recon.people.years import deal_years
+from dbrecon.recon.tract.model import ModelBuilder, TractTables
+
+
+def builder_of(experiment: Experiment) -> ModelBuilder:
+    """The program builder for an experiment's tables and ages."""
+    return _builder(experiment.config.sf1.tables, experiment.tables, experiment.ages)
+
+
+def binning_of(experiment: Experiment) -> Binning:
+    """The age bins of an experiment's tables, whether its programs count by them or not: its solutions may."""
+    return _binning(experiment.config.sf1.tables, experiment.tables)
+
+
+def with_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, seed: int, source: str) -> People:
+    """A solution's people with single years given out: see :func:`dbrecon.recon.people.years.deal_years`."""
+    return deal_years(people, binning_of(experiment), tables.tract_cells, seed, source)
+
+
+@lru_cache(maxsize=4)
+def _builder(tables_file: str, tables: str, ages: str) -> ModelBuilder:
+    bins = _binning(tables_file, tables).bins if ages == "bins" else SINGLE_AGES
+    return ModelBuilder(load_product(Path(tables_file), tables), bins)
+
+
+@lru_cache(maxsize=4)
+def _binning(tables_file: str, tables: str) -> Binning:
+    return derive_binning(load_product(Path(tables_file), tables))
