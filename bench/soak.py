@@ -294,7 +294,7 @@ def _bare_environment(folder: Path) -> dict[str, str]:
     return kept | {"DBRECON_CONFIG": str(folder / "config.ini")}
 
 
-def prepare(folder: Path, zip_path: Path, env: dict[str, str]) -> None:
+def prepare(zip_path: Path, env: dict[str, str]) -> None:
     """Steps 0 to 2 of the state under the root of ``env``."""
     root = Path(env["DAS_S3ROOT"])
     dist = root / "2010-re" / REIDENT / "dist"
@@ -319,9 +319,9 @@ def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int) -> No
     peace = folder / "peace"
     course = Soak(folder, random.Random(seed), nodes)
     try:
-        prepare(folder, zip_path, course.env)
+        prepare(zip_path, course.env)
         undisturbed = _bare_environment(folder) | {"DAS_S3ROOT": str(peace)}
-        prepare(folder, zip_path, undisturbed)
+        prepare(zip_path, undisturbed)
         _do(undisturbed, "--reident", REIDENT, "--run")
         settings = {name.lower(): value for name, value in course.server.settings(course.database).items()}
         engine = make_engine(sqlite_path="", **settings)

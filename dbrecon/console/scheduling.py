@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def crontab(args: argparse.Namespace, config: Config) -> int:
+def crontab(args: argparse.Namespace, _config: Config) -> int:
     """Print the line for cron, and on stderr what it needs: cron has none of this shell's environment."""
     reident = f" --reident {asked_reident(args)}" if args.reident else ""
     start = f'. "$HOME/{ENVIRONMENT_FILE}" && {_scheduler()} --quiet{reident}'

@@ -41,7 +41,7 @@ def deal_years(people: BinnedPeople, binning: Binning, tract_cells: IntArray, se
     group = years.index.ravel()[kinds].astype(np.int64)
     told = group >= 0
     _check_totals(group[told], binned.count[told], left, binning, source)
-    dealt = _deal(binned.select(told), group[told], years.starts, left, seed)
+    dealt = _deal(binned.select(told), group[told], left, seed)
     intervals = BinnedPeople(
         dealt.geoid_block, dealt.kind + (years.first[dealt.last] - dealt.age) * N_RH, years.last[dealt.last], dealt.count
     )
@@ -91,7 +91,7 @@ def _check_totals(group: IntArray, count: IntArray, left: IntArray, binning: Bin
         )
 
 
-def _deal(people: BinnedPeople, group: IntArray, starts: IntArray, counts: IntArray, seed: int) -> BinnedPeople:
+def _deal(people: BinnedPeople, group: IntArray, counts: IntArray, seed: int) -> BinnedPeople:
     """Give each group's counts to its members. In the answer ``last`` is the number of the count."""
     person = np.repeat(np.arange(len(group)), people.count)
     order = np.lexsort((person, _quantiles(people, seed), group[person]))

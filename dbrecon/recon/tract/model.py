@@ -139,7 +139,7 @@ class _Level:
         return np.asarray(cells @ self.coefficients)
 
 
-def _expand(n_blocks: int, sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+def _expand(sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
     """(block, kind) of every pair of an allowed (sex, age) and an allowed (race, origin) of the same block."""
     block_of_sa, which_sa = np.nonzero(sa)
     which_rh = np.nonzero(rh)[1]
@@ -222,7 +222,7 @@ class ModelBuilder:
             allowed = self._allowed_in_tract(self.tract_level, tract_values)
             sa &= allowed.any(axis=1)
             rh &= allowed.any(axis=0)
-        block, kind = _expand(n_blocks, sa, rh)
+        block, kind = _expand(sa, rh)
         if self.tract_level is not None and tract_values is not None:
             keep = allowed.ravel()[kind]
             block, kind = block[keep], kind[keep]
