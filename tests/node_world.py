@@ -7,7 +7,8 @@ from sqlalchemy import Engine
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import GeoRow, TractRow
-from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.assignment import Assignment, Outcome
+from dbrecon.node.machine import Node
 from dbrecon.settings import Config
 
 R = "run"

@@ -14,12 +14,14 @@ from dbrecon.console.options import Action, Actions
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import NoSuchDatabase
 from dbrecon.ctools.progress import Progress, counted
-from dbrecon.errors import DBReconError, InputError, StorageError, UsageError
+from dbrecon.errors import DBReconError, InputError, RemoteError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.reconcile import Change, Snapshot, put_right, snapshot
 from dbrecon.ledger.records import EMPTY, NEW, GeoRow, TractRow
-from dbrecon.node.processes import Died, Message, WorkerPool
+from dbrecon.node.pool import Broken, Died, Message
+from dbrecon.node.processes import WorkerPool
+from dbrecon.node.tasks import Failed
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
@@ -235,10 +237,14 @@ def _scan(
                     before[task.stusab, task.county] = snapshot(ledger, experiment.reident, task.stusab, task.county)
                     pool.submit(task)
                 for event in pool.wait(1.0):
+                    if isinstance(event, Broken):
+                        raise RemoteError(f"{event.failure.message}; run it again")
                     if isinstance(event, Died):
                         raise DBReconError(f"county {event.task.county} of {event.task.stusab}: {event.reason}; run it again")
                     if isinstance(event, Message):
                         task, said = event.task, event.body
+                        if isinstance(said, Failed):
+                            raise DBReconError(f"county {task.county} of {task.stusab}: {said.failure.message}; run it again")
                         if isinstance(said, storage.DeniedFile):
                             result.unread.append(f"{task.stusab} {task.county}: {said}")
                         elif isinstance(said, StorageError):

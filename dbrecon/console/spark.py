@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +20,7 @@ from dbrecon.ctools.storage_errors import explain
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.node.loop import Assignment
+from dbrecon.node.assignment import Assignment
 from dbrecon.node.tasks import Failure
 from dbrecon.paths import HOME, INSTALLED
 from dbrecon.place import EVERYWHERE
@@ -44,6 +44,8 @@ EXECUTORS_EXTRAS = ("aws", "gurobi")
 
 STATE_MIB = COUNTY_MIB = 280.0  # with a JVM and a Python worker just below the 1 GiB of an ordinary standalone worker
 PATIENCE_SECONDS = 600.0
+COUNTIES_PER_SLOT = 8
+"""How many counties a slot of Spark gets at once to check."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +131,13 @@ def rescan_there(args: argparse.Namespace, config: Config) -> int:
         def ship(task: "Task") -> "Task":
             return replace(task, experiment=portable(task.experiment, master))
 
-        return rescan.rescan(args, config, SparkPool(spark, f"{reident}: rescan", rescan.WORK, ship))
+        pool = SparkPool(spark, lambda tasks: rescan_name(reident, tasks), rescan.WORK, ship, lambda _: 1.0, COUNTIES_PER_SLOT)
+        return rescan.rescan(args, config, pool)
+
+
+def rescan_name(reident: str, tasks: Sequence[object]) -> str:
+    """What Spark's pages call a job of these counties."""
+    return f"{reident}: rescan: {len(tasks):,} tasks"
 
 
 def do_states(

@@ -27,8 +27,9 @@ from dbrecon.errors import DBReconError, InputError, UsageError
 from dbrecon.experiment import Experiment, check_reident
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import COMMANDS, ControlServer, control_path, tell
-from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.machine import Node
 from dbrecon.node.waiting import units
 from dbrecon.place import Place
 from dbrecon.settings import Config

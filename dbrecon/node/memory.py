@@ -19,6 +19,7 @@ from types import TracebackType
 
 from dbrecon.ctools.proc import Memory, memory, process_facts
 from dbrecon.ctools.progress import counted
+from dbrecon.node.pool import NO_ROOM
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ GONE_SECONDS = 5.0  # how long a killed process may take to give its memory back
 AUTOMATIC_SHARE = 0.1
 AUTOMATIC_MOST_MIB = 4096.0
 SAID_EVERY_SECONDS = 60.0
-NO_ROOM = -1
 
 
 @dataclass(frozen=True)

@@ -25,45 +25,16 @@ from typing import Any
 
 from dbrecon.ctools.proc import process_facts
 from dbrecon.errors import DBReconError
+from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 
 Serve = Callable[[Any, Callable[[Any], None]], None]
-"""What a worker runs: ``serve(task, send)``; everything it sends reaches the parent as a :class:`Message`."""
+"""What a worker runs: ``serve(task, send)``; everything it sends reaches the parent as a :class:`dbrecon.node.pool.Message`."""
 
 CLOSE_SECONDS = 10.0
 TIDY_SECONDS = 0.5
 """How long a worker that is ended in its task may take to clear away the file that it was writing."""
 START_ATTEMPTS = 5
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-@dataclass(frozen=True)
-class Message:
-    """Something that a worker sent about its task."""
-
-    worker: int
-    task: Any
-    body: Any
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A worker is through with its task and free."""
-
-    worker: int
-    task: Any
-
-
-@dataclass(frozen=True)
-class Died:
-    """A worker ended in the middle of its task. ``reason`` says of what; ``stack`` is its traceback if it was an exception."""
-
-    worker: int
-    task: Any
-    reason: str
-    stack: str
-
-
-Event = Message | Finished | Died
 
 
 @dataclass(frozen=True)
@@ -77,7 +48,7 @@ class _Crash:
     stack: str
 
 
-class _Told(BaseException):
+class _Terminated(BaseException):
     """SIGTERM came."""
 
 
@@ -150,13 +121,13 @@ class WorkerPool:
             slot.connection.send(task)
         return number
 
-    def wait(self, seconds: float) -> list[Event]:
+    def wait(self, seconds: float) -> list[WorkerEvent]:
         """What happened, within ``seconds`` at the most."""
         sources: dict[Any, int] = {}
         for number, slot in self._slots.items():
             sources[slot.connection] = number
             sources[slot.process.sentinel] = number
-        events: list[Event] = []
+        events: list[WorkerEvent] = []
         for number in sorted({sources[source] for source in wait(list(sources), seconds)}):
             events += self._collect(number)
         return events
@@ -219,10 +190,10 @@ class WorkerPool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _collect(self, number: int) -> list[Event]:
+    def _collect(self, number: int) -> list[WorkerEvent]:
         """All that a worker has sent, and its end."""
         slot = self._slots[number]
-        events: list[Event] = []
+        events: list[WorkerEvent] = []
         ended = False
         try:
             while slot.connection.poll():
@@ -233,16 +204,17 @@ class WorkerPool:
                 elif isinstance(body, _Crash):
                     slot.crash = body
                 else:
-                    events.append(Message(number, slot.task, body))
+                    events.append(Message(number, slot.task, body, pid=slot.process.pid or 0))
         except (EOFError, ConnectionResetError):
             ended = True
         if ended or slot.process.exitcode is not None:
-            events += self._bury(number)
+            events += self._remove_ended(number)
         elif not slot.busy and len(self._slots) > self.size:
             self.kill(number)
         return events
 
-    def _bury(self, number: int) -> list[Event]:
+    def _remove_ended(self, number: int) -> list[WorkerEvent]:
+        """Take a worker whose process ends out of the pool; what it died of if it had a task."""
         slot = self._slots.pop(number)
         slot.process.join(CLOSE_SECONDS)
         if slot.process.exitcode is None:  # it closed its pipe and lives on
@@ -293,14 +265,14 @@ def _main(connection: Connection, work: str) -> None:
     try:
         signal.signal(signal.SIGTERM, _leave_tidily)
         _serve_all(connection, serve)
-    except _Told:
+    except _Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave_tidily(_number: int, _frame: types.FrameType | None) -> None:
     """What is being written is cleared away on the way out; what the solver's library does is not interrupted."""
-    raise _Told
+    raise _Terminated
 
 
 def _serve_all(connection: Connection, serve: Serve) -> None:
@@ -313,7 +285,7 @@ def _serve_all(connection: Connection, serve: Serve) -> None:
             serve(task, connection.send)
         except BrokenPipeError:
             return  # the parent is gone
-        except _Told:
+        except _Terminated:
             raise
         except BaseException as error:
             connection.send(_Crash(f"{type(error).__name__}: {error}", traceback.format_exc()))

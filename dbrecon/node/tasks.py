@@ -3,11 +3,25 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 from dbrecon.ctools.cli import explain
 from dbrecon.errors import DBReconError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, ErrorReport, LpStats, SolStats
+
+
+@runtime_checkable
+class ClaimedTask(Protocol):
+    """A task of the scheduling loop: what to do with some claims of one experiment."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """Whose claims they are."""
+
+    @property
+    def claims(self) -> tuple[Claim | CountyClaim, ...]:
+        """The claims, which messages name by their index here."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,11 @@ class CountyTask:
     experiment: Experiment
     claim: CountyClaim
     tracts: tuple[tuple[str, int], ...]
+
+    @property
+    def claims(self) -> tuple[CountyClaim, ...]:
+        """The one claim."""
+        return (self.claim,)
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,7 @@ class CountyWritten:
 
     people: int
     seconds: float
+    index: ClassVar[int] = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class Failure:
     """An error as it can travel: its text, the place in the code, the traceback.
 
     ``blame`` is "tract"; "node" (its disk or network: not the tract's fault, and it may pass); or "setup" (a licence, say: it
-    will not pass while the scheduler runs).
+    will not pass while the scheduler runs). ``final``: trying again cannot help.
     """
 
     message: str
@@ -73,6 +93,7 @@ class Failure:
     stack: str
     exit_code: int
     blame: str
+    final: bool = False
 
     @classmethod
     def of(cls, error: DBReconError, blame: str) -> "Failure":

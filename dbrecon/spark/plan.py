@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, Claim
-from dbrecon.node.loop import Assignment
+from dbrecon.node.assignment import Assignment
 from dbrecon.node.memory import MIB_PER_PERSON, WORKER_MIB
 
 # Measured with bench/spark.py: seconds of a tract's steps 3 and 4, and of reading a county's two files, by people.

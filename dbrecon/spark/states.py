@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbrecon.ctools.progress import Progress
-from dbrecon.errors import DBReconError
 from dbrecon.experiment import Experiment
-from dbrecon.node.tasks import Failed, Failure
-from dbrecon.spark.accounts import cause, executors_trouble
-from dbrecon.spark.engine import Answered, Engine
+from dbrecon.node.pool import Broken, Finished, Message
+from dbrecon.node.tasks import Failed
+from dbrecon.spark.engine import Engine
 from dbrecon.spark.setup import SparkError
+from dbrecon.spark.task_pool import SparkPool
 
 WAIT_SECONDS = 0.5
 
@@ -36,26 +36,16 @@ class StateDone:
 
 def run_states(engine: Engine, name: str, work: str, tasks: Sequence[StateTask], hear: Callable[[StateTask, Any], None]) -> None:
     """Run the tasks as one job; ``hear`` gets each state's StateDone or Failure as it comes. Raises SparkError."""
-    job = engine.submit(name, work, tasks)
-    left = dict(enumerate(tasks))
-    with Progress(name, "state", len(tasks)) if len(tasks) > 1 else nullcontext() as progress:
-        while True:
-            for event in engine.wait(WAIT_SECONDS):
-                if event.job != job:
-                    continue
-                if not isinstance(event, Answered):
-                    if event.failure is not None:
-                        raise _given_up(event.failure)
-                    return
-                task = left.pop(event.index, None)
-                if task is None:
-                    continue  # Spark has run it twice
-                for said in event.answer.said:
-                    hear(task, said.failure if isinstance(said, Failed) else said)
-                if progress is not None:
-                    progress.add(1)
-
-
-def _given_up(account: str) -> DBReconError:
-    trouble: Failure | None = executors_trouble(account)
-    return SparkError(f"Spark gave up: {trouble.message if trouble else cause(account)}; what was done stays, run it again")
+    pool = SparkPool(engine, lambda _: name, work, lambda task: task, lambda _: 0.0, 1.0)
+    left = {pool.submit(task) for task in tasks}
+    with pool, Progress(name, "state", len(tasks)) if len(tasks) > 1 else nullcontext() as progress:
+        while left:
+            for event in pool.wait(WAIT_SECONDS):
+                if isinstance(event, Broken):
+                    raise SparkError(f"{event.failure.message}; what was done stays, run it again")
+                if isinstance(event, Finished):
+                    left.remove(event.worker)
+                    if progress is not None:
+                        progress.add(1)
+                elif isinstance(event, Message):
+                    hear(event.task, event.body.failure if isinstance(event.body, Failed) else event.body)

@@ -23,9 +23,10 @@ from dbrecon.errors import DBReconError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Quarantine, Worker
+from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, NotRunning, control_path, tell
 from dbrecon.node.daemon import exit_code, summary
-from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.machine import Node
 from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT

@@ -21,7 +21,8 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import SysLoad
-from dbrecon.node.loop import Assignment, Node, Outcome
+from dbrecon.node.assignment import Assignment, Outcome
+from dbrecon.node.machine import Node
 from dbrecon.settings import Config
 from tests.conftest import MariaServer
 from tests.node_world import ALL, SETTINGS, R, ledger_with
@@ -33,7 +34,7 @@ AWAY_SECONDS = 2.5
 STEADILY = "tests.worker_tasks:serve_steadily"
 NODE = """
 import sys
-from tests.test_faults import node_of
+from tests.database.test_faults import node_of
 from dbrecon.ctools.database import make_engine
 outcome = node_of(make_engine(sqlite_path=sys.argv[1]), sys.argv[2]).run()
 print(outcome.solved)

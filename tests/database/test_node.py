@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, update
 
-import dbrecon.node.loop
+import dbrecon.node.source
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import LpStats, SolStats, Worker
 from dbrecon.ledger.schema import experiment_tables
+from dbrecon.node.assignment import Assignment
 from dbrecon.node.daemon import WORK
-from dbrecon.node.loop import Assignment
 from dbrecon.node.waiting import Waiting
 from dbrecon.place import Place
 from tests.node_world import ALL, R, ledger_with, node_of, run, statuses
@@ -84,7 +84,7 @@ def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Eng
 
 def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only when the leases are extended, which is once an hour here."""
-    monkeypatch.setattr(dbrecon.node.loop, "RECOUNT_SECONDS", 0.1)
+    monkeypatch.setattr(dbrecon.node.source, "RECOUNT_SECONDS", 0.1)
     ledger = ledger_with(engine, ["000100"])
     settings = "retry_seconds = 1\nheartbeat_seconds = 3600\nlease_seconds = 7200\n"
     outcome = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_bad_county", settings=settings).run()

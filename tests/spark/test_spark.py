@@ -5,6 +5,7 @@ Whatever dies, the result is workflow 1's, byte for byte.
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,21 +24,22 @@ from sqlalchemy import Engine as Database
 
 from dbrecon.console import rescan
 from dbrecon.console.commands import open_experiment, open_ledger
-from dbrecon.console.spark import TRACTS, do_states
+from dbrecon.console.spark import COUNTIES_PER_SLOT, TRACTS, do_states
 from dbrecon.console.steps import do_states as do_states_here
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.daemon import run_here
-from dbrecon.node.loop import Assignment, Outcome
+from dbrecon.node.pool import Broken
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.spark.driver import Driver
 from dbrecon.spark.engine import Answered, Event, Spark
 from dbrecon.spark.plan import People
-from dbrecon.spark.setup import JVM_OPTIONS, SparkError, portable
+from dbrecon.spark.setup import JVM_OPTIONS, portable
 from dbrecon.spark.task_pool import SparkPool
 from tests.node_world import R, ledger_with, statuses
 from tests.paths import CHECKOUT, SHARED_DATA
@@ -248,12 +250,17 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
     args = argparse.Namespace(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True)
     capsys.readouterr()
     codes, told = [], []
-    for pool in (None, SparkPool(spark, "rescan", rescan.WORK, lambda task: replace(task, experiment=shipped(task.experiment)))):
+    for pool in (None, rescan_pool(spark)):
         codes.append(rescan.rescan(args, config, pool))
         told.append(capsys.readouterr().out)
     assert codes == [0, 0]
     assert told[0] == told[1]
     assert str(solution) in told[0]
+
+
+def rescan_pool(spark: Spark, ship: Callable[[Any], Any] | None = None) -> SparkPool:
+    ship = ship or (lambda task: replace(task, experiment=shipped(task.experiment)))
+    return SparkPool(spark, lambda tasks: f"rescan: {len(tasks)} tasks", rescan.WORK, ship, lambda _: 1.0, COUNTIES_PER_SLOT)
 
 
 def shipped(experiment: Experiment) -> Experiment:
@@ -402,10 +409,13 @@ def test_a_python_that_executors_do_not_have_ends_a_run_with_8_and_harms_no_trac
 
 def test_a_python_that_executors_do_not_have_is_no_county_s_fault(spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark._context, "pythonExec", "/nope/python")
-    pool = SparkPool(spark, "rescan", rescan.WORK, lambda task: task)
+    pool = rescan_pool(spark, lambda task: task)
     pool.submit("a county")
-    with pytest.raises(SparkError, match=r"/nope/python.*see \[spark\] python"):
-        wait_for(lambda: bool(pool.wait(1)), "the end of the job")
+    events: list[Any] = []
+    while not events:
+        events += pool.wait(10)
+    assert [type(event) for event in events] == [Broken]
+    assert re.search(r"/nope/python.*see \[spark\] python", events[0].failure.message)
 
 
 def test_executors_get_s3_s_secret_as_environment_and_the_database_s_never(spark: Spark) -> None:

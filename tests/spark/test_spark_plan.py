@@ -17,7 +17,7 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.errors import UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import NEW, Claim, LpStats, SolStats, Worker
-from dbrecon.node.loop import Assignment
+from dbrecon.node.assignment import Assignment
 from dbrecon.node.tasks import Failure
 from dbrecon.settings import Config, DatabaseSettings
 from dbrecon.spark.accounts import cause, failed_task, never_tried, set_up_failure

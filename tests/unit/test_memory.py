@@ -17,8 +17,10 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.proc import Memory, memory, process_facts
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.node.loop import Assignment, Node, Outcome
-from dbrecon.node.memory import NO_ROOM, Busy, Floors, MemoryGuard, Stopped
+from dbrecon.node.assignment import Assignment, Outcome
+from dbrecon.node.machine import Node
+from dbrecon.node.memory import Busy, Floors, MemoryGuard, Stopped
+from dbrecon.node.pool import NO_ROOM
 from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.worker_tasks import at_work

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dbrecon.node.processes import Died, Event, Finished, Message, WorkerPool
+from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
+from dbrecon.node.processes import WorkerPool
 from tests.paths import CHECKOUT
 
 WORDS = "tests.worker_tasks:serve_words"
@@ -24,9 +25,9 @@ def pool() -> Iterator[WorkerPool]:
     made.close()
 
 
-def until_done(pool: WorkerPool, seconds: float = 30) -> list[Event]:
+def until_done(pool: WorkerPool, seconds: float = 30) -> list[WorkerEvent]:
     """All events until no worker is busy."""
-    events: list[Event] = []
+    events: list[WorkerEvent] = []
     end = time.monotonic() + seconds
     while pool.busy:
         assert time.monotonic() < end, events
