@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,7 +199,6 @@ def test_the_truth_of_a_county_survives_reading_and_writing() -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"PAR1\x15\x04", "a Parquet file"),
         (b"PK\3\4\x14", "a zip or a spreadsheet"),
         (gzip.compress(HEADER.encode()), "gzip, though its name does not end in .gz"),
         (HEADER.encode("utf-16"), "UTF-16 text"),
@@ -207,8 +208,41 @@ def test_a_file_of_another_format_is_named_for_what_it_is(tmp_path: Path, conten
     path = tmp_path / "truth.csv"
     path.write_bytes(content)
     for source in (path, io.BytesIO(content)):
-        with pytest.raises(InputError, match=rf"is {what}, not CSV; write it out as CSV with the columns geoid_tract,"):
+        with pytest.raises(InputError, match=rf"is {what}, not CSV; write it out as CSV or Parquet with the columns geoid_tract,"):
             read_people(source)
+
+
+def as_parquet(path: Path, columns: dict[str, object]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
+    """With text, numbers or dictionaries for columns, in another order, with others among them."""
+    (tmp_path / "people.csv").write_text(HEADER + GOOD)
+    expected = read_people(tmp_path / "people.csv")
+    values = dict(zip(COLUMNS, ([value] for value in GOOD.strip().split(",")), strict=True))
+    columns: dict[str, object] = {"id": ["x"], **dict(reversed(values.items()))}
+    columns["age"] = [int(values["age"][0])]
+    columns["sex"] = pa.array(values["sex"]).dictionary_encode()
+    found = read_people(as_parquet(tmp_path / "people.parquet", columns))
+    assert [found.geoid_block.tolist(), found.kind.tolist()] == [expected.geoid_block.tolist(), expected.kind.tolist()]
+
+
+def test_parquet_whose_geoids_are_numbers_is_told_of_the_lost_zero_with_its_row(tmp_path: Path) -> None:
+    values = dict(zip(COLUMNS, ([value] for value in GOOD.strip().split(",")), strict=True))
+    path = as_parquet(tmp_path / "people.parquet", {**values, "geoid_block": [10010201001000]})
+    with pytest.raises(InputError, match=r"people\.parquet, row 1: geoid_block is '10010201001000'.*lost its leading zero"):
+        read_people(path)
+
+
+def test_parquet_that_is_cut_off_or_lacks_a_column_is_refused_for_that(tmp_path: Path) -> None:
+    whole = as_parquet(tmp_path / "people.parquet", {"geoid_block": ["1"]})
+    with pytest.raises(InputError, match=r"people\.parquet: the column geoid_tract is missing"):
+        read_people(whole)
+    (tmp_path / "cut.parquet").write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cut\.parquet: a damaged Parquet file"):
+        read_people(tmp_path / "cut.parquet")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""Files of records, one a person: CSV or Parquet, read a piece at a time as text, with errors that name file, line and column."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from dbrecon.errors import InputError, StorageError
+from dbrecon.recon.census.kinds import IntArray
+
+Source = str | Path | BinaryIO | IO[bytes]
+
+_READ_BYTES = 1 << 22
+_READ_ROWS = 1 << 17
+
+
+@dataclass(frozen=True)
+class TextRecords:
+    """A piece of a file: columns of text. ``line`` is that of its first record in the file (of Parquet: its row, from 1)."""
+
+    batch: pa.RecordBatch
+    name: str
+    line: int
+    row_word: str = "line"
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def has(self, column: str) -> bool:
+        """Whether the file has the column."""
+        return column in self.batch.schema.names
+
+    def text(self, column: str) -> pa.Array:
+        """A column as text; a missing value is empty."""
+        return self.batch.column(column)
+
+    def refuse(self, column: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
+        """Raise InputError for the first bad value, if there is one."""
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = self.batch.column(column)[row].as_py()
+            where = f"{self.name}, {self.row_word} {self.line + row}"
+            raise InputError(f"{where}: {column} is {value!r}, but must be {expected}; correct the file.")
+
+    def choice(self, column: str, choices: tuple[str, ...]) -> IntArray:
+        """The position of each value among ``choices``."""
+        found = pc.index_in(self.batch.column(column), pa.array(choices, pa.string())).fill_null(-1)
+        numbers: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
+        self.refuse(column, numbers < 0, " or ".join(choices))
+        return numbers
+
+    def age(self, column: str, oldest: int) -> IntArray:
+        """Whole years, at most ``oldest``."""
+        values = self.batch.column(column)
+        fits = pc.match_substring_regex(values, r"^[0-9]{1,3}$").to_numpy(zero_copy_only=False)
+        self.refuse(column, ~fits, "a whole number of years")
+        years: IntArray = pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
+        self.refuse(column, years > oldest, f"at most {oldest}")
+        return years
+
+    def geoid(self, column: str, digits: int, level: str) -> IntArray:
+        """GEOIDs of so many digits, as numbers."""
+        values = self.batch.column(column)
+        fits = pc.match_substring_regex(values, rf"^[0-9]{{{digits}}}$").to_numpy(zero_copy_only=False)
+        self.refuse(column, ~fits, "" if fits.all() else _geoid(values[int(np.argmin(fits))].as_py(), digits, level))
+        numbers: IntArray = pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
+        return numbers
+
+
+def iter_records(
+    source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str] = ()
+) -> Iterator[TextRecords]:
+    """Read a file of ``what`` ("people") a piece at a time: the ``required`` columns, and those ``optional`` ones that it has.
+
+    CSV is told from Parquet by the first bytes; a path that ends in .gz is unpacked. Columns may come in any order; others are
+    ignored. Raises InputError for a file that is neither, or lacks a column; StorageError if it cannot be read.
+    """
+    parquet = False
+    try:
+        parquet = _is_parquet(source, name, required)
+        if parquet:
+            yield from _parquet_records(source, name, required, what, optional)
+        else:
+            yield from _csv_records(source, name, required, what, optional)
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())
+        if parquet:
+            raise InputError(f"{name}: a damaged Parquet file ({reason}); get a whole copy of it.") from error
+        raise InputError(f"{name}: not a CSV file of {what} ({reason}); its first line must be {','.join(required)}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: is not text; a file of {what} begins with the line {','.join(required)}.") from error
+    except OSError as error:
+        raise StorageError(f"{name}: the {what} cannot be read ({error.strerror or error}); check the path.") from error
+
+
+def _csv_records(source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]) -> Iterator[TextRecords]:
+    types = {column: pa.string() for column in (*required, *optional)}
+    reader = pacsv.open_csv(
+        source,
+        read_options=pacsv.ReadOptions(block_size=_READ_BYTES),
+        parse_options=pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[]),
+    )
+    _check_columns(reader.schema.names, f"{name}, line 1", required, what)
+    line = 2
+    for batch in reader:
+        yield TextRecords(batch, name, line)
+        line += batch.num_rows
+
+
+def _parquet_records(
+    source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]
+) -> Iterator[TextRecords]:
+    with pq.ParquetFile(source) as file:
+        _check_columns(file.schema_arrow.names, name, required, what)
+        wanted = [column for column in (*required, *optional) if column in file.schema_arrow.names]
+        row = 1
+        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=wanted):
+            texts = [_as_text(batch.column(column), name, column) for column in wanted]
+            yield TextRecords(pa.record_batch(texts, names=wanted), name, row, "row")
+            row += batch.num_rows
+
+
+def _as_text(values: pa.Array, name: str, column: str) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        return pc.cast(values, pa.string()).fill_null("")
+    except pa.ArrowNotImplementedError as error:
+        raise InputError(f"{name}: the column {column} holds {values.type}, not text; write it as text.") from error
+
+
+def _check_columns(names: Sequence[str], where: str, required: Sequence[str], what: str) -> None:
+    missing = [column for column in required if column not in names]
+    if missing:
+        raise InputError(f"{where}: the column {missing[0]} is missing; a file of {what} has the columns {','.join(required)}.")
+
+
+_FORMATS = {
+    b"ARROW1": "an Arrow file", b"PK\3\4": "a zip or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"\x1f\x8b": "gzip, though its name does not end in .gz", b"SQLite f": "a SQLite database", b"\x89HDF": "an HDF5 file",
+    b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text", b"<stata_d": "a Stata file", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstandard", b"7z\xbc\xaf": "a 7z archive",
+}  # fmt: skip
+"""What files begin with that people take for CSV."""
+
+
+def _is_parquet(source: Source, name: str, columns: Sequence[str]) -> bool:
+    """Whether a file is Parquet by its first bytes. Raises InputError for one that by them is neither that nor CSV."""
+    if isinstance(source, str | Path):
+        if str(source).endswith(".gz"):
+            return False  # unpacked by the reader
+        with open(source, "rb") as file:
+            head = file.read(8)
+    elif source.seekable():
+        head = source.read(8)
+        source.seek(0)
+    else:
+        return False
+    for magic, what in _FORMATS.items():
+        if head.startswith(magic):
+            raise InputError(f"{name}: is {what}, not CSV; write it out as CSV or Parquet with the columns {','.join(columns)}.")
+    return head.startswith(b"PAR1")
+
+
+_LOST_ZERO = "{digits} digits of a {level}; it has lost its leading zero, as in spreadsheets: write 0 before it"
+_SPREADSHEET = "{digits} digits of a {level}; a spreadsheet has made a number of it: have it written as text"
+
+
+def _geoid(value: str, digits: int, level: str) -> str:
+    """What a geoid must be, with a hint where it is plain what became of it."""
+    if re.fullmatch(r"[1-9][0-9]*", value) and len(value) == digits - 1:
+        return "the " + _LOST_ZERO.format(digits=digits, level=level)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?", value) and not value.isdigit():
+        return "the " + _SPREADSHEET.format(digits=digits, level=level)
+    return f"the {digits} digits of a {level}"
