@@ -1,0 +1,198 @@
+"""What other tables, or other protections, would give away: known people tabulated, reconstructed and compared, variant by variant.
+
+Everything is done in memory, tract by tract; the records never leave the process but for its workers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray
+from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.certainty.search import Budget
+from dbrecon.recon.certainty.tract import certainty
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+from dbrecon.recon.risk.protections import RecordProtection
+from dbrecon.recon.risk.reidentification import (
+    Blocks,
+    Certain,
+    Known,
+    Records,
+    Tally,
+    population_of,
+    study_county,
+)
+from dbrecon.recon.solve.program import Options
+from dbrecon.recon.study.evaluation import binned
+from dbrecon.recon.tract.model import TractTables
+from dbrecon.recon.tract.reconstruct import Reconstructor
+from dbrecon.recon.tract.verify import tabulate
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to publish: the tables, and what is done to the records before they are tabulated (None: nothing).
+
+    ``product`` and ``tables`` are what :func:`dbrecon.recon.census.tables.load_product` takes: workers load it once each.
+    """
+
+    name: str
+    product: Path
+    tables: str = "all"
+    protection: RecordProtection | None = None
+
+
+@dataclass(frozen=True)
+class TractResult:
+    """What one variant gives away of one tract. ``blocks`` (B,) are those with people after the protection.
+
+    ``people``: the reconstruction; ``differ`` and ``certain`` (B,): the most people by which another data set with these tables can
+    differ, and people who are in all of them; ``error``: the sum over the tract's cells of |published - true|, and their number.
+    """
+
+    blocks: IntArray
+    people: Records
+    block_people: IntArray
+    differ: IntArray
+    certain: IntArray
+    certain_people: People
+    error: tuple[float, int]
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """What one variant gives away in all: sums over tracts.
+
+    ``matched`` (2,): true records matched one to one on exact age and on bins; ``truth``: true people; ``without_variability`` and
+    ``blocks``: blocks with people; ``differ``, ``certain``: people; ``error``: mean absolute error of a published cell.
+    """
+
+    name: str
+    truth: int
+    matched: tuple[int, int]
+    blocks: int
+    without_variability: int
+    differ: int
+    certain: int
+    error: float
+    tally: Tally = field(repr=False)
+
+    @property
+    def agreement(self) -> tuple[float, float]:
+        """The shares of true people matched on exact age and on bins, 0 to 1."""
+        return self.matched[0] / self.truth, self.matched[1] / self.truth
+
+
+def tracts_of(product: Product, people: People) -> Iterator[TractTables]:
+    """The tables of each tract with people, as they would be published; ascending."""
+    order = np.argsort(people.geoid_block, kind="stable")
+    block, kind, count = people.geoid_block[order], people.kind[order], people.count[order]
+    tract = block // BLOCKS_PER_TRACT
+    for geoid in np.unique(tract).tolist():
+        start, end = np.searchsorted(tract, [geoid, geoid + 1])
+        blocks, at = np.unique(block[start:end], return_inverse=True)
+        block_cells, tract_cells = tabulate(product, len(blocks), at, kind[start:end], count[start:end])
+        yield TractTables(f"{geoid:011d}", blocks % BLOCKS_PER_TRACT, block_cells, tract_cells)
+
+
+@lru_cache(maxsize=8)
+def _reconstructor(product: Path, tables: str) -> Reconstructor:
+    return Reconstructor(load_product(product, tables))
+
+
+def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, options: Options, budget: Budget) -> TractResult:
+    """Reconstruct one tract of a variant, and find how sure that is. ``true_cells`` are its cells without the protection."""
+    found = _reconstructor(variant.product, variant.tables).reconstruct(tables, options)
+    sure = certainty(found.model, found.values, budget)
+    ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
+    counts = np.minimum(sure.cells.lower, found.values)
+    kind = found.model.bins.first_kind(found.model.kind)
+    certain_people = People(ids[found.model.block], kind, counts).select(counts > 0)
+    people = Records.of_people(found.people)
+    block_people = np.bincount(np.searchsorted(ids, people.block), minlength=len(ids))
+    return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, _cell_error(tables, true_cells))
+
+
+def _cell_error(published: TractTables, true: TractTables) -> tuple[float, int]:
+    """(the sum of |published - true| over all cells of blocks and tract, how many cells these are)."""
+    blocks = np.union1d(published.blocks, true.blocks)
+    cells = np.zeros((2, len(blocks), published.block_cells.shape[1]), np.int64)
+    for side, tables in enumerate((published, true)):
+        cells[side, np.searchsorted(blocks, tables.blocks)] = tables.block_cells
+    total = np.abs(cells[0] - cells[1]).sum() + np.abs(published.tract_cells - true.tract_cells).sum()
+    return float(total), cells[0].size + published.tract_cells.size
+
+
+def study_variant(
+    variant: Variant, truth: People, seed: int, options: Options, budget: Budget, executor: Executor | None = None
+) -> VariantResult:
+    """Study a variant on true people: agreement, certainty, reidentification by somebody who knows everybody's block, sex and age.
+
+    A pure function of the people, the variant and the seed, however many workers the ``executor`` has. Raises InputError where
+    there is nobody, and what a reconstruction raises.
+    """
+    if not truth.population:
+        raise InputError(f"{variant.name}: there is nobody to study")
+    records = Records.of_people(truth.merged())
+    protected = records
+    if variant.protection is not None:
+        protected = variant.protection(records, np.random.default_rng([seed, len(variant.name)]))
+    tasks = _tasks(_reconstructor(variant.product, variant.tables).product, records, protected)
+    run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
+    n = len(tasks)
+    published, true_cells = [task[0] for task in tasks], [task[1] for task in tasks]
+    results = list(run(study_tract, [variant] * n, published, true_cells, [options] * n, [budget] * n))
+    return _sum_up(variant.name, records, results, seed)
+
+
+def _tasks(product: Product, records: Records, protected: Records) -> list[tuple[TractTables, TractTables]]:
+    """Each tract's tables as published, and as they would be of the true records. Protections move nobody to another tract."""
+    true = {tables.geoid: tables for tables in tracts_of(product, _people(records))}
+    return [(tables, true[tables.geoid]) for tables in tracts_of(product, _people(protected))]
+
+
+def _people(records: Records) -> People:
+    return People(records.block, records.sa * N_RH + records.rh, np.ones(len(records), np.int64))
+
+
+def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
+    people = Records(*(np.concatenate([getattr(r.people, f) for r in results]) for f in ("block", "sa", "rh")))
+    blocks = np.concatenate([r.blocks for r in results])
+    differ = np.concatenate([r.differ for r in results])
+    certain_people = People.concatenate([r.certain_people for r in results])
+    everywhere, shares = population_of([people])
+    known = Known.of_truth(Records(truth.block, truth.sa, np.full(len(truth), -1, np.int64)), np.arange(len(truth)), truth)
+    order = np.argsort(blocks)
+    certainty_of_blocks = Blocks(blocks[order], (differ == 0)[order])
+    tally = study_county(
+        known, people, truth, everywhere, shares, np.random.default_rng(seed), certainty_of_blocks, Certain(certain_people)
+    )
+    error, cells = np.sum([r.error for r in results], axis=0)
+    return VariantResult(
+        name=name,
+        truth=len(truth),
+        matched=_agreement(_people(people), _people(truth)),
+        blocks=len(blocks),
+        without_variability=int((differ == 0).sum()),
+        differ=int(differ.sum()),
+        certain=int(sum(r.certain.sum() for r in results)),
+        error=float(error / cells),
+        tally=tally,
+    )
+
+
+def _agreement(people: People, truth: People) -> tuple[int, int]:
+    """True records matched one to one on block, sex, age (exact; bin), race and origin."""
+    return _in_common(people.merged(), truth.merged()), _in_common(binned(people), binned(truth))
+
+
+def _in_common(one: People, other: People) -> int:
+    first = int(min(one.geoid_block.min(initial=10**15), other.geoid_block.min(initial=10**15)))
+    mine, theirs = ((p.geoid_block - first) * N_KINDS + p.kind for p in (one, other))
+    _, a, b = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+    return int(np.minimum(one.count[a], other.count[b]).sum())
