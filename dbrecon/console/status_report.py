@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dbrecon.ctools.progress import counted, duration
+from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.ledger.records import ErrorEntry, ExperimentRow, InProgress, Status, SysLoadEntry
 
 RULE = "----------------------"
@@ -126,7 +126,7 @@ def _quarantined(status: Status, shown: int | None) -> list[str]:
 
 
 def _people(status: Status) -> list[str]:
-    share = f" ({100 * status.people_solved / status.people:.1f} %)" if status.people else ""
+    share = f" ({percent(status.people_solved, status.people)})" if status.people else ""
     lines = ["People", f"   solved: {status.people_solved:,} of {status.people:,}{share}"]
     if status.people_quarantined:
         lines.append(f"   quarantined: {status.people_quarantined:,}")

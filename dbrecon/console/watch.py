@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dbrecon.console.commands import asked_reident, open_ledger
 from dbrecon.console.options import Action, Actions, positive
 from dbrecon.console.status_report import silent_hosts, utc
-from dbrecon.ctools.progress import counted, duration
+from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Status, SysLoadEntry
@@ -139,7 +139,7 @@ def _first_line(text: str) -> str:
 def _bar(name: str, done: int, total: int) -> str:
     share = done / total if total else 0.0
     filled = int(BAR * share)
-    return f"{name:>10} [{'#' * filled}{'.' * (BAR - filled)}] {100 * share:5.1f} %  {done:,} of {total:,} tracts"
+    return f"{name:>10} [{'#' * filled}{'.' * (BAR - filled)}] {percent(done, total):>7}  {done:,} of {total:,} tracts"
 
 
 def _rate(status: Status) -> str:

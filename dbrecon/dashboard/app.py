@@ -17,7 +17,7 @@ from dbrecon.dashboard.access import HEADERS, Access, Refused
 from dbrecon.dashboard.openapi import description
 from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
 from dbrecon.dashboard.static_files import StaticFile, load_files, load_page
-from dbrecon.dashboard.views import RANGES, Json, Views
+from dbrecon.dashboard.views import ERRORS_LISTED, RANGES, Json, Views
 from dbrecon.experiment import MAX_REIDENT
 from dbrecon.ledger.readings import DashboardReader, NothingThere
 from dbrecon.settings import Config
@@ -33,7 +33,6 @@ RULES = {
     "county": re.compile(r"[0-9]{3}"),
     "tract": re.compile(r"[0-9]{6}"),
 }
-ERRORS_LISTED = 50
 MOST_ERRORS = 500
 LONGEST_ERROR_ID = 18  # digits
 FILES_AGE = 20.0  # seconds: each look at S3 is a request
@@ -113,6 +112,14 @@ def _add_pages(app: Flask) -> None:
         return static_file("icon.svg")
 
 
+def _range() -> str:
+    """How far back the request asks for. BadRequest for what is none of RANGES."""
+    span = request.args.get("range", "1h")
+    if span not in RANGES:
+        raise BadRequest(f"range must be one of {', '.join(RANGES)}")
+    return span
+
+
 def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None:  # noqa: C901 - a list of addresses
     """What is told of the dashboard itself and of whole experiments."""
 
@@ -143,11 +150,14 @@ def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None
     def quarantined(reident: str) -> Response:
         return told(f"{reident}/quarantined", lambda: views.quarantined(reident))
 
+    @app.get(f"{EXPERIMENT}/page")
+    def page(reident: str) -> Response:
+        span = _range()
+        return told(f"{reident}/page/{span}", lambda: views.page(reident, span))
+
     @app.get(f"{EXPERIMENT}/throughput")
     def throughput(reident: str) -> Response:
-        span = request.args.get("range", "1h")
-        if span not in RANGES:
-            raise BadRequest(f"range must be one of {', '.join(RANGES)}")
+        span = _range()
         return told(f"{reident}/throughput/{span}", lambda: views.throughput(reident, span))
 
     @app.get(f"{EXPERIMENT}/hosts")

@@ -46,6 +46,9 @@ def answer(fields: Json, of_experiment: bool = True) -> Json:
 
 
 _PROGRESS = {"tracts": COUNT, "tracts_solved": COUNT, "tracts_quarantined": COUNT, "people": COUNT, "people_solved": COUNT}
+_WORK = {"people_quarantined": COUNT, "counties_to_write": COUNT, "counties_quarantined": COUNT, "tracts_running": COUNT,
+         "hosts": {**some(TEXT), "description": "those that hold tracts"}}  # fmt: skip
+_PEOPLE = {"people_solved": COUNT, "people_quarantined": COUNT}
 _BY_STATUS = {f"tracts_{status}": COUNT for status in ("new", "lp", "solved", "quarantined", "running")}
 _PLACE = {"stusab": STUSAB, "county": COUNTY, "tract": TRACT}
 _HELD = {"claimed_host": maybe(TEXT), "claimed_at": maybe(TIME), "lease_end": TIME, "held": {"type": "boolean"}}
@@ -71,23 +74,27 @@ def _schemas() -> Json:
             description="Whether the database confirmed these data; if it does not answer they are the last known ones.",
         ),
         "Problem": record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT}, description="RFC 9457"),
-        "Progress": record({"reident": REIDENT, "tables": TEXT, "product": TEXT, "created": TIME, **_PROGRESS}),
+        "Progress": record({"reident": REIDENT, "tables": TEXT, "product": TEXT, "created": TIME, **_PROGRESS, **_WORK}),
         "Running": record({**_PLACE, "pop": COUNT, "host": TEXT, "since": TIME, "step": {"enum": ["lp", "sol"]}}),
         "Slow": record({**_PLACE, "pop": COUNT, "sol_host": maybe(TEXT), "sol_end": maybe(TIME), "solve_seconds": NUMBER,
                         "variables": maybe(COUNT)}),
         "Quarantine": record({"stusab": STUSAB, "county": COUNTY, "tract": {**TEXT, "description": "empty for a county"},
                               "pop": COUNT, "attempts": COUNT, "error": TEXT}),
         "State": record({"stusab": STUSAB, "state": TEXT, "name": TEXT, "counties": COUNT, "counties_with_people": COUNT,
-                         "counties_written": COUNT, "tracts": COUNT, "pop": COUNT, "people_solved": COUNT, **_BY_STATUS}),
+                         "counties_written": COUNT, "tracts": COUNT, "pop": COUNT, **_PEOPLE, **_BY_STATUS}),
         "County": record({"geoid": TEXT, "stusab": STUSAB, "county": COUNTY, "name": TEXT, "tracts": COUNT, "pop": COUNT,
-                          "status": {"enum": list(COUNTY_STATUSES)}, "csv_end": maybe(TIME), "people_solved": COUNT, **_BY_STATUS}),
+                          "status": {"enum": list(COUNTY_STATUSES)}, "csv_end": maybe(TIME), **_PEOPLE, **_BY_STATUS}),
         "CountyRecord": record({"geoid": TEXT, "stusab": STUSAB, "county": COUNTY, "name": TEXT, "tracts": COUNT, "pop": COUNT,
                                 "status": {"enum": list(COUNTY_STATUSES)}, "attempts": COUNT, **_HELD, "csv_start": maybe(TIME),
                                 "csv_end": maybe(TIME), "csv_host": maybe(TEXT), "error": maybe(TEXT)}),
         "Tract": record(_TRACT),
         "TractRecord": record({**_TRACT, "error": maybe(TEXT), "geoid": TEXT}),
         "Host": record({"host": TEXT, "last_report": maybe(TIME), **_REPORT, "lp_past_hour": COUNT, "sol_past_hour": COUNT,
-                        "people_past_hour": COUNT, "tracts_held": COUNT, "lease_end": maybe(TIME), "history": ref("History")}),
+                        "people_past_hour": COUNT, "tracts_held": COUNT,
+                        "tracts_locked": {**COUNT, "description": "held under leases that are over"},
+                        "state": {"enum": ["working", "idle", "lost", "left"],
+                                  "description": "lost, left: silent, with or without tracts"},
+                        "history": ref("History")}),
         "History": record({"start": TIME, "step": COUNT, "lp": some(COUNT), "sol": some(COUNT), "load1": some(maybe(NUMBER)),
                            "free_memory_mib": some(maybe(COUNT))}, description="one value an interval, null where none is known"),
         "Error": record(_ERROR),
@@ -98,7 +105,7 @@ def _schemas() -> Json:
     }  # fmt: skip
 
 
-def _experiment() -> Json:
+def _experiment(more: Json | None = None) -> Json:
     by_host = {"type": "object", "additionalProperties": COUNT}
     files = record(dict.fromkeys(FILES, COUNT), description="as in --status")
     people = {"total": COUNT, "solved": COUNT, "quarantined": COUNT, "per_hour": maybe(NUMBER), "seconds_left": maybe(NUMBER)}
@@ -108,6 +115,7 @@ def _experiment() -> Json:
         "files": files, "people": record(people), "quarantined": record({"tracts": COUNT, "counties": COUNT}),
         "cost": record(cost), "past_hour": record({"lp": by_host, "sol": by_host}), "running_tracts": COUNT,
         "running": some(ref("Running")), "slowest": some(ref("Slow")), "quarantine": some(ref("Quarantine")),
+        **(more or {}),
     })  # fmt: skip
 
 
@@ -124,10 +132,13 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
     tracts = {"county": ref("CountyRecord"), "tracts": some(ref("Tract"))}
     names = {"type": "object", "additionalProperties": TEXT, "description": "the states' names by stusab"}
     counties = {"state_names": names, "counties": some(ref("County"))}
+    page = {"throughput": record(rows), "hosts": some(ref("Host")), "errors": some(ref("Error")), "state_list": some(ref("State")),
+            **counties}  # fmt: skip
     return {
         "/api/re-recon": ("All experiments: what /api/v1/experiments tells, in the newest version", index, []),
         "/api/v1/experiments": ("All experiments, oldest first", index, []),
         one: ("One experiment: all of --status, its cost, and what to look at first", _experiment(), []),
+        f"{one}/page": ("All that the experiment's page shows, of one moment", _experiment(page), [span]),
         f"{one}/running": ("Tracts held by a worker, longest first, at most 1000",
                            answer({"total": COUNT, "running": some(ref("Running"))}), []),
         f"{one}/quarantined": ("Tracts and counties in quarantine, at most 1000",

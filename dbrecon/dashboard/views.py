@@ -1,13 +1,17 @@
 """The API's answers as JSON: what each path tells, made from the dashboard's queries (``openapi`` describes them)."""
 
+import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from dbrecon.console.status_report import FILES
+from dbrecon.console.status_report import FILES, SILENT_SECONDS
 from dbrecon.ctools import storage
+from dbrecon.dashboard.static_files import load_files
 from dbrecon.errors import StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
@@ -20,6 +24,7 @@ Json = dict[str, Any]
 VERSION = 1
 SHOWN = 50  # tracts of each list in an experiment's own answer; /running and /quarantined have more
 LISTED = 1000
+ERRORS_LISTED = 50
 SAME_MOMENT = 1.0  # seconds
 MINUTE, HOUR, DAY = 60, 3600, 86400
 STEPS = (MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
@@ -42,27 +47,20 @@ class Views:
 
     def experiment(self, reident: str) -> Json:
         """One experiment: everything that --status tells."""
-        overview = self._reader.overview(reident)
-        status = overview.status
-        running = _running(status)
-        return {
-            "version": VERSION,
-            "at": status.now,
-            "reident": reident,
-            "tables": overview.tables,
-            "product": overview.product,
-            "created": overview.created,
-            "states": list(overview.states),
-            "completed_states": list(status.completed_states),
-            "files": {name: getattr(status, name) for name in FILES},
-            "people": _people(status),
-            "quarantined": {"tracts": status.quarantined_tracts, "counties": status.quarantined_counties},
-            "cost": _cost(overview),
-            "past_hour": {"lp": dict(status.lps_past_hour), "sol": dict(status.sols_past_hour)},
-            "running_tracts": len(running),
-            "running": running[:SHOWN],
-            "slowest": overview.slowest,
-            "quarantine": [_quarantine(one) for one in status.quarantined[:SHOWN]],
+        return _experiment(reident, self._reader.overview(reident))
+
+    def page(self, reident: str, span: str) -> Json:
+        """All that the experiment's page shows, of one moment, so that no figure belies another."""
+        page = self._reader.page(reident, RANGES[span], STEPS, INTERVALS, ERRORS_LISTED)
+        start, step, rows = page.throughput
+        counties = [_county(row) for row in page.counties]
+        return _experiment(reident, page.overview) | {
+            "throughput": {"range": span, "start": start, "step": step, "rows": rows},
+            "hosts": _with_state(page.hosts, page.overview.status.now),
+            "errors": page.errors,
+            "state_list": _states(page.counties),
+            "state_names": _state_names(counties),
+            "counties": counties,
         }
 
     def running(self, reident: str) -> Json:
@@ -86,7 +84,7 @@ class Views:
     def hosts(self, reident: str) -> Json:
         """The hosts, with the past hour's history."""
         at, hosts = self._reader.hosts(reident)
-        return {"version": VERSION, "at": at, "reident": reident, "hosts": hosts}
+        return {"version": VERSION, "at": at, "reident": reident, "hosts": _with_state(hosts, at)}
 
     def errors(self, reident: str, limit: int) -> Json:
         """The newest errors."""
@@ -101,16 +99,7 @@ class Views:
     def states(self, reident: str) -> Json:
         """The states, summed up from their counties."""
         at, counties = self._county_rows(reident)
-        states: dict[str, Json] = {}
-        for county in counties:
-            stusab = county["stusab"]
-            state = states.setdefault(stusab, _new_state(stusab))
-            state["counties"] += 1
-            state["counties_written"] += county["status"] == WRITTEN
-            state["counties_with_people"] += county["pop"] > 0
-            for name in _SUMMED:
-                state[name] += county[name]
-        return {"version": VERSION, "at": at, "reident": reident, "states": [states[stusab] for stusab in sorted(states)]}
+        return {"version": VERSION, "at": at, "reident": reident, "states": _states(counties)}
 
     def counties(self, reident: str, stusab: str | None) -> Json:
         """The counties, of one state if given."""
@@ -118,13 +107,14 @@ class Views:
         counties = [_county(row) for row in rows if stusab in (None, row["stusab"])]
         if stusab is not None and not counties:
             raise NothingThere(f"{reident} has no state {stusab}; see its states for those there are")
-        names = {code: STATES[code].name for code in sorted({county["stusab"] for county in counties})}
+        names = _state_names(counties)
         return {"version": VERSION, "at": at, "reident": reident, "state_names": names, "counties": counties}
 
     def county(self, reident: str, stusab: str, county: str) -> Json:
         """One county with its tracts."""
         at, row, tracts = self._reader.county(reident, stusab, county)
         row["geoid"] = row.pop("state") + county
+        row["name"] = _name(row["geoid"], row["name"])
         return {"version": VERSION, "at": at, "reident": reident, "county": row, "tracts": tracts}
 
     def tract(self, reident: str, stusab: str, county: str, tract: str) -> Json:
@@ -166,7 +156,70 @@ class Views:
         return Experiment.make(reident, self._config)
 
 
-_SUMMED = ("tracts", "pop", "people_solved", "tracts_running", *(f"tracts_{status}" for status in (NEW, LP, SOLVED, QUARANTINED)))
+_SUMMED = (
+    "tracts",
+    "pop",
+    "people_solved",
+    "people_quarantined",
+    "tracts_running",
+    *(f"tracts_{status}" for status in (NEW, LP, SOLVED, QUARANTINED)),
+)
+
+
+def _experiment(reident: str, overview: Overview) -> Json:
+    """Everything that --status tells."""
+    status = overview.status
+    running = _running(status)
+    return {
+        "version": VERSION,
+        "at": status.now,
+        "reident": reident,
+        "tables": overview.tables,
+        "product": overview.product,
+        "created": overview.created,
+        "states": list(overview.states),
+        "completed_states": list(status.completed_states),
+        "files": {name: getattr(status, name) for name in FILES},
+        "people": _people(status),
+        "quarantined": {"tracts": status.quarantined_tracts, "counties": status.quarantined_counties},
+        "cost": _cost(overview),
+        "past_hour": {"lp": dict(status.lps_past_hour), "sol": dict(status.sols_past_hour)},
+        "running_tracts": len(running),
+        "running": running[:SHOWN],
+        "slowest": overview.slowest,
+        "quarantine": [_quarantine(one) for one in status.quarantined[:SHOWN]],
+    }
+
+
+def _with_state(hosts: list[Json], now: int) -> list[Json]:
+    """The hosts with what they do: working, idle, lost (silent, with tracts) or left (silent, without)."""
+    for host in hosts:
+        silent = host["last_report"] is None or now - host["last_report"] > SILENT_SECONDS
+        if host["tracts_held"] and not silent:
+            host["state"] = "working"
+        elif host["tracts_held"] or host["tracts_locked"]:
+            host["state"] = "lost" if host["last_report"] is not None or host["tracts_locked"] else "working"
+        else:
+            host["state"] = "left" if silent else "idle"
+    return hosts
+
+
+def _states(counties: Iterable[Json]) -> list[Json]:
+    """The states of counties as the reader tells them, by their two letters."""
+    states: dict[str, Json] = {}
+    for county in counties:
+        stusab = county["stusab"]
+        state = states.setdefault(stusab, _new_state(stusab))
+        state["counties"] += 1
+        state["counties_written"] += county["status"] == WRITTEN
+        state["counties_with_people"] += county["pop"] > 0
+        for name in _SUMMED:
+            state[name] += county[name]
+    return [states[stusab] for stusab in sorted(states)]
+
+
+def _state_names(counties: Iterable[Json]) -> dict[str, str]:
+    return {code: STATES[code].name for code in sorted({county["stusab"] for county in counties})}
 
 
 def _new_state(stusab: str) -> Json:
@@ -175,7 +228,22 @@ def _new_state(stusab: str) -> Json:
 
 
 def _county(row: Json) -> Json:
-    return {"geoid": row["state"] + row["county"]} | {name: value for name, value in row.items() if name != "state"}
+    geoid = row["state"] + row["county"]
+    return {"geoid": geoid} | {name: value for name, value in row.items() if name != "state"} | {"name": _name(geoid, row["name"])}
+
+
+def _name(geoid: str, published: str) -> str:
+    """A county's name as published, or the map's where the published one is its number."""
+    if published and not re.fullmatch(r"County \d{3}", published):
+        return published
+    return _map_names().get(geoid, published)
+
+
+@cache
+def _map_names() -> dict[str, str]:
+    """Names by SSCCC, from the package that has the map's shapes."""
+    names: dict[str, str] = json.loads(load_files()["vendor/county_names.json"].body)
+    return names
 
 
 def _people(status: Status) -> Json:

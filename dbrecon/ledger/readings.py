@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, event, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, event, func, select
 
 from dbrecon.ctools.database import Database, NoSuchTable, is_mysql
 from dbrecon.errors import DBReconError
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.claiming import by_index
-from dbrecon.ledger.records import FOUND, LP, NEW, QUARANTINED, SOLVED, Status
+from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
 
@@ -61,6 +61,17 @@ class Overview:
     processor_seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Page:
+    """All that an experiment's page shows, of one moment: ``overview.status.now``. ``throughput`` is (start, step, rows)."""
+
+    overview: Overview
+    counties: list[Json]
+    hosts: list[Json]
+    throughput: tuple[int, int, list[Json]]
+    errors: list[Json]
+
+
 class DashboardReader:
     """Queries for the dashboard. ``engine`` becomes its own: it is made read-only, with short timeouts."""
 
@@ -72,8 +83,9 @@ class DashboardReader:
         """The time, and every experiment, oldest first, with its tracts and people in all and solved."""
 
         def work(connection: Connection) -> tuple[int, list[Json]]:
-            return self._now(connection), [
-                asdict(row) | _progress(connection, experiment_tables(row.reident).tracts)
+            now = self._now(connection)
+            return now, [
+                asdict(row) | _progress(connection, experiment_tables(row.reident), now)
                 for row in ledger_experiments.registered(connection)
             ]
 
@@ -85,20 +97,36 @@ class DashboardReader:
     def overview(self, reident: str) -> Overview:
         """Everything that --status tells, what it has cost, and the tracts whose solution took longest."""
 
-        def work(connection: Connection, tables: ExperimentTables) -> Overview:
-            row = next(row for row in ledger_experiments.registered(connection) if row.reident == reident)
-            loaded = select(tables.states.c.stusab).where(tables.states.c.geo_end > 0).order_by(tables.states.c.stusab)
-            return Overview(
-                tables=row.tables,
-                product=row.product,
-                created=row.created,
-                states=tuple(connection.execute(loaded).scalars()),
-                status=ledger_reports.status(connection, tables, self._database.now()),
-                slowest=_slowest(connection, tables.tracts),
-                processor_seconds=_processor_seconds(connection, tables),
+        return self._of(reident, lambda connection, tables: self._overview(connection, tables, reident))
+
+    def page(self, reident: str, seconds: int | None, steps: Sequence[int], most: int, errors: int) -> Page:
+        """What :meth:`overview`, :meth:`counties`, :meth:`hosts`, :meth:`throughput` and :meth:`errors` tell, of one moment."""
+
+        def work(connection: Connection, tables: ExperimentTables) -> Page:
+            overview = self._overview(connection, tables, reident)
+            now = overview.status.now
+            return Page(
+                overview=overview,
+                counties=_counties(connection, tables, now),
+                hosts=_hosts(connection, tables, now),
+                throughput=_throughput(connection, tables.tracts, now, seconds, steps, most),
+                errors=_errors(connection, reident, errors, []),
             )
 
         return self._of(reident, work)
+
+    def _overview(self, connection: Connection, tables: ExperimentTables, reident: str) -> Overview:
+        row = next(row for row in ledger_experiments.registered(connection) if row.reident == reident)
+        loaded = select(tables.states.c.stusab).where(tables.states.c.geo_end > 0).order_by(tables.states.c.stusab)
+        return Overview(
+            tables=row.tables,
+            product=row.product,
+            created=row.created,
+            states=tuple(connection.execute(loaded).scalars()),
+            status=ledger_reports.status(connection, tables, self._database.now()),
+            slowest=_slowest(connection, tables.tracts),
+            processor_seconds=_processor_seconds(connection, tables),
+        )
 
     def counties(self, reident: str) -> tuple[int, list[Json]]:
         """The time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
@@ -145,16 +173,12 @@ class DashboardReader:
 
         def work(connection: Connection, tables: ExperimentTables) -> tuple[int, int, int, list[Json]]:
             now = self._now(connection)
-            begin = _first_file(connection, tables.tracts, now) if seconds is None else now - seconds
-            step = next((step for step in steps if now - begin <= step * most), steps[-1])
-            begin -= begin % step
-            rows = [*_files(connection, tables.tracts, "lp", begin, step), *_files(connection, tables.tracts, "sol", begin, step)]
-            return now, begin, step, rows
+            return now, *_throughput(connection, tables.tracts, now, seconds, steps, most)
 
         return self._of(reident, work)
 
     def hosts(self, reident: str) -> tuple[int, list[Json]]:
-        """The time, and every host that reports, holds a tract of the experiment or made a file of it in the past hour."""
+        """The time, and every host that holds a tract of the experiment, or made a file of it in the past hour."""
         return self._of(reident, lambda connection, tables: (now := self._now(connection), _hosts(connection, tables, now)))
 
     def errors(self, reident: str, limit: int) -> tuple[int, list[Json]]:
@@ -218,18 +242,39 @@ def _read_only(engine: Engine) -> Engine:
     return engine
 
 
-def _progress(connection: Connection, tracts: Table) -> Json:
-    """Tracts and people in all, solved and in quarantine."""
+def _progress(connection: Connection, tables: ExperimentTables, now: int) -> Json:
+    """Tracts and people in all, solved and in quarantine; counties that can be written, and in quarantine; what is in work."""
+    tracts, counties = tables.tracts, tables.counties
     query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
     found = {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(by_index(query, tracts, "free"))}
     with_people = [pair for pair in found.values() if pair[1]]
+    bad_places = select(tracts.c.stusab, tracts.c.county).where(tracts.c.status == QUARANTINED).distinct()
+    stuck = select(func.count()).select_from(by_index(bad_places, tracts, "free").subquery())
+    by_status = select(counties.c.status, func.count()).group_by(counties.c.status)
+    of_counties = {row[0]: int(row[1]) for row in connection.execute(by_index(by_status, counties, "free"))}
+    holders = _holders(connection, tracts)
     return {
         "tracts": sum(pair[0] for pair in with_people),
         "tracts_solved": found.get(SOLVED, (0, 0))[0],
         "tracts_quarantined": found.get(QUARANTINED, (0, 0))[0],
         "people": sum(pair[1] for pair in with_people),
         "people_solved": found.get(SOLVED, (0, 0))[1],
+        "people_quarantined": found.get(QUARANTINED, (0, 0))[1],
+        "counties_to_write": of_counties.get(OPEN, 0) - int(connection.execute(stuck).scalar_one()),
+        "counties_quarantined": of_counties.get(QUARANTINED, 0),
+        "tracts_running": sum(one.tracts for one in holders if one.lease_end > now),
+        "hosts": sorted({one.claimed_host for one in holders if one.lease_end > now}),
     }
+
+
+def _throughput(
+    connection: Connection, tracts: Table, now: int, seconds: int | None, steps: Sequence[int], most: int
+) -> tuple[int, int, list[Json]]:
+    """Where the time begins, its step, and the files of each interval and host."""
+    begin = _first_file(connection, tracts, now) if seconds is None else now - seconds
+    step = next((step for step in steps if now - begin <= step * most), steps[-1])
+    begin -= begin % step
+    return begin, step, [*_files(connection, tracts, "lp", begin, step), *_files(connection, tracts, "sol", begin, step)]
 
 
 def _slowest(connection: Connection, tracts: Table) -> list[Json]:
@@ -265,7 +310,7 @@ def _counties(connection: Connection, tables: ExperimentTables, now: int) -> lis
 def _county(row: Json, numbers: dict[str, tuple[int, int]], running: dict[tuple[str, str], int]) -> Json:
     row |= {f"tracts_{status}": numbers.get(status, (0, 0))[0] for status in (NEW, LP, SOLVED, QUARANTINED)}
     row |= {"tracts_running": running.get((row["stusab"], row["county"]), 0), "people_solved": numbers.get(SOLVED, (0, 0))[1]}
-    return row
+    return row | {"people_quarantined": numbers.get(QUARANTINED, (0, 0))[1]}
 
 
 def _held(row: Json, now: int) -> Json:
@@ -302,15 +347,6 @@ def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[J
     def host(name: str) -> Json:
         return found.setdefault(name, _new_host(name, begin, slots))
 
-    for report in _reports(connection, begin):
-        entry = host(report["host"])
-        slot = (report["at"] - begin) // HISTORY_STEP
-        if 0 <= slot < slots:
-            entry["history"]["load1"][slot] = report["load1"]
-            entry["history"]["free_memory_mib"][slot] = report["free_memory_mib"]
-        if entry["last_report"] is None or report["at"] >= entry["last_report"]:
-            entry["last_report"] = report["at"]
-            entry |= {name: report[name] for name in _REPORTED}
     for kind in ("lp", "sol"):
         for row in _files(connection, tables.tracts, kind, begin, HISTORY_STEP):
             if row["host"] == FOUND:
@@ -319,9 +355,21 @@ def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[J
             entry["history"][kind][min((row["at"] - begin) // HISTORY_STEP, slots - 1)] += row["files"]
             entry[f"{kind}_past_hour"] += row["files"]
             entry["people_past_hour"] += row["people"]
-    for claimed_host, tracts, lease_end in _holders(connection, tables.tracts, now):
-        host(claimed_host).update(tracts_held=int(tracts), lease_end=int(lease_end))
+    for one in _holders(connection, tables.tracts):
+        host(one.claimed_host)["tracts_held" if one.lease_end > now else "tracts_locked"] += int(one.tracts)
+    for report in _reports(connection, begin, list(found)):
+        _take_report(host(report["host"]), report, begin, slots)
     return [found[name] for name in sorted(found)]
+
+
+def _take_report(entry: Json, report: Json, begin: int, slots: int) -> None:
+    slot = (report["at"] - begin) // HISTORY_STEP
+    if 0 <= slot < slots:
+        entry["history"]["load1"][slot] = report["load1"]
+        entry["history"]["free_memory_mib"][slot] = report["free_memory_mib"]
+    if entry["last_report"] is None or report["at"] >= entry["last_report"]:
+        entry["last_report"] = report["at"]
+        entry |= {name: report[name] for name in _REPORTED}
 
 
 _REPORTED = ("load1", "load5", "load15", "free_memory_mib", "total_memory_mib", "running")
@@ -333,28 +381,29 @@ def _new_host(name: str, begin: int, slots: int) -> Json:
         "start": begin, "step": HISTORY_STEP, "lp": [0] * slots, "sol": [0] * slots,
         "load1": nothing, "free_memory_mib": list(nothing),
     }  # fmt: skip
-    counts = {"lp_past_hour": 0, "sol_past_hour": 0, "people_past_hour": 0, "tracts_held": 0, "lease_end": None}
+    counts = {"lp_past_hour": 0, "sol_past_hour": 0, "people_past_hour": 0, "tracts_held": 0, "tracts_locked": 0}
     return {"host": name, "last_report": None, **dict.fromkeys(_REPORTED), **counts, "history": history}
 
 
-def _reports(connection: Connection, begin: int) -> list[Json]:
-    """The reports since ``begin``, and the last one of hosts that have been silent since."""
-    newest = connection.execute(select(sysload.c.host, func.max(sysload.c.at)).group_by(sysload.c.host)).all()
+def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[Json]:
+    """The reports of hosts since ``begin``, and the last one of those that have been silent since."""
+    if not hosts:
+        return []
+    newest = select(sysload.c.host, func.max(sysload.c.at)).where(sysload.c.host.in_(hosts)).group_by(sysload.c.host)
+    last = {row[0]: int(row[1]) for row in connection.execute(newest)}
     columns = [sysload.c[name] for name in ("host", "at", *_REPORTED)]
-    rows: list[Json] = []
-    live = [name for name, at in newest if at >= begin]
-    query = select(*columns).where(sysload.c.host.in_(live), sysload.c.at >= begin)
-    rows += [dict(row) for row in connection.execute(query).mappings()] if live else []
-    for name, at in newest:
-        if at < begin:
-            silent = select(*columns).where(sysload.c.host == name, sysload.c.at == at)
-            rows += [dict(row) for row in connection.execute(silent).mappings()]
-    return rows
+    live = [name for name, at in last.items() if at >= begin]
+    which = [and_(sysload.c.host.in_(live), sysload.c.at >= begin)] if live else []
+    which += [and_(sysload.c.host == name, sysload.c.at == at) for name, at in last.items() if at < begin]
+    return [dict(row) for one in which for row in connection.execute(select(*columns).where(one)).mappings()]
 
 
-def _holders(connection: Connection, tracts: Table, now: int) -> Sequence[Any]:
-    query = select(tracts.c.claimed_host, func.count(), func.max(tracts.c.lease_end))
-    query = query.where(tracts.c.lease_end > now, tracts.c.claimed_by.is_not(None)).group_by(tracts.c.claimed_host)
+def _holders(connection: Connection, tracts: Table) -> Sequence[Any]:
+    """(claimed_host, lease_end, tracts) of what is held; leases that are over too."""
+    query = select(tracts.c.claimed_host, tracts.c.lease_end, func.count().label("tracts"))
+    query = query.where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None)).group_by(
+        tracts.c.claimed_host, tracts.c.lease_end
+    )
     return connection.execute(by_index(query, tracts, "lease")).all()
 
 

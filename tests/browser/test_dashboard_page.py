@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -255,6 +256,50 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(stage: Stage) -> None:
         stage.open(path, PHONE)
         stage.settle()
         assert stage.driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0], path
+
+
+def test_on_a_phone_why_a_tract_is_in_quarantine_can_be_read_whole(stage: Stage) -> None:
+    (failure,) = stage.status()["quarantined"]
+    stage.open(PAGES[0], PHONE)
+    stage.settle()
+    script = "const box = document.querySelector('#quarantine td.wide').getBoundingClientRect(); return [box.left, box.right]"
+    left, right = stage.driver.execute_script(script)
+    assert 0 <= left < right <= PHONE[0]
+    assert failure["error"].splitlines()[0] in stage.text("#quarantine td.wide")
+
+
+def test_the_figures_of_a_page_agree_with_one_another_and_with_status(stage: Stage) -> None:
+    stage.open()
+    stage.settle()
+    solved = stage.text("[data-stat=tracts] .value")
+    rows = stage.driver.execute_script(
+        "return [...document.querySelectorAll('#places tbody td')].map(e => e.textContent).join('|')"
+    )
+    share = stage.text(".headline-share")
+    assert stage.counts()["sol_created"] == int(solved.replace(",", ""))
+    assert f"({share})" in stage.tool("dbrtool.py", "--status")
+    assert sum(int(text) for text in re.findall(r"(\d+) / \d+", rows)) == int(solved)
+    hosts = stage.driver.execute_script("return [...document.querySelectorAll('#hosts .beat')].map(e => e.className)")
+    assert hosts in (["beat idle"], ["beat left"])
+
+
+def test_an_experiment_that_is_not_there_is_not_loading_any_more(stage: Stage) -> None:
+    stage.open("/re-recon/nowhere")
+    stage.until(lambda: "there is no experiment nowhere" in stage.text("main"), "the sentence")
+    stage.until(lambda: stage.text(".fresh").startswith("Connected"), "the frame's word")
+    stage.expected.append("/nowhere/page")
+
+
+def test_no_label_of_the_chart_is_cut(stage: Stage) -> None:
+    for size in (DESKTOP, PHONE):
+        stage.open(size=size)
+        stage.settle()
+        script = "const svg = document.querySelector('.plot svg').getBoundingClientRect(); return [svg.left, svg.right, "
+        script += "...[...document.querySelectorAll('.plot text.mark')].flatMap(e => [e.getBoundingClientRect().left, "
+        script += "e.getBoundingClientRect().right])]"
+        left, right, *edges = stage.driver.execute_script(script)
+        assert len(edges) > 8
+        assert left - 1 <= min(edges) < max(edges) <= right + 1
 
 
 def test_the_browser_has_nothing_to_complain_about(stage: Stage) -> None:

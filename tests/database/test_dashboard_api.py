@@ -18,7 +18,7 @@ from dbrecon.ctools.database import Database, make_engine
 from dbrecon.dashboard.access import check_host
 from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
 from dbrecon.errors import DatabaseError, UsageError
-from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.ledger import Ledger, SysLoad
 from dbrecon.ledger.readings import DashboardReader, NothingThere
 from tests.conftest import MariaServer
 from tests.dashboard_world import API, REIDENT, Browser, fill, settings
@@ -105,7 +105,7 @@ def test_states_are_the_sums_of_their_counties(world: World) -> None:
     assert {name: ohio[name] for name in ("tracts", "tracts_new", "tracts_lp", "tracts_solved", "tracts_quarantined")} == {
         "tracts": 5, "tracts_new": 1, "tracts_lp": 2, "tracts_solved": 1, "tracts_quarantined": 1,
     }  # fmt: skip
-    assert (ohio["tracts_running"], ohio["people_solved"], ohio["name"], ohio["status"]) == (1, 900, "County 059", "open")
+    assert (ohio["tracts_running"], ohio["people_solved"], ohio["name"], ohio["status"]) == (1, 900, "Guernsey", "open")
     assert world.browser().json(f"{R}/counties?stusab=oh")["counties"] == [ohio]
 
 
@@ -150,13 +150,64 @@ def test_hosts_tell_load_memory_throughput_and_what_they_hold(world: World) -> N
     assert a["history"]["load1"][-2:].count(1.5) == 1
 
 
-def test_a_host_that_is_silent_for_hours_is_still_told(fresh: World) -> None:
-    with fresh.ledger.engine.connect().execution_options(write=True) as connection, connection.begin():
-        connection.execute(text("UPDATE dbr_sysload SET at = at - 20000"))
+def change(world: World, statement: str) -> None:
+    with world.ledger.engine.connect().execution_options(write=True) as connection, connection.begin():
+        connection.execute(text(statement))
+
+
+def states_of_hosts(world: World) -> dict[str, str]:
+    return {one["host"]: one["state"] for one in world.browser().json(f"{R}/hosts")["hosts"]}
+
+
+def test_a_host_works_or_is_idle_and_has_left_or_is_lost_when_it_is_silent(fresh: World) -> None:
+    assert states_of_hosts(fresh) == {"node-a": "idle", "node-b": "working"}
+    fresh.ledger.record_sysload(SysLoad("node-b", 1.5, 1.0, 0.5, 4000, 16000, 2))
+    change(fresh, "UPDATE dbr_sysload SET at = at - 20000")
+    assert states_of_hosts(fresh) == {"node-a": "left", "node-b": "lost"}
     told = fresh.browser().json(f"{R}/hosts")
-    (host,) = [one for one in told["hosts"] if one["host"] == "node-a"]
-    assert told["at"] - host["last_report"] >= 20000
-    assert set(host["history"]["load1"]) == {None}
+    for host in told["hosts"]:
+        assert told["at"] - host["last_report"] >= 20000
+        assert set(host["history"]["load1"]) == {None}
+    change(fresh, "UPDATE r1_tracts SET lease_end = 5 WHERE lease_end > 0")
+    (host,) = [one for one in fresh.browser().json(f"{R}/hosts")["hosts"] if one["host"] == "node-b"]
+    assert (host["tracts_held"], host["tracts_locked"], host["state"]) == (0, 1, "lost")
+
+
+def test_hosts_of_other_experiments_are_not_told(fresh: World) -> None:
+    fresh.ledger.record_sysload(SysLoad("node-c", 1.5, 1.0, 0.5, 4000, 16000, 2))
+    assert list(states_of_hosts(fresh)) == ["node-a", "node-b"]
+
+
+def test_the_page_is_of_one_moment_and_tells_what_its_parts_tell(fresh: World) -> None:
+    browser = fresh.browser()
+    page = browser.json(f"{R}/page?range=6h")
+    parts = {name: browser.json(f"{R}{path}") for name, path in {
+        "whole": "", "counties": "/counties", "states": "/states", "hosts": "/hosts", "throughput": "/throughput?range=6h",
+        "errors": "/errors",
+    }.items()}  # fmt: skip
+    moment = {"at", "people"}  # the rate and the time left change with the moment
+    assert {name: page[name] for name in parts["whole"] if name not in moment} == {
+        name: value for name, value in parts["whole"].items() if name not in moment
+    }
+    assert page["state_list"] == parts["states"]["states"]
+    for name in ("counties", "errors"):
+        assert page[name] == parts[name][name]
+    assert [one["state"] for one in page["hosts"]] == [one["state"] for one in parts["hosts"]["hosts"]]
+    assert page["throughput"]["rows"] == parts["throughput"]["rows"]
+    solved = sum(county["tracts_solved"] for county in page["counties"])
+    assert solved == page["files"]["sol_created"] == sum(host["sol_past_hour"] for host in page["hosts"])
+    assert page["running_tracts"] == sum(host["tracts_held"] for host in page["hosts"])
+    assert browser.get(f"{R}/page?range=2h").status_code == 400
+
+
+def test_the_list_tells_whether_anybody_works_and_what_is_in_quarantine(fresh: World) -> None:
+    (one,) = fresh.browser().json(API)["experiments"]
+    expected = {"tracts_running": 1, "hosts": ["node-b"], "tracts_quarantined": 1, "people_quarantined": 800,
+                "counties_to_write": 0, "counties_quarantined": 0}  # fmt: skip
+    assert {name: one[name] for name in expected} == expected
+    change(fresh, "UPDATE r1_tracts SET lease_end = 5 WHERE lease_end > 0")
+    (one,) = fresh.browser().json(API)["experiments"]
+    assert (one["tracts_running"], one["hosts"]) == (0, [])
 
 
 @pytest.mark.parametrize(

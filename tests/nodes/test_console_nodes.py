@@ -324,7 +324,7 @@ def test_watch_ends_with_all_that_is_done(run_to_the_end: Watched) -> None:
     watch = run_to_the_end.results[4]
     assert watch.returncode == 0
     last = watch.stdout.strip().split("\n\n\n")[-1]
-    assert "100.0 %  6 of 6 tracts" in last
+    assert "100 %  6 of 6 tracts" in last
     assert "6,956 of 6,956 people solved" in last
 
 

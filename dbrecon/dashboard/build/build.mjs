@@ -5,11 +5,11 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
-import { countyShapes } from "./shapes.mjs";
+import { countyNames, countyShapes } from "./shapes.mjs";
 
 const home = join(dirname(fileURLToPath(import.meta.url)), "..");
 const vendor = join(home, "static", "vendor");
-const assets = join(home, "..", "tests", "assets");
+const assets = join(home, "..", "..", "tests", "assets");
 const packages = JSON.parse(readFileSync(join(home, "package-lock.json"), "utf8")).packages;
 const licences = { preact: "LICENSE", htm: "LICENSE", "us-atlas": "LICENSE" };
 
@@ -36,6 +36,7 @@ await esbuild.build({
   outfile: join(vendor, "preact.js"),
 });
 writeFileSync(join(vendor, "counties.json"), JSON.stringify(countyShapes(join(home, "node_modules", "us-atlas"))) + "\n");
+writeFileSync(join(vendor, "county_names.json"), JSON.stringify(countyNames(join(home, "node_modules", "us-atlas"))) + "\n");
 const texts = Object.entries(licences).map(
   ([name, file]) => `${name} ${packages[`node_modules/${name}`].version}\n\n${readFileSync(join(home, "node_modules", name, file), "utf8").trim()}\n`
 );
@@ -46,7 +47,7 @@ copyFileSync(join(home, "node_modules", "axe-core", "axe.min.js"), join(assets, 
 copyFileSync(join(home, "node_modules", "axe-core", "LICENSE"), join(assets, "axe.LICENSE.txt"));
 
 const digest = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
-const files = ["preact.js", "counties.json", "LICENSES.txt"].map((name) => [name, digest(join(vendor, name))]);
+const files = ["preact.js", "counties.json", "county_names.json", "LICENSES.txt"].map((name) => [name, digest(join(vendor, name))]);
 const direct = JSON.parse(readFileSync(join(home, "package.json"), "utf8")).devDependencies;
 const versions = Object.keys(direct).map((name) => [name, packages[`node_modules/${name}`].version]);
 writeFileSync(

@@ -14,6 +14,15 @@ const INSET = [[905, 555], [970, 585]];
 // us-atlas has the counties of 2017; the 2010 Census had these codes (Census Bureau, Substantial Changes to Counties, 2010s).
 const CODE_OF_2010 = { "02158": "02270", "46102": "46113" };
 
+const NAME_OF_2010 = { "02270": "Wade Hampton", "46113": "Shannon" };
+
+/** { SSCCC: name }, without "County", "Parish" and the like. */
+export function countyNames(folder) {
+  const topology = JSON.parse(readFileSync(join(folder, "counties-10m.json"), "utf8"));
+  const names = topology.objects.counties.geometries.map(({ id, properties }) => [CODE_OF_2010[id] ?? id, properties.name]);
+  return Object.fromEntries(names.map(([code, name]) => [code, NAME_OF_2010[code] ?? name]).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
 /** { width, height, counties: { SSCCC: path }, states: { SS: [x, y, width, height] }, borders: path }. */
 export function countyShapes(folder) {
   const topology = JSON.parse(readFileSync(join(folder, "counties-10m.json"), "utf8"));

@@ -9,6 +9,7 @@ const LEFT = 46;
 const RIGHT = 8;
 const TOP = 20;
 const BOTTOM = 24;
+const HALF_LABEL = 18;
 const PANELS = [
   { kind: "lp", title: "LP files" },
   { kind: "sol", title: "Solutions" },
@@ -135,8 +136,11 @@ function Axis({ times, end, x, y, width }) {
   for (let at = Math.ceil(times[0] / size) * size; at <= end; at += size) marks.push(at);
   return html`<g>${marks.map((at) => html`<g key=${at}>
     <line class="base" x1=${x(at)} x2=${x(at)} y1=${y} y2=${y + 4} />
-    <text class="mark" x=${x(at)} y=${y + 17} text-anchor="middle">${tick(at, span)}</text></g>`)}</g>`;
+    <text class="mark" x=${x(at)} y=${y + 17} text-anchor=${anchor(x(at), width)}>${tick(at, span)}</text></g>`)}</g>`;
 }
+
+/** How a label stands at its mark, so that it is not cut at the chart's right end. */
+const anchor = (x, width) => (x > LEFT + width + RIGHT - HALF_LABEL ? "end" : "middle");
 
 function Numbers({ series }) {
   const rows = series.times.map((at, slot) => [at, sum(series.files.lp[slot]), sum(series.files.sol[slot])]).filter((row) => row[1] || row[2]);

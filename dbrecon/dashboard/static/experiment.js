@@ -1,16 +1,15 @@
 // The page of one experiment: everything of --status, and what to look at first.
 import { Chart } from "./chart.js";
-import { apiUrl, pageUrl, useLive, useNow } from "./live.js";
+import { apiUrl, pageUrl, useLive } from "./live.js";
 import { CountyMap } from "./map.js";
 import { Loading, Missing, countyColumns, progressColumns } from "./pages.js";
 import { dateTime, duration, memory, number, percent, processorTime, worked } from "./format.js";
 import { Ago, Bar, Crumbs, Empty, Errors, Section, Spark, Stat, Table, firstLine } from "./parts.js";
-import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
 const REFRESH = 5;
-const SLOW_REFRESH = 60; // of what is asked for anew as soon as a count changes
-const MAP_REFRESH = 10; // the country's 3,143 counties are 60 kB
-const SILENT = 180; // seconds without a report after which a host is called silent
+const SLOW_REFRESH = 10; // of an experiment of many counties: the country's 3,143 are 60 kB
+const MANY_COUNTIES = 500;
 const RANGES = [
   ["1h", "hour"],
   ["6h", "6 hours"],
@@ -20,8 +19,12 @@ const RANGES = [
 ];
 
 export function Experiment({ reident, go }) {
-  const { data, missing } = useLive(apiUrl(`/${reident}`), REFRESH);
-  const changed = data ? JSON.stringify([data.files, data.quarantined, data.running_tracts]) : "";
+  const [range, setRange] = useState("1h");
+  const kept = useRef(null); // while another range is on its way
+  const seconds = kept.current?.counties.length > MANY_COUNTIES ? SLOW_REFRESH : REFRESH;
+  const { data: newest, missing } = useLive(apiUrl(`/${reident}/page?range=${range}`), seconds); // one reading: no figure belies another
+  if (newest) kept.current = newest;
+  const data = kept.current;
   useEffect(() => {
     if (data) document.title = `${percent(data.people.solved, data.people.total)} ${reident} · dbrecon`;
   }, [data, reident]);
@@ -31,15 +34,15 @@ export function Experiment({ reident, go }) {
     <${Crumbs} reident=${reident} />
     <h1 tabindex="-1">${reident} <span class="of">${data.tables === "all" ? "all tables" : "block tables"} of ${data.product}, registered ${dateTime(data.created)}</span></h1>
     <${Progress} data=${data} />
-    <${Throughput} reident=${reident} changed=${changed} />
-    <${Places} reident=${reident} changed=${changed} go=${go} />
-    <div class="two">
+    <${Throughput} data=${data} range=${range} setRange=${setRange} />
+    <${Places} reident=${reident} data=${data} go=${go} />
+    <div class=${data.running.length ? "two" : ""}>
       <${Running} reident=${reident} data=${data} />
       <${Slowest} reident=${reident} data=${data} />
     </div>
-    <${Hosts} reident=${reident} changed=${changed} />
+    <${Hosts} reident=${reident} data=${data} />
     <${Quarantine} reident=${reident} data=${data} />
-    <${Problems} reident=${reident} changed=${changed} />
+    <${Problems} reident=${reident} data=${data} />
     <${Counts} data=${data} />`;
 }
 
@@ -67,19 +70,17 @@ function Progress({ data }) {
     </section>`;
 }
 
-function Throughput({ reident, changed }) {
-  const [range, setRange] = useState("1h");
-  const { data } = useLive(apiUrl(`/${reident}/throughput?range=${range}`), SLOW_REFRESH, changed);
+function Throughput({ data, range, setRange }) {
+  const shown = useMemo(() => ({ ...data.throughput, at: data.at }), [data]);
   const buttons = html`<div class="choice" role="group" aria-label="How far back">${RANGES.map(
     ([value, text]) => html`<button key=${value} type="button" aria-pressed=${range === value} onClick=${() => setRange(value)}>${text}</button>`
   )}</div>`;
   return html`<${Section} title="Files over time" aside=${buttons} id="throughput">
-    ${data ? html`<${Chart} data=${data} />` : html`<div class="chart-room"><${Loading} what="the chart" /></div>`}<//>`;
+    <${Chart} data=${shown} /><//>`;
 }
 
-function Places({ reident, changed, go }) {
-  const { data } = useLive(apiUrl(`/${reident}/counties`), SLOW_REFRESH, changed, MAP_REFRESH);
-  const { data: states } = useLive(apiUrl(`/${reident}/states`), SLOW_REFRESH, changed, MAP_REFRESH);
+function Places({ reident, data, go }) {
+  const states = data.state_list;
   const columns = useMemo(
     () => [
       ...progressColumns({
@@ -92,11 +93,10 @@ function Places({ reident, changed, go }) {
     ],
     [reident]
   );
-  if (!data || !states) return html`<${Section} title="States and counties"><div class="map-room"><${Loading} what="the map" /></div><//>`;
   if (!data.counties.length)
     return html`<${Section} title="States and counties"><${Empty}>No state is loaded yet: <code>./dbrtool.py --reident ${reident} --step1 --step2</code> does it.<//><//>`;
-  const single = states.states.length === 1;
-  const only = states.states[0].stusab;
+  const single = states.length === 1;
+  const only = states[0].stusab;
   const choose = (county) => go(single ? pageUrl(reident, county.stusab, county.county) : pageUrl(reident, county.stusab));
   return html`
     <${Section} title="States and counties" id="places">
@@ -105,9 +105,9 @@ function Places({ reident, changed, go }) {
           label=${`Map of ${number(data.counties.length)} counties by progress; the table beside it leads to the same numbers`} />
         ${
           single
-            ? html`<div><p class="only"><a href=${pageUrl(reident, only)}>${states.states[0].name}</a>: ${`${number(states.states[0].counties_written)} of ${number(states.states[0].counties_with_people)}`} counties written</p>
+            ? html`<div><p class="only"><a href=${pageUrl(reident, only)}>${states[0].name}</a>: ${`${number(states[0].counties_written)} of ${number(states[0].counties_with_people)}`} counties written</p>
                 <${Table} key="counties" caption="Counties" columns=${countyColumns(reident, only)} rows=${data.counties} rowKey=${(row) => row.geoid} first=${{ name: "county", down: false }} /></div>`
-            : html`<${Table} key="states" caption="States" columns=${columns} rows=${states.states} rowKey=${(row) => row.stusab} first=${{ name: "state", down: false }} />`
+            : html`<${Table} key="states" caption="States" columns=${columns} rows=${states} rowKey=${(row) => row.stusab} first=${{ name: "state", down: false }} />`
         }
       </div>
     <//>`;
@@ -145,18 +145,17 @@ function Slowest({ reident, data }) {
   ];
   return html`<${Section} title="Slowest solved" id="slowest">${
     data.slowest.length
-      ? html`<${Table} caption="Solved tracts that took longest" columns=${columns} rows=${data.slowest} limit=${10} rowKey=${(row) => `${row.stusab}${row.county}${row.tract}`} />`
+      ? html`<${Table} caption="Solved tracts that took longest" columns=${columns} rows=${data.slowest} limit=${data.running.length ? Math.min(10, Math.max(5, data.running.length)) : 10} rowKey=${(row) => `${row.stusab}${row.county}${row.tract}`} />`
       : html`<${Empty}>No tract is solved yet.<//>`
   }<//>`;
 }
 
-function Hosts({ reident, changed }) {
-  const { data } = useLive(apiUrl(`/${reident}/hosts`), 15, changed);
+function Hosts({ reident, data }) {
   const columns = useMemo(
     () => [
       { name: "host", label: "Host", by: (row) => row.host, cell: (row) => row.host },
-      { name: "heard", label: "Last heartbeat", by: (row) => row.last_report, cell: (row) => html`<${Heartbeat} host=${row} />` },
-      { name: "held", label: "Tracts held", number: true, by: (row) => row.tracts_held, cell: (row) => number(row.tracts_held) },
+      { name: "heard", label: "Last report", by: (row) => row.last_report, cell: (row) => html`<${Heartbeat} host=${row} />` },
+      { name: "held", label: "Tracts held", number: true, by: (row) => row.tracts_held, cell: (row) => (row.tracts_locked ? html`${number(row.tracts_held)} <span class="note">and ${number(row.tracts_locked)} locked</span>` : number(row.tracts_held)) },
       { name: "sol", label: "SOL past hour", number: true, by: (row) => row.sol_past_hour, cell: (row) => html`${number(row.sol_past_hour)} <${Spark} bars values=${row.history.sol} label=${`Solutions in the past hour, ${number(row.sol_past_hour)} in all`} />` },
       { name: "lp", label: "LP past hour", number: true, by: (row) => row.lp_past_hour, cell: (row) => html`${number(row.lp_past_hour)} <${Spark} bars values=${row.history.lp} label=${`LP files in the past hour, ${number(row.lp_past_hour)} in all`} />` },
       { name: "load", label: "Load", number: true, by: (row) => row.load1, cell: (row) => html`${row.load1 === null ? "–" : row.load1.toFixed(1)} <${Spark} values=${row.history.load1} label="Load in the past hour" />` },
@@ -165,21 +164,18 @@ function Hosts({ reident, changed }) {
     []
   );
   return html`<${Section} title="Hosts" id="hosts">${
-    !data
-      ? html`<${Loading} what="the hosts" />`
-      : data.hosts.length
-        ? html`<${Table} caption="Hosts" columns=${columns} rows=${data.hosts} rowKey=${(row) => row.host} first=${{ name: "host", down: false }} />`
-        : html`<${Empty}>No host has reported yet: <code>./dbrtool.py --reident ${reident} --run</code> or <code>./scheduler.py</code> begins.<//>`
+    data.hosts.length
+      ? html`<${Table} caption="Hosts" columns=${columns} rows=${data.hosts} rowKey=${(row) => row.host} first=${{ name: "host", down: false }} />`
+      : html`<${Empty}>No host is at work on ${reident}, or was in the past hour: <code>./dbrtool.py --reident ${reident} --run</code> or <code>./scheduler.py</code> begins.<//>`
   }<//>`;
 }
 
-/** When a host was heard of last; a lease that holds is a sign of life too. */
+const HOST_STATES = { working: "at work", idle: "no tract just now", lost: "silent, and holds tracts", left: "has left" };
+
+/** What a host does, and when it was heard of last. */
 function Heartbeat({ host }) {
-  const now = useNow();
-  if (host.last_report === null) return html`<span class="none">no report</span>`;
-  const silent = now - host.last_report > SILENT;
-  const tone = !silent ? "alive" : host.tracts_held ? "late" : "gone";
-  return html`<span class=${`beat ${tone}`}><${Ago} at=${host.last_report} />${silent && (host.tracts_held ? ", late" : ", silent")}</span>`;
+  const heard = host.last_report === null ? html`<span class="none">no report</span>` : html`<${Ago} at=${host.last_report} />`;
+  return html`<span class=${`beat ${host.state}`}>${HOST_STATES[host.state]}, ${heard}</span>`;
 }
 
 function Quarantine({ reident, data }) {
@@ -197,14 +193,11 @@ function Quarantine({ reident, data }) {
     <${Table} caption="Tracts and counties in quarantine" columns=${columns} rows=${data.quarantine} limit=${20} rowKey=${(row) => `${row.stusab}${row.county}${row.tract}`} /><//>`;
 }
 
-function Problems({ reident, changed }) {
-  const { data } = useLive(apiUrl(`/${reident}/errors`), 15, changed);
+function Problems({ reident, data }) {
   return html`<${Section} title="Errors" id="errors">${
-    !data
-      ? html`<${Loading} what="the errors" />`
-      : data.errors.length
-        ? html`<${Errors} reident=${reident} errors=${data.errors} />`
-        : html`<${Empty}>None are recorded.<//>`
+    data.errors.length
+      ? html`<${Errors} reident=${reident} errors=${data.errors} />`
+      : html`<${Empty}>None are recorded.<//>`
   }<//>`;
 }
 

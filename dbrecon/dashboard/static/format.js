@@ -4,13 +4,12 @@ const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 export const number = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
-/** A share as a percentage that says 100 only when all is done, and 0 only when nothing is. */
+/** A share as --status tells it: cut off after the tenth, so that it says 100 % only when all is done, and 0 % only when nothing is. */
 export function percent(part, all) {
   if (!all) return "–";
-  const share = (100 * part) / all;
-  if (part > 0 && share < 0.1) return "<0.1 %";
-  const shown = share >= 100 ? 100 : Math.min(99.9, share);
-  return `${shown >= 10 || Number.isInteger(shown) ? (Math.floor(shown * 10) / 10).toString() : shown.toFixed(1)} %`;
+  if (part === 0) return "0 %";
+  const tenths = Math.floor((1000 * part) / all);
+  return tenths >= 1000 ? "100 %" : tenths < 1 ? "<0.1 %" : `${(tenths / 10).toFixed(1)} %`;
 }
 
 /** Seconds in at most two units: 42 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */

@@ -10,7 +10,7 @@ export const pageUrl = (...place) => `${root}/${place.length ? ["re-recon", ...p
 export const rootUrl = root;
 
 /** What is known of the way to the data. failingSince: since when the server has not answered; silentSince: the database. */
-export const connection = { offset: 0, failingSince: null, problem: null, silentSince: null, at: null };
+export const connection = { offset: 0, failingSince: null, problem: null, silentSince: null, at: null, answered: false };
 const watchers = new Set();
 const tell = () => watchers.forEach((watch) => watch());
 
@@ -34,6 +34,14 @@ function heard(body) {
   else if (body.database && body.database.silent_since > (connection.at ?? 0)) connection.silentSince = body.database.silent_since;
   if (body.database?.answers && body.at) connection.at = Math.max(connection.at ?? 0, body.at);
   else connection.at ??= body.at ?? null;
+  tell();
+}
+
+/** The server has answered, though not with data. */
+function answered() {
+  connection.failingSince = null;
+  connection.problem = null;
+  connection.answered = true;
   tell();
 }
 
@@ -77,7 +85,10 @@ export function useLive(url, seconds, changed = "", least = 5) {
       } catch (error) {
         if (running !== control) return;
         failures += 1;
-        if (error.status === 404) setAnswer({ url, data: null, missing: error.message });
+        if (error.status === 404) {
+          setAnswer({ url, data: null, missing: error.message });
+          answered();
+        }
         else failed(error);
       } finally {
         clearTimeout(limit);

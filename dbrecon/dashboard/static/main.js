@@ -93,9 +93,9 @@ function Freshness() {
   const state = useConnection();
   const now = useNow();
   const found = trouble(state, now);
-  const text = found ? (found.kind === "stale" ? "Stale" : state.silentSince !== null ? "Database away" : "No connection") : state.at === null ? "Loading" : "Live";
+  const text = found ? (found.kind === "stale" ? "Stale" : state.silentSince !== null ? "Database away" : "No connection") : state.at !== null ? "Live" : state.answered ? "Connected" : "Loading";
   const age = state.at === null ? "" : `, ${duration(Math.max(0, now - state.at))} old`;
-  return html`<span class=${`fresh ${found ? found.kind : state.at === null ? "wait" : "live"}`}><span class="dot"></span>${text}<span class="age">${age}</span></span>`;
+  return html`<span class=${`fresh ${found ? found.kind : state.at === null && !state.answered ? "wait" : "live"}`}><span class="dot"></span>${text}<span class="age">${age}</span></span>`;
 }
 
 const THEMES = { auto: "System", light: "Light", dark: "Dark" };

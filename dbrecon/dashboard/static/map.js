@@ -35,7 +35,7 @@ export function CountyMap({ counties, onChoose, label }) {
   const [pointed, setPointed] = useState(null);
   const known = useMemo(() => new Map(counties.map((county) => [county.geoid, county])), [counties]);
   const states = useMemo(() => [...new Set(counties.map((county) => county.geoid.slice(0, 2)))].sort(), [counties]);
-  const view = useMemo(() => shapes && (whole ? [0, 0, shapes.width, shapes.height] : around(shapes, states)), [shapes, whole, states.join()]);
+  const view = useMemo(() => shapes && around(shapes, whole ? Object.keys(shapes.states) : states), [shapes, whole, states.join()]);
   useEffect(() => shapes && draw(svg.current, shapes), [shapes]);
   useEffect(() => {
     if (!shapes) return;
@@ -55,7 +55,7 @@ export function CountyMap({ counties, onChoose, label }) {
   };
   const unseen = shapes ? counties.filter((county) => !(county.geoid in shapes.counties)) : [];
   const county = pointed && known.get(pointed.geoid);
-  const national = shapes && states.length > 40;
+  const national = view && isNational(view, shapes);
   return html`
     <figure class=${national || whole ? "map national" : "map"}>
       <div class="map-box" onPointerMove=${move} onPointerLeave=${() => setPointed(null)}
@@ -89,8 +89,15 @@ function Legend({ counties, national }) {
   )}${running > 0 && !national && html`<li><span class="swatch map-running"></span>in work: ${number(running)}</li>`}</ul>`;
 }
 
-/** The box around states, with a margin, not narrower than the map's own proportions would have it. */
+/** The box around states, with a margin; the whole country where it would show most of it, with the rest cut off. */
 function around(shapes, states) {
+  const some = boxAround(shapes, states);
+  return isNational(some, shapes) ? boxAround(shapes, Object.keys(shapes.states)) : some;
+}
+
+const isNational = ([, , width, height], shapes) => Math.max(width / shapes.width, height / shapes.height) > 0.5;
+
+function boxAround(shapes, states) {
   const boxes = states.map((state) => shapes.states[state]).filter(Boolean);
   if (!boxes.length) return [0, 0, shapes.width, shapes.height];
   const left = Math.min(...boxes.map((box) => box[0]));

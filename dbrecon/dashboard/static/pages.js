@@ -22,10 +22,28 @@ export function Index({ data }) {
       <li key=${one.reident} class="card" data-reident=${one.reident}>
         <h2><a href=${pageUrl(one.reident)}>${one.reident}</a></h2>
         <p class="note">${one.tables === "all" ? "all tables" : "block tables"}, registered ${dateTime(one.created)}</p>
-        <${Bar} done=${one.people_solved} all=${one.people} label=${`People of ${one.reident} solved`} />
+        <${Bar} done=${one.people_solved} bad=${one.people_quarantined} all=${one.people} label=${`People of ${one.reident} solved`} />
         <p>${number(one.tracts_solved)} of ${number(one.tracts)} tracts, ${number(one.people_solved)} of ${number(one.people)} people
-          (${percent(one.people_solved, one.people)})${one.tracts_quarantined > 0 && html`, <strong class="bad-text">${number(one.tracts_quarantined)} quarantined</strong>`}</p>
+          (${percent(one.people_solved, one.people)})</p>
+        <p data-work=${workOf(one).name}><span class=${`beat ${workOf(one).name}`}>${workOf(one).text}</span>${quarantined(one) && html`, <strong class="bad-text">${quarantined(one)} quarantined</strong>`}</p>
       </li>`)}</ul>`;
+}
+
+/** Whether anybody works on an experiment. */
+function workOf(one) {
+  if (one.tracts_running) {
+    const hosts = one.hosts.length > 3 ? `${number(one.hosts.length)} hosts` : one.hosts.join(", ");
+    return { name: "working", text: `${number(one.tracts_running)} ${one.tracts_running === 1 ? "tract" : "tracts"} in work on ${hosts}` };
+  }
+  if (!one.tracts) return { name: "left", text: "no state is loaded yet" };
+  const left = one.tracts - one.tracts_solved - one.tracts_quarantined;
+  if (!left && !one.counties_to_write) return { name: "done", text: one.tracts_quarantined || one.counties_quarantined ? "nothing is left but quarantine" : "done" };
+  return { name: "left", text: "nobody works on it" };
+}
+
+function quarantined(one) {
+  const some = [[one.tracts_quarantined, "tract", "tracts"], [one.counties_quarantined, "county", "counties"]];
+  return some.filter(([count]) => count).map(([count, name, names]) => `${number(count)} ${count === 1 ? name : names}`).join(" and ");
 }
 
 export const progressColumns = (place, solved = (row) => row.tracts_solved) => [
@@ -67,7 +85,7 @@ export function State({ reident, stusab, go }) {
     <${Crumbs} reident=${reident} stusab=${stusab} names=${{ state: name }} />
     <h1 tabindex="-1">${name} <span class="of">in ${reident}</span></h1>
     <section class="card progress" aria-label="Progress">
-      <${Bar} big done=${sum("people_solved")} all=${sum("pop")} label="People solved" />
+      <${Bar} big done=${sum("people_solved")} bad=${sum("people_quarantined")} all=${sum("pop")} label="People solved" />
       <dl class="stats">
         <${Stat} label="Tracts solved" name="tracts" value=${number(sum("tracts_solved"))} note=${`of ${number(sum("tracts"))}`} />
         <${Stat} label="People solved" name="people" value=${number(sum("people_solved"))} note=${`of ${number(sum("pop"))}`} />
@@ -94,12 +112,13 @@ export function County({ reident, stusab, county: code }) {
   const { county, tracts } = data;
   const solved = tracts.filter((tract) => tract.status === "solved");
   const people = solved.reduce((total, tract) => total + tract.pop, 0);
+  const bad = tracts.reduce((total, tract) => total + (tract.status === "quarantined" ? tract.pop : 0), 0);
   const seconds = tracts.reduce((total, tract) => total + (tract.solve_seconds ?? 0) + (tract.lp_seconds ?? 0), 0);
   return html`
     <${Crumbs} reident=${reident} stusab=${stusab} county=${code} names=${{ county: county.name }} />
     <h1 tabindex="-1">${county.name || `County ${code}`} <span class="of">${stusab.toUpperCase()}, ${county.geoid}, in ${reident}</span></h1>
     <section class="card progress" aria-label="Progress">
-      <${Bar} big done=${people} all=${county.pop} label="People solved" />
+      <${Bar} big done=${people} bad=${bad} all=${county.pop} label="People solved" />
       <dl class="stats">
         <${Stat} label="Tracts solved" name="tracts" value=${number(solved.length)} note=${`of ${number(county.tracts)}`} />
         <${Stat} label="People solved" name="people" value=${number(people)} note=${`of ${number(county.pop)}`} />

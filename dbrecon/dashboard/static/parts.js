@@ -73,7 +73,7 @@ export function Table({ caption, columns, rows, rowKey, first, limit = 400 }) {
   const direction = (column) => (order.name === column.name ? (order.down ? "descending" : "ascending") : undefined);
   return html`
     <div class="scroll" role="region" aria-label=${caption} tabindex="0">
-      <table>
+      <table class=${columns.some((column) => column.wide) ? "records" : ""}>
         <caption class="hidden">${caption}</caption>
         <thead><tr>${columns.map((column) => html`
           <th key=${column.name} scope="col" class=${column.number ? "number" : ""} aria-sort=${direction(column)}>
@@ -83,7 +83,7 @@ export function Table({ caption, columns, rows, rowKey, first, limit = 400 }) {
           <tr key=${rowKey(row)} data-key=${rowKey(row)}>${columns.map((column, index) =>
             index === 0
               ? html`<th key=${column.name} scope="row">${column.cell(row)}</th>`
-              : html`<td key=${column.name} class=${column.number ? "number" : column.wide ? "wide" : ""}>${column.cell(row)}</td>`
+              : html`<td key=${column.name} data-label=${column.label} class=${column.number ? "number" : column.wide ? "wide" : ""}>${column.cell(row)}</td>`
           )}</tr>`)}</tbody>
       </table>
       ${shown.length < sorted.length &&
@@ -159,10 +159,13 @@ export function Spark({ values, label, bars }) {
   const top = Math.max(...known, 1e-9);
   const x = (index) => (values.length < 2 ? 0 : (index * width) / values.length);
   const y = (value) => height - 1 - (value / top) * (height - 3);
+  const few = known.length < 3 && !bars;
   const shapes = bars
     ? html`<path class="area" d=${values.map((v, i) => (v ? `M${x(i)} ${height}V${y(v)}h${width / values.length - 0.8}V${height}z` : "")).join("")} />`
-    : html`<path class="line" d=${line(values, x, y)} />`;
-  return html`<svg class="spark" width=${width} height=${height} viewBox="0 0 ${width} ${height}" role="img" aria-label=${label}>${shapes}</svg>`;
+    : few
+      ? values.map((value, index) => value !== null && html`<circle class="area" cx=${Math.min(width - 2, x(index) + 2)} cy=${Math.max(2, y(value))} r="2" />`)
+      : html`<path class="line" d=${line(values, x, y)} />`;
+  return html`<svg class="spark" width=${width} height=${height} viewBox="0 0 ${width} ${height}" role="img" aria-label=${label}><path class="floor" d=${`M0 ${height - 0.5}H${width}`} />${shapes}</svg>`;
 }
 
 function line(values, x, y) {
