@@ -137,6 +137,11 @@ class SolveSettings:
         "highs", "`auto` is Gurobi where its licence allows the model's size, else HiGHS.", choices=("auto", "highs", "gurobi")
     )
     seed: int = setting(0, "The solver's seed: the same gives the same people.", minimum=0, maximum=2_000_000_000)
+    objective: str = setting(
+        "spread",
+        "`spread`: of all answers the one that spreads people most evenly over kinds; `none`: the first that is found.",
+        choices=("spread", "none"),
+    )
     time_limit: float = setting(3600.0, "Seconds after which a tract's solve is given up.", minimum=0.001)
     gurobi_token_wait: float = setting(600.0, "Seconds to wait for a Gurobi licence token.", minimum=0)
 

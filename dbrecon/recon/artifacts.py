@@ -17,15 +17,13 @@ from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
 from dbrecon.recon.people.solution import REMEDY, parse_solution
 from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.tract.county_tables import CountyTables
-from dbrecon.recon.tract.lp_text import tract_of_lp
+from dbrecon.recon.tract.lp_text import HEAD_BYTES, ages_of_lp, tract_of_lp
 from dbrecon.recon.tract.model import TractTables
 from dbrecon.recon.tract.verify import verify_people
 
 _MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
 _SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
-_TOGETHER = re.compile(rb"\\ Ages that are counted together: ([0-9+, -]+)\r?\n")
 _BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
-_HEAD_BYTES = 4096
 _LAST_WORD = re.compile(rb"(?:^|\s)end\s*\Z", re.IGNORECASE)
 
 
@@ -59,8 +57,8 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
     """What an LP file says of itself, if it is whole: it ends with End, and has as many constraints as its head tells."""
     if not _LAST_WORD.search(text[-64:]):
         raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
-    head = text[:_HEAD_BYTES]
-    made_for, size, together = _MADE_FOR.search(head), _SIZE.search(head), _TOGETHER.search(head)
+    head = text[:HEAD_BYTES]
+    made_for, size = _MADE_FOR.search(head), _SIZE.search(head)
     bounds = _BOUNDS.search(text) if size is None else None  # ours have none
     equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
     if size and int(size[2]) != equations:
@@ -73,7 +71,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
         variables=int(size[1]) if size else None,
         constraints=equations,
         nonzeros=int(size[3]) if size else None,
-        ages_together=together[1].decode() if together else None,
+        ages_together=ages_of_lp(text),
     )
 
 

@@ -22,7 +22,7 @@ from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, ru
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import REMEDY, Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
-from dbrecon.recon.tract.lp_text import model_names, tract_of_lp
+from dbrecon.recon.tract.lp_text import ages_of_lp, model_names, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
@@ -34,13 +34,14 @@ NAMED_REMEDY = "get a whole copy of it, or name another file"
 OF_A_BLOCK = re.compile(r"_\d{4}$")
 
 
-def solver_options(config: Config) -> Options:
-    """How the settings want programs solved."""
+def solver_options(config: Config, binned: bool) -> Options:
+    """How the settings want a program solved. Those that count single ages, and other systems', are solved as they stand."""
     return Options(
         solver=config.solve.solver,
         seed=config.solve.seed,
         seconds=config.solve.time_limit,
         token_wait=config.solve.gurobi_token_wait,
+        objective=config.solve.objective if binned else "none",
     )
 
 
@@ -54,7 +55,7 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
     what = f"tract {tables.geoid}"
     program = Program.of_model(model)
     try:
-        answer = solve(program, solver_options(experiment.config), what)
+        answer = solve(program, solver_options(experiment.config, not model.bins.single), what)
     except Infeasible:
         raise _explained(experiment, builder, stusab, tables, model, program) from None
     check_answer(model, answer.values)
@@ -74,10 +75,10 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
     path = experiment.lp(stusab, county, tract)
-    named, told = _read(path)
-    if told not in (None, tables.geoid):
-        raise InputError(f"{path}: is the program of tract {told}, not of {tables.geoid}; {REMEDY}")
-    solved = _solve_named(named, experiment.config, tables.geoid, path, experiment.ilp(stusab, county, tract))
+    file = _LpFile.read(path, REMEDY)
+    if file.tract not in (None, tables.geoid):
+        raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}; {REMEDY}")
+    solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract))
     seed = experiment.config.solve.seed
     people = with_years(experiment, solved.people, tables, seed, path)
     verify_people(builder.product, tables, people, path, "make the LP file again (--step3 --force)")
@@ -99,26 +100,41 @@ class _Solved:
         return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
 
-def _read(path: str, remedy: str = REMEDY) -> tuple[NamedProgram, str | None]:
-    """An LP file's program, and the tract that it says it is of, if it does. ``remedy`` ends the error where it is not whole."""
-    try:
-        text = storage.read_bytes(path)
-    except storage.MissingFile:
-        raise InputError(f"{path}: there is no such LP file; {remedy}") from None
-    except storage.DamagedFile:
-        raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
-    return read_lp(text, path, remedy), tract_of_lp(text)
+@dataclass(frozen=True)
+class _LpFile:
+    """An LP file's program, the tract that it says it is of, if it does, and whether it counts ages by bins.
 
+    ``remedy`` ends errors about it.
+    """
 
-def _solve_named(named: NamedProgram, config: Config, geoid: str | None, path: str, ilp_path: str, remedy: str = REMEDY) -> _Solved:
-    try:
-        answer = solve(named.program, solver_options(config), f"tract {geoid}" if geoid else path)
-    except Infeasible:
-        what = f"tract {geoid}" if geoid else path
-        raise _explained_by_names(ilp_path, what, named, config.s3.kms_key) from None
-    used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
-    block, kind, last = decode_names([named.variables[i] for i in used.tolist()], geoid, path, remedy)
-    return _Solved(named, answer, BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0))
+    path: str
+    remedy: str
+    named: NamedProgram
+    tract: str | None
+    binned: bool
+
+    @classmethod
+    def read(cls, path: str, remedy: str) -> "_LpFile":
+        """Raises InputError for a file that is not there, not whole, or no LP file."""
+        try:
+            text = storage.read_bytes(path)
+        except storage.MissingFile:
+            raise InputError(f"{path}: there is no such LP file; {remedy}") from None
+        except storage.DamagedFile:
+            raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
+        return cls(path, remedy, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None)
+
+    def solved(self, config: Config, geoid: str | None, ilp_path: str) -> _Solved:
+        """The answer of the program of tract ``geoid``; a contradiction is written to ``ilp_path``."""
+        what = f"tract {geoid}" if geoid else self.path
+        try:
+            answer = solve(self.named.program, solver_options(config, self.binned), what)
+        except Infeasible:
+            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key) from None
+        used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
+        block, kind, last = decode_names([self.named.variables[i] for i in used.tolist()], geoid, self.path, self.remedy)
+        people = BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0)
+        return _Solved(self.named, answer, people)
 
 
 def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
@@ -126,9 +142,9 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
-    named, told = _read(lp_path, NAMED_REMEDY)
-    solved = _solve_named(named, config, told, lp_path, _ilp_beside(lp_path), NAMED_REMEDY)
-    geoid = told or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
+    file = _LpFile.read(lp_path, NAMED_REMEDY)
+    solved = file.solved(config, file.tract, _ilp_beside(lp_path))
+    geoid = file.tract or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
     _write(sol_path, solved.text(geoid, config.solve.seed), config.s3.kms_key)

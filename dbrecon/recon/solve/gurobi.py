@@ -14,7 +14,22 @@ from dbrecon.errors import InputError, SolverError
 if TYPE_CHECKING:
     import gurobipy
 
-from dbrecon.recon.solve.program import RESTRICTED_SIZE, Answer, Infeasible, LicenceError, Options, Program, TimeLimit, rounded
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.solve.program import (
+    RESTRICTED_SIZE,
+    Answer,
+    FloatArray,
+    Infeasible,
+    LicenceError,
+    Options,
+    Program,
+    TimeLimit,
+    rounded,
+)
+from dbrecon.recon.solve.spread import spread
+
+REST_NODES = 100
+"""Of branch and bound, for what a rounded relaxation leaves, which is small."""
 
 
 @contextlib.contextmanager
@@ -98,6 +113,9 @@ def solve_gurobi(program: Program, options: Options, what: str) -> Answer:
     solver = "Gurobi " + ".".join(map(str, gurobipy.gurobi.version()))
     try:
         with _gurobi_environment(options.token_wait) as environment, gurobipy.Model(env=environment) as model:
+            found = _spread(gurobipy, environment, program, options, what) if options.objective == "spread" else None
+            if found is not None:
+                return Answer(found, solver)
             variables = _load_gurobi(gurobipy, model, program, options, what)
             model.optimize()
             _check_gurobi_status(gurobipy, model.Status, options, what)
@@ -111,13 +129,38 @@ def solve_gurobi(program: Program, options: Options, what: str) -> Answer:
         raise SolverError(f"{what}: Gurobi failed: {error}; set [solve] solver = highs to do without") from error
 
 
-def _load_gurobi(gurobipy: Any, model: Any, program: Program, options: Options, what: str) -> Any:
-    """Put the program into a Gurobi model; return its variables."""
+def _spread(gurobipy: Any, environment: Any, program: Program, options: Options, what: str) -> IntArray | None:
+    """The most plausible answer, if it is found within its budget of steps and the licence allows its linear program."""
+
+    def values(few: Program, integer: bool, limit: str, steps: int) -> FloatArray | None:
+        if gurobi_is_restricted() and max(few.n_variables, few.n_constraints) > RESTRICTED_SIZE:
+            return None
+        with gurobipy.Model(env=environment) as model:
+            variables = _load_gurobi(gurobipy, model, few, options, what, integer)
+            model.setParam(limit, steps)
+            model.optimize()
+            if model.Status == gurobipy.GRB.TIME_LIMIT:
+                _check_gurobi_status(gurobipy, model.Status, options, what)
+            return np.asarray(variables.X, np.float64) if model.Status == gurobipy.GRB.OPTIMAL else None
+
+    def relaxation(units: Program, steps: int) -> FloatArray | None:
+        return values(units, False, "IterationLimit", steps)
+
+    def rest(few: Program) -> FloatArray | None:
+        return np.zeros(0) if few.n_variables == 0 else values(few, True, "NodeLimit", REST_NODES)
+
+    return spread(program, relaxation, rest)
+
+
+def _load_gurobi(gurobipy: Any, model: Any, program: Program, options: Options, what: str, integer: bool = True) -> Any:
+    """Put the program, or its relaxation, into a Gurobi model; return its variables."""
     model.Params.Threads = 1
     model.Params.Seed = options.seed
     model.Params.TimeLimit = options.seconds
     model.Params.MIPGap = 0
-    variables = model.addMVar(program.n_variables, lb=program.column_lower, ub=program.column_upper, vtype=gurobipy.GRB.INTEGER)
+    kind = gurobipy.GRB.INTEGER if integer else gurobipy.GRB.CONTINUOUS
+    cost = 0.0 if program.cost is None else program.cost
+    variables = model.addMVar(program.n_variables, lb=program.column_lower, ub=program.column_upper, obj=cost, vtype=kind)
     equal = program.lower == program.upper
     senses = np.where(equal, "=", np.where(np.isinf(program.lower), "<", ">"))
     if (~equal & np.isfinite(program.lower) & np.isfinite(program.upper)).any():

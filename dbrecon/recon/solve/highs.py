@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from dbrecon.errors import SolverError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.program import ROUNDING, Answer, FloatArray, Infeasible, Options, Program, TimeLimit, rounded
+from dbrecon.recon.solve.spread import spread
 
 PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)
 QUICK_PRESOLVE = {"presolve_rule_off": PROBING | ENUMERATION}
@@ -59,7 +60,7 @@ def _highs(program: Program, integer: bool, seed: int, seconds: float, strategy:
         int(highspy.MatrixFormat.kRowwise),
         int(highspy.ObjSense.kMinimize),
         0.0,
-        np.zeros(n),
+        np.zeros(n) if program.cost is None else program.cost,
         program.column_lower,
         program.column_upper,
         program.lower,
@@ -80,6 +81,10 @@ def solve_highs(program: Program, options: Options, what: str) -> Answer:
     def left() -> float:
         return max(1e-3, deadline - time.monotonic())
 
+    if options.objective == "spread":
+        found = _spread(program, options, left, what)
+        if found is not None:
+            return Answer(found, highs_version())
     status, values = _branch_and_cut(program, options.seed, left(), QUICK_PRESOLVE, FIRST_CHECKS)
     if status == highspy.HighsModelStatus.kInterrupt:
         values = _round_relaxation(program, options.seed, left)
@@ -89,10 +94,34 @@ def solve_highs(program: Program, options: Options, what: str) -> Answer:
         return Answer(rounded(values, what, "HiGHS"), highs_version())
     if status in _INFEASIBLE:
         raise Infeasible(f"{what}: no people can make all of its published counts")
-    if status == highspy.HighsModelStatus.kTimeLimit:
-        raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+    _refuse_late(status, options, what)
     ended = highspy.Highs().modelStatusToString(status)
     raise SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
+
+
+def _refuse_late(status: highspy.HighsModelStatus, options: Options, what: str) -> None:
+    if status == highspy.HighsModelStatus.kTimeLimit:
+        raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+
+
+def _spread(program: Program, options: Options, left: Callable[[], float], what: str) -> IntArray | None:
+    """The most plausible answer, if it is found within its budget of steps. Raises TimeLimit where the clock ends it."""
+
+    def relaxation(units: Program, steps: int) -> FloatArray | None:
+        highs = _highs(units, False, options.seed, left(), {"simplex_iteration_limit": steps})
+        highs.run()
+        status = highs.getModelStatus()
+        _refuse_late(status, options, what)
+        return np.asarray(highs.getSolution().col_value, np.float64) if status in _SOLVED else None
+
+    def rest(few: Program) -> FloatArray | None:
+        if few.n_variables == 0:
+            return np.zeros(0)
+        status, values = _branch_and_cut(few, options.seed, left(), QUICK_PRESOLVE, REST_CHECKS)
+        _refuse_late(status, options, what)
+        return values
+
+    return spread(program, relaxation, rest)
 
 
 def _branch_and_cut(
@@ -126,7 +155,7 @@ def _round_relaxation(program: Program, seed: int, left: Callable[[], float]) ->
         return None
     values = np.asarray(relaxation.getSolution().col_value, np.float64)
     whole = np.maximum(np.floor(values + ROUNDING), program.column_lower)
-    rest, columns = _rest(program, whole)
+    rest, columns = program.without(whole)
     if rest.n_variables == 0:
         return whole
     _, found = _branch_and_cut(rest, seed, left(), QUICK_PRESOLVE, REST_CHECKS)
@@ -134,21 +163,6 @@ def _round_relaxation(program: Program, seed: int, left: Callable[[], float]) ->
         return None
     whole[columns] += found
     return whole
-
-
-def _rest(program: Program, whole: FloatArray) -> tuple[Program, IntArray]:
-    """What is left of a program (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
-    matrix = program.matrix()
-    taken = matrix @ whole
-    lower, upper = program.lower - taken, program.upper - taken
-    full = upper < 0.5
-    forbidden = matrix.T @ full.astype(np.float64) > 0
-    columns = np.flatnonzero(~forbidden & (program.column_upper - whole > 0.5))
-    rows = np.flatnonzero(~full | (lower > 0.5))
-    kept = sp.csr_array(matrix[rows][:, columns])
-    room = program.column_upper[columns] - whole[columns]
-    starts, indices = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
-    return Program(starts, indices, kept.data, lower[rows], upper[rows], np.zeros(len(columns)), room), columns
 
 
 def feasible(program: Program, integer: bool, seconds: float) -> bool | None:

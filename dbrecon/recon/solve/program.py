@@ -36,7 +36,8 @@ class LicenceError(SolverError):
 
 @dataclass(frozen=True)
 class Program:
-    """Find integers ``column_lower <= x <= column_upper`` with ``lower <= A x <= upper``.
+    """Find integers ``column_lower <= x <= column_upper`` with ``lower <= A x <= upper``; those with the least ``cost`` x if it has
+    one.
 
     A is in compressed rows: row i has ``values[k]`` in column ``columns[k]`` for k from ``starts[i]`` up to ``starts[i + 1]``.
     """
@@ -48,6 +49,7 @@ class Program:
     upper: FloatArray
     column_lower: FloatArray
     column_upper: FloatArray
+    cost: FloatArray | None = None
 
     @classmethod
     def of_model(cls, model: Model) -> "Program":
@@ -71,6 +73,20 @@ class Program:
         """(constraints, variables) the coefficients."""
         return sp.csr_array((self.values, self.columns, self.starts), shape=(self.n_constraints, self.n_variables))
 
+    def without(self, whole: FloatArray) -> tuple["Program", IntArray]:
+        """What is left of it (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
+        matrix = self.matrix()
+        taken = matrix @ whole
+        lower, upper = self.lower - taken, self.upper - taken
+        full = upper < 0.5
+        forbidden = matrix.T @ full.astype(np.float64) > 0
+        columns = np.flatnonzero(~forbidden & (self.column_upper - whole > 0.5))
+        rows = np.flatnonzero(~full | (lower > 0.5))
+        kept = sp.csr_array(matrix[rows][:, columns])
+        room = self.column_upper[columns] - whole[columns]
+        starts, indices = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
+        return Program(starts, indices, kept.data, lower[rows], upper[rows], np.zeros(len(columns)), room), columns
+
     def with_rows(self, rows: IntArray) -> "Program":
         """The program that keeps only some of its constraints."""
         matrix = self.matrix()[rows]
@@ -89,12 +105,15 @@ class NamedProgram:
 
 @dataclass(frozen=True)
 class Options:
-    """How to solve. ``seconds``: the time limit of one program; ``token_wait``: how long to wait for a free Gurobi token."""
+    """How to solve. ``seconds``: the time limit of one program; ``token_wait``: how long to wait for a free Gurobi token;
+    ``objective``: "spread" for the most plausible answer (:mod:`dbrecon.recon.solve.spread`), "none" for the first that is
+    found."""
 
     solver: str = "highs"
     seed: int = 1
     seconds: float = 600.0
     token_wait: float = 600.0
+    objective: str = "none"
 
 
 @dataclass(frozen=True)

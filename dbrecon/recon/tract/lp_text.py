@@ -22,6 +22,8 @@ TERMS_BYTES = 448  # with the constraint's name a line stays under 500 character
 NAMES_BYTES = 476
 NOBODY = "__nobody"
 FIRST_LINE = "\\ Reconstruction of census tract "
+AGES_LINE = "\\ Ages that are counted together: "
+HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def format_lp(model: Model, population: int, product: str, tables: str, comments
         f"{FIRST_LINE}{model.geoid}",
         f"\\ Product {product}, tables {tables}: {population} people in {len(model.blocks)} blocks",
         f"\\ {model.n_variables} variables, {model.n_constraints} constraints, {model.n_nonzeros} coefficients",
-        *([] if model.bins.single else [f"\\ Ages that are counted together: {model.bins.wide()}"]),
+        *([] if model.bins.single else [f"{AGES_LINE}{model.bins.wide()}"]),
         *(f"\\ {comment}" for comment in comments),
         "Minimize",
         f" obj: 0 {named[0].decode() if len(named) else NOBODY}",
@@ -111,3 +113,9 @@ def tract_of_lp(text: bytes) -> str | None:
     """The 11-digit tract that an LP text of ours names in its first line; None for a foreign file."""
     first = text[: text.find(b"\n")].decode("ascii", errors="replace")
     return first.removeprefix(FIRST_LINE).strip() if first.startswith(FIRST_LINE) else None
+
+
+def ages_of_lp(text: bytes) -> str | None:
+    """The age bins of several years that an LP text of ours says it counts by; None for one of single ages, and a foreign file."""
+    head = text[:HEAD_BYTES].decode("ascii", errors="replace").splitlines()
+    return next((line.removeprefix(AGES_LINE) for line in head if line.startswith(AGES_LINE)), None)
