@@ -111,6 +111,26 @@ class Experiment:
     def _model(self, kind: str, stusab: str, county: str, tract: str) -> str:
         return f"{self.county_dir(stusab, county)}/{kind}/model_{STATES[stusab].fips}{county}{tract}"
 
+    def certainty(self, stusab: str, county: str) -> str:
+        """How sure the people of each block of the county are (step 6)."""
+        return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.csv"
+
+    def certainty_sidecar(self, stusab: str, county: str) -> str:
+        """What the county's certainty was made of; written last."""
+        return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.json"
+
+    def certainty_cells(self, stusab: str, county: str) -> str:
+        """The least and the most of each count that is filled or may vary (on request)."""
+        return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.csv"
+
+    def people_certainty(self, stusab: str, county: str) -> str:
+        """Who of the county's people is certain, line for line beside them."""
+        return f"{self.county_dir(stusab, county)}/people_certainty_{STATES[stusab].fips}{county}.csv"
+
+    def certainty_record(self, stusab: str, county: str, tract: str) -> str:
+        """A tract's certainty, of which the county's files are made."""
+        return f"{self.county_dir(stusab, county)}/certainty/tract_{STATES[stusab].fips}{county}{tract}.json.gz"
+
     def synth_out(self, stusab: str, county: str) -> str:
         """The county's people (step 5)."""
         return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"

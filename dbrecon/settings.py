@@ -147,6 +147,15 @@ class SolveSettings:
 
 
 @dataclass(frozen=True)
+class CertaintySettings:
+    """``[certainty]``: the work that step 6 may do, in steps of the solver, so that its answers are the same on any machine."""
+
+    tree_steps: int = setting(1500, "Simplex steps that a proof for one block may take in our own tree.", minimum=1)
+    mip_checks: int = setting(2000, "How far HiGHS's branch and cut may go for what the tree leaves; 0: not at all.", minimum=0)
+    tract_steps: int = setting(2000000, "Simplex steps after which a tract's other blocks get bounds without a search.", minimum=0)
+
+
+@dataclass(frozen=True)
 class SparkSettings:
     """``[spark]``: spark (workflow 2)."""
 
@@ -254,6 +263,7 @@ class Config:
     sf1: Sf1Settings = Sf1Settings()
     run: RunSettings = RunSettings()
     solve: SolveSettings = SolveSettings()
+    certainty: CertaintySettings = CertaintySettings()
     spark: SparkSettings = SparkSettings()
     cluster: ClusterSettings = ClusterSettings()
     secrets: SecretsSettings = SecretsSettings()

@@ -8,8 +8,14 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from dbrecon.ctools.storage import sopen
+from dbrecon.experiment import Experiment
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.people import People, people_csv
 from dbrecon.recon.tract.model import Model
+from dbrecon.states import STATES
+from tests.helpers import tables_of
 
 MOST_SOLUTIONS = 1_500
 
@@ -93,3 +99,26 @@ def small_tracts(draw: st.DrawFn, most_blocks: int = 3, most_kinds: int = 4, mos
         ("count",),
     )
     return SmallTract(model, counts)
+
+
+def write_county(experiment: Experiment, stusab: str, county: str, tracts: dict[str, list[tuple[int, int]]]) -> People:
+    """Write a county's two table files and its people's file, of tracts (six digits) whose people are (four-digit block, kind)."""
+    product = load_product(tables=experiment.tables)
+    lines: dict[str, list[str]] = {"block": [], "tract": []}
+    parts = []
+    for tract, people in sorted(tracts.items()):
+        geoid = STATES[stusab].fips + county + tract
+        tables = tables_of(product, people, geoid)
+        for number, cells in zip(tables.blocks.tolist(), tables.block_cells.tolist(), strict=True):
+            lines["block"].append(",".join(map(str, [f"{geoid}{number:04d}", 1, *cells])))
+        lines["tract"].append(",".join(map(str, [geoid, 1, *tables.tract_cells.tolist()])))
+        block = int(geoid) * 10_000 + np.array([block for block, _ in people])
+        parts.append(People(block, np.array([kind for _, kind in people]), np.ones(len(people), np.int64)))
+    for level, path in (("block", experiment.block_csv(stusab, county)), ("tract", experiment.tract_csv(stusab, county))):
+        header = ",".join([f"geoid_{level}", "logrecno", *product.columns(level)])
+        with sopen(path, "w") as file:
+            file.write("\n".join([header, *lines[level]]) + "\n")
+    everyone = People.concatenate(parts)
+    with sopen(experiment.synth_out(stusab, county), "wb") as file:
+        file.write(people_csv(everyone))
+    return everyone

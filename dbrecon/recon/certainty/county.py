@@ -1,0 +1,133 @@
+"""A county's files of certainty, as text: blocks, cells, and the people's certainty line for line."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbrecon.recon.census.bins import AgeBins
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, RACES, SEXES, IntArray
+from dbrecon.recon.certainty.record import TractRecord
+from dbrecon.recon.certainty.search import Proof
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+
+BLOCK_HEADER = (
+    "geoid_block,people,differ_lower,differ_upper,variability_lower,variability_upper,blockwise_lower,blockwise_upper,"
+    "certain,any_two_upper,proof"
+)
+CELL_HEADER = ",".join(
+    ["geoid_block", "sex", "age_first", "age_last", *RACES, "hisp", "count", "min", "max", "seen_min", "seen_max"]
+)
+PEOPLE_HEADER = "certain"
+DECIMALS = 4
+"""Of percentages; the last digit is rounded half up, in integers."""
+
+OLDEST_OPEN = ""  # how the last age of the open interval at the end is written
+
+
+def per_cent(part: int, whole: int) -> str:
+    """A percentage with ``DECIMALS`` decimals, computed in integers."""
+    unit = 10**DECIMALS
+    value = (200 * unit * part + whole) // (2 * whole)
+    return f"{value // unit}.{value % unit:0{DECIMALS}d}"
+
+
+def block_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
+    """The lines of the county's blocks, header first, a tract at a time."""
+    yield BLOCK_HEADER.encode() + b"\n"
+    for record in records:
+        blocks = {name: values.tolist() for name, values in record.blocks.items()}
+        yield b"".join(_block_line(record.geoid, blocks, i) for i in range(len(blocks["block"])))
+
+
+def _block_line(geoid: str, blocks: dict[str, list[int]], i: int) -> bytes:
+    people, lower, upper = blocks["people"][i], blocks["differ_lower"][i], blocks["differ_upper"][i]
+    values = [
+        f"{geoid}{blocks['block'][i]:04d}",
+        people,
+        lower,
+        upper,
+        per_cent(lower, people),
+        per_cent(upper, people),
+        blocks["blockwise_lower"][i],
+        blocks["blockwise_upper"][i],
+        blocks["certain"][i],
+        blocks["any_two_upper"][i],
+        Proof(blocks["proof"][i]).name.lower(),
+    ]
+    return (",".join(map(str, values)) + "\n").encode()
+
+
+def cell_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
+    """The lines of the cells that are filled or may vary, header first, a tract at a time."""
+    yield CELL_HEADER.encode() + b"\n"
+    for record in records:
+        bins, cells = AgeBins(record.bins), record.cells
+        sex, age, race, hisp = bins.split(cells["kind"])
+        first = FIRST_AGES[bins.first[age]].tolist()
+        last = [_last_age(category) for category in bins.last[age].tolist()]
+        rows = zip(
+            record.blocks["block"][cells["block"]].tolist(),
+            sex.tolist(),
+            first,
+            last,
+            race.tolist(),
+            hisp.tolist(),
+            *(cells[name].tolist() for name in ("count", "least", "most", "seen_least", "seen_most")),
+            strict=True,
+        )
+        lines = []
+        for block, s, begin, end, r, h, *counts in rows:
+            flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
+            lines.append(f"{record.geoid}{block:04d},{SEXES[s]},{begin},{end},{flags},{','.join(map(str, counts))}\n")
+        yield "".join(lines).encode()
+
+
+def _last_age(category: int) -> str:
+    return OLDEST_OPEN if category == N_AGES - 1 else str(int(FIRST_AGES[category + 1]) - 1)
+
+
+def certain_flags(record: TractRecord, people: People) -> npt.NDArray[np.bool_]:
+    """(people,) whether each person of the tract, one an entry in the file's order, is in every data set with these tables.
+
+    The k-th of people alike in block, sex, age bin, race and origin is if the least of their count is at least k.
+    """
+    bins = AgeBins(record.bins)
+    n_kinds = bins.n_sa * 126
+    cells = record.cells
+    key = record.blocks["block"][cells["block"]] * n_kinds + cells["kind"]
+    order = np.argsort(key)
+    wanted = people.geoid_block % BLOCKS_PER_TRACT * n_kinds + bins.of_kind(people.kind)
+    least = np.minimum(cells["least"], cells["count"])[order[np.searchsorted(key[order], wanted)]]
+    return np.asarray(_rank_among_equals(wanted) <= least)
+
+
+def _rank_among_equals(key: IntArray) -> IntArray:
+    """(n,) 1 for the first entry of each value, 2 for the second, in their order."""
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(key) else np.zeros(0, np.int64)
+    lengths = np.diff(np.append(begins, len(key)))
+    rank = np.empty(len(key), np.int64)
+    rank[order] = np.arange(len(key)) - np.repeat(begins, lengths) + 1
+    return rank
+
+
+def summary_of(records: Sequence[TractRecord]) -> dict[str, Any]:
+    """The sums of a county's records for its sidecar."""
+    proofs: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    for record in records:
+        proofs.update(Proof(proof).name.lower() for proof in record.blocks["proof"].tolist())
+        for name in ("people", "differ_lower", "differ_upper", "blockwise_upper", "certain", "any_two_upper"):
+            sums[name] += int(record.blocks[name].sum())
+        sums["blocks"] += len(record.blocks["block"])
+        sums["blocks_without_variability"] += int((record.blocks["differ_upper"] == 0).sum())
+        sums["steps"] += record.steps
+    return {
+        "tracts": len(records),
+        **dict(sums),
+        "blocks_by_proof": {proof.name.lower(): proofs[proof.name.lower()] for proof in Proof},
+    }

@@ -1,0 +1,161 @@
+"""Step 6's files: what a county's certainty looks like, and that it is never of other people or tables than it says."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbrecon.ctools.storage import read_bytes
+from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
+from dbrecon.recon.certainty.county import BLOCK_HEADER, CELL_HEADER, per_cent
+from dbrecon.recon.certainty.record import TractRecord
+from dbrecon.recon.certainty.search import Proof
+from dbrecon.recon.people.people import People
+from dbrecon.recon.people.people_reader import iter_people
+from dbrecon.recon.people.rows import parse_rows
+from dbrecon.settings import Config
+from dbrecon.steps.certainty import builder_for, close_county, lines_of, make_record, stale_because
+from dbrecon.steps.lp_files import read_county
+from tests.certainty_world import write_county
+from tests.helpers import random_people
+
+TRACTS = {"000100": random_people(1, 6, 160), "000200": random_people(2, 3, 90, 30), "000300": random_people(3, 1, 1)}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    experiment = Experiment("r1", str(tmp_path), "all", Config())
+    write_county(experiment, "de", "001", TRACTS)
+    return experiment
+
+
+def step6(experiment: Experiment, cells: bool = False) -> list[bool]:
+    """Do step 6 of the county; which tracts had to be computed."""
+    county = read_county(experiment, builder_for(experiment).product, "de", "10", "001")
+    made = [make_record(experiment, county, "de", tract, cells) for tract in TRACTS]
+    close_county(experiment, "de", "001", [record for record, _ in made], cells)
+    return [new for _, new in made]
+
+
+def rows_of(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
+
+
+def test_each_block_has_its_line_and_each_person_hers(experiment: Experiment) -> None:
+    step6(experiment)
+    text = read_bytes(experiment.certainty("de", "001")).decode()
+    assert text.startswith(BLOCK_HEADER + "\n")
+    blocks = rows_of(experiment.certainty("de", "001"))
+    people = rows_of(experiment.synth_out("de", "001"))
+    flags = [row["certain"] for row in rows_of(experiment.people_certainty("de", "001"))]
+    assert len(flags) == len(people)
+    assert [row["geoid_block"] for row in blocks] == sorted({row["geoid_block"] for row in people})
+    for row in blocks:
+        there = [flag for flag, person in zip(flags, people, strict=True) if person["geoid_block"] == row["geoid_block"]]
+        assert len(there) == int(row["people"])
+        assert there.count("Y") == int(row["certain"])
+        assert row["proof"] in {proof.name.lower() for proof in Proof}
+        assert int(row["differ_lower"]) == int(row["differ_upper"]) <= int(row["blockwise_upper"])
+        assert float(row["variability_upper"]) == pytest.approx(100 * int(row["differ_upper"]) / int(row["people"]), abs=6e-5)
+        assert int(row["any_two_upper"]) <= int(row["people"]) - int(row["certain"])
+    assert 0 < sum(flag == "Y" for flag in flags) < len(flags), "a county of both kinds"
+
+
+def test_the_sidecar_counts_what_the_file_says(experiment: Experiment) -> None:
+    step6(experiment)
+    sidecar = json.loads(read_bytes(experiment.certainty_sidecar("de", "001")))
+    blocks = rows_of(experiment.certainty("de", "001"))
+    for name in ("people", "differ_upper", "blockwise_upper", "certain", "any_two_upper"):
+        assert sidecar[name] == sum(int(row[name]) for row in blocks)
+    assert sum(sidecar["blocks_by_proof"].values()) == sidecar["blocks"] == len(blocks)
+    assert sidecar["blocks_without_variability"] == sum(row["differ_upper"] == "0" for row in blocks)
+
+
+def test_cells_on_request_lie_around_the_people(experiment: Experiment) -> None:
+    step6(experiment, cells=True)
+    assert read_bytes(experiment.certainty_cells("de", "001")).decode().startswith(CELL_HEADER + "\n")
+    cells = rows_of(experiment.certainty_cells("de", "001"))
+    assert sum(int(row["count"]) for row in cells) == sum(map(len, TRACTS.values()))
+    for row in cells:
+        least, seen_least, count, seen_most, most = (int(row[name]) for name in ("min", "seen_min", "count", "seen_max", "max"))
+        assert least <= seen_least <= count <= seen_most <= most
+    assert {row["age_last"] for row in cells if row["age_first"] == "85"} <= {""}
+
+
+def test_what_is_there_is_not_computed_again_and_comes_out_the_same(experiment: Experiment) -> None:
+    files = [experiment.certainty, experiment.certainty_sidecar, experiment.people_certainty]
+    assert step6(experiment) == [True, True, True]
+    first = [read_bytes(file("de", "001")) for file in files]
+    Path(experiment.certainty_record("de", "001", "000200")).unlink()
+    Path(experiment.certainty_record("de", "001", "000300")).write_bytes(b"half a file")
+    assert step6(experiment) == [False, True, True]
+    assert [read_bytes(file("de", "001")) for file in files] == first
+
+
+def test_other_people_make_it_stale_and_are_computed_anew(experiment: Experiment) -> None:
+    step6(experiment)
+    assert stale_because(experiment, "de", "001") is None
+    others = TRACTS | {"000300": random_people(9, 1, 2)}
+    write_county(experiment, "de", "001", others)
+    assert "synth_out_10001.csv has changed" in (stale_because(experiment, "de", "001") or "")
+    assert step6(experiment) == [False, False, True]
+    assert stale_because(experiment, "de", "001") is None
+
+
+def test_another_budget_is_another_answer(experiment: Experiment) -> None:
+    step6(experiment)
+    less = Config.load(env={"DBRECON_CONFIG": str(settings_file(experiment))})
+    assert step6(Experiment("r1", experiment.root, "all", less)) == [True, True, True]
+
+
+def settings_file(experiment: Experiment) -> Path:
+    path = Path(experiment.root) / "config.ini"
+    path.write_text("[certainty]\ntree_steps = 5\nmip_checks = 0\n")
+    return path
+
+
+def test_people_of_other_tables_have_no_certainty(experiment: Experiment) -> None:
+    path = Path(experiment.synth_out("de", "001"))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]) + lines[-1])
+    with pytest.raises(InputError, match="tract 10001000200: the people do not meet the published counts"):
+        step6(experiment)
+    path.unlink()
+    with pytest.raises(InputError, match="step 5 comes first"):
+        step6(experiment)
+
+
+def test_a_record_that_is_none_is_refused_with_its_name() -> None:
+    for text in (b"", b"[]", b'{"format": 1}', b"\xff"):
+        with pytest.raises(InputError, match="here: is no whole record"):
+            TractRecord.parse(text, "here")
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6000)), max_size=40), st.integers(0, 31))
+def test_a_tract_s_lines_are_found_by_bisection(runs: list[tuple[int, int]], wanted: int) -> None:
+    lines = [b"%02d,%s\n" % (number, b"x" * length) for number, length in sorted(runs)]
+    file = io.BytesIO(b"header\n" + b"".join(lines))
+    assert lines_of(file, b"%02d" % wanted) == b"".join(line for line in lines if line.startswith(b"%02d" % wanted))
+
+
+def test_rows_are_read_as_by_the_reader_of_any_file(experiment: Experiment) -> None:
+    text = read_bytes(experiment.synth_out("de", "001"))
+    expected = People.concatenate(list(iter_people(io.BytesIO(text), "people")))
+    found = parse_rows(text.partition(b"\n")[2], "people")
+    assert np.array_equal(found.geoid_block, expected.geoid_block)
+    assert np.array_equal(found.kind, expected.kind)
+    with pytest.raises(InputError, match="no person"):
+        parse_rows(b"10001000100,100010001001000,male,0,Y,N,N,N,N,N\n", "people")
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_percentages_have_four_decimals(part: int, whole: int) -> None:
+    text = per_cent(part, whole)
+    assert len(text.partition(".")[2]) == 4
+    assert float(text) == pytest.approx(100 * part / whole, abs=5.1e-5)
