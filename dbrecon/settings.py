@@ -198,10 +198,10 @@ class ClusterSettings:
     ssh_config: str | None = setting("~/.ssh/config", "The settings of OpenSSH that count here too.")
     ssh_new_hosts: str = setting(
         "refuse",
-        "`accept`: a host that is not in known_hosts is accepted and remembered. A changed key is always refused.",
+        "`accept`: a host that is not in known_hosts is accepted and remembered, a changed key never; `refuse`: as ssh would.",
         choices=("refuse", "accept"),
     )
-    ssh_seconds: float = setting(10.0, "How long a node may take to let us in.", minimum=0.1)
+    ssh_seconds: float = setting(10.0, "How long a node may take to let us in, and to answer --cluster in all.", minimum=0.1)
 
 
 @dataclass(frozen=True)

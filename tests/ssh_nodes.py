@@ -22,7 +22,7 @@ SOURCES = ("config", "dbrecon")
 # All that a node's shell needs, but no Python: where to look for them is the test machine's own PATH.
 TOOLS = [
     *("cat", "cut", "date", "df", "flock", "git", "grep", "head", "id", "ln", "ls", "make", "mkdir", "mv", "readlink", "rm", "sed"),
-    *("setsid", "sh", "sha256sum", "sleep", "sort", "tail", "touch", "tr", "uname", "wc", "who"),
+    *("setsid", "sh", "sha256sum", "sleep", "sort", "tail", "timeout", "touch", "tr", "uname", "wc", "who"),
 ]
 
 

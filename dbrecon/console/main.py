@@ -99,8 +99,8 @@ def check_options(args: argparse.Namespace, action: str) -> None:
     """UsageError for options that mean nothing for this action."""
     if args.tables and action != "register":
         raise UsageError("--tables is settled when an experiment is registered: give it with --register")
-    if args.json and action not in ("status", "evaluate"):
-        raise UsageError("--json goes with --status or --evaluate")
+    if args.json and action not in ("status", "evaluate", "cluster"):
+        raise UsageError("--json goes with --status, --evaluate or --cluster")
     named = [name for name in ("stusab", "county", "tract") if getattr(args, name) is not None]
     if named and not ACTIONS[action].takes_place:
         raise UsageError(f"--{action} takes no --{named[0]}")

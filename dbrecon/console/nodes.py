@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -40,15 +41,22 @@ def check_options(args: argparse.Namespace, action: str) -> None:
 # -- showing ------------------------------------------------------------------------------------------------------------
 
 
-def show_cluster(_args: argparse.Namespace, config: Config) -> int:
-    """A line for each node."""
-    from dbrecon.fleet.hosts import ask, list_hosts, ordered
+def show_cluster(args: argparse.Namespace, config: Config) -> int:
+    """A line for each node as it answers (with --json: all of them, by name); the exit code tells whether none did."""
+    from dbrecon.fleet.hosts import answers, list_hosts
 
     hosts = list_hosts(config)
-    if not hosts:
+    if not hosts and not args.json:
         print("the cluster has no CORE or TASK nodes: --resize N asks for some")
-    for line in ordered(ask(config, hosts)):
-        print(line)
+    found = []
+    for answer in answers(config, hosts):
+        found.append(answer)
+        if not args.json:
+            print(answer.line(), flush=True)
+    if args.json:
+        print(json.dumps({"nodes": [one.as_dict() for one in sorted(found, key=lambda one: one.host.name)]}, indent=2))
+    if hosts and not any(one.report for one in found):
+        raise RemoteError("no node answers: see the reasons above, or try one with ssh")
     return 0
 
 
@@ -105,11 +113,11 @@ def _leaving(cluster: Cluster, group: Group, config: Config, size: int) -> list[
     """The nodes that are to go: those that do not answer, then idle ones, then those in use. Of a fleet, all, since EMR chooses."""
     from dbrecon.fleet.hosts import Host, ask
 
-    running = sorted(one for one in ((one.host, one.id) for one in cluster.instances() if one.group == group.id))
+    running = sorted((one for one in cluster.instances() if one.group == group.id), key=lambda one: (one.host, one.id))
     too_many = len(running) if group.fleet and size < group.running else len(running) - size
     if too_many <= 0:
         return []
-    answers = ask(config, [Host(name, "TASK", instance) for name, instance in running])
+    answers = ask(config, [Host(one.host, "TASK", one.id, one.address) for one in running])
     answers.sort(key=lambda one: 0 if one.report is None else 2 if one.report.in_use else 1)
     return answers[:too_many]
 

@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--evaluate", nargs="*", metavar="TRUTH",
         help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
     )  # fmt: skip
-    group.add_argument("--json", action="store_true", help="with --status and --evaluate: for scripts")
+    group.add_argument("--json", action="store_true", help="with --status, --evaluate and --cluster: for scripts")
 
 
 def show_status(args: argparse.Namespace, config: Config) -> int:

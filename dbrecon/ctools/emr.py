@@ -38,11 +38,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Instance:
-    """A running instance: EC2's id, its private host name, its group's id."""
+    """A running instance: EC2's id, its private host name, its group's id, its private address ("" if EMR tells none)."""
 
     id: str
     host: str
     group: str
+    address: str = ""
 
 
 def cluster_id(given: str | None, job_flow_file: str = JOB_FLOW_FILE) -> str | None:
@@ -77,7 +78,7 @@ class Cluster:
         """Those that run."""
         key = "InstanceFleetId" if self._has_fleets() else "InstanceGroupId"
         rows = self._pages("list_instances", "Instances", InstanceStates=["RUNNING"])
-        return [Instance(row["Ec2InstanceId"], row["PrivateDnsName"], row[key]) for row in rows]
+        return [Instance(row["Ec2InstanceId"], row["PrivateDnsName"], row[key], row.get("PrivateIpAddress", "")) for row in rows]
 
     def resize(self, group: Group, size: int, terminate: Sequence[str] = ()) -> None:
         """Ask for ``size`` instances (of a fleet: units) in a TASK group. When it shrinks, those of ``terminate`` go (a fleet

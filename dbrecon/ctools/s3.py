@@ -249,6 +249,13 @@ def _sums(md5: bytes, crc: int) -> dict[str, str]:
     }
 
 
+def presigned(path: str, seconds: int) -> str:
+    """A URL by which anyone can read an object for so many seconds. Nothing is asked of S3."""
+    bucket, key = split_s3(path)
+    url: str = client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
+    return url
+
+
 def delete(path: str) -> None:
     """Removes the object, if it is there."""
     bucket, key = split_s3(path)

@@ -20,7 +20,7 @@ from dbrecon.ctools.ssh_login import Deadline, logged_in
 with extra("cluster"):
     import paramiko
 
-__all__ = ["Finished", "NameUnknown", "SshError", "SshSettings", "Unreachable", "run"]
+__all__ = ["Finished", "NameUnknown", "SshError", "SshSettings", "Unreachable", "parse_host", "run"]
 
 BACKGROUND_SECONDS = 3.0
 CHUNK = 1 << 16

@@ -26,16 +26,18 @@ T = TypeVar("T")
 SCRIPT = Path(__file__).resolve().parent / "on_node.sh"
 ROLES = {"MASTER": 0, "CORE": 1, "TASK": 2}
 AT_ONCE = 64
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Host:
-    """A node: how SSH reaches it, its role (MASTER, CORE, TASK), and EC2's id of its instance on EMR."""
+    """A node: how SSH reaches it, its role (MASTER, CORE, TASK), and on EMR EC2's id of its instance and its private address, at
+    which it is reached where its name leads nowhere."""
 
     name: str
     role: str = "TASK"
     instance: str = ""
+    address: str = ""
 
     @property
     def short(self) -> str:
@@ -73,10 +75,21 @@ class Answer:
     def line(self) -> str:
         """As --cluster shows it."""
         if self.report is None:
-            return f"unreachable: {self.host.name} ({self.error})"
+            role = f"{self.host.role}, " if self.host.instance else ""  # hosts of a list have no roles
+            return f"unreachable: {self.host.name} ({role}{self.error})"
         kind = self.host.role if self.host.role != "TASK" else "in use" if self.report.in_use else "idle"
         also = " (launching)" if self.report.state == "launching" else ""
         return f"{kind}: {self.host.name} {load_text(self.report)}{also}"
+
+    def as_dict(self) -> dict[str, object]:
+        """As --cluster --json shows it: Unix time, uptime in seconds, the three load averages, memory that is free in KiB."""
+        told = self.report
+        shown: dict[str, object] = {"host": self.host.name, "role": self.host.role, "state": told.state if told else "unreachable"}
+        if told is None:
+            return shown | {"error": self.error}
+        load = [float(part) for part in told.load.split()]
+        facts = {"name": told.name, "time": told.time, "uptime": told.uptime, "load": load}
+        return shown | facts | {"users": told.users, "free_kib": told.free_kib}
 
 
 class NodeError(RemoteError):
@@ -85,10 +98,18 @@ class NodeError(RemoteError):
     output = ""
 
 
+def bare_name(host: str) -> str:
+    """A host's name without user and port."""
+    try:
+        return ssh.parse_host(host).name
+    except ssh.SshError:
+        return host
+
+
 def short_name(host: str) -> str:
     """A host's name up to its first dot, without user and port. An address stays whole."""
-    bare = re.sub(r":\d+$", "", host.rpartition("@")[2])
-    return bare if re.fullmatch(r"[0-9.]+", bare) else bare.partition(".")[0]
+    bare = bare_name(host)
+    return bare if ":" in bare or re.fullmatch(r"[0-9.]+", bare) else bare.partition(".")[0]
 
 
 def load_text(report: Report) -> str:
@@ -124,13 +145,13 @@ def list_hosts(config: Config) -> list[Host]:
         names = [name for name in re.split(r"[\s,]+", config.cluster.hosts or "") if name]
         return [Host(name) for name in dict.fromkeys(names)]
     roles = {group.id: group.role for group in cluster.groups()}
-    hosts = [Host(one.host, roles[one.group], one.id) for one in cluster.instances() if one.group in roles]
+    hosts = [Host(one.host, roles[one.group], one.id, one.address) for one in cluster.instances() if one.group in roles]
     return sorted((host for host in hosts if host.role != "MASTER"), key=lambda host: (ROLES.get(host.role, 3), host.name))
 
 
 def _same(word: str, name: str) -> bool:
     """Whether a host is meant by ``word``: user and port may lack on either side, and all from the first dot on."""
-    one, other = (re.sub(r":\d+$", "", text.rpartition("@")[2]) for text in (word, name))
+    one, other = bare_name(word), bare_name(name)
     return one == other or one == short_name(other) or short_name(one) == other
 
 
@@ -181,7 +202,7 @@ def script(call: str, variables: dict[str, str], prologue: str = "") -> str:
 
 def on_node(config: Config, host: Host, text: str, seconds: float, output: Callable[[bytes], None] | None = None) -> str:
     """Run a script of :func:`script` on a node; what it printed. Raises SshError, and NodeError if it failed."""
-    done = ssh.run(host.name, text, ssh_settings(config), seconds, output)
+    done = ssh.run(host.name, text, ssh_settings(config), seconds, output, host.address or None)
     if done.code:
         lines = [line for line in done.err.rstrip().splitlines() if line.strip()] or [f"its shell left with code {done.code}"]
         error = NodeError(f"{host.name}: {lines[-1].strip()}")
@@ -232,15 +253,21 @@ def on_each(hosts: Sequence[Host], work: Callable[[Host], T], seconds: float) ->
         yield host, result
 
 
-def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
-    """What each host says of itself, in the hosts' order; a dead one costs ``[cluster] ssh_seconds``."""
+def answers(config: Config, hosts: Sequence[Host]) -> Iterator[Answer]:
+    """What each host says of itself, as they answer. All that a node does has ``[cluster] ssh_seconds``."""
     text = script("report", node_variables(config))
-    seconds = 2 * float(config.cluster.ssh_seconds)
+    seconds = config.cluster.ssh_seconds
 
     def work(host: Host) -> Report:
         return parse_report(host, on_node(config, host, text, seconds))
 
-    found = {host: answer(host, result) for host, result in on_each(hosts, work, seconds)}
+    for host, result in on_each(hosts, work, seconds):
+        yield answer(host, result)
+
+
+def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
+    """What each host says of itself, in the hosts' order."""
+    found = {one.host: one for one in answers(config, hosts)}
     return [found[host] for host in hosts]
 
 
@@ -277,8 +304,3 @@ def parse_report(host: Host, text: str) -> Report:
     except (KeyError, ValueError) as error:
         said = text.strip()[:200]
         raise NodeError(f"{host.name} gives no report of itself (it must be Linux; its shell said {said!r})") from error
-
-
-def ordered(answers: Sequence[Answer]) -> list[str]:
-    """The lines of --cluster: CORE, idle, in use, unreachable, each by name."""
-    return sorted(one.line() for one in answers)

@@ -43,6 +43,16 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
     database = config.database()
     if not database["mysql_host"]:
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
+    repository, branch = source(config, branch)
+    environment = passed_on(config.cluster.environment or "", os.environ if env is None else env)
+    environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
+    environment["DAS_S3ROOT"] = config.root()
+    text = Path(config.path).read_text(encoding="utf-8")
+    return Launch(tuple(arguments), repository, branch, force, environment, text)
+
+
+def source(config: Config, branch: str | None = None) -> tuple[str, str]:
+    """The repository and the branch (or tag) that nodes check out. UsageError where one is not known."""
     repository = config.cluster.repository or _git("remote", "get-url", "origin")
     if not repository:
         lacking = "An installed package has none" if INSTALLED else "This checkout has no origin"
@@ -52,11 +62,9 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
         raise UsageError("which branch? This checkout is on none: give --branch")
     if branch.startswith("-"):
         raise UsageError(f"{branch} is no branch")
-    environment = passed_on(config.cluster.environment or "", os.environ if env is None else env)
-    environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
-    environment["DAS_S3ROOT"] = config.root()
-    text = Path(config.path).read_text(encoding="utf-8")
-    return Launch(tuple(arguments), repository, branch, force, environment, text)
+    if repository.startswith("-"):
+        raise UsageError(f"{repository} is no repository: correct [cluster] repository in {config.path}")
+    return repository, branch
 
 
 def passed_on(patterns: str, env: Mapping[str, str]) -> dict[str, str]:
@@ -91,11 +99,6 @@ def halt(config: Config, host: Host) -> None:
 def logs_script(config: Config, lines: int, follow: bool) -> str:
     """For :func:`dbrecon.fleet.hosts.on_node`: the end of the newest output."""
     return script(f"logs {lines} '{'-f' if follow else ''}'", node_variables(config))
-
-
-def facts_script(config: Config) -> str:
-    """For :func:`dbrecon.fleet.hosts.on_node`: what --doctor looks at."""
-    return script("facts", node_variables(config))
 
 
 def _git(*arguments: str) -> str:

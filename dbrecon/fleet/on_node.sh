@@ -61,17 +61,36 @@ report() {
     if launching; then say "state=launching"; elif in_use; then say "state=in use"; else say "state=idle"; fi
 }
 
-# What --doctor looks at, beside that.
+# What --doctor looks at, beside that: what a launch needs. The console defines probe(), which prints a Python program.
 facts() {
     report
     say "disk_kib=$(df -Pk "$HOME" | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\) .*/\1/p')"
     say "git=$(git --version 2>/dev/null)"
+    say "make=$(make --version 2>/dev/null | head -n 1)"
     for python in ${venv:+"$(absolute "$venv")/bin/python"} python3.11 python3.12 python3.13 python3; do
         if version=$("$python" -c 'import sys; assert sys.version_info >= (3, 11); print(sys.version.split()[0])' 2>/dev/null); then
             say "python=$version"
+            "$python" -c 'import ensurepip, venv' 2>/dev/null && say "venv=yes"
             break
         fi
+        python=
     done
+    check_repository
+    for made in "$(absolute "$folder")"/venv-*/bin/python; do [ ! -x "$made" ] || python=$made; done
+    [ -z "$python" ] || probe | "$python" -
+}
+
+# Whether git on this node finds the branch (or tag) of the repository, within some seconds.
+check_repository() {
+    [ -n "$repository" ] && command -v git >/dev/null || return 0
+    said=$(GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="${GIT_SSH_COMMAND:-ssh -o BatchMode=yes}" \
+        timeout "$PROBE_SECONDS" git ls-remote --exit-code "$repository" "refs/heads/$branch" "refs/tags/$branch" 2>&1 >/dev/null)
+    case $? in
+    0) say "repository=yes" ;;
+    2) say "repository_error=it has no branch or tag $branch" ;;
+    124) say "repository_error=no answer within $PROBE_SECONDS s" ;;
+    *) say "repository_error=$(say "$said" | grep . | head -n 1)" ;;
+    esac
 }
 
 absolute() { case $1 in /*) say "$1" ;; *) say "$HOME/$1" ;; esac; }

@@ -244,7 +244,7 @@ def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path:
         (["--run", "--force"], "--force goes with steps"),
         (["--status", "--stusab", "oh"], "--status takes no --stusab"),
         (["--status", "--tables", "block"], "--tables is settled when"),
-        (["--errors", "--json"], "--json goes with --status or --evaluate"),
+        (["--errors", "--json"], "--json goes with --status, --evaluate or --cluster"),
         (["--errors", "0"], "'0' is not a number of 1 or more"),
         (["--step0"], "which states shall be downloaded?"),
         (["--bogus"], "unrecognized arguments: --bogus"),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import pytest
 
 from dbrecon.ctools import ssh
 from dbrecon.ctools.database import make_engine
+from dbrecon.fleet import doctor_nodes as probe_node
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import TractRow, Worker
 from tests.conftest import MariaServer
@@ -125,7 +127,7 @@ def all_held(world: World, reident: str, host: str) -> Iterator[None]:
 def test_each_node_has_a_line_in_the_manual_s_form(running: World) -> None:
     result = running.run("--clus")
     assert (result.returncode, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    lines = sorted(result.stdout.splitlines())
     assert [line.split()[1] for line in lines] == ["bare4", "n1", "n2", "n3"]
     assert all(re.fullmatch(rf"idle: \w+ {UPTIME}", line) for line in lines), lines
 
@@ -160,6 +162,52 @@ def test_a_node_that_hangs_is_shown_so_after_the_time_that_is_set_beside_one_tha
     lives, hangs = sorted(result.stdout.splitlines())
     assert lives.startswith("idle: n1 ")
     assert hangs == "unreachable: n2 (does not answer within 5 s)"
+
+
+def test_lines_appear_as_nodes_answer_and_json_has_them_all(running: World) -> None:
+    hanging = running.node("n2")
+    assert hanging.process is not None
+    os.killpg(hanging.process.pid, signal.SIGSTOP)
+    try:
+        process = running._typing(None, {"hosts": "n2 n1", "ssh_seconds": "30"}).start("--cluster")
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("idle: n1 ")
+        assert process.poll() is None, "n2 is waited for"
+        process.terminate()
+        process.communicate(timeout=60)
+        shown = running.here("--cluster", "--json", hosts="n2 n1", ssh_seconds="5")
+    finally:
+        os.killpg(hanging.process.pid, signal.SIGCONT)
+    lives, hangs = json.loads(shown.stdout)["nodes"]
+    assert (lives["host"], lives["role"], lives["state"], lives["name"]) == ("n1", "TASK", "idle", running.node("n1").hostname)
+    assert len(lives["load"]) == 3
+    assert min(lives["time"], lives["uptime"], lives["free_kib"]) > 0
+    assert hangs == {"host": "n2", "role": "TASK", "state": "unreachable", "error": "does not answer within 5 s"}
+
+
+def test_where_no_node_answers_the_exit_code_says_so(running: World) -> None:
+    running.nodes.known_hosts.write_text("")
+    result = running.here("--cluster", hosts="n1 n2")
+    assert result.returncode == 8
+    assert result.stdout.count("unreachable: n") == 2
+    assert result.stderr == "error: no node answers: see the reasons above, or try one with ssh\n"
+    result = running.here("--cluster", "--json", hosts="n1 n2")
+    assert (result.returncode, len(json.loads(result.stdout)["nodes"])) == (8, 2)
+
+
+def test_a_node_whose_name_leads_nowhere_is_reached_at_its_address(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(running.operator.home))
+    node = running.node("n1")
+    config = running.operator.home / ".ssh" / "config"
+    before = config.read_text()
+    config.write_text(f"Host *.internal\n  Port {node.port}\n")
+    try:
+        done = ssh.run("ip-10-0-0-1.no-such.internal", "echo in\n", ssh.SshSettings(), 60.0, address=node.address)
+        with pytest.raises(ssh.NameUnknown, match="leads nowhere"):
+            ssh.run("ip-10-0-0-1.no-such.internal", "echo in\n", ssh.SshSettings(), 60.0)
+    finally:
+        config.write_text(before)
+    assert done.out == "in\n"
 
 
 def test_a_new_host_is_refused_unless_the_setting_accepts_it_and_then_remembered(running: World) -> None:
@@ -432,7 +480,7 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
     }
     waiting.nodes.write_ssh_config({hosts["CORE"][0]: "n2", hosts["TASK"][0]: "n1", hosts["TASK"][1]: "n3"})
     try:
-        shown = waiting.here("--cluster", hosts="", env={"EMR_CLUSTER_ID": cluster}).stdout.splitlines()
+        shown = sorted(waiting.here("--cluster", hosts="", env={"EMR_CLUSTER_ID": cluster}).stdout.splitlines())
         resized = waiting.here("--resize", "0", "--yes", hosts="", env={"EMR_CLUSTER_ID": cluster})
     finally:
         waiting.nodes.write_ssh_config({name: name for name in waiting.nodes.nodes})
@@ -488,15 +536,92 @@ def test_a_launch_without_a_shared_database_is_refused(world: World) -> None:
     assert_refused(world.here("--launch_all", env=env), 2, "nodes meet in MySQL or MariaDB")
 
 
+def doctor_lines(result: Result) -> dict[str, list[str]]:
+    """The lines of --doctor by what they are about, without it."""
+    found: dict[str, list[str]] = {}
+    for line in result.stdout.splitlines()[:-1]:
+        what, _, text = line.partition(": ")
+        found.setdefault(what, []).append(text)
+    return found
+
+
 def test_doctor_tells_of_each_node_and_what_is_missing(running: World, run_to_the_end: Watched) -> None:
     assert run_to_the_end.status
     result = running.run("--doctor")
-    assert result.returncode == 1
-    lines = {line.split(": ")[0]: line for line in result.stdout.splitlines()}
-    assert re.match(r"ok +database: MariaDB 1\d\.\d+\.\d+, MySQL database ", lines["ok    database"])
-    assert lines["ok    storage"].endswith(f"s3://{BUCKET}/root/2010-re can be written")
-    assert "HiGHS" in lines["ok    solver"]
-    assert "Java" in lines["ok    Spark"]
-    assert lines["ok    n1"].startswith("ok    n1: SSH, git, Python 3.")
-    assert "there is no python" in lines["FAIL  bare4"]
+    assert result.returncode == 1, result.stderr
+    lines = doctor_lines(result)
+    assert re.match(r"MariaDB 1\d\.\d+\.\d+, MySQL database ", lines["ok    database"][0])
+    assert lines["ok    storage"] == [f"s3://{BUCKET}/root/2010-re can be written"]
+    assert "HiGHS" in lines["ok    solver"][0]
+    assert "Java" in lines["ok    Spark"][0]
+    assert re.match(r"SSH, git, Python 3\.\d+\.\d+, repository, database, storage, ", lines["ok    n1"][0])
+    assert lines["FAIL  bare4"] == ["there is no python: make the environment ~/environment there, or leave [cluster] venv empty"]
     assert result.stdout.splitlines()[-1] == "1 of these must be mended"
+    assert not [secret for secret in running.secrets if secret in result.stdout + result.stderr]
+    left = storage_names(running)
+    assert not [name for name in left if "doctor" in name or "writable" in name]
+
+
+def storage_names(world: World) -> list[str]:
+    client = boto3.client("s3", endpoint_url=world.operator.env["AWS_ENDPOINT_URL"], aws_access_key_id="test",
+                          aws_secret_access_key="x", region_name="us-east-1")  # fmt: skip
+    return [one["Key"] for one in client.list_objects_v2(Bucket=BUCKET, Prefix="root/2010-re/")["Contents"]]
+
+
+def test_doctor_looks_from_the_node_itself_at_what_a_launch_needs_there(running: World, run_to_the_end: Watched) -> None:
+    """The database is reached from here through localhost, which is another machine there; repository and branch are wrong."""
+    assert run_to_the_end.status
+    lines = doctor_lines(running.here("--doctor", hosts="n1", repository="file:///no/such/repository"))
+    [repository] = lines["FAIL  n1"]
+    assert re.match(r"the repository cannot be used from there \(.*no/such/repository.*\): see \[cluster\] repository", repository)
+    lines = doctor_lines(running.here("--doctor", hosts="n1", branch="gone"))
+    assert lines["FAIL  n1"][0].startswith("the repository cannot be used from there (it has no branch or tag gone): ")
+    lines = doctor_lines(running.here("--doctor", hosts="bare4", venv=""))
+    assert lines["FAIL  bare4"] == ["there is no python: install Python 3.11 or newer with its venv there"]
+
+
+def test_doctor_sees_from_the_node_that_the_storage_is_another_or_the_database_is_not_there(
+    running: World, run_to_the_end: Watched, tmp_path: Path
+) -> None:
+    """What a node's own shell sets is not what is set here: its database's port and its folder are others."""
+    assert run_to_the_end.status
+    (tmp_path / "root").mkdir()
+    wrong = {"DAS_S3ROOT": str(tmp_path / "root")}
+    assert doctor_lines(running.here("--doctor", hosts="n1", env=wrong))["ok    n1"], "one machine, so it is the same folder"
+    config = running._typing(wrong, {"hosts": "n1"})
+    probe = probe_node.PROBE.read_text()
+    assert probe.endswith("main()\n")
+    environment = {"PROBE_SECONDS": "5", "PROBE_MYSQL_HOST": "127.0.0.1", "PROBE_MYSQL_PORT": "1", "PROBE_CONTENT": "x",
+                   "PROBE_PATH": str(tmp_path / "elsewhere" / "marker")}  # fmt: skip
+    environment |= config.environment()
+    done = subprocess.run([sys.executable, "-"], input=probe, env=environment, capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    assert done.stdout == "database_error=Connection refused\nstorage_error=No such file or directory\n"
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Takes connections and says nothing; its port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield int(listener.getsockname()[1])
+
+
+def test_doctor_gives_up_a_database_and_a_storage_that_stay_silent_and_answers_sigterm(world: World) -> None:
+    with silent_server() as port:
+        env = {"MYSQL_HOST": "127.0.0.1", "MYSQL_PORT": str(port), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        result = world.run("--doctor", env=env, hosts="n1")
+        process = world._typing(env, {"hosts": "n1"}).start("--doctor")
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ok    settings: ")
+        began = time.monotonic()
+        process.terminate()
+        process.communicate(timeout=60)
+        waited = time.monotonic() - began
+    lines = doctor_lines(result)
+    assert lines["FAIL  database"][0].startswith(("no answer within 15 s: see MYSQL_HOST", "MySQL database"))
+    assert lines["FAIL  storage"][0].startswith("no answer within 15 s: see DAS_S3ROOT and AWS_ENDPOINT_URL: something there takes")
+    assert "ok    n1" in lines or "FAIL  n1" in lines, "the nodes are looked at all the same"
+    assert process.returncode not in (0, None)
+    assert waited < 15, "it does not wait for the silent servers"

@@ -146,9 +146,10 @@ def test_no_group_but_task_can_be_resized(make_cluster: Make) -> None:
 
 
 def test_cluster_shows_core_nodes_as_such_and_leaves_the_master_out(make_cluster: Make) -> None:
-    lines = make_cluster(GROUPS).operator.here("--cluster").stdout.splitlines()
-    assert len(lines) == 5
-    assert all(re.match(r"unreachable: ip-[0-9-]+\.ec2\.internal \(", line) for line in lines)
+    result = make_cluster(GROUPS).operator.here("--cluster")
+    found = [re.match(r"unreachable: ip-[0-9-]+\.ec2\.internal \((CORE|TASK), ", line) for line in result.stdout.splitlines()]
+    assert sorted(match[1] for match in found if match) == ["CORE", "CORE", "TASK", "TASK", "TASK"]
+    assert result.returncode == 8
 
 
 def test_a_core_node_gets_no_scheduler_unless_the_setting_allows_it(make_cluster: Make) -> None:

@@ -33,7 +33,7 @@ ARROWS = {
     "report": {"ctools", "recon"},
     "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard", "report"},
 }
-SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py")
+SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py|dbrecon/fleet/probe_node\.py")  # it only logs in
 
 
 def name_of(path: Path) -> str:
