@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 import re
 import secrets
@@ -113,6 +114,23 @@ def read_bytes(path: Path) -> bytes:
         return _in_memory(path, lambda: _unpacked(path, content))
     except GZIP_ERRORS as error:
         raise damaged(path) from error
+
+
+def mapped(path: Path) -> bytes | mmap.mmap:
+    """The content of ``path``, to look at here and there: a local file is mapped, so that only what is looked at is read.
+
+    For files that are replaced as a whole and never changed in place, as all of ours are.
+    """
+    path = os.fspath(path)
+    if is_s3(path) or path.endswith(".gz"):
+        return read_bytes(path)
+    try:
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return b""  # an empty file cannot be mapped
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except failures(path) as error:
+        raise explain(error, path, "read") from error
 
 
 def _in_memory(path: str, read: Callable[[], bytes]) -> bytes:

@@ -27,7 +27,7 @@ def read_county(experiment: Experiment, product: Product, stusab: str, state: st
 
 def _county_file(path: str, stusab: str) -> CountyFile:
     try:
-        return CountyFile(storage.read_bytes(path), path)
+        return CountyFile(storage.mapped(path), path)
     except storage.MissingFile:
         raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from None
 

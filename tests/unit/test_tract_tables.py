@@ -1,10 +1,13 @@
 """Reading a tract's tables from its county's files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbrecon.ctools import storage
 from dbrecon.errors import InputError
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables, parse_counts, rows_of
@@ -69,7 +72,7 @@ def test_a_tract_that_is_not_there_is_named(county: CountyTables) -> None:
 
 
 def test_a_file_of_other_tables_is_refused(county: CountyTables) -> None:
-    other = CountyFile(county.blocks.text.replace(b"P0010001", b"P0010002", 1), "sf1_block_10001.csv")
+    other = CountyFile(county.blocks.text[:].replace(b"P0010001", b"P0010002", 1), "sf1_block_10001.csv")
     with pytest.raises(InputError, match="has not the columns of this experiment's tables"):
         CountyTables(PRODUCT, "10001", other, county.tracts).tract("000100")
 
@@ -81,7 +84,7 @@ def test_a_file_that_is_cut_off_is_refused(county: CountyTables) -> None:
 
 
 def test_a_row_with_a_cell_too_few_is_refused(county: CountyTables) -> None:
-    text = county.blocks.text
+    text = county.blocks.text[:]
     short = text.replace(b",0000007,0,1,2,", b",0000007,1,2,", 1)
     assert short != text
     with pytest.raises(InputError, match="a row of tract 10001000100 has not 846 fields"):
@@ -93,3 +96,27 @@ def test_block_tables_alone_have_no_tract_cells(county: CountyTables) -> None:
     tracts = CountyFile(b"geoid_tract,logrecno\n10001000100,0000007\n", "sf1_tract_10001.csv")
     tables = CountyTables(product, "10001", county.blocks, tracts).tract("000100")
     assert np.array_equal(tables.tract_cells, np.zeros(0))
+
+
+def test_rows_out_of_order_are_refused(county: CountyTables) -> None:
+    lines = county.blocks.text[:].split(b"\n")
+    swapped = CountyFile(b"\n".join([lines[0], lines[2], lines[1], *lines[3:]]), "sf1_block_10001.csv")
+    with pytest.raises(InputError, match=r"sf1_block_10001\.csv: the rows of tract 10001000100 are not in order; make the county"):
+        CountyTables(PRODUCT, "10001", swapped, county.tracts).tract("000100")
+
+
+@given(st.sets(st.integers(10, 99), min_size=1), st.integers(10, 99))
+def test_bisection_finds_the_lines_that_searching_finds(tracts: set[int], wanted: int) -> None:
+    lines = [f"{tract}{block},{'7' * block}" for tract in sorted(tracts) for block in range(100, 100 + tract % 4)]
+    text = "\n".join(["geoid", *lines, ""]).encode()
+    assert rows_of(text, str(wanted).encode()) == "".join(f"{line}\n" for line in lines if line.startswith(str(wanted))).encode()
+
+
+def test_a_county_file_may_be_mapped(county: CountyTables, tmp_path: Path) -> None:
+    for file in (county.blocks, county.tracts):
+        (tmp_path / file.source).write_bytes(file.text[:])
+    mapped = [CountyFile(storage.mapped(tmp_path / file.source), file.source) for file in (county.blocks, county.tracts)]
+    tables = CountyTables(PRODUCT, "10001", *mapped).tract("000200")
+    assert tables.block_cells.tolist() == county.tract("000200").block_cells.tolist()
+    (tmp_path / "empty.csv").touch()
+    assert storage.mapped(tmp_path / "empty.csv") == b""

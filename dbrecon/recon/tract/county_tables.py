@@ -1,10 +1,12 @@
 """Tracts' tables from their county's two files, as arrays.
 
 A county file is CSV: a header, then rows ``geoid,logrecno,cells`` sorted by geoid, so that a tract's rows lie together: they are
-found by searching the text and only they are parsed.
+found by bisection and only they are read and parsed.
 """
 
+import mmap
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -40,20 +42,42 @@ def parse_counts(text: bytes, source: str) -> IntArray:
     return values
 
 
-def rows_of(text: bytes, tract: bytes) -> bytes:
-    """The lines that begin with ``tract``: all of them, since the lines are sorted. Empty if there are none."""
-    start = text.find(b"\n" + tract) + 1
-    if not start:
-        return b""
-    last = text.rfind(b"\n" + tract) + 1
-    return text[start : text.index(b"\n", last) + 1]
+Text = bytes | mmap.mmap
+"""A file's content: in memory, or mapped, so that what is not looked at is not read."""
+
+
+def rows_of(text: Text, tract: bytes) -> bytes:
+    """The lines after the first that begin with ``tract``: found by bisection, since they are sorted. Empty if there are none."""
+    begin = _first_line(text, tract)
+    return text[begin : _first_line(text, tract + b"~")]  # ~ comes after all digits
+
+
+def _first_line(text: Text, key: bytes) -> int:
+    """Where the first line after the header begins that is not less than ``key``; the text's length if there is none."""
+    low = text.find(b"\n") + 1
+    high = len(text)
+    while low < high:
+        middle = (low + high) // 2
+        line = max(low, text.rfind(b"\n", low, middle) + 1)  # the line that ``middle`` lies in
+        if text[line : line + len(key)] < key:
+            end = text.find(b"\n", middle)
+            low = end + 1 if end >= 0 else len(text)
+        else:
+            high = line
+    return low
+
+
+@lru_cache(maxsize=4)
+def _header(columns: tuple[str, ...], geoid_column: str) -> bytes:
+    """A county file's first line."""
+    return ",".join([geoid_column, "logrecno", *columns]).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class CountyFile:
     """The text of a county file of one level, and what errors call it."""
 
-    text: bytes
+    text: Text
     source: str
 
     def cells(self, tract: str, columns: tuple[str, ...], geoid_column: str) -> tuple[IntArray, npt.NDArray[np.int64]]:
@@ -61,10 +85,10 @@ class CountyFile:
 
         Raises InputError if the file's columns are not those, if it is cut off, or if a row is not whole.
         """
-        header = ",".join([geoid_column, "logrecno", *columns]).encode()
-        if not self.text.startswith(header + b"\n"):
+        header = _header(columns, geoid_column)
+        if self.text[: len(header)] != header:
             raise InputError(f"{self.source}: has not the columns of this experiment's tables; {REMEDY}")
-        if not self.text.endswith(b"\n"):
+        if self.text[-1:] != b"\n":
             raise InputError(f"{self.source}: is cut off in its last line; {REMEDY}")
         rows = rows_of(self.text, tract.encode())
         width = len(columns) + 2
@@ -74,6 +98,8 @@ class CountyFile:
         if len(values) != rows.count(b"\n") * width:
             raise InputError(f"{self.source}: a row of tract {tract} has not {width} fields; {REMEDY}")
         table = values.reshape(-1, width)
+        if not rows.startswith(tract.encode()) or (np.diff(table[:, 0]) <= 0).any():
+            raise InputError(f"{self.source}: the rows of tract {tract} are not in order; {REMEDY}")
         return table[:, 0], table[:, 2:]
 
 
