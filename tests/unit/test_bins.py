@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dbrecon.recon.census.bins import SINGLE_AGES, AgeBins, binned_constraint, derive_binning, sum_label
+from dbrecon.recon.census.bins import SINGLE_AGES, AgeBins, derive_binning, sum_label
 from dbrecon.recon.census.kinds import N_AGES, N_KINDS, N_RH, join_kind, split_kind
 from dbrecon.recon.census.tables import DEFAULT_PRODUCT, Product, load_product
 from dbrecon.recon.tract.model import Model, ModelBuilder
@@ -146,7 +146,7 @@ def test_two_year_counts_of_disjoint_groups_are_merged_and_keep_their_intervals(
 def test_bins_that_do_not_suit_a_constraint_are_refused(tmp_path: Path) -> None:
     product = product_of(tmp_path, BLOCK, table("TW", "tract", 4, "group_and_next", WHITE))
     with pytest.raises(ValueError, match="TW is not divided by ages"):
-        binned_constraint(product.constraints[1], AgeBins((0, 22, 25)))
+        ModelBuilder(product, AgeBins((0, 22, 25)))
 
 
 @given(st.integers(0, N_KINDS - 1), st.sets(st.integers(1, N_AGES - 1)))

@@ -160,51 +160,45 @@ class Binning:
 
 @dataclass(frozen=True)
 class _Group:
-    """A set of columns whose members a tract constraint counts by intervals of a bin's ages.
+    """A set of columns whose members a tract partition counts by intervals of a bin's ages.
 
     ``members`` (252,); ``counts`` are numbers of the partition's groups, each for the ages from ``starts`` on.
     """
 
-    partition: Partition
+    number: int  # of the bin
     members: BoolArray
     counts: tuple[int, ...]
     starts: tuple[int, ...]
 
 
-def by_column(index: npt.NDArray[np.integer], first: int, last: int) -> npt.NDArray[np.integer]:
-    """(ages, 252) a partition's index (206, 126) at the ages ``first`` to ``last``."""
-    ages = index.reshape(2, N_AGES, N_RH)[:, first : last + 1]
-    return ages.transpose(1, 0, 2).reshape(last + 1 - first, COLUMNS)
-
-
-def _groups_that_divide(partition: Partition, index: npt.NDArray[np.integer], first: int, last: int) -> list[_Group] | None:
-    """The groups whose counts divide a bin; None where it is divided otherwise.
-
-    ``index`` is the partition's, with -1 for what is no constraint.
-    """
-    inside = by_column(index, first, last)
-    divided = np.flatnonzero((inside != inside[0]).any(axis=0))
-    if not len(divided):
-        return []
-    inside = inside[:, divided]
-    _, leader, group = np.unique(inside[0], return_index=True, return_inverse=True)
-    if (inside < 0).any() or (inside != inside[:, leader[group]]).any():
-        return None
-    found = []
-    for number, column in enumerate(leader.tolist()):
-        counts, starts = np.unique(inside[:, column], return_index=True)
-        members = np.zeros(COLUMNS, bool)
-        members[divided[group == number]] = True
-        everywhere = np.isin(index, counts).sum()
-        if everywhere != members.sum() * len(inside):  # it counts others too, of other groups or ages
-            return None
-        order = np.argsort(starts)
-        found.append(_Group(partition, members, tuple(counts[order].tolist()), tuple((first + starts[order]).tolist())))
-    return found
-
-
-def _written(constraint: Constraint) -> npt.NDArray[np.integer]:
-    return np.where(constraint.written, constraint.partition.index, np.int16(-1))
+def _divide(index: npt.NDArray[np.integer], bins: AgeBins) -> tuple[list[_Group], BoolArray, BoolArray]:
+    """How a partition's ``index`` (206, 126) divides bins: the groups; (bins, 252) which columns are divided; (bins,) which bins
+    are divided otherwise than group by group, each group with counts of its own for all of the bin's ages."""
+    by_age = index.reshape(2, N_AGES, N_RH).transpose(1, 0, 2).reshape(N_AGES, COLUMNS).astype(np.int64)
+    leader = by_age[bins.first]  # a column's group at its bin's first age
+    divided = np.logical_or.reduceat(by_age != leader[bins.of_age], bins.first)
+    bad = np.zeros(bins.n, bool)
+    if not divided.any():
+        return [], divided, bad
+    age, column = np.nonzero(divided[bins.of_age])
+    number, count = bins.of_age[age], by_age[age, column]
+    n_groups = int(by_age.max()) + 1
+    of = leader[number, column] * bins.n + number  # the group: its leader, and the bin
+    led_by, count_at = np.full(n_groups, -1), np.full((n_groups * bins.n, N_AGES), -1)
+    kept = (count >= 0) & (leader[number, column] >= 0)
+    bad[number[~kept]] = True
+    led_by[count[kept]], count_at[of[kept], age[kept]] = of[kept], count[kept]
+    elsewhere = np.bincount(by_age[by_age >= 0], minlength=n_groups) != np.bincount(count[kept], minlength=n_groups)
+    wrong = (led_by[count[kept]] != of[kept]) | (count_at[of[kept], age[kept]] != count[kept]) | elsewhere[count[kept]]
+    bad[number[kept][wrong]] = True
+    groups = []
+    for one in np.unique(of[kept & ~bad[number]]).tolist():
+        group, at = divmod(one, bins.n)
+        counts, first = np.unique(count_at[one, bins.first[at] : bins.last[at] + 1], return_index=True)
+        order = np.argsort(first)
+        starts = tuple((bins.first[at] + first[order]).tolist())
+        groups.append(_Group(at, divided[at] & (leader[at] == group), tuple(counts[order].tolist()), starts))
+    return groups, divided, bad
 
 
 def _nest(groups: list[_Group]) -> bool:
@@ -212,63 +206,74 @@ def _nest(groups: list[_Group]) -> bool:
     members = np.array([group.members for group in groups]).astype(np.int64)
     common, sizes = members @ members.T, members.sum(axis=1)
     nested = common == np.minimum(sizes[:, None], sizes)
-    alike = np.array([[a.starts == b.starts for b in groups] for a in groups])
-    return bool(((common == 0) | (nested & alike)).all())
+    pattern = {starts: i for i, starts in enumerate(dict.fromkeys(group.starts for group in groups))}
+    which = np.array([pattern[group.starts] for group in groups])
+    return bool(((common == 0) | (nested & (which[:, None] == which))).all())
 
 
 @dataclass(frozen=True)
 class _Atom:
-    """Members of a group that are in none of the groups within it: their counts by age are the group's less those groups'."""
+    """Members of a group that are in none of the groups within it: their counts by age are the group's less those groups'.
+
+    ``terms``: for each count the numbers of the tract's groups that make it, each with its sign.
+    """
 
     members: BoolArray
     starts: tuple[int, ...]
-    coefficients: sp.csr_array  # (tract cells, counts)
+    terms: list[list[tuple[int, int]]]
 
 
 def _atoms(groups: list[_Group]) -> list[_Atom]:
     """The atoms of groups that nest, each column in one at the most."""
     order = sorted(range(len(groups)), key=lambda i: int(groups[i].members.sum()))
-    within: dict[int, list[int]] = {i: [] for i in order}
+    atoms: list[_Atom] = []
     outermost: list[int] = []
     for i in order:  # the smaller come first, so that those still outermost are the ones right within i
-        within[i] = [j for j in outermost if (groups[i].members & groups[j].members).any()]
-        outermost = [j for j in outermost if j not in within[i]] + [i]
-    atoms = []
-    for i in order:
+        within = [j for j in outermost if (groups[i].members & groups[j].members).any()]
+        outermost = [j for j in outermost if j not in within] + [i]
         members = groups[i].members.copy()
-        coefficients = _coefficients(groups[i])
-        for j in within[i]:
+        terms = [[(count, 1)] for count in groups[i].counts]
+        for j in within:
             members &= ~groups[j].members
-            coefficients = coefficients - _coefficients(groups[j])
+            for own, taken in zip(terms, groups[j].counts, strict=True):
+                own.append((taken, -1))
         if members.any():
-            atoms.append(_Atom(members, groups[i].starts, sp.csr_array(coefficients)))
+            atoms.append(_Atom(members, groups[i].starts, terms))
     return atoms
 
 
-def _coefficients(group: _Group) -> sp.csr_array:
-    return sp.csr_array(group.partition.coefficients[:, list(group.counts)])
+class _Published:
+    """Of all cells of a product's tract tables: (universes, 252) whom they count, (universes, 103) at which ages they begin or
+    end."""
 
+    def __init__(self, product: Product) -> None:
+        ages: dict[tuple[bytes, bytes, bytes], dict[bytes, BoolArray]] = {}
+        for table in product.tables_of("tract"):
+            for cell in table.cells:
+                box = cell.box
+                ages.setdefault((box.sex.tobytes(), box.race.tobytes(), box.hisp.tobytes()), {})[box.age.tobytes()] = box.age
+        masks = [[np.frombuffer(text, bool) for text in key] for key in ages]
+        self.members = np.array([np.outer(sex, np.outer(race, hisp)).ravel() for sex, race, hisp in masks]).astype(np.int64)
+        self.edges = np.zeros((len(ages), N_AGES), bool)
+        for edges, found in zip(self.edges, ages.values(), strict=True):
+            intervals = np.array(list(found.values()))
+            edges[1:] = (intervals[:, 1:] != intervals[:, :-1]).any(axis=0)
 
-def _tell_all(atoms: list[_Atom], product: Product, first: int, last: int) -> bool:
-    """Whether every published tract cell that divides the bin is a sum of the atoms' counts there."""
-    told: dict[tuple[bytes, bytes, bytes], set[bytes]] = {}
-    for table in product.tables_of("tract"):
-        for cell in table.cells:
-            ages = cell.box.age[first : last + 1]
-            if ages.any() and not ages.all():
-                key = (cell.box.sex.tobytes(), cell.box.race.tobytes(), cell.box.hisp.tobytes())
-                told.setdefault(key, set()).add(ages.tobytes())
-    for (sex, race, hisp), divisions in told.items():
-        members = np.outer(np.frombuffer(sex, bool), np.outer(np.frombuffer(race, bool), np.frombuffer(hisp, bool))).ravel()
-        parts = [atom for atom in atoms if (atom.members & members).any()]
-        if sum(int((atom.members & members).sum()) for atom in parts) != members.sum():
+    def follow(self, atoms: list[_Atom], first: int, last: int) -> bool:
+        """Whether every cell that divides the bin is a sum of the atoms' counts there."""
+        edges = self.edges[:, first + 1 : last + 1]
+        dividing = edges.any(axis=1)
+        if not dividing.any():
+            return True
+        if not atoms:
             return False
-        if any((atom.members & ~members).any() for atom in parts):
-            return False
-        edges = {first + 1 + int(i) for text in divisions for i in np.flatnonzero(np.diff(np.frombuffer(text, bool)))}
-        if any(not edges <= set(atom.starts) for atom in parts):
-            return False
-    return True
+        members, edges = self.members[dividing], edges[dividing]
+        of_atom = np.array([atom.members for atom in atoms]).astype(np.int64)
+        cuts = np.array([np.isin(np.arange(first + 1, last + 1), atom.starts) for atom in atoms])
+        common = members @ of_atom.T
+        whole = ((common == 0) | (common == of_atom.sum(axis=1))).all() and (common.sum(axis=1) == members.sum(axis=1)).all()
+        cut_elsewhere = (edges.astype(np.int64) @ (~cuts).T.astype(np.int64)) > 0
+        return bool(whole and not (cut_elsewhere & (common > 0)).any())
 
 
 def _block_bins(product: Product) -> AgeBins:
@@ -280,61 +285,70 @@ def _block_bins(product: Product) -> AgeBins:
 
 def derive_binning(product: Product) -> Binning:
     """A product's bins: as wide as every binned answer can be completed; see this module's text."""
+    candidates = _block_bins(product)
+    written = [constraint for constraint in product.constraints if constraint.partition.level == "tract"]
+    groups, single = _written_groups(written, candidates)
+    published = _Published(product)
     starts: list[int] = []
     atoms_of: dict[int, list[_Atom]] = {}
-    written = [(c.partition, _written(c)) for c in product.constraints if c.partition.level == "tract"]
-    candidates = _block_bins(product)
-    for first, last in zip(candidates.first.tolist(), candidates.last.tolist(), strict=True):
-        atoms = _atoms_of_bin(product, written, first, last) if first < last else []
-        if atoms is None:
+    for number, (first, last) in enumerate(zip(candidates.first.tolist(), candidates.last.tolist(), strict=True)):
+        of_bin = groups.get(number, [])
+        merges = first == last or (not single[number] and (not of_bin or _nest(of_bin)))
+        atoms = _atoms(of_bin) if merges else []
+        if first < last and not (merges and published.follow(atoms, first, last)):
             starts += range(first, last + 1)
         else:
             atoms_of[len(starts)] = atoms
             starts.append(first)
     bins = AgeBins(tuple(starts))
-    return Binning(bins, _year_counts(bins, atoms_of, len(product.columns("tract"))))
+    return Binning(bins, _year_counts(bins, atoms_of, written, len(product.columns("tract"))))
 
 
-def _atoms_of_bin(
-    product: Product, written: list[tuple[Partition, npt.NDArray[np.integer]]], first: int, last: int
-) -> list[_Atom] | None:
-    """The atoms by which the tract's tables divide a bin; None if its ages have to stay single."""
-    groups: list[_Group] = []
-    for partition, index in written:
-        found = _groups_that_divide(partition, index, first, last)
-        if found is None:
-            return None
-        groups += found
-    if groups and not _nest(groups):
-        return None
-    atoms = _atoms(groups)
-    return atoms if _tell_all(atoms, product, first, last) else None
+def _written_groups(written: list[Constraint], bins: AgeBins) -> tuple[dict[int, list[_Group]], BoolArray]:
+    """By bin, the groups whose counts the tract's constraints make, numbered through all constraints; and which bins they divide
+    otherwise."""
+    groups: dict[int, list[_Group]] = {}
+    single = np.zeros(bins.n, bool)
+    offset = 0
+    for constraint in written:
+        found, _, bad = _divide(np.where(constraint.written, constraint.partition.index, np.int16(-1)), bins)
+        single |= bad
+        for group in found:
+            numbered = tuple(count + offset for count in group.counts)
+            groups.setdefault(group.number, []).append(_Group(group.number, group.members, numbered, group.starts))
+        offset += len(constraint.partition.labels)
+    return groups, single
 
 
-def _year_counts(bins: AgeBins, atoms_of: dict[int, list[_Atom]], n_cells: int) -> YearCounts:
+def _year_counts(bins: AgeBins, atoms_of: dict[int, list[_Atom]], written: list[Constraint], n_cells: int) -> YearCounts:
     index = np.full((2, bins.n, N_RH), -1, np.int32)
-    lengths: list[int] = []
     first: list[int] = []
     last: list[int] = []
-    blocks: list[sp.csr_array] = [sp.csr_array((n_cells, 0), dtype=np.int64)]
+    starts = [0]
+    terms: list[tuple[int, int, int]] = []  # tract group, count, sign
     for number, atoms in atoms_of.items():
         for atom in atoms:
-            index[:, number][atom.members.reshape(2, N_RH)] = len(lengths)
-            lengths.append(len(atom.starts))
+            index[:, number][atom.members.reshape(2, N_RH)] = len(starts) - 1
+            terms += [(group, starts[-1] + i, sign) for i, made_of in enumerate(atom.terms) for group, sign in made_of]
+            starts.append(starts[-1] + len(atom.starts))
             first += atom.starts
             last += [start - 1 for start in atom.starts[1:]] + [int(bins.last[number])]
-            blocks.append(atom.coefficients)
-    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    coefficients = sp.csr_array(sp.hstack(blocks))
-    return YearCounts(index.reshape(-1, N_RH), starts, np.array(first, np.int64), np.array(last, np.int64), coefficients)
+    coefficients = sp.csr_array((n_cells, starts[-1]), dtype=np.int64)
+    if terms:
+        group, count, sign = np.array(terms, np.int64).T
+        of_groups = sp.csr_array(sp.hstack([constraint.partition.coefficients for constraint in written]))
+        coefficients = sp.csr_array(of_groups @ sp.csr_array((sign, (group, count)), shape=(of_groups.shape[1], starts[-1])))
+    whole = np.array(starts, np.int64), np.array(first, np.int64), np.array(last, np.int64)
+    return YearCounts(index.reshape(-1, N_RH), *whole, coefficients)
 
 
-def binned_constraint(constraint: Constraint, bins: AgeBins) -> Constraint:
-    """A constraint over binned kinds: its partition's index and ``written`` are (2 n, 126).
+def binned_constraint(constraint: Constraint, partition: Partition, bins: AgeBins) -> Constraint:
+    """A constraint over binned kinds; ``partition`` is its partition over these, of :func:`binned_partition`.
 
     ValueError if counts of it would be lost, which are not divided by the bins as :func:`derive_binning` wants.
     """
-    partition = binned_partition(constraint.partition, bins)
+    if bins.single:
+        return constraint
     written = constraint.written[bins.first_sa]
     if (written & (partition.index < 0)).any():
         raise ValueError(f"{partition.name} is not divided by ages {bins} as its constraints need")
@@ -348,25 +362,16 @@ def binned_partition(partition: Partition, bins: AgeBins) -> Partition:
     """
     if bins.single:
         return partition
+    groups, divided, _ = _divide(partition.index, bins)
     binned = partition.index[bins.first_sa].reshape(2, bins.n, N_RH)
-    sums: list[tuple[int, ...]] = []
-    n = len(partition.labels)
-    for number in np.flatnonzero(bins.last > bins.first).tolist():
-        first, last = int(bins.first[number]), int(bins.last[number])
-        inside = by_column(partition.index, first, last)
-        divided = (inside != inside[0]).any(axis=0)
-        if not divided.any():
-            continue
-        here = binned[:, number].reshape(COLUMNS)  # a copy
-        here[divided] = -1
-        for group in _groups_that_divide(partition, partition.index, first, last) or []:
-            here[group.members] = n + len(sums)
-            sums.append(group.counts)
-        binned[:, number] = here.reshape(2, N_RH)
+    if divided.any():
+        binned[divided.reshape(bins.n, 2, N_RH).transpose(1, 0, 2)] = -1
+        for i, group in enumerate(groups):
+            binned[:, group.number][group.members.reshape(2, N_RH)] = len(partition.labels) + i
     index = binned.reshape(bins.n_sa, N_RH)
-    if not sums:
+    if not groups:
         return Partition(partition.name, partition.level, index, partition.coefficients, partition.labels)
-    return _with_sums(partition, index, sums)
+    return _with_sums(partition, index, [group.counts for group in groups])
 
 
 def _with_sums(partition: Partition, binned: npt.NDArray[np.int16], sums: list[tuple[int, ...]]) -> Partition:
@@ -383,7 +388,8 @@ def _with_sums(partition: Partition, binned: npt.NDArray[np.int16], sums: list[t
     used = rank[np.isin(rank, binned)]
     number_of = np.full(n + len(sums) + 1, -1, np.int16)  # the last, at -1, stays
     number_of[used] = np.arange(len(used))
-    coefficients = sp.csr_array(sp.hstack([partition.coefficients, partition.coefficients @ adds_up]))[:, used]
+    chosen = sp.csc_array(sp.hstack([sp.eye_array(n, dtype=np.int64, format="csc"), adds_up.tocsc()]))[:, used]
+    coefficients = partition.coefficients @ sp.csr_array(chosen)
     labels = [*partition.labels, *(sum_label(partition.labels[counts[0]], partition.labels[counts[-1]]) for counts in sums)]
     named = tuple(labels[i] for i in used.tolist())
     return Partition(partition.name, partition.level, number_of[binned], sp.csr_array(coefficients), named)

@@ -105,8 +105,9 @@ class _Level:
 
     def __init__(self, product: Product, level: str, bins: AgeBins) -> None:
         self.bins = bins
-        partitions = [binned_partition(p, bins) for p in product.partitions.values() if p.level == level]
-        written = [binned_constraint(c, bins) for c in product.constraints if c.partition.level == level]
+        of = {p.name: binned_partition(p, bins) for p in product.partitions.values() if p.level == level}
+        partitions = list(of.values())
+        written = [binned_constraint(c, of[c.partition.name], bins) for c in product.constraints if c.partition.level == level]
         offsets = np.concatenate([[0], np.cumsum([len(p.labels) for p in partitions])]).astype(np.int64)
         offset_of = {p.name: int(offset) for p, offset in zip(partitions, offsets, strict=False)}
         self.n_groups = int(offsets[-1])
