@@ -82,6 +82,11 @@ def _finished(drawing: "Drawing", name: str, caption: str, alt: str) -> Figure:
     return Figure(name, caption, alt, files["svg"], files["png"])
 
 
+def _whole_per_cent(value: float) -> int:
+    """A share in whole per cent, never rounded up to 100 or down to 0."""
+    return 100 if value >= 1 else 0 if value <= 0 else min(99, max(1, round(100 * value)))
+
+
 def _percent_axis(axis: Any) -> None:
     from matplotlib.ticker import PercentFormatter
 
@@ -105,7 +110,7 @@ def bars_by_group(
         at = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
         colour = COLOURS.get(label, (BLUE, ORANGE, GREEN, GREY, SKY)[number % 5])
         bars = axes.bar(at, np.nan_to_num(values), width * 0.92, label=label, color=colour)
-        texts = ["" if np.isnan(value) else f"{100 * value:.0f}" for value in values]
+        texts = ["" if np.isnan(value) else f"{_whole_per_cent(value)}" for value in values]
         axes.bar_label(bars, texts, fontsize=8, padding=1, color=INK)
     axes.set_xticks(np.arange(len(groups)), [group.replace(", ", ",\n") for group in groups])
     axes.set_ylim(0, 1.08)
@@ -114,7 +119,7 @@ def bars_by_group(
     axes.tick_params(axis="x", length=0)
     _percent_axis(axes.yaxis)
     axes.set_ylabel(unit)
-    axes.legend(ncols=min(4, len(series)), loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    axes.legend(ncols=4 if max(map(len, series)) < 20 else 2, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
     return _finished(drawing, name, caption, alt)
 
 

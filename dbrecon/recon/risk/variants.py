@@ -65,27 +65,52 @@ class TractResult:
 
 
 @dataclass(frozen=True)
+class SureBlocks:
+    """Blocks with people, ascending: ``geoid``, ``people``, the most that can ``differ``, the ``certain`` ones; (B,) each."""
+
+    geoid: IntArray
+    people: IntArray
+    differ: IntArray
+    certain: IntArray
+
+
+@dataclass(frozen=True)
 class VariantResult:
     """What one variant gives away in all: sums over tracts.
 
-    ``matched`` (2,): true records matched one to one on exact age and on bins; ``truth``: true people; ``without_variability`` and
-    ``blocks``: blocks with people; ``differ``, ``certain``: people; ``error``: mean absolute error of a published cell.
+    ``truth``: how many true people; ``matched`` (2,): true records matched one to one on exact age and on bins; ``error``: the
+    mean absolute error of a published cell; ``people``: the reconstruction; ``certain_people``: those in every data set with these
+    tables, their ages the first of their bins.
     """
 
     name: str
     truth: int
     matched: tuple[int, int]
-    blocks: int
-    without_variability: int
-    differ: int
-    certain: int
     error: float
     tally: Tally = field(repr=False)
+    blocks: SureBlocks = field(repr=False)
+    people: People = field(repr=False)
+    certain_people: People = field(repr=False)
 
     @property
     def agreement(self) -> tuple[float, float]:
         """The shares of true people matched on exact age and on bins, 0 to 1."""
         return self.matched[0] / self.truth, self.matched[1] / self.truth
+
+    @property
+    def without_variability(self) -> float:
+        """The share of blocks with people of which only one solution exists, 0 to 1."""
+        return float((self.blocks.differ == 0).mean())
+
+    @property
+    def differ(self) -> float:
+        """The share of people who can differ in another data set with these tables, at most, 0 to 1."""
+        return float(self.blocks.differ.sum() / self.blocks.people.sum())
+
+    @property
+    def certain(self) -> float:
+        """The share of people who are in every data set with these tables, 0 to 1."""
+        return float(self.blocks.certain.sum() / self.blocks.people.sum())
 
 
 def tracts_of(product: Product, people: People) -> Iterator[TractTables]:
@@ -162,28 +187,33 @@ def _people(records: Records) -> People:
 
 def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
     people = Records(*(np.concatenate([getattr(r.people, f) for r in results]) for f in ("block", "sa", "rh")))
-    blocks = np.concatenate([r.blocks for r in results])
-    differ = np.concatenate([r.differ for r in results])
+    blocks = _sure_blocks(results)
     certain_people = People.concatenate([r.certain_people for r in results])
     everywhere, shares = population_of([people])
     known = Known.of_truth(Records(truth.block, truth.sa, np.full(len(truth), -1, np.int64)), np.arange(len(truth)), truth)
-    order = np.argsort(blocks)
-    certainty_of_blocks = Blocks(blocks[order], (differ == 0)[order])
-    tally = study_county(
-        known, people, truth, everywhere, shares, np.random.default_rng(seed), certainty_of_blocks, Certain(certain_people)
-    )
+    settled = Blocks(blocks.geoid, blocks.differ == 0)
+    rng = np.random.default_rng(seed)
+    tally = study_county(known, people, truth, everywhere, shares, rng, settled, Certain(certain_people))
     error, cells = np.sum([r.error for r in results], axis=0)
+    found = _people(people).merged()
     return VariantResult(
         name=name,
         truth=len(truth),
-        matched=_agreement(_people(people), _people(truth)),
-        blocks=len(blocks),
-        without_variability=int((differ == 0).sum()),
-        differ=int(differ.sum()),
-        certain=int(sum(r.certain.sum() for r in results)),
+        matched=_agreement(found, _people(truth)),
         error=float(error / cells),
         tally=tally,
+        blocks=blocks,
+        people=found,
+        certain_people=certain_people,
     )
+
+
+def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks:
+    geoid, people, differ, certain = (
+        np.concatenate([getattr(r, name) for r in results]) for name in ("blocks", "block_people", "differ", "certain")
+    )
+    order = np.argsort(geoid)
+    return SureBlocks(geoid[order], people[order], differ[order], certain[order])
 
 
 def _agreement(people: People, truth: People) -> tuple[int, int]:

@@ -1,0 +1,341 @@
+"""The parts of a report, each made of one study's figures: what a reader is told, drawn and given to compute with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.risk.study import PUBLISHED_PRECISION, Study
+from dbrecon.recon.risk.variants import VariantResult
+from dbrecon.recon.study.evaluation import MEASURES, METHODS, SIZE_STARTS, Agreement
+from dbrecon.report import figures
+from dbrecon.report.document import Section, Table, Value
+
+PUBLISHED_AGREEMENT = {"all tables": (0.485, 0.952), "block tables": (0.442, 0.929)}
+"""Of the 2010 country, exact age and 38 bins (Abowd et al., arXiv 2312.11283)."""
+
+PER_CENT = "\u00a0%"  # never parted from its number
+
+FIVE_YEAR_GROUPS = (*(f"{a}-{a + 4}" for a in range(0, 85, 5)), "85+")
+
+
+def size_labels() -> list[str]:
+    """The classes of blocks by people: "1-9", ..., "1000+"."""
+    lasts = [f"-{following - 1}" for following in SIZE_STARTS[1:]] + ["+"]
+    return [f"{first}{last}" for first, last in zip(SIZE_STARTS, lasts, strict=True)]
+
+
+def share(part: float, whole: float) -> float:
+    """A share, NaN of nothing."""
+    return part / whole if whole else float("nan")
+
+
+def per_cent(value: float, digits: int = 1) -> str:
+    """A share as a sentence has it: never rounded up to 100 or down to 0."""
+    if np.isnan(value):
+        return "–"
+    shown = f"{100 * value:.{digits}f}"
+    if value < 1 and float(shown) == 100:
+        return f"over {100 - 10.0**-digits:.{digits}f}{PER_CENT}"
+    if value > 0 and float(shown) == 0:
+        return f"under {10.0**-digits:.{digits}f}{PER_CENT}"
+    return f"{shown}{PER_CENT}"
+
+
+def agreement(found: Agreement) -> Section:
+    """How much of a reconstruction is true, by size of block, beside guesses that know published counts alone."""
+    truth = found.truth
+    labels = size_labels()
+    series = {
+        f"{method}, {'year of age' if measure == 'exact_age' else 'bins'}": [
+            share(int(found.matched[i, j, size]), int(truth[size])) for size in range(len(labels))
+        ]
+        for i, method in enumerate(METHODS[:2])
+        for j, measure in enumerate(MEASURES)
+    }
+    rows: list[tuple[Value, ...]] = []
+    for size, label in enumerate(labels):
+        rates = [100 * share(int(found.matched[i, j, size]), int(truth[size])) for i in range(3) for j in range(2)]
+        rows.append((label, int(found.blocks[size]), int(truth[size]), *rates))
+    whole = [100 * share(int(found.matched[i, j].sum()), int(truth.sum())) for i in range(3) for j in range(2)]
+    rows.append(("all", int(found.blocks.sum()), int(truth.sum()), *whole))
+    columns = ("block size", "blocks", "people", *(f"{m}, {a}, %" for m in METHODS for a in ("exact age", "bins")))
+    exact, bins = found.share("reconstruction", "exact_age"), found.share("reconstruction", "binned_age")
+    published = PUBLISHED_AGREEMENT["all tables"]
+    return Section(
+        "agreement",
+        "How much of it is true",
+        (
+            f"Of the true records {per_cent(exact)} can be matched one to one with a reconstructed record of the "
+            f"same block, sex, year "
+            f"of age, race and origin, and {per_cent(bins)} when ages count in bins. Of the 2010 country with "
+            f"block and tract tables it "
+            f"was {per_cent(published[0])} and {per_cent(published[1])}.",
+            "The modal guess gives everybody the race and origin that most people of the block have; it knows "
+            "published counts alone.",
+        ),
+        (
+            figures.bars_by_group(
+                "agreement", "True records matched, by people of the block.", _describe(series, labels), labels, series, "matched"
+            ),
+        ),
+        (Table("agreement", "True records matched one to one, by size of block", columns, tuple(rows)),),
+    )
+
+
+def _describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
+    """What bars show, in words."""
+    parts = []
+    for name, values in series.items():
+        shown = ", ".join(f"{group} {per_cent(v, 0)}" for group, v in zip(groups, values, strict=True) if not np.isnan(v))
+        parts.append(f"{name}: {shown}")
+    return "Bars. " + "; ".join(parts) + "."
+
+
+def reidentification(result: Study) -> Section:
+    """What an attacker learns who knows block, sex and age, by class of people, beside the guesses and the published figures."""
+    groups = [g for g in result.groups() if g != "certain"]
+    methods = ("reconstruction", "modal guess", "proportional guess", "random people")
+    precision = {m: [result.precision(m, g).mean for g in groups] for m in methods}
+    rows: list[tuple[Value, ...]] = []
+    for method in methods:
+        for group in groups:
+            rate, recall = result.precision(method, group), result.recall(method, group)
+            published = PUBLISHED_PRECISION.get(method, {}).get(group)
+            rows.append(
+                (
+                    method,
+                    group,
+                    round(result.count(method, group, "putative")),
+                    round(result.count(method, group, "confirmed")),
+                    100 * rate.mean,
+                    100 * rate.least,
+                    100 * rate.most,
+                    100 * recall.mean,
+                    published,
+                )
+            )
+    columns = (
+        "method",
+        "people",
+        "matched",
+        "confirmed",
+        "precision, %",
+        "least, %",
+        "most, %",
+        "recall, %",
+        "2010 country, precision, %",
+    )
+    chance = result.chance()
+    nonmodal = result.precision("reconstruction", "nonmodal").mean
+    by = "by id" if result.by_id else "by equal block, sex, age, race and origin, for the truth has no ids"
+    return Section(
+        "reidentification",
+        "What an attacker learns",
+        (
+            "An attacker knows people's block, sex and age, and takes their race and origin from the "
+            "reconstruction. A match is one "
+            f"to one, on exact age first, then on its bin; it is confirmed {by}. Precision is the share of "
+            f"matches that are confirmed.",
+            f"Precision is {per_cent(result.precision('reconstruction').mean)} for all, and {per_cent(nonmodal)} "
+            f"for people who are not "
+            "of their block's most frequent race and origin, whom a guess cannot find: the modal guess gets "
+            f"{per_cent(result.precision('modal guess', 'nonmodal').mean)} of them.",
+            f"By chance alone somebody of the block has a random person's sex and exact age in {per_cent(chance[0])} of cases, and "
+            f"the sex and age bin in {per_cent(chance[1])}; matches here are one to one, which is harder.",
+        ),
+        (
+            figures.bars_by_group(
+                "precision",
+                "Precision by class of people and method.",
+                _describe(precision, groups),
+                groups,
+                precision,
+                "precision",
+            ),
+        ),
+        (Table("reidentification", "Reidentification by class of people", columns, tuple(rows)),),
+    )
+
+
+def what_if(results: Sequence[VariantResult]) -> Section:
+    """What other tables or protections would give away, side by side, and what they cost in accuracy."""
+    rows: list[tuple[Value, ...]] = []
+    for result in results:
+        exact, bins = result.agreement
+        rows.append(
+            (
+                result.name,
+                100 * exact,
+                100 * bins,
+                100 * result.without_variability,
+                100 * result.differ,
+                100 * result.certain,
+                100 * result.tally.precision("reconstruction"),
+                100 * result.tally.precision("reconstruction", "nonmodal"),
+                result.error,
+            )
+        )
+    columns = (
+        "variant",
+        "agreement, exact age, %",
+        "agreement, bins, %",
+        "blocks without variability, %",
+        "people who can differ, %",
+        "people certain, %",
+        "precision, all, %",
+        "precision, nonmodal, %",
+        "mean error of a cell, people",
+    )
+    names, errors = [r.name for r in results], [r.error for r in results]
+    risk = [r.tally.precision("reconstruction", "nonmodal") for r in results]
+    best = min(results, key=lambda r: r.certain)
+    alt = (
+        "Points. "
+        + "; ".join(f"{n}: error {e:.4f}, precision {per_cent(v)}" for n, e, v in zip(names, errors, risk, strict=True))
+        + "."
+    )
+    return Section(
+        "what-if",
+        "What other tables or protections would give away",
+        (
+            f"Of {len(results)} ways to publish, '{best.name}' leaves the fewest people certain "
+            f"({per_cent(best.certain)}). The error is what a protection changes in the "
+            f"published cells, on average.",
+        ),
+        (
+            figures.trade_off(
+                "what_if",
+                "Risk to people who are not of the block's mode, against the error of the tables.",
+                alt,
+                names,
+                errors,
+                risk,
+                "mean error of a published cell, people",
+                "precision of reidentification, nonmodal",
+            ),
+        ),
+        (Table("what_if", "Ways to publish, side by side", columns, tuple(rows), digits=2),),
+    )
+
+
+PUBLISHED_WITHOUT_VARIABILITY = {
+    "1-9": 1_815_218 / 1_823_665,
+    "10-49": 2_096_508 / 2_671_753,
+    "50-99": 324_641 / 994_513,
+    "100-249": 67_884 / 540_455,
+    "250-499": 3_718 / 126_344,
+    "500-999": 308 / 40_492,
+    "1000+": 105 / 9_805,
+}
+"""Shares of blocks of the 2010 country by people (Abowd et al., arXiv 2312.11283): a bound found block by block, so too low."""
+
+
+def certainty(result: VariantResult) -> Section:
+    """How far another data set with the same tables can differ, by size of block, beside the published national figures."""
+    blocks, labels = result.blocks, size_labels()
+    size = np.searchsorted(SIZE_STARTS, blocks.people, side="right") - 1
+    rows: list[tuple[Value, ...]] = []
+    for number, label in [*enumerate(labels), (None, "all")]:
+        here = np.ones(len(size), bool) if number is None else size == number
+        people, settled = blocks.people[here], blocks.differ[here] == 0
+        total = int(people.sum())
+        published = PUBLISHED_WITHOUT_VARIABILITY.get(label)
+        rows.append(
+            (
+                label,
+                int(here.sum()),
+                total,
+                100 * share(int(settled.sum()), int(here.sum())),
+                int(people[settled].sum()),
+                100 * share(int(blocks.differ[here].sum()), total),
+                100 * share(int(blocks.certain[here].sum()), total),
+                None if published is None else 100 * published,
+            )
+        )
+    columns = (
+        "block size",
+        "blocks",
+        "people",
+        "blocks without variability, %",
+        "people in these",
+        "people who can differ, %",
+        "people certain, %",
+        "2010 country: blocks without variability, %",
+    )
+    ours = [float(row[3]) / 100 for row in rows[:-1]]  # type: ignore[arg-type]
+    series = {"here": ours, "2010 country, published bound": list(PUBLISHED_WITHOUT_VARIABILITY.values())}
+    return Section(
+        "certainty",
+        "How sure that is, without any truth",
+        (
+            f"In {per_cent(result.without_variability)} of the blocks with people only one set of people, with "
+            f"ages in bins, makes the "
+            f"published tables. Of all people {per_cent(result.certain)} are in every data set that has these tables; at most "
+            f"{per_cent(result.differ)} can differ between the reconstruction and another such data set. These are exact values, "
+            "with all blocks of a tract together; nobody needs to know the truth to find them.",
+        ),
+        (
+            figures.bars_by_group(
+                "certainty",
+                "Blocks with only one solution, by people of the block.",
+                _describe(series, labels),
+                labels,
+                series,
+                "blocks without variability",
+            ),
+        ),
+        (Table("certainty", "Solution variability by size of block", columns, tuple(rows)),),
+    )
+
+
+def pyramids(published: IntArray, reconstructed: IntArray) -> Section:
+    """Draw people by sex and five-year group of age; two arrays (2, 18)."""
+    same = bool((published == reconstructed).all())
+    word = "are equal, as they must be" if same else "differ"
+    return Section(
+        "pyramid",
+        "The people reconstructed",
+        (f"The published and the reconstructed numbers of men and women by age {word}.",),
+        (
+            figures.pyramid(
+                "pyramid",
+                "People by sex and age, published and reconstructed.",
+                f"Population pyramid of {int(reconstructed.sum()):,} people; published and reconstructed numbers {word}.",
+                FIVE_YEAR_GROUPS,
+                published.astype(np.float64),
+                reconstructed.astype(np.float64),
+            ),
+        ),
+        (
+            Table(
+                "pyramid",
+                "People by sex and age",
+                ("age", "men, published", "men, reconstructed", "women, published", "women, reconstructed"),
+                tuple(
+                    (group, *(int(n[sex, i]) for sex in (0, 1) for n in (published, reconstructed)))
+                    for i, group in enumerate(FIVE_YEAR_GROUPS)
+                ),
+            ),
+        ),
+    )
+
+
+METHODS_AND_LIMITS = Section(
+    "methods",
+    "Methods, limits and ethics",
+    (
+        "Every published cell becomes an equation, in integers, over counts of people by block, sex, age, race "
+        "and origin. A solver "
+        "finds people who meet all of them; every cell of every table is then counted again and compared. That a reconstruction "
+        "reproduces the tables does not make it true: other people may reproduce them too. How far they can differ is measured, "
+        "block by block, by the certainty figures.",
+        "Years of age within a bin are given out by a rule where only a tract's tables tell them; where no table tells them they "
+        "carry no information. Agreement and reidentification are measured against the truth that was given, and "
+        "hold for it alone.",
+        "Reconstructed records describe nobody until they are compared with a truth; with one, they may. Keep this report, and the "
+        "files it was made of, as confidential as that truth.",
+        "Sources: Abowd et al., arXiv 2312.11283 (agreement, variability, reidentification); Ruggles and Van Riper, Population "
+        "Research and Policy Review 2022 (chance); Dick et al., PNAS 2023 (confidence ranks).",
+    ),
+)
