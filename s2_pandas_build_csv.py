@@ -4,8 +4,8 @@
 import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.ctools.cli import run_command
-from dbrecon.steps.county_files import main
+from dbrecon.console.program import run_program
+from dbrecon.console.step_scripts import step2
 
 if __name__ == "__main__":
-    run_command(main)
+    run_program(step2)

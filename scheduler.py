@@ -4,7 +4,7 @@
 import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.node.daemon import run
+from dbrecon.console.scheduler import run
 
 if __name__ == "__main__":
     run()

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.console.commands import open_experiment, open_ledger
+from dbrecon.console.commands import open_ledger
 from dbrecon.ctools.cli import run_command
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.tables import load_product
@@ -39,6 +39,7 @@ from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.download import open_sf1, state_reader
 from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.prepare import open_experiment
 
 HERE = Path(__file__).resolve().parent.parent
 PR_SET_CHILD_SUBREAPER = 36

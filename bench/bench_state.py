@@ -29,12 +29,13 @@ import highspy
 import numpy as np
 
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, cpu_of, floor_of_solving, inflate, measured
-from dbrecon.console.commands import open_experiment, open_ledger
+from dbrecon.console.commands import open_ledger
 from dbrecon.ctools.cli import run_command
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import TractState
 from dbrecon.settings import Config
+from dbrecon.steps.prepare import open_experiment
 
 HERE = Path(__file__).resolve().parent.parent
 RESULTS = HERE / "bench" / "results"

@@ -6,6 +6,7 @@
 Everything lies in demo-data/ beside this checkout's files, which each run makes anew. SQLite, local files, HiGHS.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ def indented(text: str) -> str:
 
 def main() -> None:
     """Run the demo."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     begin = time.monotonic()
     shutil.rmtree(ROOT, ignore_errors=True)
     print(f"A reconstruction from beginning to end: {PEOPLE:,} invented people of a state called {STUSAB.upper()}.")

@@ -7,6 +7,7 @@ Aim: no tract of a state takes more than 60 seconds or 2 GiB. Most of these are 
 all 25,956 kinds fill tables that no zero thins out.
 """
 
+import argparse
 import multiprocessing
 import resource
 import sys
@@ -98,6 +99,7 @@ def work(name: str, tables: str) -> None:
 
 def main() -> int:
     """All of them, on all tables and on block tables alone."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'tract':<68}{'tables':<6}{'variables':>9}{'rows':>9}{'model s':>8}{'solve s':>8}{'MiB':>8}")
     for name in TRACTS:
         for tables in ("all", "block"):

@@ -21,7 +21,8 @@ import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts agai
 # isort: split
 from tqdm import tqdm
 
-from dbrecon.ctools.cli import add_common, run_command, start
+from bench.talk import add_common, start
+from dbrecon.ctools.cli import run_command
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError, UsageError

@@ -37,7 +37,8 @@ import psutil
 import pymysql
 
 from bench.make_state import make_state
-from dbrecon.ctools.cli import add_common, run_command, start
+from bench.talk import add_common, start
+from dbrecon.ctools.cli import run_command
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import VerificationError
 from dbrecon.ledger.ledger import SOLVED, Ledger

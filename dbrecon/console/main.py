@@ -1,33 +1,21 @@
 """The operator's command line: registers experiments, runs their steps, and shows where they stand."""
 
-import argparse
+from __future__ import annotations
+
+import importlib
 import sys
+from dataclasses import dataclass
 from typing import NoReturn
 
-from dbrecon.console import (
-    dashboard,
-    experiments,
-    files,
-    launching,
-    nodes,
-    rescan,
-    scheduling,
-    secrets,
-    spark,
-    steps,
-    watch,
-    watching,
-)
-from dbrecon.console.options import Action
-from dbrecon.console.steps import asked_steps
-from dbrecon.ctools import cli
+from dbrecon.console.checks import check_options, given
+from dbrecon.console.commands import asked_steps
+from dbrecon.console.options import operator_groups
+from dbrecon.console.parser import Arguments, Parser
+from dbrecon.console.program import run_program, start_program
 from dbrecon.errors import UsageError
 from dbrecon.settings import Config
 
-MODULES = (experiments, steps, watching, scheduling, dashboard, watch, spark, nodes, launching, secrets, files, rescan)
-ACTIONS: dict[str, Action] = {name: action for module in MODULES for name, action in module.ACTIONS.items()}
-
-USAGE = "dbrtool.py --reident R ACTION [options]"
+USAGE = "dbrtool.py --reident R ACTION [options] [STUSAB [COUNTY [TRACT,...]]]"
 EPILOG = """examples:
   ./dbrtool.py --register r1                              an experiment on all 34 tables
   ./dbrtool.py --reident r1 --step0 --stusab ri,de        two states' zips from the Census Bureau
@@ -59,68 +47,90 @@ exit codes:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage of forty options."""
+@dataclass(frozen=True)
+class Action:
+    """What an option does: ``work`` is "module:function" of this package, loaded when it is asked for. ``takes_place``: whether
+    --stusab, --county and --tract mean something for it."""
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)") from None
+    work: str
+    takes_place: bool = True
 
 
-def make_parser() -> argparse.ArgumentParser:
+ACTIONS: dict[str, Action] = {
+    "register": Action("registration:register", takes_place=False),
+    "reidents": Action("registration:list_reidents", takes_place=False),
+    "drop": Action("registration:drop", takes_place=False),
+    "from_start": Action("from_start:run_from_start"),
+    "validate": Action("step_commands:validate"),
+    "steps": Action("step_commands:do_steps"),
+    "run": Action("step_commands:do_steps"),
+    "retry_quarantined": Action("step_commands:retry_quarantined"),
+    "status": Action("status:show_status"),
+    "watch": Action("live_status:watch"),
+    "errors": Action("status:show_errors", takes_place=False),
+    "evaluate": Action("evaluate:evaluate_people"),
+    "crontab": Action("scheduler_upkeep:crontab", takes_place=False),
+    "unlock": Action("scheduler_upkeep:unlock", takes_place=False),
+    "dashboard": Action("dashboard_command:serve_dashboard", takes_place=False),
+    "spark": Action("spark_run:run"),
+    "spark_pack": Action("spark_pack:pack", takes_place=False),
+    "cluster": Action("cluster_nodes:show_cluster", takes_place=False),
+    "resize": Action("cluster_nodes:resize", takes_place=False),
+    "doctor": Action("cluster_nodes:doctor", takes_place=False),
+    "launch": Action("remote_schedulers:launch"),
+    "launch_all": Action("remote_schedulers:launch"),
+    "stop": Action("remote_schedulers:stop", takes_place=False),
+    "logs": Action("remote_schedulers:show_logs", takes_place=False),
+    "encrypt_config": Action("database_access:encrypt_config", takes_place=False),
+    "env": Action("database_access:print_env", takes_place=False),
+    "mysql": Action("database_access:open_client", takes_place=False),
+    "ls": Action("file_info:list_files"),
+    "info": Action("file_info:show_info", takes_place=False),
+    "uploads": Action("file_info:list_unfinished"),
+    "clear_uploads": Action("file_info:clear_unfinished"),
+    "rescan": Action("rescan:rescan"),
+}
+
+
+def make_parser() -> Parser:
     """All options, grouped by task."""
-    parser = _Parser(
-        prog="dbrtool.py",
-        usage=USAGE,
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for module in MODULES:
-        module.add_options(parser)
-    cli.add_common(parser)
-    return parser
+    return Parser("dbrtool.py", USAGE, __doc__ or "", operator_groups(), EPILOG)
 
 
-def asked_action(args: argparse.Namespace) -> str | None:
+def asked_action(args: Arguments) -> str | None:
     """The one thing to do: one of ``ACTIONS``, or None if there is nothing. Raises UsageError for two."""
-    actions = [name for name in ACTIONS if getattr(args, name, None) not in (None, False)]
-    steps_asked = [f"step{step}" for step in asked_steps(args)]
+    actions = [name for name in ACTIONS if given(args, name)]
+    steps = [f"step{step}" for step in asked_steps(args)]
+    if set(actions) == {"register", "run"}:
+        return "from_start"
     if args.spark and set(actions) - {"spark"} in ({"run"}, {"rescan"}, set()):
         return "spark"
     if args.spark and len(actions) > 2:
         actions.remove("spark")
-    if len(actions) > 1 or (steps_asked and actions not in ([], ["run"], ["launch"], ["launch_all"])):
-        together = " and ".join(f"--{name}" for name in [*actions, *steps_asked][:2])
+    if len(actions) > 1 or (steps and actions not in ([], ["run"], ["launch"], ["launch_all"])):
+        together = " and ".join(f"--{name}" for name in [*actions, *steps][:2])
         raise UsageError(f"{together} cannot be done at once: give one command after the other")
-    return actions[0] if actions else "steps" if steps_asked else None
+    return actions[0] if actions else "steps" if steps else None
 
 
-def check_options(args: argparse.Namespace, action: str) -> None:
-    """UsageError for options that mean nothing for this action."""
-    if args.tables and action != "register":
-        raise UsageError("--tables is settled when an experiment is registered: give it with --register")
-    if args.json and action not in ("status", "evaluate", "cluster"):
-        raise UsageError("--json goes with --status, --evaluate or --cluster")
-    named = [name for name in ("stusab", "county", "tract") if getattr(args, name) is not None]
-    if named and not ACTIONS[action].takes_place:
-        raise UsageError(f"--{action} takes no --{named[0]}")
-    for module in MODULES:
-        if hasattr(module, "check_options"):
-            module.check_options(args, action)
+def work(args: Arguments) -> int:
+    """Do what the arguments ask for."""
+    name = asked_action(args)
+    if name is None:
+        sys.stderr.write(f"usage: {USAGE}\nnothing to do: name an action (--register, --run, --status, ...); --help shows all\n")
+        return UsageError.exit_code
+    action = ACTIONS[name]
+    check_options(args, name, takes_place=action.takes_place)
+    module, _, function = action.work.partition(":")
+    code: int = getattr(importlib.import_module(f"dbrecon.console.{module}"), function)(args, Config.load())
+    return code
 
 
 def main() -> int:
     """The command line."""
-    args = make_parser().parse_args()
-    cli.start(args)
-    action = asked_action(args)
-    if action is None:
-        sys.stderr.write(f"usage: {USAGE}\nnothing to do: name an action (--register, --run, --status, ...); --help shows all\n")
-        return UsageError.exit_code
-    check_options(args, action)
-    return ACTIONS[action].run(args, Config.load())
+    return start_program(make_parser(), work)
 
 
 def run() -> NoReturn:
     """The installed command ``dbrtool``."""
-    cli.run_command(main)
+    run_program(main)

@@ -1,30 +1,336 @@
-"""What the commands ask of the command line alike."""
+"""The options of every command line, by group: each is declared here once, and means the same for every program.
 
-import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+Nothing is loaded for it but click: what an option does is loaded when it is asked for.
+"""
 
-from dbrecon.settings import Config
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from dbrecon.console.parser import POSITIVE, Checked, Group, Option, completing, flag
+from dbrecon.ctools import cli
+from dbrecon.errors import UsageError
+from dbrecon.experiment import TABLE_CHOICES
+
+ERRORS_SHOWN = 20
+CLEAR_AFTER_HOURS = "24"
+WATCH_SECONDS = 2
+LOG_LINES = 100
+LOOPBACK = "127.0.0.1"
+SHELLS = ("bash", "zsh", "fish")
 
 
-@dataclass(frozen=True)
-class Action:
-    """What an option does. ``takes_place``: whether --stusab, --county and --tract mean something for it."""
-
-    run: Callable[[argparse.Namespace, Config], int]
-    takes_place: bool = True
+def _hours(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise UsageError(f"{text!r} is not a number of hours")
+    return text
 
 
-Actions = Mapping[str, Action]
-
-
-def positive(text: str) -> int:
-    """A number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text) or int(text) > 65535:
+        raise UsageError(f"{text!r} is not a port: give a number from 0 to 65535")
     return int(text)
 
 
-def states_asked(args: argparse.Namespace) -> list[str]:
-    """The words of --stusab."""
-    return [word.strip() for word in (args.stusab or "").split(",") if word.strip()]
+def _people(text: str) -> tuple[int | None, int | None]:
+    """MIN:MAX, either of which may be left out."""
+    match = re.fullmatch("([0-9]*):([0-9]*)", text)
+    least, most = (int(part) if part else None for part in match.groups()) if match else (None, None)
+    if (least is None and most is None) or (least is not None and most is not None and least > most):
+        raise UsageError(f"{text!r} is not MIN:MAX, as in 1000:5000, 1000: or :5000")
+    return least, most
+
+
+def _traceback_too(_ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    if value:
+        cli.show_tracebacks()
+    return value
+
+
+# -- options that several programs have ---------------------------------------------------------------------------------
+
+
+def reident() -> Option:
+    """Which experiment."""
+    return Option(
+        "--reident", metavar="R", envvar="REIDENT", help="the experiment (default: $REIDENT)", shell_complete=completing("reident")
+    )
+
+
+def place() -> tuple[Option, ...]:
+    """Where: the same as the words STUSAB [COUNTY [TRACT,...]]."""
+    return (
+        Option(
+            "--stusab", metavar="ST", multiple=True, shell_complete=completing("stusab"),
+            help="a state by its two letters, or all; steps 0 to 2: several with commas",
+        ),
+        Option("--county", metavar="CCC", shell_complete=completing("county"), help="a county of the state, by its three digits"),
+        Option("--tract", metavar="TTTTTT,...", multiple=True, help="tracts of the county, by their six digits"),
+    )  # fmt: skip
+
+
+def talk() -> Group:
+    """How much is said, and of whom."""
+    return Group(
+        "talk",
+        "talk (on stderr; results go to stdout)",
+        (
+            Option(
+                "--debug", is_flag=True, default=False, is_eager=True, callback=_traceback_too,
+                help="log everything, and show where an error came from",
+            ),
+            flag("-v", "--verbose", help="log what is done in detail"),
+            flag("-q", "--quiet", help="log warnings and errors only"),
+            flag("--version", help="this program's version"),
+            Option(
+                "--completion", metavar="|".join(SHELLS), type=click.Choice(SHELLS),
+                help='what has a shell complete options, experiments, places and hosts: eval "$(./dbrtool.py --completion bash)"',
+            ),
+        ),
+    )  # fmt: skip
+
+
+# -- dbrtool.py ---------------------------------------------------------------------------------------------------------
+
+
+def operator_groups() -> tuple[Group, ...]:
+    """All options of dbrtool.py."""
+    return (
+        Group(
+            "experiments",
+            "experiments",
+            (
+                reident(),
+                Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
+                Option(
+                    "--tables", metavar="|".join(TABLE_CHOICES), type=click.Choice(TABLE_CHOICES),
+                    help="with --register: all tables (default), or block tables alone",
+                ),
+                flag("--reidents", help="list the experiments"),
+                flag("--drop", help="remove the experiment's tables from the database, but no files"),
+            ),
+        ),
+        Group(
+            "states",
+            "states (--stusab: one, several with commas, or all whose zip is in dist/)",
+            (
+                flag("--step0", help="download the states' zips"),
+                flag("--validate", help="check the zips in dist/, and name what is broken"),
+                flag("--step1", help="geography and tracts into the database"),
+                flag("--step2", help="a block file and a tract file for each county"),
+            ),
+        ),
+        Group(
+            "tracts",
+            "tracts and counties",
+            (
+                flag("--run", help="run the scheduler here until nothing is left (--step3, --step4: of it)"),
+                flag("--step3", help="LP files"),
+                flag("--step4", help="solutions, checked against every published cell"),
+                flag("--step5", help="the people of counties whose tracts are solved"),
+                flag("--retry_quarantined", help="put tracts in quarantine back to work"),
+            ),
+        ),
+        Group("where", "where", (*place(), flag("--force", help="with a step: make again what exists"))),
+        _watching(),
+        _schedulers(),
+        _spark(),
+        _cluster(),
+        _remote_schedulers(),
+        Group(
+            "dashboard",
+            "dashboard",
+            (
+                flag("--dashboard", help="serve the web page of all experiments, until Ctrl-C"),
+                Option("--port", metavar="N", type=Checked("N", _port), help="its port (default: [dashboard] port; 0: any free)"),
+                Option("--host", metavar="H", help=f"the address it listens on (default: {LOOPBACK})"),
+            ),
+        ),
+        Group(
+            "secrets",
+            "secrets",
+            (
+                Option(
+                    "--encrypt_config", metavar="PLAIN.json", shell_complete=completing("file"),
+                    help="encrypt the database's credentials with KMS, into config/",
+                ),
+                flag("--env", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners"),
+                flag("--mysql", help="open the database's client"),
+            ),
+        ),
+        _files(),
+        talk(),
+    )  # fmt: skip
+
+
+def _watching() -> Group:
+    return Group(
+        "watching",
+        "watching",
+        (
+            flag("--status", help="how far the experiment is, or a state or county of it"),
+            Option(
+                "--watch", optional=WATCH_SECONDS, metavar="SECONDS", type=POSITIVE,
+                help=f"the same, refreshed in place until all is done or Ctrl-C (every {WATCH_SECONDS} s)",
+            ),
+            Option(
+                "--errors", optional=ERRORS_SHOWN, metavar="N", type=POSITIVE, help="the newest errors (--verbose: with stacks)"
+            ),
+            Option(
+                "--evaluate", optional="", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
+                help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
+            ),
+            flag("--json", help="with --status, --evaluate and --cluster: for scripts"),
+        ),
+    )  # fmt: skip
+
+
+def _schedulers() -> Group:
+    return Group(
+        "schedulers",
+        "schedulers",
+        (
+            flag("--crontab", help="print the line that has cron keep a scheduler running on this node"),
+            Option(
+                "--unlock", optional="", metavar="HOST[,HOST]", shell_complete=completing("host"),
+                help="free what these hosts hold, now; without HOST: those that were not heard of for some minutes",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _spark() -> Group:
+    return Group(
+        "spark",
+        "Spark ([spark] settings)",
+        (
+            flag("--spark", help="with --run, steps 1 to 5 or --rescan: do it as a Spark job"),
+            Option(
+                "--pop100", metavar="MIN:MAX", type=Checked("MIN:MAX", _people),
+                help="with --spark: tracts of so many people (or MIN:, :MAX)",
+            ),
+            Option("--limit", metavar="N", type=POSITIVE, help="with --spark or --launch: stop after N tracts"),
+            Option("--spark_pack", metavar="FILE.tar.gz", help="pack the packages that executors need ([spark] environment)"),
+        ),
+    )  # fmt: skip
+
+
+def _cluster() -> Group:
+    return Group(
+        "cluster",
+        "the cluster (nodes of EMR, or those of [cluster] hosts)",
+        (
+            flag("--cluster", help="a line for each node: idle or in use, uptime, load, free memory"),
+            Option("--resize", metavar="N", help="so many TASK nodes; others are never changed"),
+            flag("--doctor", help="check everything that a run needs, here and on each node"),
+            flag("--yes", help="with --resize: do not ask"),
+        ),
+    )
+
+
+def _remote_schedulers() -> Group:
+    host: dict[str, Any] = {"metavar": "HOST[,HOST]", "shell_complete": completing("node")}
+    return Group(
+        "launching",
+        "schedulers on the cluster's nodes",
+        (
+            Option("--launch", **host, help="start schedulers there from a fresh checkout (--force: in use too)"),
+            flag("--launch_all", help="the same on all idle TASK nodes"),
+            Option("--branch", metavar="B", help="with --launch: the branch or tag to check out"),
+            # Without a host: a sentence that asks which.
+            Option(
+                "--stop",
+                optional="",
+                **host | {"metavar": "HOST[,HOST]|all"},
+                help="schedulers there finish their tracts and leave",
+            ),
+            Option(
+                "--logs",
+                optional="",
+                **host | {"metavar": "HOST"},
+                help="the newest output of the node's scheduler (-f follows it)",
+            ),
+            flag("-f", "--follow", help="with --logs: go on as it grows, until Ctrl-C"),
+            Option("--lines", metavar="N", type=POSITIVE, help=f"with --logs: that many lines (default {LOG_LINES})"),
+        ),
+    )
+
+
+def _files() -> Group:
+    return Group(
+        "files",
+        "files and ledger",
+        (
+            flag("--ls", help="list the experiment's files, with sizes"),
+            Option(
+                "--info", metavar="PATH", shell_complete=completing("file"),
+                help="what a file holds: tract, people, variables, constraints, solver, time",
+            ),
+            flag("--uploads", help="list what writers that died have left unfinished"),
+            Option(
+                "--clear_uploads", optional=CLEAR_AFTER_HOURS, metavar="HOURS", type=Checked("HOURS", _hours),
+                help=f"remove what was begun more than HOURS ago (default {CLEAR_AFTER_HOURS}) and never finished",
+            ),
+            flag("--rescan", help="check every file against the ledger, and put right whichever is wrong"),
+            flag("--dry_run", help="with --rescan: only say what is wrong"),
+        ),
+    )  # fmt: skip
+
+
+# -- the other programs -------------------------------------------------------------------------------------------------
+
+
+def scheduler_groups(commands: dict[str, str]) -> tuple[Group, ...]:
+    """All options of scheduler.py. ``commands``: what --tell takes, with the meanings."""
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in commands.items())
+    return (
+        Group(
+            "work",
+            "what to do",
+            (
+                reident(),
+                *place(),
+                flag("--step3", help="make LP files only, unless --step4 is there too"),
+                flag("--step4", help="solve only what has its LP file, unless --step3 is there too"),
+                Option("--limit", metavar="N", type=POSITIVE, help="stop after N tracts"),
+                flag("--asc", help="smallest tracts first (default: biggest first)"),
+            ),
+        ),
+        Group(
+            "tell",
+            "talking to it",
+            (
+                Option(
+                    "--tell", metavar="COMMAND", type=click.Choice(list(commands)),
+                    help=f"talk to the scheduler of this node, and print its answer ({meanings})",
+                ),
+            ),
+        ),
+        talk(),
+    )  # fmt: skip
+
+
+def step_groups(force: str, *more: Group) -> tuple[Group, ...]:
+    """The options of a step's script. ``force``: what --force does."""
+    return Group("what", "what to do", (reident(), *place(), flag("--force", help=force))), *more, talk()
+
+
+VALIDATE = ("--validate", "only check what lies in dist/, and name what is broken")
+
+
+def single_file_group() -> Group:
+    """Step 4 of a file of no experiment."""
+    return Group(
+        "file",
+        "a single LP file, of no experiment (the predecessor's, say)",
+        (
+            Option("--lp", metavar="FILE", shell_complete=completing("file"), help="solve this LP file (.lp or .lp.gz)"),
+            Option(
+                "--sol", metavar="FILE", shell_complete=completing("file"),
+                help="write its solution here (default: beside it, .sol.gz)",
+            ),
+        ),
+    )  # fmt: skip

@@ -1,6 +1,5 @@
 """``--rescan``: every file of an experiment against the ledger, and whichever side is wrong put right."""
 
-import argparse
 import logging
 import os
 from collections import Counter
@@ -9,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_experiment, open_ledger
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import NoSuchDatabase
 from dbrecon.ctools.progress import Progress, counted
@@ -25,6 +24,7 @@ from dbrecon.node.tasks import Failed
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
+from dbrecon.steps.prepare import open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.console.scan import Report, Task
@@ -36,24 +36,6 @@ WORK = "dbrecon.console.scan:serve"
 SHOWN = 20
 NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
 PLURALS = {"file of people": "files of people"}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("files and ledger")
-    group.add_argument(
-        "--rescan", action="store_true", help="check every file against the ledger, and put right whichever is wrong"
-    )
-    group.add_argument("--dry_run", action="store_true", help="with --rescan: only say what is wrong")
-
-
-def check_options(args: argparse.Namespace, action: str) -> None:
-    """UsageError for options of this module that do not fit the action."""
-    rescanning = action == "rescan" or (action == "spark" and args.rescan)
-    if args.dry_run and not rescanning:
-        raise UsageError("--dry_run goes with --rescan")
-    if rescanning and args.tract:
-        raise UsageError("--rescan checks whole counties: leave --tract out")
 
 
 @dataclass
@@ -72,7 +54,7 @@ class _Result:
     unread: list[str] = field(default_factory=list)
 
 
-def rescan(args: argparse.Namespace, config: Config, pool: "WorkerPool | SparkPool | None" = None) -> int:
+def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None" = None) -> int:
     """Check and put right; 4 if this user may not read a file, else 3, as for bad data, if something is left that only step 1 or 2
     can make again.
 
@@ -325,6 +307,3 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
     if not (result.changes or result.faults or result.by_hand or result.entered or result.unread):
         lines.append("the ledger and the files agree")
     return "\n".join(lines)
-
-
-ACTIONS: Actions = {"rescan": Action(rescan)}

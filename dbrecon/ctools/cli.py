@@ -1,21 +1,21 @@
-"""What every command line does alike: common options, errors as one line and an exit code, questions.
+"""What every command line does alike: errors as one line and an exit code, questions, output that any terminal takes.
 
-Exit codes: 0 done; 1 to 8 as in ``dbrerrors`` (2 is also argparse's for wrong options); 130 interrupted (Ctrl-C); 141
+Exit codes: 0 done; 1 to 8 as in ``dbrecon.errors`` (2: a wrong command line); 130 interrupted (Ctrl-C); 141
 the reader of the output went away; 143 terminated.
 """
 
 from __future__ import annotations
 
-import argparse
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
 from dbrecon.errors import DBReconError
@@ -31,36 +31,14 @@ class _Talk:
     debug = False
 
 
-class _DebugAction(argparse.Action):
-    """Takes effect while options are parsed, so that an error between there and ``start`` has its traceback too."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        _Talk.debug = True
-        setattr(namespace, self.dest, True)
+def show_tracebacks() -> None:
+    """For --debug: from now on an error that ends the command shows where it came from."""
+    _Talk.debug = True
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Adds --debug, --verbose and --quiet. After parsing, hand the arguments to ``start``."""
-    group = parser.add_argument_group("talk (on stderr; results go to stdout)")
-    group.add_argument(
-        "--debug", action=_DebugAction, nargs=0, default=False, help="log everything, and show where an error came from"
-    )
-    group.add_argument("-v", "--verbose", action="store_true", help="log what is done in detail")
-    group.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
-
-
-def start(args: argparse.Namespace) -> None:
-    """Sets logging up as the options of ``add_common`` say."""
-    if args.debug or args.verbose:
-        set_up_logging(logging.DEBUG)
-    else:
-        set_up_logging(logging.WARNING if args.quiet else logging.INFO)
+def start(verbose: bool, quiet: bool) -> None:
+    """Set logging up: everything, or warnings and errors only, or what an operator wants to know."""
+    set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
@@ -71,6 +49,8 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself.
     """
     _Talk.debug = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that the terminal's encoding lacks is no reason to end
     if threading.current_thread() is threading.main_thread():
         for number, handler in ((signal.SIGTERM, _terminated), (signal.SIGINT, signal.default_int_handler)):
             if signal.getsignal(number) is signal.SIG_DFL:

@@ -14,7 +14,7 @@ import signal
 import sys
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = ("highspy", "isal", "numpy", "paramiko", "pyarrow", "pymysql", "scipy", "smart_open", "sqlalchemy", "tqdm")
+PACKAGES = ("click", "highspy", "isal", "numpy", "paramiko", "pyarrow", "pymysql", "scipy", "smart_open", "sqlalchemy", "tqdm")
 
 
 def _is_script_of_ours() -> bool:

@@ -491,11 +491,14 @@ class Ledger:
             write=False,
         )
 
-    def status(self, reident: str) -> Status:
-        """Everything that --status prints, from sums over indexes: tens of milliseconds for the country's 73,057 tracts."""
+    def status(self, reident: str, place: Place = EVERYWHERE) -> Status:
+        """Everything that --status prints, of a state or a county if ``place`` is one.
+
+        It is read from sums over indexes: tens of milliseconds for the country's 73,057 tracts.
+        """
         mine = experiment_tables(reident)
         now = self._database.now()
-        return self._run(lambda connection: ledger_reports.status(connection, mine, now), reident=reident, write=False)
+        return self._run(lambda connection: ledger_reports.status(connection, mine, now, place), reident=reident, write=False)
 
     def record_error(self, report: ErrorReport) -> None:
         """Keeps an error, texts of any length whole."""

@@ -18,6 +18,7 @@ from dbrecon.ledger.claiming import by_index
 from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
+from dbrecon.place import EVERYWHERE
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class DashboardReader:
             product=row.product,
             created=row.created,
             states=tuple(connection.execute(loaded).scalars()),
-            status=ledger_reports.status(connection, tables, self._database.now()),
+            status=ledger_reports.status(connection, tables, self._database.now(), EVERYWHERE),
             slowest=_slowest(connection, tables.tracts),
             processor_seconds=_processor_seconds(connection, tables),
         )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from dbrecon.ledger.claiming import Condition, by_index
+from dbrecon.ledger.claiming import Condition, by_index, index_for, narrow
 from dbrecon.ledger.records import (
     EMPTY,
     FOUND,
@@ -30,6 +30,7 @@ from dbrecon.ledger.records import (
 )
 from dbrecon.ledger.schema import ExperimentTables, error_texts, sysload
 from dbrecon.ledger.schema import errors as errors_table
+from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
 HOUR = 3600
@@ -41,18 +42,19 @@ TEXT_FIELDS = ("message", "file", "stack")
 # -- progress -----------------------------------------------------------------------------------------------------------
 
 
-def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int]) -> Status:
-    """All of ``--status``. Sums come from indexes that hold every column they need."""
+def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int], place: Place) -> Status:
+    """All of ``--status``, of a place. Sums come from indexes that hold every column they need."""
     at = int(connection.execute(select(now)).scalar_one())
     tracts = tables.tracts
-    counts, people = _by_status(connection, tracts)
-    held = _held(connection, tracts)
+    counts, people = _by_status(connection, tracts, place)
+    held = _held(connection, tracts, place)
     lp_held = [row for row in held if row.status == NEW]
-    quarantined_lp = _count(connection, tracts, tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), index="free")
+    without_sol = (tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), *narrow(tracts, place))
+    quarantined_lp = _count(connection, tracts, *without_sol, index=index_for(place))
     with_people = sum(counts.values()) - counts.get(EMPTY, 0)
     lp_created = counts.get(LP, 0) + counts.get(SOLVED, 0) + quarantined_lp
-    csv_completed, county_quarantined, completed = _counties(connection, tables)
-    rate = _people_per_second(connection, tracts, at)
+    csv_completed, county_quarantined, completed = _counties(connection, tables, place)
+    rate = _people_per_second(connection, tracts, at, place)
     people_open = people.get(NEW, 0) + people.get(LP, 0)
     return Status(
         now=at,
@@ -68,9 +70,9 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         csv_remaining=with_people - csv_completed,
         lps_in_progress=_in_progress(held, NEW, at),
         sols_in_progress=_in_progress(held, LP, at),
-        lps_past_hour=_past_hour(connection, tracts, "lp", at),
-        sols_past_hour=_past_hour(connection, tracts, "sol", at),
-        quarantined=_quarantined(connection, tables),
+        lps_past_hour=_past_hour(connection, tracts, "lp", at, place),
+        sols_past_hour=_past_hour(connection, tracts, "sol", at, place),
+        quarantined=_quarantined(connection, tables, place),
         quarantined_tracts=counts.get(QUARANTINED, 0),
         quarantined_counties=county_quarantined,
         people=sum(people.values()),
@@ -81,10 +83,10 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
     )
 
 
-def _by_status(connection: Connection, tracts: Table) -> tuple[dict[str, int], dict[str, int]]:
+def _by_status(connection: Connection, tracts: Table, place: Place) -> tuple[dict[str, int], dict[str, int]]:
     """Tracts and people of each status."""
     query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
-    rows = connection.execute(by_index(query, tracts, "free")).all()
+    rows = connection.execute(by_index(query.where(*narrow(tracts, place)), tracts, index_for(place))).all()
     return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2]) for row in rows}
 
 
@@ -93,10 +95,10 @@ def _count(connection: Connection, table: Table, *which: Condition, index: str) 
     return int(connection.execute(query).scalar_one())
 
 
-def _held(connection: Connection, tracts: Table) -> Sequence[Any]:
+def _held(connection: Connection, tracts: Table, place: Place) -> Sequence[Any]:
     names = ("stusab", "county", "tract", "pop", "status", "claimed_host", "claimed_at", "lease_end")
     query = select(*(tracts.c[name] for name in names)).where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None))
-    query = query.order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)
+    query = query.where(*narrow(tracts, place)).order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)
     return connection.execute(by_index(query, tracts, "lease")).all()
 
 
@@ -108,29 +110,29 @@ def _in_progress(held: Sequence[Any], status: str, at: int) -> tuple[InProgress,
     )
 
 
-def _counties(connection: Connection, tables: ExperimentTables) -> tuple[int, int, tuple[str, ...]]:
+def _counties(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[int, int, tuple[str, ...]]:
     """Tracts with people in counties whose people are written; quarantined counties; states of which all are written."""
     counties = tables.counties
     done = func.sum(case((counties.c.status == WRITTEN, counties.c.tracts), else_=0))
     bad = func.sum(case((counties.c.status == QUARANTINED, 1), else_=0))
     unwritten = func.sum(case((counties.c.status.in_([OPEN, QUARANTINED]), 1), else_=0))
     query = select(counties.c.stusab, done, bad, unwritten).group_by(counties.c.stusab).order_by(counties.c.stusab)
-    rows = connection.execute(query).all()
-    completed = tuple(row[0] for row in rows if row[3] == 0)
+    rows = connection.execute(query.where(*narrow(counties, place))).all()
+    completed = () if place.county else tuple(row[0] for row in rows if row[3] == 0)
     return int(sum(row[1] for row in rows)), int(sum(row[2] for row in rows)), completed
 
 
-def _past_hour(connection: Connection, tracts: Table, step: str, at: int) -> tuple[tuple[str, int], ...]:
+def _past_hour(connection: Connection, tracts: Table, step: str, at: int, place: Place) -> tuple[tuple[str, int], ...]:
     """(host, files) of step "lp" or "sol"."""
     end, host = tracts.c[f"{step}_end"], tracts.c[f"{step}_host"]
-    query = select(host, func.count()).where(end > at - HOUR, host != FOUND).group_by(host).order_by(host)
+    query = select(host, func.count()).where(end > at - HOUR, host != FOUND, *narrow(tracts, place)).group_by(host).order_by(host)
     return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
 
 
-def _people_per_second(connection: Connection, tracts: Table, at: int) -> float | None:
+def _people_per_second(connection: Connection, tracts: Table, at: int, place: Place) -> float | None:
     """Over the past hour, or since its first solution. The first second's people began before it, so they are left out; None if
     there are no others."""
-    recent = and_(tracts.c.sol_end > at - HOUR, tracts.c.sol_host != FOUND)
+    recent = and_(tracts.c.sol_end > at - HOUR, tracts.c.sol_host != FOUND, *narrow(tracts, place))
     first = connection.execute(select(func.min(tracts.c.sol_end)).where(recent)).scalar_one()
     if first is None or at <= first:
         return None
@@ -139,10 +141,10 @@ def _people_per_second(connection: Connection, tracts: Table, at: int) -> float 
     return float(solved) / (at - first) if solved else None
 
 
-def _quarantined(connection: Connection, tables: ExperimentTables) -> tuple[Quarantine, ...]:
+def _quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[Quarantine, ...]:
     found: list[Quarantine] = []
     for table in (tables.tracts, tables.counties):
-        query = select(table).where(table.c.status == QUARANTINED).order_by(*table.primary_key.columns)
+        query = select(table).where(table.c.status == QUARANTINED, *narrow(table, place)).order_by(*table.primary_key.columns)
         for row in connection.execute(by_index(query.limit(QUARANTINED_SHOWN), table, "free")):
             tract = row.tract if "tract" in table.c else ""
             found.append(Quarantine(row.stusab, row.county, tract, row.pop, row.attempts, row.error or ""))

@@ -1,38 +1,24 @@
 """The daemon of one node: keeps its cores busy with claimed tracts, and closes counties."""
 
-import argparse
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NoReturn
 
-from dbrecon.console.commands import (
-    COUNTIES_NAMED,
-    add_place,
-    add_reident,
-    asked_place,
-    asked_reident,
-    check_writable,
-    open_experiment,
-    open_ledger,
-    reset,
-)
 from dbrecon.ctools import cli
-from dbrecon.ctools.locks import NodeLock, node_lock_path
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
-from dbrecon.experiment import Experiment, check_reident
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment, Outcome
-from dbrecon.node.control import COMMANDS, ControlServer, control_path, tell
+from dbrecon.node.control import ControlServer, control_path
 from dbrecon.node.machine import Node
 from dbrecon.node.waiting import units
 from dbrecon.place import Place
 from dbrecon.settings import Config
+from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, open_experiment, put_back
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +29,6 @@ WORK = "dbrecon.node.worker:serve"
 """What worker processes run. By name: this process needs none of what they import."""
 
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-EPILOG = f"""exit codes:
-  0    nothing is left, and every tract is solved; or it was told to stop, or --limit is reached; or a scheduler runs on this
-       node already
-  {EXIT_QUARANTINED}   nothing is left but tracts that are quarantined (--status lists them)
-  130  halted (Ctrl-C): the tracts in work were put back; run it again to go on
-  1-8  an error; the last line says which (dbrtool.py --help lists them)
-
-examples:
-  scheduler.py --reident R                     everything of R, until nothing is left
-  scheduler.py                                 everything of all experiments
-  scheduler.py --reident R --stusab oh         Ohio only
-  scheduler.py --reident R --step3 --limit 10  ten LP files
-"""
 
 
 class _Settings:
@@ -188,7 +160,7 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
     not_ready = check_ready(experiment, ledger, place, steps, force)
     if force:
-        reset(ledger, reident, min(steps), place)
+        put_back(ledger, reident, min(steps), place)
     assignment = Assignment(steps, place)
     outcome = work(ledger, config, reident, assignment)
     print(summary(outcome, not_ready))
@@ -231,78 +203,6 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
                 f"{reident}: {stusab} lacks the county files of {len(lacking):,} of {counted(len(counties), 'county')} "
                 f"({listed(lacking, COUNTIES_NAMED)}): run --step2 --stusab {stusab} first"
             )
-
-
-def step_by_hand(
-    step: int,
-    description: str,
-    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
-    instead: Callable[[argparse.Namespace, Config], bool] | None = None,
-) -> int:
-    """The command line of one step's script: ``STUSAB [COUNTY [TRACT]]`` or the same as options.
-
-    ``add_arguments`` adds more options; ``instead`` may do the work for them, and returns whether it did.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("where", nargs="*", metavar="STUSAB COUNTY TRACT", help="the place, as in: oh 059 977100")
-    add_reident(parser)
-    add_place(parser)
-    parser.add_argument("--force", action="store_true", help="make again what exists")
-    if add_arguments is not None:
-        add_arguments(parser)
-    cli.add_common(parser)
-    args = parser.parse_args()
-    cli.start(args)
-    for name, value in zip(("stusab", "county", "tract"), args.where, strict=False):
-        setattr(args, name, getattr(args, name) or value)
-    config = Config.load()
-    if instead is not None and instead(args, config):
-        return 0
-    return run_here(open_ledger(config), config, asked_reident(args), asked_place(args), frozenset({step}), args.force)
-
-
-def main() -> int:
-    """The daemon's command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_reident(parser)
-    add_place(parser)
-    parser.add_argument("--step3", action="store_true", help="make LP files only, unless --step4 is there too")
-    parser.add_argument("--step4", action="store_true", help="solve only what has its LP file, unless --step3 is there too")
-    parser.add_argument("--limit", type=int, metavar="N", help="stop after N tracts")
-    parser.add_argument("--asc", action="store_true", help="smallest tracts first (default: biggest first)")
-    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in COMMANDS.items())
-    parser.add_argument("--tell", choices=COMMANDS, help=f"talk to the scheduler of this node, and print its answer ({meanings})")
-    cli.add_common(parser)
-    args = parser.parse_args()
-    cli.start(args)
-    if args.tell:
-        print(tell(args.tell), end="")
-        return 0
-    config = Config.load()
-    lock = NodeLock(node_lock_path("scheduler"))
-    holder = lock.acquire()
-    if holder is not None:
-        if not args.quiet:
-            print(f"a scheduler runs on this node already: {holder}")
-        return 0
-    with lock:
-        ledger = open_ledger(config, PATIENCE_SECONDS)
-        place = asked_place(args)
-        steps = steps_of(args.step3, args.step4)
-        reident = check_reident(args.reident) if args.reident else None
-        not_ready = 0
-        if reident is not None:
-            not_ready = check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
-        assignment = Assignment(steps, place, args.limit, args.asc)
-        outcome = work(ledger, config, reident, assignment, listen=True)
-    if not args.quiet or outcome.did_something:
-        print(summary(outcome, not_ready))
-    return exit_code(outcome)
-
-
-def run() -> NoReturn:
-    """The installed command ``scheduler``."""
-    cli.run_command(main)
 
 
 def steps_of(step3: bool, step4: bool) -> frozenset[int]:

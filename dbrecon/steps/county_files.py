@@ -6,16 +6,13 @@ step 1 --force, which sends the tracts back to work.)
 
 from collections.abc import Collection, Sequence
 
-from dbrecon.console.commands import asked_reident, open_experiment, open_ledger
-from dbrecon.ctools.cli import start
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import missing, remove, sopen
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
-from dbrecon.settings import Config
-from dbrecon.steps.download import asked_states, each_state, open_sf1, state_parser, state_reader
+from dbrecon.steps.download import open_sf1, state_reader
 
 ROWS_AT_ONCE = 256
 
@@ -99,21 +96,3 @@ def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: 
         for start in range(0, len(part.rows), ROWS_AT_ONCE):
             file.write(b"\n".join(part.rows[start : start + ROWS_AT_ONCE]) + b"\n")
     return path
-
-
-def main() -> int:
-    """The command line."""
-    args = state_parser(
-        "Step 2: the segments of states' zips become one block file and one tract file per county.",
-        "s2_pandas_build_csv.py --reident r1 az\nREIDENT=r1 s2_pandas_build_csv.py all",
-        "states by their two letters, or all: those whose zip is in dist/ (also if none is named)",
-        "make again the counties whose files are there",
-    ).parse_args()
-    start(args)
-    config, reident = Config.load(), asked_reident(args)
-    ledger = open_ledger(config)
-    experiment = open_experiment(ledger, config, reident)
-
-    stusabs = asked_states(experiment, [*args.states, *args.stusab])
-    each_state(stusabs, lambda stusab: step2(experiment, ledger, stusab, args.force))
-    return 0

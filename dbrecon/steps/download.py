@@ -4,7 +4,6 @@ A zip is fetched under ``{name}.part``, resumed where an earlier run broke off, 
 No database is needed.
 """
 
-import argparse
 import contextlib
 import fcntl
 import logging
@@ -19,8 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from dbrecon.console.commands import add_reident, asked_reident
-from dbrecon.ctools.cli import add_common, explain, start
+from dbrecon.ctools.cli import explain
 from dbrecon.ctools.private_folder import private_folder
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
@@ -29,7 +27,6 @@ from dbrecon.experiment import Experiment
 from dbrecon.recon.census.geography import load_header_layout
 from dbrecon.recon.product.county_rows import LevelPlan, StateReader
 from dbrecon.recon.product.sf1 import Sf1Zip, load_segments, read_tables
-from dbrecon.settings import Config
 from dbrecon.states import STATES, check_stusab
 
 if TYPE_CHECKING:
@@ -126,19 +123,6 @@ def asked_states(experiment: Experiment, words: Sequence[str], warn: bool = True
     for other in others if warn else ():
         log.warning("%s", other)
     return found
-
-
-def state_parser(description: str, examples: str, states_help: str, force_help: str) -> argparse.ArgumentParser:
-    """A parser with the options that steps 0 to 2 share. ``examples`` has one a line."""
-    epilog = "examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines())
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=formatter)
-    parser.add_argument("states", nargs="*", metavar="STUSAB", help=states_help)
-    parser.add_argument("--stusab", action="append", default=[], metavar="ST", help="the same as an option")
-    add_reident(parser)
-    parser.add_argument("--force", action="store_true", help=force_help)
-    add_common(parser)
-    return parser
 
 
 def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
@@ -484,22 +468,3 @@ def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
         print(other)
         broken += "rename it" in other
     return InputError.exit_code if broken else 0
-
-
-def main() -> int:
-    """The command line."""
-    parser = state_parser(
-        "Step 0: download states' SF1 zips from the Census Bureau into dist/, or check what lies there.",
-        "s0_download_data.py --reident r1 ri de\ns0_download_data.py --reident r1 --validate",
-        "states by their two letters, or all (51; with --validate those in dist/, also if none is named)",
-        "download again what is whole already",
-    )
-    parser.add_argument("--validate", action="store_true", help="only check what lies in dist/, and name what is broken")
-    args = parser.parse_args()
-    start(args)
-    experiment = Experiment.make(asked_reident(args), Config.load())
-    words = [*args.states, *args.stusab]
-    if args.validate:
-        return report_validity(experiment, words)
-    each_state(states_to_download(words), lambda stusab: download(experiment, stusab, args.force))
-    return 0

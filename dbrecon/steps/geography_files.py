@@ -7,8 +7,6 @@ import csv
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from dbrecon.console.commands import asked_reident, open_experiment, open_ledger, tell_put_back
-from dbrecon.ctools.cli import start
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import exists, sopen
 from dbrecon.experiment import Experiment
@@ -18,9 +16,9 @@ from dbrecon.place import Place
 from dbrecon.recon.artifacts import read_geofile
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
 from dbrecon.recon.product.sf1 import header_member
-from dbrecon.settings import Config
 from dbrecon.states import STATES
-from dbrecon.steps.download import asked_states, each_state, open_sf1, state_parser
+from dbrecon.steps.download import open_sf1
+from dbrecon.steps.prepare import tell_put_back
 
 
 def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
@@ -148,21 +146,3 @@ def geo_row(unit: Unit) -> GeoRow:
         float(unit.intptlat or 0),
         float(unit.intptlon or 0),
     )
-
-
-def main() -> int:
-    """The command line."""
-    args = state_parser(
-        "Step 1: the geographic header of states' zips becomes geofile_ST.csv, and geography and tracts in the database.",
-        "s1_make_geo_files.py --reident r1 az\nREIDENT=r1 s1_make_geo_files.py all",
-        "states by their two letters, or all: those whose zip is in dist/ (also if none is named)",
-        "make it new; the state's tracts begin anew",
-    ).parse_args()
-    start(args)
-    config, reident = Config.load(), asked_reident(args)
-    ledger = open_ledger(config)
-    experiment = open_experiment(ledger, config, reident)
-
-    stusabs = asked_states(experiment, [*args.states, *args.stusab])
-    each_state(stusabs, lambda stusab: step1(experiment, ledger, stusab, args.force))
-    return 0

@@ -45,10 +45,3 @@ def make_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: 
         file.write(text)
     stats = LpStats(model.n_variables, model.n_constraints, model.n_nonzeros, time.monotonic() - begin)
     return model, stats
-
-
-def main() -> int:
-    """Make LP files by hand."""
-    import dbrecon.node.daemon as scheduler  # it imports this module
-
-    return scheduler.step_by_hand(3, __doc__ or "")

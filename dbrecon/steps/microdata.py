@@ -1,26 +1,23 @@
 """Step 5: the solutions of a county's tracts -> the county's people, synth_out_{SSCCC}.csv."""
 
-import argparse
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbrecon.ctools.cli import add_common, explain, start
+from dbrecon.ctools.cli import explain
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
 from dbrecon.errors import DBReconError, InputError, UsageError, VerificationError
-from dbrecon.experiment import Experiment, check_reident
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SOLVED, CountyClaim, Worker
 from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
 from dbrecon.recon.people.solution import REMEDY, Solution, parse_solution
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.verify import verify_people
-from dbrecon.settings import Config
-from dbrecon.states import STATES, check_stusab
+from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import builder_of, with_years
 
@@ -28,12 +25,6 @@ if TYPE_CHECKING:
     from dbrecon.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
-
-EPILOG = """examples:
-  s5_make_microdata.py --reident R oh 059      the people of county 059 of Ohio
-  s5_make_microdata.py --reident R oh          every county of Ohio whose tracts are all solved
-  s5_make_microdata.py --reident R oh 059 --force    again, though the file exists
-"""
 
 
 def make_microdata(experiment: Experiment, stusab: str, county: str, tracts: Sequence[tuple[str, int]]) -> int:
@@ -131,9 +122,9 @@ def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force:
         raise UsageError(f"people are written of a county or of each county of a state, not of {place.text()}.")
     ledger.check_place(reident, place)
     if force:
-        from dbrecon.console.commands import reset  # here, so that workers need not load a database's driver
+        from dbrecon.steps.prepare import put_back
 
-        reset(ledger, reident, 5, place)
+        put_back(ledger, reident, 5, place)
     elif county is not None and not _is_due(experiment, ledger, stusab, county):
         return
     worker, lease = Worker.here(), experiment.config.run.lease_seconds
@@ -191,43 +182,3 @@ def _why_not(ledger: "Ledger", reident: str, stusab: str, county: str) -> str:
     return (
         f"County {county} of {stusab} is being written by another worker, rests after a failure, or is quarantined: see --status."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Step 5: writes the people of counties whose tracts are all solved.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("state", nargs="?", metavar="STUSAB", help="the state, as oh")
-    parser.add_argument("of_state", nargs="?", metavar="COUNTY", help="the county, as 059; else all that are ready")
-    parser.add_argument("--reident", default=os.environ.get("REIDENT"), help="the experiment (default: $REIDENT)")
-    parser.add_argument("--stusab", help="the state, in place of STUSAB")
-    parser.add_argument("--county", help="the county, in place of COUNTY")
-    parser.add_argument("--force", action="store_true", help="write what is written already")
-    add_common(parser)
-    return parser
-
-
-def main() -> int:
-    """The command line."""
-    parser = _parser()
-    args = parser.parse_args()
-    start(args)
-    if (args.state and args.stusab) or (args.of_state and args.county):
-        parser.error("name the state and the county once")
-    stusab, county = args.state or args.stusab, args.of_state or args.county
-    if not stusab:
-        parser.error("name a state")
-    if not args.reident:
-        parser.error("name the experiment: --reident R, or set REIDENT")
-    config = Config.load()
-    from dbrecon.console.commands import open_ledger  # here, so that workers need not load a database's driver
-
-    ledger = open_ledger(config)
-    row = ledger.experiment(check_reident(args.reident))
-    experiment = Experiment.make(row.reident, config, row.tables)
-    stusab = check_stusab(stusab)
-    for written, people in make_counties(experiment, ledger, Place(stusab, county), args.force):
-        print(f"{experiment.synth_out(stusab, written)}: {counted(people, 'person')}")
-    return 0

@@ -1,7 +1,5 @@
 """Step 4: a tract's integer program -> its checked solution, with HiGHS or Gurobi."""
 
-import argparse
-import os
 import re
 import resource
 import time
@@ -11,7 +9,7 @@ import numpy as np
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
-from dbrecon.errors import InputError, UsageError
+from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.bins import cells_of_sum
@@ -224,46 +222,3 @@ def _sums(named: NamedProgram, conflict: Conflict) -> list[str]:
     names = [named.constraints[row] for row in conflict.rows.tolist()]
     cells = {name: cells_of_sum(name) for name in sorted(names)}
     return [f"{name} is the sum of {', '.join(parts)}." for name, parts in cells.items() if len(parts) > 1]
-
-
-def _file_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("a single LP file, of no experiment (the predecessor's, say)")
-    group.add_argument("--lp", metavar="FILE", help="solve this LP file (.lp or .lp.gz)")
-    group.add_argument("--sol", metavar="FILE", help="write its solution here (default: beside it, .sol.gz)")
-
-
-def _solution_path(args: argparse.Namespace) -> str:
-    """Where the solution of --lp is to go. UsageError for options that do not go with it, and for what must not be overwritten."""
-    for name in ("stusab", "county", "tract"):
-        if getattr(args, name) is not None:
-            raise UsageError(f"--lp {args.lp} is solved for no experiment: leave the place ({getattr(args, name)}) out")
-    if args.reident != os.environ.get("REIDENT"):
-        raise UsageError(f"--lp {args.lp} is solved for no experiment: leave --reident out")
-    sol = args.sol or f"{args.lp.removesuffix('.gz').removesuffix('.lp')}.sol.gz"
-    if _real(sol) == _real(args.lp):
-        raise UsageError(f"--sol {sol} is the LP file itself: name another file")
-    if not storage.is_s3(sol) and os.path.isdir(sol):
-        raise UsageError(f"--sol {sol} is a folder: name a file")
-    if storage.exists(sol) and not args.force:
-        raise UsageError(f"{sol} exists: name another file with --sol, or overwrite it with --force")
-    return str(sol)
-
-
-def _real(path: str) -> str:
-    return path if storage.is_s3(path) else os.path.realpath(path)
-
-
-def main() -> int:
-    """Solve by hand."""
-    import dbrecon.node.daemon as scheduler  # it imports this module
-
-    def solve_one(args: argparse.Namespace, config: Config) -> bool:
-        if args.lp is None and args.sol is not None:
-            raise UsageError(f"--sol {args.sol} says where the solution of --lp FILE goes: give --lp too")
-        if args.lp is None:
-            return False
-        storage.look_named(args.lp)
-        print(solve_file(config, args.lp, _solution_path(args)))
-        return True
-
-    return scheduler.step_by_hand(4, __doc__ or "", _file_arguments, solve_one)

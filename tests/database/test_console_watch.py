@@ -7,8 +7,8 @@ from typing import IO
 
 import pytest
 
+from dbrecon.console.live_status import page
 from dbrecon.console.status_report import format_status
-from dbrecon.console.watch import page
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, TractRow, Worker

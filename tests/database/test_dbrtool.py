@@ -242,14 +242,18 @@ def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path:
         (["--run", "--stusab", "oh,ca"], "name one, or none for all"),
         (["--run", "--step5"], "leave --step5 out"),
         (["--run", "--force"], "--force goes with steps"),
-        (["--status", "--stusab", "oh"], "--status takes no --stusab"),
+        (["--drop", "--stusab", "oh"], "--drop takes no --stusab"),
+        (
+            ["--status", "--stusab", "oh", "--county", "1", "--tract", "000100"],
+            "--status shows a state or a county: leave --tract out",
+        ),
         (["--status", "--tables", "block"], "--tables is settled when"),
         (["--errors", "--json"], "--json goes with --status, --evaluate or --cluster"),
         (["--errors", "0"], "'0' is not a number of 1 or more"),
         (["--step0"], "which states shall be downloaded?"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["--st"], "ambiguous option: --st could match"),
-        (["--register", "x", "--tables", "some"], "invalid choice: 'some'"),
+        (["--register", "x", "--tables", "some"], "--tables: 'some' is not one of 'all', 'block'"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_sentence(typed: Run, root: Path, arguments: list[str], said: str) -> None:
@@ -490,7 +494,7 @@ def test_a_bare_python_without_virtual_environment_says_what_makes_it(tmp_path: 
     assert done.stderr.count("\n") == 1
 
 
-BENCHES = sorted(path.name for path in (CHECKOUT / "bench").glob("*.py") if path.name not in ("__init__.py", "demo.py"))
+BENCHES = sorted(path.name for path in (CHECKOUT / "bench").glob("*.py") if path.name not in ("__init__.py", "demo.py", "talk.py"))
 
 
 @pytest.mark.parametrize("name", BENCHES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import os
 import re
@@ -16,7 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from dbrecon.console import files, rescan, scan
+from dbrecon.console import file_info as files
+from dbrecon.console import rescan, scan
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import InputError, StorageError, UsageError
@@ -283,9 +284,9 @@ def test_what_else_is_wrong_is_put_right_though_a_file_may_not_be_read(made: Mad
 # -- the command --------------------------------------------------------------------------------------------------------
 
 
-def arguments(**given: object) -> argparse.Namespace:
+def arguments(**given: object) -> Arguments:
     names = dict.fromkeys(("stusab", "county", "tract", "info", "clear_uploads"))
-    return argparse.Namespace(**(names | {"reident": "r1", "dry_run": False, "verbose": False} | given))
+    return Arguments(**(names | {"reident": "r1", "dry_run": False, "verbose": False} | given))
 
 
 def test_a_copy_under_another_database_is_entered_as_a_whole(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

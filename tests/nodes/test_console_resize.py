@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from dbrecon.console import nodes as console_nodes
+from dbrecon.console import cluster_nodes as console_nodes
 from dbrecon.ctools import emr
 from dbrecon.ctools.aws import AwsError
 from dbrecon.ctools.database import make_engine

@@ -3,7 +3,6 @@
 Whatever dies, the result is workflow 1's, byte for byte.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -23,9 +22,10 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from dbrecon.console import rescan
-from dbrecon.console.commands import open_experiment, open_ledger
-from dbrecon.console.spark import COUNTIES_PER_SLOT, TRACTS, do_states
-from dbrecon.console.steps import do_states as do_states_here
+from dbrecon.console.commands import open_ledger
+from dbrecon.console.parser import Arguments
+from dbrecon.console.spark_run import COUNTIES_PER_SLOT, TRACTS, do_states
+from dbrecon.console.step_commands import do_states as do_states_here
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
@@ -41,6 +41,7 @@ from dbrecon.spark.engine import Answered, Event, Spark
 from dbrecon.spark.plan import People
 from dbrecon.spark.setup import JVM_OPTIONS, portable
 from dbrecon.spark.task_pool import SparkPool
+from dbrecon.steps.prepare import open_experiment
 from tests.node_world import R, ledger_with, statuses
 from tests.paths import CHECKOUT, SHARED_DATA
 from tests.spark_tasks import SLEEP_SECONDS
@@ -247,7 +248,7 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
     assert run_here(ledger, config, "checked", Place(), ALL) == 0
     solution = max(Path(experiment.base).rglob("*.sol.gz"))
     solution.write_bytes(solution.read_bytes()[:-20])
-    args = argparse.Namespace(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True)
+    args = Arguments(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True)
     capsys.readouterr()
     codes, told = [], []
     for pool in (None, rescan_pool(spark)):

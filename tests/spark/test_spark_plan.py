@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbrecon.console.spark import _needed_packages
+from dbrecon.console.spark_pack import _needed_packages
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import UsageError
 from dbrecon.experiment import Experiment

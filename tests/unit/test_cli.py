@@ -14,19 +14,19 @@ import dbrecon.errors as dbrerrors
 from tests.paths import CHECKOUT
 
 COMMAND = """
-import argparse, logging, os, sys, time
-from dbrecon.ctools.cli import add_common, confirm, run_command, start
+import logging, os, sys, time
+from dbrecon.console.options import talk
+from dbrecon.console.parser import Parser
+from dbrecon.console.program import start_program
+from dbrecon.ctools.cli import confirm, run_command
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import *
 
-def main():
-    parser = argparse.ArgumentParser()
-    add_common(parser)
-    start(parser.parse_args())
+def work(arguments):
     {body}
     return 0
 
-run_command(main)
+run_command(lambda: start_program(Parser("try.py", "try.py", "", (talk(),), words=None), work))
 """
 
 
@@ -198,12 +198,12 @@ def test_an_answer_may_have_to_be_a_name() -> None:
 
 
 def test_ctrl_c_while_a_command_is_still_being_loaded_ends_it_without_a_word() -> None:
-    """Here it comes when the database's library is to be imported."""
+    """Here it comes when the parser's library is to be imported."""
     code = """
 import os, runpy, signal, sys
 class Finder:
     def find_spec(self, name, *_):
-        if name == "sqlalchemy.engine":
+        if name == "click":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 sys.argv = ["dbrtool.py", "--help"]

@@ -2,8 +2,8 @@
 
 import re
 
-import dbrecon.node.daemon as scheduler
 from dbrecon.console import main as dbrtool
+from dbrecon.console import scheduler
 from dbrecon.settings import settings_table
 from tests.paths import CHECKOUT
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import dbrecon.steps.download as s0_download_data
+from dbrecon.console.step_scripts import step0
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
@@ -418,7 +418,7 @@ def test_the_command_says_what_is_broken_and_exits_with_3(
     put_zip(experiment, WHOLE)
     put_zip(experiment, b"hello", "oh")
     monkeypatch.setattr(sys, "argv", ["s0_download_data.py", "--validate"])
-    assert s0_download_data.main() == 3
+    assert step0() == 3
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"nm: {experiment.dist_zip('nm')} is whole"
     assert said[1].startswith(f"oh: {experiment.dist_zip('oh')}: not a zip file")
@@ -434,7 +434,7 @@ def test_files_in_dist_with_other_names_are_named_with_what_to_rename(
     for name in ("CO2010.sf1.zip", "ks2010.zip", "nm2010.sf1 (1).zip", "zz2010.sf1.zip", "oh2010.sf1"):
         (dist / name).write_bytes(WHOLE)
     monkeypatch.setattr(sys, "argv", ["s0_download_data.py", "--validate"])
-    assert s0_download_data.main() == 3
+    assert step0() == 3
     assert capsys.readouterr().out.splitlines() == [
         f"nm: {dist}/nm2010.sf1.zip is whole",
         f"{dist}/CO2010.sf1.zip: not read: if it is the zip of Colorado, rename it to co2010.sf1.zip",
@@ -460,7 +460,7 @@ def test_a_download_needs_a_state(experiment: Experiment, tmp_path: Path, monkey
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["s0_download_data.py"])
     with pytest.raises(UsageError, match="which state"):
-        s0_download_data.main()
+        step0()
 
 
 def test_on_s3_what_has_come_so_far_lies_in_a_folder_that_no_other_user_can_write_to(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 
-from dbrecon.console.commands import asked_reident, open_ledger
-from dbrecon.console.options import Action, Actions, positive
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
 from dbrecon.console.status_report import silent_hosts, utc
 from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Status, SysLoadEntry
+from dbrecon.place import Place
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
@@ -28,22 +28,17 @@ HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("watching, refreshed in place")
-    when = f"until all is done or Ctrl-C (every {SECONDS} s)"
-    group.add_argument("--watch", nargs="?", const=SECONDS, type=positive, metavar="SECONDS", help=when)
-
-
-def watch(args: argparse.Namespace, config: Config) -> int:
+def watch(args: Arguments, config: Config) -> int:
     """Show where an experiment stands until nothing is left (0, or 10 with tracts in quarantine) or Ctrl-C (0)."""
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    place = asked_place(args)
     ledger.experiment(reident)
+    ledger.check_place(reident, place)
     screen = _Screen(sys.stdout.isatty())
     try:
         with screen:
             while True:
-                over = _show(screen, reident, ledger)
+                over = _show(screen, reident, ledger, place)
                 if over is not None:
                     break
                 time.sleep(args.watch)
@@ -53,10 +48,10 @@ def watch(args: argparse.Namespace, config: Config) -> int:
     return over
 
 
-def _show(screen: _Screen, reident: str, ledger: Ledger) -> int | None:
+def _show(screen: _Screen, reident: str, ledger: Ledger, place: Place) -> int | None:
     """Show it once; the exit code if nothing is left. A database that is away is shown, and asked again."""
     try:
-        status, loads = ledger.status(reident), ledger.sysload()
+        status, loads = ledger.status(reident, place), ledger.sysload()
     except DatabaseError as error:
         screen.note(str(error))
         return None
@@ -165,6 +160,3 @@ def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
         told = f"{entry.load.load1:7.2f}  {entry.load.free_memory_mib / 1024:7.1f} GiB" if entry else f"{'-':>7}"
         lines.append(f"{host:<{wide}}  {work.get(host, 0):7,}  {lps.get(host, 0):9,}  {sols.get(host, 0):9,}  {told}")
     return lines
-
-
-ACTIONS: Actions = {"watch": Action(watch, takes_place=False)}

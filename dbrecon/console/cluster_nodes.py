@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import open_ledger
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools import cli
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import DatabaseError, RemoteError, UsageError
@@ -23,25 +22,10 @@ if TYPE_CHECKING:  # what talks to other machines is slow to load, and most comm
 log = logging.getLogger(__name__)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("the cluster (nodes of EMR, or those of [cluster] hosts)")
-    group.add_argument("--cluster", action="store_true", help="a line for each node: idle or in use, uptime, load, free memory")
-    group.add_argument("--resize", metavar="N", help="so many TASK nodes; others are never changed")
-    group.add_argument("--doctor", action="store_true", help="check everything that a run needs, here and on each node")
-    group.add_argument("--yes", action="store_true", help="with --resize: do not ask")
-
-
-def check_options(args: argparse.Namespace, action: str) -> None:
-    """UsageError for options that mean nothing for this action."""
-    if args.yes and action != "resize":
-        raise UsageError("--yes goes with --resize")
-
-
 # -- showing ------------------------------------------------------------------------------------------------------------
 
 
-def show_cluster(args: argparse.Namespace, config: Config) -> int:
+def show_cluster(args: Arguments, config: Config) -> int:
     """A line for each node as it answers (with --json: all of them, by name); the exit code tells whether none did."""
     from dbrecon.fleet.hosts import answers, list_hosts
 
@@ -63,7 +47,7 @@ def show_cluster(args: argparse.Namespace, config: Config) -> int:
 # -- the cluster's size -------------------------------------------------------------------------------------------------
 
 
-def resize(args: argparse.Namespace, config: Config) -> int:
+def resize(args: Arguments, config: Config) -> int:
     """Change the number of TASK nodes."""
     from dbrecon.fleet.hosts import emr_cluster
 
@@ -168,7 +152,7 @@ def _free(config: Config, leaves: Callable[[str], bool]) -> int:
 # -- what a run needs ---------------------------------------------------------------------------------------------------
 
 
-def doctor(_args: argparse.Namespace, config: Config) -> int:
+def doctor(_args: Arguments, config: Config) -> int:
     """One line for each thing that a run needs; the exit code tells whether something is missing."""
     from dbrecon.fleet.doctor import examine
 
@@ -192,10 +176,3 @@ def _solver(config: Config) -> str:
     program = Program(np.array([0, n]), np.arange(n), ones, one, one, np.zeros(n), ones)
     options = Options(solver=config.solve.solver, seconds=60.0, token_wait=10.0)
     return f"{solve(program, options, 'a program to try').solver} solves ([solve] solver = {options.solver})"
-
-
-ACTIONS: Actions = {
-    "cluster": Action(show_cluster, takes_place=False),
-    "resize": Action(resize, takes_place=False),
-    "doctor": Action(doctor, takes_place=False),
-}

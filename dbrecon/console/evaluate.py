@@ -1,19 +1,13 @@
-"""Watching: where an experiment stands, its errors, and how near its people come to a truth."""
+"""How near an experiment's people come to the published cells, and to a truth."""
 
-import argparse
-import json
 import logging
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import COUNTIES_NAMED, asked_place, asked_reident, open_experiment, open_ledger
-from dbrecon.console.options import Action, Actions, positive
-from dbrecon.console.status_report import format_errors, format_status, status_dict
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
@@ -25,6 +19,7 @@ from dbrecon.ledger.records import EMPTY, WRITTEN
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
+from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
@@ -33,50 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ERRORS_SHOWN = 20
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("watching")
-    group.add_argument("--status", action="store_true", help="how far the experiment is")
-    group.add_argument(
-        "--errors", nargs="?", const=ERRORS_SHOWN, type=positive, metavar="N", help="the newest errors (--verbose: with stacks)"
-    )
-    group.add_argument(
-        "--evaluate", nargs="*", metavar="TRUTH",
-        help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
-    )  # fmt: skip
-    group.add_argument("--json", action="store_true", help="with --status, --evaluate and --cluster: for scripts")
-
-
-def show_status(args: argparse.Namespace, config: Config) -> int:
-    """Where an experiment stands."""
-    reident, ledger = asked_reident(args), open_ledger(config, make=False)
-    ledger.experiment(reident)
-    status = ledger.status(reident)
-    if args.json:
-        print(json.dumps(status_dict(reident, status), indent=2))
-        return 0
-    # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.
-    on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    width = shutil.get_terminal_size().columns if on_screen else None
-    everything = {"shown": None} if args.verbose else {}
-    print(format_status(status, width, loads=ledger.sysload(), **everything))
-    return 0
-
-
-def show_errors(args: argparse.Namespace, config: Config) -> int:
-    """The newest errors, of one experiment or of all."""
-    ledger = open_ledger(config, make=False)
-    if args.reident:
-        ledger.experiment(asked_reident(args))
-    errors = ledger.errors(args.reident, args.errors)
-    print(format_errors(errors, args.verbose) if errors else "no errors are recorded")
-    return 0
-
-
-def evaluate_people(args: argparse.Namespace, config: Config) -> int:
+def evaluate_people(args: Arguments, config: Config) -> int:
     """Compare the counties that are written with the truth."""
     from dbrecon.recon.census.tables import load_product
 
@@ -88,7 +41,7 @@ def evaluate_people(args: argparse.Namespace, config: Config) -> int:
     ledger.check_place(reident, place)
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
-    truth = _truth_files(args.evaluate)
+    truth = _truth_files([name for name in args.evaluate if name])
     product = load_product(Path(config.sf1.tables), experiment.tables)
     counties = _written(experiment, ledger, place)
     with Progress("evaluated", "county", len(counties)) as progress:
@@ -169,10 +122,3 @@ def _units(path: str, product: "Product", level: str) -> "Iterator[Units]":
 
     with storage.sopen(path, "rb") as file:
         yield from read_units(file, path, product, level)
-
-
-ACTIONS: Actions = {
-    "status": Action(show_status, takes_place=False),
-    "errors": Action(show_errors, takes_place=False),
-    "evaluate": Action(evaluate_people),
-}

@@ -1,6 +1,5 @@
 """Files of an experiment: which there are, what one holds, and what was never finished."""
 
-import argparse
 import re
 import sys
 import time
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted, duration
@@ -20,30 +19,10 @@ from dbrecon.states import STATES
 if TYPE_CHECKING:
     from dbrecon.ledger.records import TractState
 
-CLEAR_AFTER_HOURS = "24"
 Facts = list[tuple[str, str]]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("files")
-    group.add_argument("--ls", action="store_true", help="list the experiment's files, with sizes")
-    group.add_argument("--info", metavar="PATH", help="what a file holds: tract, people, variables, constraints, solver, time")
-    group.add_argument("--uploads", action="store_true", help="list what writers that died have left unfinished")
-    group.add_argument(
-        "--clear_uploads", nargs="?", type=_hours, const=CLEAR_AFTER_HOURS, metavar="HOURS",
-        help=f"remove what was begun more than HOURS ago (default {CLEAR_AFTER_HOURS}) and never finished",
-    )  # fmt: skip
-
-
-def _hours(text: str) -> str:
-    """Stays a text, so that 0 does not look like an option that was not given."""
-    if not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours")
-    return text
-
-
-def _folder(args: argparse.Namespace, config: Config) -> str:
+def _folder(args: Arguments, config: Config) -> str:
     """What is asked for: the experiment, a state, or a county. (No database is needed.)"""
     experiment, place = Experiment.make(asked_reident(args), config), asked_place(args)
     if place.tracts:
@@ -58,7 +37,7 @@ def when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
-def list_files(args: argparse.Namespace, config: Config) -> int:
+def list_files(args: Arguments, config: Config) -> int:
     """Bytes, time and path of each file; the sum on stderr."""
     count = total = 0
     for entry in storage.walk(_folder(args, config)):
@@ -68,7 +47,7 @@ def list_files(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def list_unfinished(args: argparse.Namespace, config: Config) -> int:
+def list_unfinished(args: Arguments, config: Config) -> int:
     """Uploads in parts that were not completed (on local disks, temporary files)."""
     found = storage.unfinished(_folder(args, config))
     for one in found:
@@ -77,7 +56,7 @@ def list_unfinished(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def clear_unfinished(args: argparse.Namespace, config: Config) -> int:
+def clear_unfinished(args: Arguments, config: Config) -> int:
     """Remove those that are old."""
     hours = float(args.clear_uploads)
     count = storage.clear_leftovers(_folder(args, config), hours * 3600.0)
@@ -88,7 +67,7 @@ def clear_unfinished(args: argparse.Namespace, config: Config) -> int:
 # -- what a file holds --------------------------------------------------------------------------------------------------
 
 
-def show_info(args: argparse.Namespace, config: Config) -> int:
+def show_info(args: Arguments, config: Config) -> int:
     """What a file of any kind holds, a line a fact."""
     path = args.info
     entry = storage.look_named(path)
@@ -247,11 +226,3 @@ def _tract_facts(found: "TractState") -> Facts:
     if found.error:
         facts.append(("error", found.error))
     return facts
-
-
-ACTIONS: Actions = {
-    "ls": Action(list_files),
-    "info": Action(show_info, takes_place=False),
-    "uploads": Action(list_unfinished),
-    "clear_uploads": Action(clear_unfinished),
-}

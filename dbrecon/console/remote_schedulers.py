@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
-from dbrecon.console.options import Action, Actions, positive
-from dbrecon.console.steps import asked_steps
+from dbrecon.console.commands import asked_place, asked_reident, asked_steps, open_ledger
+from dbrecon.console.options import LOG_LINES
+from dbrecon.console.parser import Arguments
 from dbrecon.errors import InputError, RemoteError, UsageError
 from dbrecon.place import EVERYWHERE
 from dbrecon.settings import Config
@@ -19,38 +18,11 @@ if TYPE_CHECKING:  # what talks to other machines is slow to load, and most comm
 
 log = logging.getLogger(__name__)
 
-LOG_LINES = 100
 OUTPUT_LINES = 8
 FOREVER = 10.0 * 365 * 86400
-LAUNCHES = ("launch", "launch_all")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("schedulers on the cluster's nodes")
-    group.add_argument("--launch", metavar="HOST[,HOST]", help="start schedulers there from a fresh checkout (--force: in use too)")
-    group.add_argument("--launch_all", action="store_true", help="the same on all idle TASK nodes")
-    group.add_argument("--branch", metavar="B", help="with --launch: the branch or tag to check out")
-    one_or_none: dict[str, Any] = {"nargs": "?", "const": ""}  # without a host: a sentence that asks which
-    group.add_argument("--stop", **one_or_none, metavar="HOST[,HOST]|all", help="schedulers there finish their tracts and leave")
-    group.add_argument("--logs", **one_or_none, metavar="HOST", help="the newest output of the node's scheduler (-f follows it)")
-    group.add_argument("-f", "--follow", action="store_true", help="with --logs: go on as it grows, until Ctrl-C")
-    group.add_argument("--lines", type=positive, metavar="N", help=f"with --logs: that many lines (default {LOG_LINES})")
-
-
-def check_options(args: argparse.Namespace, action: str) -> None:
-    """UsageError for options that mean nothing for this action."""
-    if args.branch is not None and action not in LAUNCHES:
-        raise UsageError("--branch goes with --launch or --launch_all")
-    if (args.follow or args.lines) and action != "logs":
-        raise UsageError("--follow and --lines go with --logs")
-    if action in LAUNCHES and not set(asked_steps(args)) <= {3, 4}:
-        raise UsageError("schedulers do steps 3 and 4, and 5 by themselves: do the other steps here, before")
-    if args.launch == "all":
-        raise UsageError("--launch all: --launch_all goes to all idle nodes")
-
-
-def show_logs(args: argparse.Namespace, config: Config) -> int:
+def show_logs(args: Arguments, config: Config) -> int:
     """The newest output of a node's scheduler."""
     from dbrecon.fleet.hosts import list_hosts, on_node, pick
     from dbrecon.fleet.launch import logs_script
@@ -68,7 +40,7 @@ def show_logs(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def launch(args: argparse.Namespace, config: Config) -> int:
+def launch(args: Arguments, config: Config) -> int:
     """Launch schedulers on the hosts that are named, or on all that are idle; the exit code tells whether one failed."""
     from dbrecon.fleet.credentials import with_credentials
     from dbrecon.fleet.hosts import list_hosts, on_each
@@ -101,7 +73,7 @@ def launch(args: argparse.Namespace, config: Config) -> int:
     return RemoteError.exit_code if failed else 0
 
 
-def _scheduler_arguments(args: argparse.Namespace) -> list[str]:
+def _scheduler_arguments(args: Arguments) -> list[str]:
     """The command line of scheduler.py that the options ask for."""
     place = asked_place(args)
     given = {
@@ -115,7 +87,7 @@ def _scheduler_arguments(args: argparse.Namespace) -> list[str]:
     return options + [f"--step{step}" for step in asked_steps(args)]
 
 
-def _has_work(args: argparse.Namespace, config: Config) -> bool:
+def _has_work(args: Arguments, config: Config) -> bool:
     """Whether schedulers will find something to do; says so if not. Raises DatabaseError for what is not registered, and where the
     database does not let us in, InputError before step 1: better here, once, than on each node."""
     from dbrecon.node.daemon import steps_of
@@ -139,7 +111,7 @@ def _has_work(args: argparse.Namespace, config: Config) -> bool:
     return False
 
 
-def _asked(args: argparse.Namespace, config: Config, hosts: list[Host]) -> list[Host]:
+def _asked(args: Arguments, config: Config, hosts: list[Host]) -> list[Host]:
     """The hosts that the options name. UsageError for a CORE node without the setting that allows it."""
     from dbrecon.fleet.hosts import pick
 
@@ -153,7 +125,7 @@ def _asked(args: argparse.Namespace, config: Config, hosts: list[Host]) -> list[
     return asked
 
 
-def _ready(args: argparse.Namespace, config: Config, asked: list[Host]) -> tuple[list[Host], bool]:
+def _ready(args: Arguments, config: Config, asked: list[Host]) -> tuple[list[Host], bool]:
     """The hosts to launch on, and whether some that were asked for cannot be."""
     from dbrecon.fleet.hosts import ask
 
@@ -189,7 +161,7 @@ def _complain(host: Host, error: RemoteError) -> None:
         sys.stderr.write(f"   {line}\n")
 
 
-def stop(args: argparse.Namespace, config: Config) -> int:
+def stop(args: Arguments, config: Config) -> int:
     """Have schedulers finish their tracts and leave."""
     from dbrecon.fleet.hosts import list_hosts, on_each, pick
     from dbrecon.fleet.launch import STOP_SECONDS
@@ -210,11 +182,3 @@ def stop(args: argparse.Namespace, config: Config) -> int:
         else:
             print(f"idle:  {host.name}  no scheduler runs there", flush=True)
     return RemoteError.exit_code if failed else 0
-
-
-ACTIONS: Actions = {
-    "launch": Action(launch),
-    "launch_all": Action(launch),
-    "stop": Action(stop, takes_place=False),
-    "logs": Action(show_logs, takes_place=False),
-}

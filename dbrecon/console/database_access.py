@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.parser import Arguments
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.fleet import credentials
 from dbrecon.paths import command
@@ -17,15 +16,7 @@ CLIENTS = ("mariadb", "mysql")
 DBRTOOL = command("dbrtool")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("secrets")
-    group.add_argument("--encrypt_config", metavar="PLAIN.json", help="encrypt the database's credentials with KMS, into config/")
-    group.add_argument("--env", action="store_true", help=f"for a shell: $({DBRTOOL} --env) sets MYSQL_HOST and its partners")
-    group.add_argument("--mysql", action="store_true", help="open the database's client")
-
-
-def encrypt_config(args: argparse.Namespace, config: Config) -> int:
+def encrypt_config(args: Arguments, config: Config) -> int:
     """Encrypt a file of credentials."""
     target = credentials.encrypt_file(args.encrypt_config, config)
     print(f"{target} is written; it may be committed. Remove {args.encrypt_config} now: shred -u {args.encrypt_config}")
@@ -34,7 +25,7 @@ def encrypt_config(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def print_env(_args: argparse.Namespace, config: Config) -> int:
+def print_env(_args: Arguments, config: Config) -> int:
     """Print what sets the credentials in a shell; on a terminal, for people, without the secrets."""
     found = credentials.variables(config)
     if "MYSQL_HOST" not in found:
@@ -47,7 +38,7 @@ def print_env(_args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def open_client(_args: argparse.Namespace, config: Config) -> int:
+def open_client(_args: Arguments, config: Config) -> int:
     """Become the database's client. It reads the password from a file without a name, so that no list of processes shows it."""
     database = credentials.with_credentials(config).database()
     if not database["mysql_host"]:
@@ -77,10 +68,3 @@ def open_client(_args: argparse.Namespace, config: Config) -> int:
 def _option(value: str) -> str:
     """A value as an option file has it."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-ACTIONS: Actions = {
-    "encrypt_config": Action(encrypt_config, takes_place=False),
-    "env": Action(print_env, takes_place=False),
-    "mysql": Action(open_client, takes_place=False),
-}

@@ -1,13 +1,12 @@
 """Schedulers on many nodes: the line for cron, and hosts that are no more."""
 
-import argparse
 import os
 import shlex
 import sys
 import sysconfig
 
 from dbrecon.console.commands import asked_reident, open_ledger
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.ledger.ledger import Ledger
@@ -22,20 +21,7 @@ SILENT_BEATS = 3
 REPORTS_EVERY_SECONDS = 60
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("schedulers")
-    group.add_argument("--crontab", action="store_true", help="print the line that has cron keep a scheduler running on this node")
-    group.add_argument(
-        "--unlock",
-        nargs="?",
-        const="",
-        metavar="HOST[,HOST]",
-        help="free what these hosts hold, now; without HOST: those that were not heard of for some minutes",
-    )
-
-
-def crontab(args: argparse.Namespace, _config: Config) -> int:
+def crontab(args: Arguments, _config: Config) -> int:
     """Print the line for cron, and on stderr what it needs: cron has none of this shell's environment."""
     reident = f" --reident {asked_reident(args)}" if args.reident else ""
     start = f'. "$HOME/{ENVIRONMENT_FILE}" && {_scheduler()} --quiet{reident}'
@@ -59,7 +45,7 @@ def _scheduler() -> str:
     return f"cd {shlex.quote(str(HOME))} && exec ./scheduler.py"
 
 
-def unlock(args: argparse.Namespace, config: Config) -> int:
+def unlock(args: Arguments, config: Config) -> int:
     """Free what hosts hold: those named, or those that are silent."""
     ledger = open_ledger(config, make=False)
     reidents = [asked_reident(args)] if args.reident else [row.reident for row in ledger.experiments()]
@@ -106,9 +92,3 @@ def last_heard(ledger: Ledger, config: Config, reidents: list[str]) -> dict[str,
         if entry.load.host in heard:
             heard[entry.load.host] = max(heard[entry.load.host], entry.at)
     return {host: max(0, now - at) for host, at in heard.items()}
-
-
-ACTIONS: Actions = {
-    "crontab": Action(crontab, takes_place=False),
-    "unlock": Action(unlock, takes_place=False),
-}

@@ -1,52 +1,32 @@
 """Experiments: making them, listing them, and removing them from the database."""
 
-import argparse
 import logging
 import os
 from pathlib import Path
 
-from dbrecon.console.commands import add_reident, asked_reident, check_writable, open_experiment, open_ledger
-from dbrecon.console.options import Action, Actions
+from dbrecon.console.commands import asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
 from dbrecon.console.status_report import format_experiments
 from dbrecon.ctools import cli, storage
 from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
-from dbrecon.experiment import TABLE_CHOICES, Experiment, check_reident
+from dbrecon.experiment import Experiment, check_reident
+from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import command
 from dbrecon.settings import Config
+from dbrecon.steps.prepare import check_writable, open_experiment
 
 log = logging.getLogger(__name__)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this module's actions."""
-    group = parser.add_argument_group("experiments")
-    add_reident(group)
-    group.add_argument("--register", nargs="?", const="", metavar="R", help="make a new experiment of that name")
-    group.add_argument("--tables", choices=TABLE_CHOICES, help="with --register: all tables (default), or block tables alone")
-    group.add_argument("--reidents", action="store_true", help="list the experiments")
-    group.add_argument("--drop", action="store_true", help="remove the experiment's tables from the database, but no files")
-
-
-def register(args: argparse.Namespace, config: Config) -> int:
+def register(args: Arguments, config: Config) -> int:
     """Make an experiment, and say what comes next."""
-    from dbrecon.recon.census.tables import load_product
-
-    name = args.register or args.reident
-    if not name:
-        raise UsageError("which name? Give it: --register R")
-    reident, tables = check_reident(name), args.tables or "all"
+    reident, tables = chosen_name(args), args.tables or "all"
     experiment = Experiment.make(reident, config, tables)
     check_writable(config)
-    product = load_product(Path(config.sf1.tables), tables)
     ledger = open_ledger(config)
-    ledger.register(reident, tables, product.name)
-    if not storage.is_s3(experiment.dist):
-        os.makedirs(experiment.dist, exist_ok=True)
-    if next(storage.listdir(f"{experiment.base}/work"), None) is not None:
-        left = "files of an earlier experiment: move them away, or begin with --step1 --step2 --force"
-        log.warning("%s/work has %s", experiment.base, left)
+    register_new(ledger, config, experiment)
     print(f"{reident} is registered in {describe(ledger.engine)}, on {'all' if tables == 'all' else 'block'} tables.")
     print(f"Next: put states' zips into {experiment.dist} (as oh2010.sf1.zip),")
     print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
@@ -55,7 +35,30 @@ def register(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def list_reidents(_args: argparse.Namespace, config: Config) -> int:
+def chosen_name(args: Arguments) -> str:
+    """The REIDENT of --register, else that of --reident. UsageError for none, and for two."""
+    name = args.register or args.reident
+    if not name:
+        raise UsageError("which name? Give it: --register R")
+    if args.reident not in (None, name, os.environ.get("REIDENT")):
+        raise UsageError(f"--register {args.register} and --reident {args.reident} name two experiments: name one")
+    return check_reident(name)
+
+
+def register_new(ledger: Ledger, config: Config, experiment: Experiment) -> None:
+    """Enter an experiment in the ledger, and make the folder for its zips. Raises UsageError if the name is taken."""
+    from dbrecon.recon.census.tables import load_product
+
+    product = load_product(Path(config.sf1.tables), experiment.tables)
+    ledger.register(experiment.reident, experiment.tables, product.name)
+    if not storage.is_s3(experiment.dist):
+        os.makedirs(experiment.dist, exist_ok=True)
+    if next(storage.listdir(f"{experiment.base}/work"), None) is not None:
+        left = "files of an earlier experiment: move them away, or begin with --step1 --step2 --force"
+        log.warning("%s/work has %s", experiment.base, left)
+
+
+def list_reidents(_args: Arguments, config: Config) -> int:
     """List the experiments."""
     ledger = open_ledger(config, make=False)
     rows = ledger.experiments()
@@ -66,7 +69,7 @@ def list_reidents(_args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def drop(args: argparse.Namespace, config: Config) -> int:
+def drop(args: Arguments, config: Config) -> int:
     """Remove an experiment's tables, if its name is typed."""
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
@@ -84,10 +87,3 @@ def drop(args: argparse.Namespace, config: Config) -> int:
     ledger.drop(reident)
     print(f"The tables of {reident} are removed. Its files stay in {experiment.base}")
     return 0
-
-
-ACTIONS: Actions = {
-    "register": Action(register, takes_place=False),
-    "reidents": Action(list_reidents, takes_place=False),
-    "drop": Action(drop, takes_place=False),
-}

@@ -1,0 +1,92 @@
+"""What goes with what on the operator's command line: one sentence for options that do not fit the action."""
+
+from __future__ import annotations
+
+from dbrecon.console.commands import asked_steps, states_asked
+from dbrecon.console.parser import Arguments
+from dbrecon.errors import UsageError
+
+LAUNCHES = ("launch", "launch_all")
+
+
+def given(args: Arguments, name: str) -> bool:
+    """Whether an option was on the command line."""
+    return getattr(args, name, None) not in (None, False, ())
+
+
+def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
+    """UsageError for options that mean nothing for this action."""
+    if args.tables and not args.register and args.register != "":
+        raise UsageError("--tables is settled when an experiment is registered: give it with --register")
+    if args.json and action not in ("status", "evaluate", "cluster"):
+        raise UsageError("--json goes with --status, --evaluate or --cluster")
+    named = [name for name in ("stusab", "county", "tract") if given(args, name)]
+    if named and not takes_place:
+        raise UsageError(f"--{action} takes no --{named[0]}")
+    if args.tract and action in ("status", "watch"):
+        raise UsageError(f"--{action} shows a state or a county: leave --tract out")
+    _check_steps(args, action)
+    _check_nodes(args, action)
+    _check_spark(args, action)
+    _check_files(args, action)
+    if action != "dashboard" and (args.port is not None or args.host is not None):
+        raise UsageError("--port and --host go with --dashboard")
+
+
+def _check_steps(args: Arguments, action: str) -> None:
+    """Steps and places that do not go together."""
+    steps = asked_steps(args)
+    if action == "spark":  # the same, done elsewhere
+        action = "run" if args.run else "steps"
+    if args.force and action not in ("steps", *LAUNCHES):
+        raise UsageError("--force goes with steps (--step1 --force, say), since it makes again what exists")
+    if action in ("run", "from_start") and 5 in steps:
+        raise UsageError("--run writes the people of each county by itself: leave --step5 out, or leave --run out")
+    whole_states = action == "validate" or any(step < 3 for step in steps)
+    if whole_states and args.county is not None:
+        raise UsageError("steps 0 to 2 and --validate do whole states: leave --county out")
+    several = action == "from_start" or (whole_states and action != "run" and max(steps, default=0) < 3)
+    if len(states_asked(args)) > 1 and not several:
+        raise UsageError(f"--stusab {args.stusab}: several states at once are for steps 0 to 2; here name one, or none for all")
+
+
+def _check_nodes(args: Arguments, action: str) -> None:
+    """Options for other machines."""
+    if args.yes and action != "resize":
+        raise UsageError("--yes goes with --resize")
+    if args.branch is not None and action not in LAUNCHES:
+        raise UsageError("--branch goes with --launch or --launch_all")
+    if (args.follow or args.lines) and action != "logs":
+        raise UsageError("--follow and --lines go with --logs")
+    if action in LAUNCHES and not set(asked_steps(args)) <= {3, 4}:
+        raise UsageError("schedulers do steps 3 and 4, and 5 by themselves: do the other steps here, before")
+    if args.launch == "all":
+        raise UsageError("--launch all: --launch_all goes to all idle nodes")
+
+
+def _check_spark(args: Arguments, action: str) -> None:
+    """Options that choose tracts, and what Spark is to do."""
+    if action != "spark":
+        if args.pop100 is not None:
+            raise UsageError("--pop100 goes with --spark")
+        if args.limit is not None and action not in LAUNCHES:
+            raise UsageError("--limit goes with --spark, --launch or --launch_all")
+        return
+    steps = asked_steps(args)
+    if 0 in steps:
+        raise UsageError("--step0 downloads to where it is run: do it without --spark, then the other steps with it")
+    if args.rescan and (steps or args.pop100 or args.limit or args.force):
+        raise UsageError("--spark --rescan checks files: give steps, --force, --pop100 and --limit in a command of their own")
+    if (args.pop100 or args.limit) and not args.run and not any(step > 2 for step in steps):
+        raise UsageError("--pop100 and --limit choose tracts: they go with --run and steps 3 to 5")
+    if not steps and not args.run and not args.rescan:
+        raise UsageError("--spark does what? Give --step1 to --step5, --run for all of steps 3 to 5, or --rescan")
+
+
+def _check_files(args: Arguments, action: str) -> None:
+    """Options of --rescan."""
+    rescanning = action == "rescan" or (action == "spark" and args.rescan)
+    if args.dry_run and not rescanning:
+        raise UsageError("--dry_run goes with --rescan")
+    if rescanning and args.tract:
+        raise UsageError("--rescan checks whole counties: leave --tract out")

@@ -1,0 +1,42 @@
+"""Where an experiment stands, and its errors."""
+
+import json
+import os
+import shutil
+import sys
+
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
+from dbrecon.console.status_report import RULE, format_errors, format_status, status_dict
+from dbrecon.place import EVERYWHERE
+from dbrecon.settings import Config
+
+
+def show_status(args: Arguments, config: Config) -> int:
+    """Where an experiment stands."""
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    place = asked_place(args)
+    ledger.experiment(reident)
+    ledger.check_place(reident, place)
+    status = ledger.status(reident, place)
+    if args.json:
+        print(json.dumps(status_dict(reident, status) | {"stusab": place.stusab, "county": place.county}, indent=2))
+        return 0
+    # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.
+    on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    width = shutil.get_terminal_size().columns if on_screen else None
+    everything = {"shown": None} if args.verbose else {}
+    if place != EVERYWHERE:
+        print(f"Place\n   {place.text()}\n{RULE}")
+    print(format_status(status, width, loads=ledger.sysload(), **everything))
+    return 0
+
+
+def show_errors(args: Arguments, config: Config) -> int:
+    """The newest errors, of one experiment or of all."""
+    ledger = open_ledger(config, make=False)
+    if args.reident:
+        ledger.experiment(asked_reident(args))
+    errors = ledger.errors(args.reident, args.errors)
+    print(format_errors(errors, args.verbose) if errors else "no errors are recorded")
+    return 0

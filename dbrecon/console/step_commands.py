@@ -1,0 +1,74 @@
+"""The steps, from the published zip to the people; and tracts that failed."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from dbrecon.console.commands import asked_place, asked_reident, asked_steps, open_ledger, states_asked
+from dbrecon.console.parser import Arguments
+from dbrecon.ctools.progress import counted
+from dbrecon.experiment import Experiment
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.place import EVERYWHERE, Place
+from dbrecon.settings import Config
+from dbrecon.steps.prepare import check_writable, open_experiment
+
+
+def validate(args: Arguments, config: Config) -> int:
+    """Check the zips in dist/, and name what is wrong with each; the exit code is that of bad data if something is."""
+    from dbrecon.steps.download import report_validity
+
+    return report_validity(Experiment.make(asked_reident(args), config), states_asked(args))
+
+
+def do_steps(args: Arguments, config: Config) -> int:
+    """Do the steps in their order; with --run, the scheduler after them."""
+    steps, reident = asked_steps(args), asked_reident(args)
+    of_tracts = frozenset(step for step in steps if step > 2)
+    place = asked_place(args) if args.run or of_tracts else EVERYWHERE
+    check_writable(config)
+    ledger = open_ledger(config)
+    experiment = open_experiment(ledger, config, reident)
+    do_states(steps, experiment, ledger, states_asked(args), args.force)
+    if not args.run and not of_tracts:
+        return 0
+    if of_tracts == {5} and place.stusab and place.county:
+        write_counties(experiment, ledger, place, args.force)
+        return 0
+    from dbrecon.node.daemon import run_here, steps_of
+
+    if args.run:
+        of_tracts = steps_of(args.step3, args.step4)
+    return run_here(ledger, config, reident, place, of_tracts, args.force)
+
+
+def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
+    """Steps 0 to 2, each for all states before the next; they print what they have made."""
+    from dbrecon.steps.county_files import step2
+    from dbrecon.steps.download import asked_states, download, each_state, states_to_download
+    from dbrecon.steps.geography_files import step1
+
+    if 0 in steps:
+        each_state(states_to_download(words), lambda stusab: download(experiment, stusab, force))
+    later = [(1, step1), (2, step2)]
+    if any(number in steps for number, _ in later):
+        stusabs = asked_states(experiment, words)
+        works = [partial(work, experiment, ledger, force=force) for number, work in later if number in steps]
+        each_state(stusabs, *works)
+
+
+def write_counties(experiment: Experiment, ledger: Ledger, place: Place, force: bool) -> None:
+    """Step 5 of a county, which says why if it cannot be done, or of every county of a state that is ready."""
+    from dbrecon.steps.microdata import make_counties
+
+    for written, people in make_counties(experiment, ledger, place, force):
+        print(f"{experiment.synth_out(place.stusab or '', written)}: {counted(people, 'person')}")
+
+
+def retry_quarantined(args: Arguments, config: Config) -> int:
+    """Put what is in quarantine back to work."""
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
+    open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place)
+    number = ledger.retry_quarantined(reident, place)
+    print(f"{number:,} put back to work; go on with --run" if number else f"nothing is in quarantine in {place.text()}")
+    return 0

@@ -1,0 +1,46 @@
+"""What a step needs before it begins: the experiment, room to write, and finished work put back where it is to be done again."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dbrecon.ctools import storage
+from dbrecon.ctools.progress import counted
+from dbrecon.experiment import Experiment
+from dbrecon.place import Place
+from dbrecon.settings import Config
+
+if TYPE_CHECKING:  # workers need not load a database's driver
+    from dbrecon.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+COUNTIES_NAMED = 5
+"""So many of the counties that a sentence is about are named in it."""
+
+
+def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
+    """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none."""
+    return Experiment.make(reident, config, ledger.experiment(reident).tables)
+
+
+def put_back(ledger: Ledger, reident: str, step: int, place: Place) -> None:
+    """Put what the step has made in a place back to work (``--force``), and say how much of it was finished."""
+    solved, written = ledger.finished(reident, place)
+    ledger.reset(reident, step, place)
+    tell_put_back(0 if step == 5 else solved, written, place)
+
+
+def tell_put_back(solved: int, written: int, place: Place) -> None:
+    """Say how much finished work is to be done again, if there was any."""
+    parts = [counted(solved, "solved tract")] if solved else []
+    parts += [counted(written, "written county", "written counties")] if written else []
+    if parts:
+        verb = "is" if solved + written == 1 else "are"
+        log.info("--force: %s of %s %s to be done again", " and ".join(parts), place.text(), verb)
+
+
+def check_writable(config: Config) -> None:
+    """StorageError if nothing can be written where the experiments lie: better now than after hours."""
+    storage.make_writable_check(f"{config.root()}/2010-re", config.s3.kms_key)
