@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.certainty.objective import SCALE, Objective, dual_bound
+from dbrecon.recon.certainty.objective import SCALE, Objective, bound_of, scaled
 from dbrecon.recon.certainty.search import Budget, Proof
 from dbrecon.recon.certainty.tract import certainty
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, components, propagate
@@ -79,14 +79,16 @@ def test_any_multipliers_prove_a_bound_that_every_solution_keeps(tract: SmallTra
     lower, upper = bounds_of(system)
     columns = np.flatnonzero((model.block == 0) & (tract.counts > 0))
     objective = Objective.shared(columns, tract.counts[columns])
-    costs = np.zeros(model.n_variables, np.int64)
-    costs[columns], constant = objective.relaxed(lower, upper)
     multipliers = np.array(data.draw(st.lists(st.floats(-4, 4), min_size=system.n_rows, max_size=system.n_rows)))
-    bound = dual_bound(system, lower, upper, costs, constant, multipliers)
+    whole = scaled(multipliers)
+    assert whole is not None
+    bound = bound_of(system, lower, upper, objective, whole)
     assert bound is not None
     solutions = listed(model)
     assert (objective.value(solutions) * SCALE >= bound.total).all()
-    assert (solutions @ costs + constant <= objective.value(solutions) * SCALE).all(), "the relaxation lies below"
+    costs, constant = objective.relaxed(lower, upper)
+    relaxed = solutions[:, columns] @ costs + constant
+    assert (relaxed <= objective.value(solutions) * SCALE).all(), "the relaxation lies below"
 
 
 @settings(max_examples=150, deadline=None)

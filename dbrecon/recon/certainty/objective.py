@@ -18,6 +18,7 @@ SCALE = 1 << 28
 """Costs and multipliers are multiples of its inverse. A cost has at most 53 significant bits, so that a double holds it exactly."""
 
 _LARGEST = float(1 << 61)
+_LARGEST_MULTIPLIER = float(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -84,27 +85,45 @@ class DualBound:
         return -(-self.total // SCALE)
 
 
-def dual_bound(
-    system: CountSystem, lower: IntArray, upper: IntArray, costs: IntArray, constant: int, multipliers: FloatArray
-) -> DualBound | None:
-    """A lower bound of ``costs @ x + constant`` (both times SCALE) over the system, from any multipliers (rows,) of its sums.
-
-    Weak duality: costs @ x = y @ (A x) + (costs - y A) @ x, and each term is at least its value at one end of its bounds. The
-    multipliers
-    are rounded to multiples of 1 / SCALE, whatever a solver's tolerances were; what follows is exact. None if the numbers are too
-    large for 64 bits.
-    """
-    if not np.isfinite(multipliers).all() or np.abs(multipliers).max(initial=0.0) > 2**30:
+def scaled(multipliers: FloatArray) -> IntArray | None:
+    """A solver's multipliers as whole multiples of 1 / SCALE; None if they are no numbers, or too large for 64 bits."""
+    if not np.isfinite(multipliers).all() or np.abs(multipliers).max(initial=0.0) > _LARGEST_MULTIPLIER:
         return None
-    y = np.rint(multipliers * SCALE).astype(np.int64)
-    reduced = costs - system.combine(y)
-    size = np.abs(y).astype(np.float64) @ np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
+    return np.rint(multipliers * SCALE).astype(np.int64)
+
+
+def dual_bound(
+    system: CountSystem, lower: IntArray, upper: IntArray, costs: IntArray, constant: int, multipliers: IntArray
+) -> DualBound | None:
+    """A lower bound of ``costs @ x + constant`` over the system, from any multipliers (rows,) of its sums; all three times SCALE.
+
+    Weak duality: costs @ x = y @ (A x) + (costs - y A) @ x, and each term is at least its value at one end of its bounds. In
+    integers, so exact. None if the numbers are too large for 64 bits.
+    """
+    reduced = costs - system.combine(multipliers)
+    ends = np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
+    size = np.abs(multipliers).astype(np.float64) @ ends
     size += np.abs(reduced).astype(np.float64) @ np.maximum(np.abs(lower), np.abs(upper)).astype(np.float64)
     if size > _LARGEST:
         return None
-    of_rows = np.where(y > 0, y * system.row_lower, y * system.row_upper).sum()
+    of_rows = np.where(multipliers > 0, multipliers * system.row_lower, multipliers * system.row_upper).sum()
     of_columns = np.where(reduced > 0, reduced * lower, reduced * upper).sum()
     return DualBound(constant + int(of_rows) + int(of_columns), reduced)
+
+
+def bound_of(
+    system: CountSystem, lower: IntArray, upper: IntArray, objective: Objective, multipliers: IntArray
+) -> DualBound | None:
+    """The bound of an objective's relaxation within bounds (see :func:`dual_bound`)."""
+    costs = np.zeros(system.n_columns, np.int64)
+    costs[objective.columns], constant = objective.relaxed(lower, upper)
+    return dual_bound(system, lower, upper, costs, constant, multipliers)
+
+
+def is_empty(system: CountSystem, lower: IntArray, upper: IntArray, multipliers: IntArray) -> bool:
+    """Whether multipliers prove that nothing fits within the bounds: the function 0 would be more than 0 (Farkas' lemma)."""
+    bound = dual_bound(system, lower, upper, np.zeros(system.n_columns, np.int64), 0, multipliers)
+    return bound is not None and bound.total > 0
 
 
 def tightened(bound: DualBound, most: int, lower: IntArray, upper: IntArray) -> tuple[IntArray, IntArray]:

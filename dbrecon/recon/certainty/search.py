@@ -12,9 +12,9 @@ import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.mip import solve_mip
-from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, dual_bound, tightened
+from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, bound_of, is_empty, scaled, tightened
 from dbrecon.recon.certainty.part import WHOLE, Part
-from dbrecon.recon.solve.propagation import Contradiction, propagate
+from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, propagate
 
 
 class Proof(enum.IntEnum):
@@ -79,90 +79,118 @@ def minimise(part: Part, objective: Objective, budget: Budget) -> Minimum:
     return Minimum(min(found.lower, best), best, Proof.OPEN if found.lower < best else Proof.MIP_PROVED, witness)
 
 
+@dataclass(frozen=True)
+class ProofStep:
+    """What closes or cuts one piece of the search space: enough to check a proof without a solver (:mod:`.certificate`).
+
+    ``multipliers`` (rows,), times SCALE, prove a bound of the objective there, or with ``empty`` that nothing fits. If the
+    bound does
+    not close the piece, ``cut`` is a column, the most that it is in one half (in the other it is more), and whether the other half
+    is taken first.
+    """
+
+    multipliers: IntArray
+    empty: bool = False
+    cut: tuple[int, int, bool] | None = None
+
+
+def prove(part: Part, objective: Objective, least: int, budget: Budget) -> list[ProofStep] | None:
+    """The steps of a proof that the objective is nowhere below ``least``, in the order of the search; None if the budget ended."""
+    search = _Search(part, objective, part.steps + budget.tree)
+    search.best, search.record = least, []
+    found = search.run()
+    return search.record if found.lower >= least and search.best == least else None
+
+
 class _Search:
     def __init__(self, part: Part, objective: Objective, last_step: int) -> None:
         self.part, self.objective, self.last_step = part, objective, last_step
         self.best: int
         self.witness: IntArray
         self.best, self.witness = part.best_seen(objective)
-        self.unsettled: int = self.best  # the least proved bound of pieces that could be neither closed nor cut further
+        self.unsettled = int(UNBOUNDED)  # the least proved bound of pieces that could be neither closed nor cut further
         self.nodes = 0
+        self.record: list[ProofStep] | None = None
 
     def run(self) -> Minimum:
-        low, high = self.part.lower, self.part.upper
-        costs, constant = self.objective.relaxed(low, high)
-        least = np.where(costs > 0, costs * low[self.objective.columns], costs * high[self.objective.columns])
-        root = _Node(-(-(int(least.sum()) + constant) // SCALE), low, high)
-        stack = [root]
+        stack = [_Node(self._by_bounds(), self.part.lower, self.part.upper)]
         while stack:
             if self.nodes and self.part.steps >= self.last_step:
                 self.unsettled = min([self.unsettled] + [node.bound for node in stack])
                 break
             node = stack.pop()
-            if node.bound < self.best:
+            if node.bound < self.best or self.record is not None:
                 stack += self._expand(node)
         proved = min(self.unsettled, self.best)
         return Minimum(proved, self.best, self._proof() if proved == self.best else Proof.OPEN, self.witness)
+
+    def _by_bounds(self) -> int:
+        """What the bounds of the counts alone tell of the objective."""
+        columns, lower, upper = self.objective.columns, self.part.lower, self.part.upper
+        costs, constant = self.objective.relaxed(lower, upper)
+        least = np.where(costs > 0, costs * lower[columns], costs * upper[columns])
+        return -(-(int(least.sum()) + constant) // SCALE)
 
     def _proof(self) -> Proof:
         return (Proof.PROPAGATION, Proof.LP)[self.nodes] if self.nodes < 2 else Proof.MIP_PROVED
 
     def _expand(self, node: _Node) -> list[_Node]:
-        """What is left of a piece: nothing, itself with tighter bounds, or two halves, the more promising one last."""
+        """What is left of a piece: nothing, or two halves, the more promising one last."""
         self.nodes += 1
         lower, upper = node.lower, node.upper
-        costs, constant = self.objective.relaxed(lower, upper)
+        costs, _ = self.objective.relaxed(lower, upper)
         answer = self.part.relax(self.objective.columns, costs, lower, upper)
-        if answer.values is None:
+        if answer.values is None or answer.multipliers is None:
             return self._without_optimum(node, answer.multipliers)
-        assert answer.multipliers is not None
-        whole = self.part.offer(answer.values)
-        if whole is not None:
-            self._take(whole)
-        all_costs = np.zeros(len(lower), np.int64)
-        all_costs[self.objective.columns] = costs
-        bound = dual_bound(self.part.system, lower, upper, all_costs, constant, answer.multipliers)
+        self._take(answer.values)
+        multipliers = scaled(answer.multipliers)
+        bound = None if multipliers is None else bound_of(self.part.system, lower, upper, self.objective, multipliers)
+        if multipliers is None or bound is None:
+            multipliers = np.zeros(self.part.system.n_rows, np.int64)
+            bound = bound_of(self.part.system, lower, upper, self.objective, multipliers)
         least = node.bound if bound is None else max(node.bound, bound.whole)
-        if least >= self.best:
+        if bound is None:
+            self.unsettled = min(self.unsettled, node.bound)
             return []
-        if bound is not None:
-            try:
-                lower, upper = propagate(self.part.system, *tightened(bound, self.best - 1, lower, upper))
-            except Contradiction:
-                return []
-        return self._halves(_Node(least, lower, upper), answer.values)
+        if bound.whole >= self.best or (least >= self.best and self.record is None):
+            self._note(ProofStep(multipliers))
+            return []
+        try:
+            lower, upper = propagate(self.part.system, *tightened(bound, self.best - 1, lower, upper))
+        except Contradiction:
+            self._note(ProofStep(multipliers))
+            return []
+        return self._halves(_Node(least, lower, upper), answer.values, multipliers)
 
-    def _take(self, counts: IntArray) -> None:
-        value = int(self.objective.value(counts))
-        if value < self.best:
-            self.best, self.witness = value, counts
+    def _note(self, step: ProofStep) -> None:
+        if self.record is not None:
+            self.record.append(step)
+
+    def _take(self, values: FloatArray) -> None:
+        """Keep the solution that a vertex is, if it is one and the best."""
+        counts = self.part.offer(values)
+        if counts is not None and int(self.objective.value(counts)) < self.best:
+            self.best, self.witness = int(self.objective.value(counts)), counts
 
     def _without_optimum(self, node: _Node, ray: FloatArray | None) -> list[_Node]:
         """Nothing is left of a piece that is proved empty (Farkas' lemma). One that the solver cannot settle stays open."""
-        for multipliers in (ray, None if ray is None else -ray):
-            if multipliers is not None and np.abs(multipliers).max(initial=0.0) > 0:
-                scaled = multipliers / np.abs(multipliers).max()
-                zero = np.zeros(len(node.lower), np.int64)
-                bound = dual_bound(self.part.system, node.lower, node.upper, zero, 0, scaled)
-                if bound is not None and bound.total > 0:
+        size = 0.0 if ray is None else float(np.abs(ray).max(initial=0.0))
+        if ray is not None and 0.0 < size < np.inf:
+            for sign in (1.0, -1.0):
+                multipliers = scaled(sign * ray / size)
+                if multipliers is not None and is_empty(self.part.system, node.lower, node.upper, multipliers):
+                    self._note(ProofStep(multipliers, empty=True))
                     return []
         self.unsettled = min(self.unsettled, node.bound)
         return []
 
-    def _halves(self, node: _Node, values: FloatArray) -> list[_Node]:
+    def _halves(self, node: _Node, values: FloatArray, multipliers: IntArray) -> list[_Node]:
         values = np.clip(values, node.lower, node.upper)
         column, most = self._branching(node, values)
-        left_upper, right_lower = node.upper.copy(), node.lower.copy()
-        left_upper[column], right_lower[column] = most, most + 1
-        halves = []
-        for lower, upper in ((node.lower, left_upper), (right_lower, node.upper)):
-            try:
-                halves.append(_Node(node.bound, *propagate(self.part.system, lower, upper)))
-            except Contradiction:
-                continue
-        if len(halves) == 2 and values[column] - most < 0.5:
-            halves.reverse()
-        return halves
+        upper_first = bool(values[column] - most >= 0.5)
+        self._note(ProofStep(multipliers, cut=(column, most, upper_first)))
+        bounds = halves(self.part.system, node.lower, node.upper, column, most, upper_first)
+        return [_Node(node.bound, lower, upper) for lower, upper in bounds]
 
     def _branching(self, node: _Node, values: FloatArray) -> tuple[int, int]:
         """A column and the most that it is in the lower half: where the relaxation is least true to the objective, else least
@@ -178,3 +206,20 @@ class _Search:
             return column, int(np.floor(values[column]))
         column = int(np.argmax(node.upper - node.lower))
         return column, int((node.lower[column] + node.upper[column]) // 2)
+
+
+def halves(
+    system: CountSystem, lower: IntArray, upper: IntArray, column: int, most: int, upper_first: bool
+) -> list[tuple[IntArray, IntArray]]:
+    """The bounds of the halves in which a count is at most ``most``, and more, without those that contradict a sum; the one to
+    be taken
+    first is last."""
+    left_upper, right_lower = upper.copy(), lower.copy()
+    left_upper[column], right_lower[column] = most, most + 1
+    found = []
+    for low, high in ((lower, left_upper), (right_lower, upper)):
+        try:
+            found.append(propagate(system, low, high))
+        except Contradiction:
+            continue
+    return found if upper_first else found[::-1]

@@ -65,7 +65,7 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
     n_blocks = len(model.blocks)
     people = _by_block(model.block, counts, n_blocks)
     blockwise, blockwise_steps = blockwise_distances(system, model.block, model.row_block, counts, n_blocks, budget)
-    lower, upper = _bounds(system)
+    lower, upper = bounds(system)
     cells = Cells(lower.copy(), upper.copy(), counts.copy(), counts.copy())
     exact = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = blockwise_steps
@@ -100,13 +100,14 @@ def blockwise_distances(
     relaxed = blockwise_system(system, block, row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = 0
-    for columns, part in split(relaxed, *_bounds(relaxed), counts):
+    for columns, part in split(relaxed, *bounds(relaxed), counts):
         _distance(part, block[columns], int(block[columns[0]]), found, budget)
         steps += part.steps
     return found, steps
 
 
-def _bounds(system: CountSystem) -> tuple[IntArray, IntArray]:
+def bounds(system: CountSystem) -> tuple[IntArray, IntArray]:
+    """The bounds (columns,) of all counts that follow from the sums one by one."""
     n = system.n_columns
     return propagate(system, np.zeros(n, np.int64), np.full(n, UNBOUNDED))
 
