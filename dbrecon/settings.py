@@ -118,6 +118,9 @@ class RunSettings:
     stop_free_mib: int = setting(0, "MiB free below which the youngest worker is stopped; 0: half of it.", minimum=0)
     max_attempts: int = setting(3, "Failures after which a tract is quarantined.", minimum=1)
     retry_seconds: int = setting(2, "How long a tract or county that failed rests before its next attempt.", minimum=0)
+    storage_wait: int = setting(
+        600, "Seconds for which workers wait for storage that is away, credentials that have expired, a full disk.", minimum=0
+    )
 
     def check(self, path: str) -> None:
         """UsageError, naming the file ``path``, for values that do not fit one another."""

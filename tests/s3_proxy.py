@@ -67,7 +67,8 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """Runs in threads of this process between ``with`` and its end. ``url`` is what AWS_ENDPOINT_URL must be.
 
     ``latency``: seconds that every request takes more; ``bandwidth``: bytes a second of one connection, both ways. ``refuse``:
-    requests of that method (or "") whose target holds that text are answered with that status and S3 error code. All may be set
+    requests of that method (or "") whose target holds that text are answered with that status and S3 error code. ``expired_key``:
+    what is signed with this access key is answered with ExpiredToken. All may be set
     at any time, ``trouble`` too. ``log`` is every request that came, ``struck`` how often each fault was.
     """
 
@@ -81,6 +82,7 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.trouble = trouble or Trouble()
         self.latency, self.bandwidth = 0.0, float("inf")
         self.refuse: tuple[str, str, int, str] | None = None
+        self.expired_key = ""
         self.log: list[tuple[str, str]] = []
         self.struck: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -162,6 +164,8 @@ class _Handler(socketserver.BaseRequestHandler):
         fault = request.headers.pop()[1]
         time.sleep(self.server.latency)
         refuse = self.server.refuse
+        if self.server.expired_key and any(f"={self.server.expired_key}/" in value for _, value in request.headers):
+            refuse = ("", "", 400, "ExpiredToken")
         if refuse and refuse[0] in ("", request.method) and refuse[1] in unquote(request.target):
             said = f"<Error><Code>{refuse[3]}</Code><Message>as the test wants</Message></Error>".encode()
             return self._send(refuse[2], refuse[3], [("Content-Type", "application/xml")], said, request, "")

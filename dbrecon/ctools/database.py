@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from dbrecon.ctools.extras import extra
+from dbrecon.ctools.patience import RareWarning, pause_seconds
 from dbrecon.errors import DatabaseError, UsageError
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ class _Fault:
     def __init__(self, engine: Engine, error: SQLAlchemyError) -> None:
         self.origin: BaseException = error
         self.code = -1
-        self.rolled_back = self.away = self.no_table = False
+        self.rolled_back = self.away = self.full = self.no_table = False
         if isinstance(error, PoolTimeout):
             self.away = True
         if not isinstance(error, DBAPIError) or error.orig is None:
@@ -211,7 +212,8 @@ class _Fault:
             self.no_table = self.code in _NO_TABLE
         elif isinstance(error.orig, sqlite3.Error):
             self.code = getattr(error.orig, "sqlite_errorcode", -1)
-            self.away = self.code >= 0 and self.code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            self.full = self.code >= 0 and self.code & 0xFF == sqlite3.SQLITE_FULL
+            self.away = self.full or (self.code >= 0 and self.code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
             self.no_table = "no such table" in str(error.orig)
 
     def text(self) -> str:
@@ -263,6 +265,7 @@ class Database:
         that a second time does no harm) is it run again. Raises DatabaseError.
         """
         started, waits, rolled_back = time.monotonic(), 0, 0
+        away = RareWarning(log)
         while True:
             phase = _Phase()
             try:
@@ -277,8 +280,8 @@ class Database:
                     time.sleep(random.uniform(0.002, 0.02) * min(rolled_back, 10))
                 elif again and fault.away and time.monotonic() - started < self.patience:
                     waits += 1
-                    log.warning("%s is away (%s); waiting", describe(self.engine), fault.text())
-                    self._nap(random.uniform(0.5, 1.0) * min(0.2 * 2 ** min(waits, 10), 5.0))
+                    away.say(f"{describe(self.engine)} is away ({fault.text()}); waiting")
+                    self._nap(pause_seconds(waits))
                 else:
                     raise self._error(fault) from fault.origin
 
@@ -320,6 +323,8 @@ class Database:
     def _error(self, fault: _Fault) -> DatabaseError:
         if fault.no_table:
             return NoSuchTable(f"{describe(self.engine)} lacks a table: {fault.text()}")
+        if fault.full:
+            return DatabaseError(f"{describe(self.engine)} cannot be written: the disk is full; free some space and run this again")
         if fault.away:
             nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
             hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"

@@ -28,6 +28,7 @@ from typing import IO, Any, TypeVar, cast
 from isal import isal_zlib
 
 from dbrecon.ctools.extras import extra
+from dbrecon.ctools.s3_patience import wait_while_away
 from dbrecon.ctools.storage_errors import s3_code
 from dbrecon.errors import StorageError
 
@@ -107,8 +108,10 @@ def _make_client() -> Any:
         # read_all asks for the checksum of a whole object. Some servers send that with a range too, which it cannot fit.
         response_checksum_validation="when_required",
     )
-    made = boto3.session.Session().client("s3", config=config)
+    session = boto3.session.Session()
+    made = session.client("s3", config=config)
     made.meta.events.register("after-call.s3.GetObject", _tell_range)
+    wait_while_away(made, session)
     return made
 
 

@@ -35,6 +35,7 @@ from typing import IO, Any, BinaryIO, Literal, Protocol, cast, overload
 from isal import igzip, isal_zlib
 
 from dbrecon.ctools import s3
+from dbrecon.ctools.patience import outlast_full_disk
 from dbrecon.ctools.s3 import Entry, Unfinished, split_s3
 from dbrecon.ctools.s3_ranges import RangedReader
 from dbrecon.ctools.storage_errors import (
@@ -372,7 +373,7 @@ class _Guard(io.RawIOBase):
         if self.given_up:
             return len(data)
         with self._explained():
-            return int(self._inner.write(data))
+            return outlast_full_disk(lambda: int(self._inner.write(data)), self._path)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -456,7 +457,7 @@ class _LocalSink:
 
     def open(self) -> io.FileIO:
         os.makedirs(self._folder or ".", exist_ok=True)
-        self._file = io.FileIO(self._temporary, "xb")
+        self._file = outlast_full_disk(lambda: io.FileIO(self._temporary, "xb"), self._path)
         return self._file
 
     def commit(self) -> None:

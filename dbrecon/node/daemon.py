@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from dbrecon.ctools import cli
 from dbrecon.ctools.progress import counted, duration
-from dbrecon.errors import DBReconError, InputError, UsageError
+from dbrecon.errors import DBReconError, InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
@@ -92,6 +92,9 @@ class _Experiments:
             log.log(logging.DEBUG if text in self._said else logging.WARNING, "%s", text)
             self._said.add(text)
             return False
+        except StorageError as error:  # it may be back in a moment: whoever was at work stays at it
+            log.warning("%s: %s", experiment.reident, error)
+            return experiment.reident in {found.reident for found in self._found}
         return True
 
 

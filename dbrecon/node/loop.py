@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
+from dbrecon.ctools.patience import RareWarning
 from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.signals import handled
@@ -24,7 +25,7 @@ from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.pool import NO_ROOM, Died, Event, Finished, Message, Pool
 from dbrecon.node.source import Claimer
 from dbrecon.node.stages import ENTRIES, AnyClaim
-from dbrecon.node.tasks import Begun, ClaimedTask, Failed, Failure, LpMade
+from dbrecon.node.tasks import Begun, ClaimedTask, Failed, Failure, LpMade, StorageAway
 from dbrecon.node.waiting import Waiting, in_work
 from dbrecon.settings import Config
 
@@ -72,6 +73,7 @@ class Scheduler:
         self._faults = 0
         self._pause_until = 0.0
         self._beaten = float("-inf")
+        self._storage_away = RareWarning(log)
         self._waiting = Waiting(ledger, self._worker.host, assignment.steps, assignment.place)
 
     def run(self) -> Outcome:
@@ -182,6 +184,8 @@ class Scheduler:
             return
         if isinstance(body, Begun):
             held.current, held.begun = body.index, time.monotonic()
+        elif isinstance(body, StorageAway):
+            self._storage_away.say(body.text)
         elif isinstance(body, LpMade) and 4 in message.task.steps:
             held.lp = (body.index, body.stats, time.monotonic())
         elif isinstance(body, Failed):

@@ -55,6 +55,13 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class StorageAway:
+    """The worker waits for storage, and why: it keeps what it has, and goes on when storage is back."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class LpMade:
     """The LP of the ``index``-th claim is in place."""
 
@@ -128,4 +135,4 @@ class Failed:
     failure: Failure
 
 
-Send = Callable[[Begun | LpMade | Solved | CountyWritten | Failed], None]
+Send = Callable[[Begun | StorageAway | LpMade | Solved | CountyWritten | Failed], None]

@@ -2,8 +2,9 @@
 
 import time
 
+from dbrecon.ctools.patience import patience, patient
 from dbrecon.errors import DBReconError, StorageError
-from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, TractTask
+from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, StorageAway, TractTask
 from dbrecon.recon.solve.program import LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
@@ -14,7 +15,12 @@ from dbrecon.steps.solutions import solve_lp, solve_model
 
 
 def serve(task: TractTask | CountyTask, send: Send) -> None:
-    """Do a task in a worker process: make the artifacts, and say what came of each claim."""
+    """Do a task in a worker process: make the artifacts, and say what came of each claim. Storage that is away is waited for."""
+    with patient(task.experiment.config.run.storage_wait, lambda text: send(StorageAway(text))):
+        _serve(task, send)
+
+
+def _serve(task: TractTask | CountyTask, send: Send) -> None:
     if isinstance(task, CountyTask):
         _write_county(task, send)
         return
@@ -45,6 +51,8 @@ def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -
 def blame(error: DBReconError) -> str:
     """Whose fault an error of a task is: see :class:`dbrecon.node.tasks.Failure`."""
     if isinstance(error, LicenceError):
+        return "setup"
+    if patience().ran_out:
         return "setup"
     return "node" if isinstance(error, StorageError) else "tract"
 

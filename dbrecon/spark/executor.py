@@ -7,6 +7,7 @@ of workflow 1; Spark alone would see that a task of a hundred tracts failed. Not
 import contextlib
 import importlib
 import json
+import logging
 import os
 import pickle
 import re
@@ -24,7 +25,9 @@ from typing import IO, Any
 from dbrecon.ctools.host import host_name
 from dbrecon.errors import DBReconError, RemoteError
 from dbrecon.node.processes import cause_of_death
-from dbrecon.node.tasks import Begun, CountyWritten, Failed, Failure, LpMade, Solved, TractTask
+from dbrecon.node.tasks import Begun, CountyWritten, Failed, Failure, LpMade, Solved, StorageAway, TractTask
+
+log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
 LONGEST_REST = 30.0
@@ -114,6 +117,8 @@ class _Listener:
         elif isinstance(message, Failed) and message.failure.blame != "tract":
             time.sleep(min(2.0**self.attempt, LONGEST_REST))
             raise Trouble.of(self._place(message.index), message.failure)
+        elif isinstance(message, StorageAway):
+            log.warning("%s", message.text)
         elif isinstance(message, LpMade | Solved | Failed):
             self.said.append(replace(message, index=message.index + self.offset))
         else:

@@ -20,6 +20,7 @@ from tests.helpers import forget_host
 from tests.paths import CHECKOUT
 from tests.s3_proxy import S3Proxy, Trouble
 from tests.s3_servers import client, credentials, fresh_bucket, moto_server
+from tests.waiting import wait_for
 
 __all__ = ["moto_server"]
 
@@ -214,6 +215,29 @@ def test_a_tract_whose_upload_failed_is_not_done(bucket: Bucket, tmp_path: Path,
     bucket.proxy.refuse = None
     site.run("--run")
     assert bucket.files() == local_files
+
+
+def test_while_s3_is_away_workers_keep_what_they_have_and_the_run_goes_on_afterwards(
+    bucket: Bucket, tmp_path: Path, local_files: dict[str, bytes]
+) -> None:
+    """Every file is written once: nothing that was solved is solved again."""
+    site = site_of(bucket, tmp_path / "s3", AWS_MAX_ATTEMPTS="2")
+    site.run("--register")
+    site.run("--step1", "--step2")
+    log = bucket.proxy.log
+    log.clear()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(site.start, "dbrtool.py", "--run")
+        wait_for(lambda: any(method == "PUT" and "/lp/" in target for method, target in log), "the first LP file")
+        bucket.proxy.refuse = ("", "", 503, "ServiceUnavailable")
+        before = len(log)
+        wait_for(lambda: len(log) > before + 10, "more attempts than those of a moment")
+        bucket.proxy.refuse = None
+        done = running.result()
+    assert (done.returncode, bucket.files()) == (0, local_files), done.stderr
+    assert Counter(name for name, _, _ in bucket.versions()) == Counter(list(local_files))
+    warnings = [line for line in done.stderr.splitlines() if "S3 is away (ServiceUnavailable); waiting" in line]
+    assert 1 <= len(warnings) <= 4, done.stderr
 
 
 def test_an_experiment_that_was_copied_works_after_a_rescan(
