@@ -8,11 +8,13 @@ A scheduler uses one connection: its parent process alone talks to the database,
 process that has more threads.
 """
 
+import errno
 import logging
 import os
 import random
 import re
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +39,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 300  # a cut-off node learns it; longer than any lock wait (50 s) or bulk statement
 ROLLED_BACK_REPEATS = 20
 NAP_SECONDS = 0.2
+ROOM_BYTES = 1 << 18
+ALONE_SECONDS = 1  # how long a command on a full disk waits for others of its kind
 
 # MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole.
 _DEADLOCK = {1205, 1213}
@@ -44,6 +48,20 @@ _DEADLOCK = {1205, 1213}
 # shutting down (1053, 1077, 1079, 1927), read-only for a while (1290, 1792, 1836).
 _AWAY = {0, 1040, 1053, 1077, 1079, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055}
 _NO_TABLE = {1146}
+_LOGIN = "check MYSQL_USER, MYSQL_PASSWORD and what that user is granted"
+_NO_ROOM = "make room on the disk of the database's server"
+_HINTS = {
+    1021: _NO_ROOM,
+    1030: "see the server's log, and that its disk has room",
+    1044: "check MYSQL_DATABASE, and what MYSQL_USER is granted",
+    1045: _LOGIN,
+    1049: "create that database or set MYSQL_DATABASE to one that exists",
+    1114: _NO_ROOM,
+    1130: "let MYSQL_USER in from this machine (CREATE USER ... @'host'), or check MYSQL_HOST",
+    1142: _LOGIN,
+    1153: "raise max_allowed_packet on the server to 16M or more (SET GLOBAL max_allowed_packet = 16777216)",
+    1698: _LOGIN,
+}
 _MINIMUM = {True: ((10, 6), "MariaDB"), False: ((8, 0, 1), "MySQL")}
 
 
@@ -87,8 +105,7 @@ def _mysql_engine(host: str | None, database: str | None, user: str | None, pass
     with extra("cluster"):
         import pymysql  # noqa: F401 - by the name in the URL
     url = URL.create(
-        "mysql+pymysql", username=user, password=password, host=host, port=port, database=database,
-        query={"charset": "utf8mb4"},
+        "mysql+pymysql", username=user, host=host, port=port, database=database, query={"charset": "utf8mb4"},
     )  # fmt: skip
     return create_engine(
         url,
@@ -99,6 +116,7 @@ def _mysql_engine(host: str | None, database: str | None, user: str | None, pass
         pool_recycle=1800,
         hide_parameters=True,
         connect_args={
+            "password": (password or "").encode("utf-8", "surrogateescape"),  # text the driver would encode as Latin-1
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": READ_SECONDS,
             "write_timeout": READ_SECONDS,
@@ -113,6 +131,10 @@ def _sqlite_engine(path: Path) -> Engine:
     if os.path.exists(path) and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         # A connection a transaction: what is read-only to us others may begin to write (see _connect_to_read).
         engine = create_engine(url, creator=lambda: _connect_to_read(path), poolclass=NullPool, hide_parameters=True)
+        return _beginning(engine)
+    if os.path.exists(path) and not _has_room(path.parent):
+        # A connection a transaction, too: it has the file for itself, and there may be room again for the next.
+        engine = create_engine(url, creator=lambda: _connect_again(path), poolclass=NullPool, hide_parameters=True)
         return _beginning(engine)
     engine = create_engine(
         url,
@@ -134,10 +156,7 @@ def _sqlite_engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver shall begin nothing by itself
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
-        cursor.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, never the consistency
-        cursor.close()
+        _write_ahead(connection)
 
     return _beginning(engine)
 
@@ -151,6 +170,61 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     unchanging = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
     uri = f"{path.absolute().as_uri()}?mode=ro{unchanging}"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether the disk has room for the two files that WAL mode makes beside the database."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    return True
+
+
+def _connect_again(path: Path) -> sqlite3.Connection:
+    """A connection where there was no room a while ago."""
+    if not _has_room(path.parent):
+        return _connect_without_room(path)
+    connection = _connect(path)
+    _write_ahead(connection)
+    return connection
+
+
+def _connect(path: Path, seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)
+
+
+def _write_ahead(connection: Any) -> None:
+    """Set WAL mode."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
+    cursor.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, never the consistency
+    cursor.close()
+
+
+def _connect_without_room(path: Path) -> sqlite3.Connection:
+    """A connection on a full disk, so that the operator sees where it stands, and frees what is held.
+
+    Whoever has the file alone needs no shared memory beside it, and with the journal in memory a change of pages that are there
+    needs no more disk. (A machine that dies within the milliseconds of such a change may damage the file.) Where a journal is left
+    that does not fit into the file, it can only be read. Where others have the file open, their shared memory is there already.
+    """
+    connection = _alone(path)
+    try:
+        connection.execute("PRAGMA journal_mode=MEMORY")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return _connect(path)
+        return _alone(path)
+    return connection
+
+
+def _alone(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, ALONE_SECONDS)
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    return connection
 
 
 def _beginning(engine: Engine) -> Engine:
@@ -328,14 +402,8 @@ class Database:
         if fault.away:
             nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
             hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"
-        elif fault.code == 1044:
-            hint = "check MYSQL_DATABASE, and what MYSQL_USER is granted"
-        elif fault.code in (1045, 1142):
-            hint = "check MYSQL_USER, MYSQL_PASSWORD and what that user is granted"
-        elif fault.code == 1049:
-            hint = "create that database or set MYSQL_DATABASE to one that exists"
         else:
-            hint = "see its log for more"
+            hint = _HINTS.get(fault.code, "see its log for more")
         verb = "does not answer" if fault.away else "refuses"
         return DatabaseError(f"{describe(self.engine)} {verb} ({fault.text()}): {_hint_sqlite(self.mysql, hint)}")
 

@@ -1,8 +1,15 @@
 """What the database layer promises: clear refusals without passwords, and repeats only where they are safe."""
 
+import io
+import itertools
+import logging
 import multiprocessing
+import shutil
 import sqlite3
+import subprocess
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +289,166 @@ def test_a_node_uses_few_connections(mariadb_env: dict[str, str], mariadb_server
     rows = mariadb_server.execute(f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{name}'")
     assert rows[0][0] <= 2
     engine.dispose()
+
+
+# -- odd passwords, packets, outages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("password", ["pässwörd €", "пароль", "', \\ \" # %s {x}", "\U0001f511 key"])
+def test_a_password_may_have_any_letters(password: str, mariadb_env: dict[str, str], mariadb_server: Any) -> None:
+    quoted = password.replace("\\", "\\\\").replace("'", "\\'")
+    name = mariadb_env["MYSQL_DATABASE"]
+    mariadb_server.execute(f"CREATE USER 'ödd'@'127.0.0.1' IDENTIFIED BY '{quoted}'", f"GRANT ALL ON {name}.* TO 'ödd'@'127.0.0.1'")
+    try:
+        engine = make_engine(**mysql_arguments(mariadb_env, mysql_user="ödd", mysql_password=password))
+        assert Database(engine).run(lambda connection: connection.execute(text("SELECT 7")).scalar_one(), write=False) == 7
+        engine.dispose()
+        wrong = make_engine(**mysql_arguments(mariadb_env, mysql_user="ödd", mysql_password=password + "\udcff"))
+        with pytest.raises(DatabaseError, match=r"Access denied .*check MYSQL_USER, MYSQL_PASSWORD"):
+            Database(wrong).run(lambda connection: None, write=False)
+    finally:
+        mariadb_server.execute("DROP USER 'ödd'@'127.0.0.1'")
+
+
+@pytest.mark.mariadb
+def test_a_statement_that_is_too_long_for_the_server_is_said_with_the_remedy(
+    mariadb_env: dict[str, str], mariadb_server: Any
+) -> None:
+    [(before,)] = mariadb_server.execute("SELECT @@global.max_allowed_packet")
+    mariadb_server.execute("SET GLOBAL max_allowed_packet = 16384")
+    engine = make_engine(**mysql_arguments(mariadb_env))
+    try:
+        with pytest.raises(DatabaseError, match=r"max_allowed_packet.*: raise max_allowed_packet on the server to 16M"):
+            Database(engine).run(lambda connection: connection.execute(text("SELECT :long"), {"long": "x" * 20000}), write=False)
+    finally:
+        mariadb_server.execute(f"SET GLOBAL max_allowed_packet = {before}")
+        engine.dispose()
+
+
+def test_an_outage_is_told_at_once_and_then_at_intervals_that_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes in which a database that is locked is asked again and again; then it answers."""
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    database = Database(make_engine(sqlite_path=tmp_path / "a.sqlite3"), patience=3600)
+    attempts = []
+
+    def work(_: Connection) -> str:
+        attempts.append(clock[0])
+        if clock[0] < 600:
+            locked = sqlite3.OperationalError("database is locked")
+            locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise OperationalError("SELECT", {}, locked)
+        return "in"
+
+    class Times(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert "is away (database is locked); waiting" in record.getMessage()
+            told.append(clock[0])
+
+    told: list[float] = []
+    handler = Times()
+    logging.getLogger("dbrecon.ctools.database").addHandler(handler)
+    try:
+        assert database.run(work, write=False) == "in"
+    finally:
+        logging.getLogger("dbrecon.ctools.database").removeHandler(handler)
+    assert max(later - earlier for earlier, later in itertools.pairwise(attempts)) <= 5, "it is asked every few seconds"
+    assert len(told) > 4
+    gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
+    assert gaps[0] >= 4
+    assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(gaps)), gaps
+
+
+# -- a full disk ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """No byte more can be written there."""
+    with (folder / "filler").open("ab", 0) as file:
+        for size in (4096, 1):
+            with pytest.raises(OSError, match="No space left"):
+                endless(file, size)
+
+
+def endless(file: io.FileIO, size: int) -> None:
+    while True:
+        file.write(b"x" * size)
+
+
+def make_counter(path: Path) -> None:
+    engine = make_engine(sqlite_path=path)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE counter (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)"))
+        connection.execute(text("CREATE TABLE other (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO counter VALUES (1, 0), (2, 0)"))
+    engine.dispose()
+
+
+def test_on_a_full_disk_the_ledger_is_read_changed_and_dropped_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+    path = small_disk / "a.sqlite3"
+    make_counter(path)
+    fill(small_disk)
+    full = Database(make_engine(sqlite_path=path))
+    assert full.run(total, write=False) == 0
+    full.run(add, write=True)
+    full.run(lambda connection: connection.execute(text("DROP TABLE other")), write=True)
+    assert full.run(total, write=False) == 1
+    with pytest.raises(DatabaseError, match="the disk is full; free some space"):
+        full.run(lambda connection: connection.execute(text("CREATE TABLE more AS SELECT zeroblob(100000)")), write=True)
+    (small_disk / "filler").unlink()
+    full.run(add, write=True)
+    again = Database(make_engine(sqlite_path=path))
+    assert again.run(total, write=False) == 2
+    mode = again.run(lambda connection: connection.execute(text("PRAGMA journal_mode")).scalar_one(), write=False)
+    assert mode == "wal"
+    again.engine.dispose()
+
+
+def total(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT SUM(n) FROM counter")).scalar_one())
+
+
+def test_on_a_full_disk_what_a_killed_process_left_is_read_too(small_disk: Path, tmp_path: Path) -> None:
+    path = small_disk / "a.sqlite3"
+    make_counter(path)
+    engine = make_engine(sqlite_path=path)
+    with engine.begin() as connection:
+        add(connection)
+        connection.execute(text("CREATE TABLE more AS SELECT zeroblob(100000)"))
+    for name in ("a.sqlite3", "a.sqlite3-wal"):
+        shutil.copy(small_disk / name, tmp_path / name)
+    engine.dispose()
+    for name in ("a.sqlite3", "a.sqlite3-wal"):
+        shutil.copy(tmp_path / name, small_disk / name)
+    fill(small_disk)
+    assert Database(make_engine(sqlite_path=path)).run(total, write=False) == 1
+
+
+def test_on_a_full_disk_a_ledger_that_another_has_open_is_read_beside_him(small_disk: Path) -> None:
+    path = small_disk / "a.sqlite3"
+    make_counter(path)
+    holder = make_engine(sqlite_path=path)
+    with holder.connect() as connection:
+        assert total(connection) == 0
+        connection.rollback()
+        fill(small_disk)
+        assert Database(make_engine(sqlite_path=path)).run(total, write=False) == 0
+    holder.dispose()
