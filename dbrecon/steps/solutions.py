@@ -24,7 +24,7 @@ from dbrecon.recon.tract.lp_text import ages_of_lp, model_names, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
-from dbrecon.steps.methods import with_years
+from dbrecon.steps.methods import with_any_years
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
@@ -59,7 +59,7 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
     check_answer(model, answer.values)
     people = people_of(model, answer.values)
     seed = experiment.config.solve.seed
-    verify(builder.product, tables, with_years(experiment, people, tables, seed, what))
+    verify(builder.product, tables, with_any_years(experiment, people, tables, what))
     text = format_solution(tables.geoid, people, _notes(tables.population, answer.solver, program, seed))
     _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text, experiment.kms_key)
     return _stats(answer.solver, begin)
@@ -78,7 +78,7 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
         raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}; {REMEDY}")
     solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract))
     seed = experiment.config.solve.seed
-    people = with_years(experiment, solved.people, tables, seed, path)
+    people = with_any_years(experiment, solved.people, tables, path)
     verify_people(builder.product, tables, people, path, "make the LP file again (--step3 --force)")
     _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid, seed), experiment.kms_key)
     return _stats(solved.answer.solver, begin)

@@ -1,13 +1,16 @@
 """Single years of age, given out to people who are counted by bins.
 
 The tract's tables count each group of a bin (:class:`dbrecon.recon.census.bins.YearCounts`) by year; any dealing of these years to
-the group's members meets every published cell. This one spreads: the n people of a block who are alike but for the year take the
-(k + u) / n quantiles (k = 0 .. n - 1) of the group's years, u a number in [0, 1) that is drawn for the block and kind from the
-seed. Where no table tells years the people of each sex and bin are spread evenly over its categories: such years carry no
-information.
+the group's members meets every published cell.
 
-A pure function of the people, the published cells and the seed; it uses integers and IEEE arithmetic alone, no library's random
-numbers.
+The *even* dealing spreads: the n people of an entry (of one block, alike but for the year) take the (k + u) / n quantiles
+(k = 0 .. n - 1) of the group's years, u a number in [0, 1) that is drawn for the block and kind from the seed. The *best* one first
+divides the group's years among its entries of one size, two, three ... so that the most one-to-one matches with the truth are
+expected (:mod:`dbrecon.recon.people.dealing`), then deals evenly to those of each size.
+
+Where no table tells years the people of each sex and bin are spread evenly over its categories: such years carry no information.
+
+A pure function of the people, the published cells and the seed.
 """
 
 import numpy as np
@@ -16,14 +19,15 @@ import numpy.typing as npt
 from dbrecon.errors import InputError, VerificationError
 from dbrecon.recon.census.bins import AgeBins, Binning
 from dbrecon.recon.census.kinds import N_AGES, N_RH, IntArray
+from dbrecon.recon.people.dealing import Sizes, best_flows
 from dbrecon.recon.people.people import BinnedPeople, People
 
 UNSIGNED = np.uint64
 REMEDY = "make it again (--step3 --step4 --force)"
 
 
-def deal_years(people: BinnedPeople, binning: Binning, tract_cells: IntArray, seed: int, source: str) -> People:
-    """People with single age categories. ``people`` are of one tract, whose published cells ``tract_cells`` are.
+def deal_years(people: BinnedPeople, binning: Binning, tract_cells: IntArray, seed: int, source: str, best: bool = True) -> People:
+    """People with single age categories, by the best dealing or the even one. ``tract_cells`` are their tract's published cells.
 
     Raises InputError for an interval that is no bin of ``binning``, VerificationError where the people of a group are not as many
     as the tract's cells tell; ``source`` is what errors call the place the people come from. The order of ``people`` does not
@@ -41,7 +45,7 @@ def deal_years(people: BinnedPeople, binning: Binning, tract_cells: IntArray, se
     group = years.index.ravel()[kinds].astype(np.int64)
     told = group >= 0
     _check_totals(group[told], binned.count[told], left, binning, source)
-    dealt = _deal(binned.select(told), group[told], left, seed)
+    dealt = _deal(binned.select(told), group[told], years.starts, left, seed, best)
     intervals = BinnedPeople(
         dealt.geoid_block, dealt.kind + (years.first[dealt.last] - dealt.age) * N_RH, years.last[dealt.last], dealt.count
     )
@@ -91,12 +95,30 @@ def _check_totals(group: IntArray, count: IntArray, left: IntArray, binning: Bin
         )
 
 
-def _deal(people: BinnedPeople, group: IntArray, counts: IntArray, seed: int) -> BinnedPeople:
-    """Give each group's counts to its members. In the answer ``last`` is the number of the count."""
-    person = np.repeat(np.arange(len(group)), people.count)
-    order = np.lexsort((person, _quantiles(people, seed), group[person]))
+def _deal(people: BinnedPeople, group: IntArray, starts: IntArray, counts: IntArray, seed: int, best: bool) -> BinnedPeople:
+    """Give each group's counts to its members: evenly, or by the best flow to entries of each size, and evenly among these.
+
+    In the answer ``last`` is the number of the count.
+    """
     number = np.repeat(np.arange(len(counts)), counts)  # groups ascend in both, and have as many people as years
-    return _tallied(people, person[order], number, len(counts))
+    person = _in_order(people, group, seed)
+    if best and len(person):
+        key = group * (int(people.count.max()) + 1) + people.count
+        _, an_entry, size, entries = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+        sizes = Sizes(group[an_entry], people.count[an_entry], entries)
+        n_ages = int(np.diff(starts).max())
+        numbers = starts[sizes.group][:, None] + np.arange(n_ages)
+        cell = size[person] * n_ages + number - starts[group[person]]
+        even = np.bincount(cell, minlength=numbers.size).reshape(numbers.shape)
+        number = np.repeat(numbers.ravel(), best_flows(sizes, even, starts, counts).ravel())
+        person = _in_order(people, size, seed)
+    return _tallied(people, person, number, len(counts))
+
+
+def _in_order(people: BinnedPeople, group: IntArray, seed: int) -> IntArray:
+    """The people one by one (their entries' numbers), group by group, in the order of their quantiles."""
+    person = np.repeat(np.arange(len(group)), people.count)
+    return person[np.lexsort((person, _quantiles(people, seed), group[person]))]
 
 
 def _tallied(people: BinnedPeople, person: IntArray, number: IntArray, n_numbers: int) -> BinnedPeople:
@@ -137,11 +159,9 @@ def _spread(people: BinnedPeople, seed: int) -> People:
     """Give the people of each sex and interval its categories evenly: of N people the one at rank i category i w // N of its w."""
     key = people.kind // N_RH * N_AGES + people.last
     _, group = np.unique(key, return_inverse=True)
-    person = np.repeat(np.arange(len(group)), people.count)
-    order = np.lexsort((person, _quantiles(people, seed), group[person]))
+    person = _in_order(people, group, seed)
     sizes = np.bincount(group, weights=people.count).astype(np.int64)
     rank = np.arange(len(person)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    person = person[order]
     width = (people.last - people.age + 1)[person]
     dealt = _tallied(people, person, rank * width // sizes[group[person]], N_AGES)
     return People(dealt.geoid_block, dealt.kind + dealt.last * N_RH, dealt.count)
