@@ -18,8 +18,8 @@ def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     """UsageError for options that mean nothing for this action."""
     if args.tables and not args.register and args.register != "":
         raise UsageError("--tables is settled when an experiment is registered: give it with --register")
-    if args.json and action not in ("status", "evaluate", "cluster"):
-        raise UsageError("--json goes with --status, --evaluate or --cluster")
+    if args.json and action not in ("status", "evaluate", "cluster", "reidentify"):
+        raise UsageError("--json goes with --status, --evaluate, --reidentify or --cluster")
     named = [name for name in ("stusab", "county", "tract") if given(args, name)]
     if named and not takes_place:
         raise UsageError(f"--{action} takes no --{named[0]}")
@@ -29,6 +29,7 @@ def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     _check_nodes(args, action)
     _check_spark(args, action)
     _check_files(args, action)
+    _check_disclosure(args, action)
     if action != "dashboard" and (args.port is not None or args.host is not None):
         raise UsageError("--port and --host go with --dashboard")
 
@@ -90,3 +91,15 @@ def _check_files(args: Arguments, action: str) -> None:
         raise UsageError("--dry_run goes with --rescan")
     if rescanning and args.tract:
         raise UsageError("--rescan checks whole counties: leave --tract out")
+
+
+def _check_disclosure(args: Arguments, action: str) -> None:
+    """Options of --audit, --reidentify and --make_attacker."""
+    if args.what_if and action != "audit":
+        raise UsageError("--what_if goes with --audit")
+    if args.truth and action != "reidentify":
+        raise UsageError("--truth goes with --reidentify")
+    if args.out is not None and action not in ("audit", "make_attacker"):
+        raise UsageError("--out goes with --audit or --make_attacker")
+    if args.seed is not None and action not in ("audit", "reidentify", "make_attacker"):
+        raise UsageError("--seed goes with --audit, --reidentify or --make_attacker")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+READ = (".csv", ".csv.gz", ".parquet")
+"""Names of files of people that are read of a folder."""
+
 
 def evaluate_people(args: Arguments, config: Config) -> int:
     """Compare the counties that are written with the truth."""
@@ -41,9 +44,9 @@ def evaluate_people(args: Arguments, config: Config) -> int:
     ledger.check_place(reident, place)
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
-    truth = _truth_files([name for name in args.evaluate if name])
+    truth = truth_files([name for name in args.evaluate if name])
     product = load_product(Path(config.sf1.tables), experiment.tables)
-    counties = _written(experiment, ledger, place)
+    counties = written_counties(experiment, ledger, place)
     with Progress("evaluated", "county", len(counties)) as progress:
 
         def load(stusab: str, county: str) -> "County":
@@ -62,8 +65,8 @@ def evaluate_people(args: Arguments, config: Config) -> int:
     return 0
 
 
-def _truth_files(names: Sequence[str]) -> list["TruthFile"]:
-    """The files that are named, and the .csv and .csv.gz files of the folders that are; others there are named in the log."""
+def truth_files(names: Sequence[str]) -> list["TruthFile"]:
+    """The files that are named, and the .csv, .csv.gz and .parquet files of folders that are; others there are named in the log."""
     from dbrecon.recon.study.truth import TruthFile
 
     paths: list[str] = []
@@ -73,13 +76,13 @@ def _truth_files(names: Sequence[str]) -> list["TruthFile"]:
             paths.append(name)
         except storage.MissingFile:
             inside = [f"{name.rstrip('/')}/{one}" for one in storage.listdir(name)]
-            found = [path for path in inside if path.endswith((".csv", ".csv.gz"))]
+            found = [path for path in inside if path.endswith(READ)]
             if not inside:
                 raise
             if not found:
-                raise InputError(f"{name}: this folder has no .csv or .csv.gz; name the files of true people") from None
+                raise InputError(f"{name}: this folder has no .csv, .csv.gz or .parquet; name the files of true people") from None
             for other in sorted(set(inside) - set(found)):
-                log.warning("%s: not read, being neither .csv nor .csv.gz", other)
+                log.warning("%s: not read, being neither .csv, .csv.gz nor .parquet", other)
             paths += found
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
@@ -87,7 +90,7 @@ def _truth_files(names: Sequence[str]) -> list["TruthFile"]:
     return [TruthFile(path, partial(storage.sopen, path, "rb")) for path in paths]
 
 
-def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
+def written_counties(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
     """State and county where people are written, as --status counts them: elsewhere files may be of earlier tables. Warns of those
     that are left out; InputError if all are."""
     reident, found = experiment.reident, dict[tuple[str, str], str]()

@@ -35,6 +35,21 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0|1|[01]?\.[0-9]+", text) or float(text) > 1:
+        raise UsageError(f"{text!r} is not a share: give a number from 0 to 1, as 0.6")
+    return float(text)
+
+
+SHARE = Checked("SHARE", _share)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise UsageError(f"{text!r} is not a seed: give a whole number of at most nine digits")
+    return int(text)
+
+
 def _people(text: str) -> tuple[int | None, int | None]:
     """MIN:MAX, either of which may be left out."""
     match = re.fullmatch("([0-9]*):([0-9]*)", text)
@@ -161,6 +176,7 @@ def operator_groups() -> tuple[Group, ...]:
                 flag("--mysql", help="open the database's client"),
             ),
         ),
+        _disclosure(),
         _files(),
         talk(),
     )  # fmt: skip
@@ -183,7 +199,41 @@ def _watching() -> Group:
                 "--evaluate", optional="", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
                 help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
             ),
-            flag("--json", help="with --status, --evaluate and --cluster: for scripts"),
+            flag("--json", help="with --status, --evaluate, --reidentify and --cluster: for scripts"),
+        ),
+    )  # fmt: skip
+
+
+def _disclosure() -> Group:
+    return Group(
+        "disclosure",
+        "what tables give away",
+        (
+            Option(
+                "--audit", metavar="RECORDS", multiple=True, several=True, shell_complete=completing("file"),
+                help="tabulate records (.csv, .csv.gz, .parquet), reconstruct them, and report what the tables give away",
+            ),
+            Option(
+                "--what_if", metavar="WAY", multiple=True, several=True,
+                help="with --audit: other ways to publish beside it: block, swap=0.1, ages=5, blocks=20, block+swap=0.1",
+            ),
+            Option(
+                "--reidentify", metavar="ATTACKER", multiple=True, several=True, shell_complete=completing("file"),
+                help="match an attacker's file (id,geoid_block,sex,age) with the people; --truth confirms",
+            ),
+            Option(
+                "--truth", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
+                help="with --reidentify: the true people, with the attacker's ids where there are any",
+            ),
+            Option("--repeats", metavar="N", type=POSITIVE, default=5, help="with --reidentify: draws of ties (default 5)"),
+            Option(
+                "--make_attacker", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
+                help="draw an attacker's file from true people, into --out",
+            ),
+            Option("--coverage", metavar="SHARE", type=SHARE, default=0.6, help="with it: the share of people known (default 0.6)"),
+            Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
+            Option("--out", metavar="FOLDER", shell_complete=completing("file"), help="where --audit and --make_attacker write"),
+            Option("--seed", metavar="N", type=Checked("N", _seed), help="what is drawn at random (default: 0)"),
         ),
     )  # fmt: skip
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dbrecon.errors import InputError
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, RACES, SEXES, IntArray, age_category
-from dbrecon.recon.people.people import COLUMNS, OLDEST
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, RACES, SEXES, IntArray, age_category
+from dbrecon.recon.people.people import COLUMNS, HEADER, OLDEST
 from dbrecon.recon.people.record_reader import TextRecords, iter_records
 from dbrecon.recon.risk.reidentification import Known, Records
 
@@ -115,6 +115,24 @@ def write_attacker(known: Records, ids: Sequence[str], out: BinaryIO | IO[bytes]
     out.write(ATTACKER_HEADER)
     for lines in _lines(known, ids):
         out.write(lines)
+
+
+def write_truth(records: Records, ids: Sequence[str], out: BinaryIO | IO[bytes], at_once: int = 1 << 16) -> None:
+    """Write true people with their ids as CSV: a column ``id``, then those of a people's file; in the order given."""
+    out.write(b"id," + HEADER)
+    sex, age = np.divmod(records.sa, N_AGES)
+    flags = [",".join("NY"[int(bit)] for bit in f"{rh // 2 + 1:06b}{rh % 2}") for rh in range(N_RH)]
+    for start in range(0, len(records), at_once):
+        part = slice(start, start + at_once)
+        columns = (
+            ids[part],
+            records.block[part].tolist(),
+            sex[part].tolist(),
+            FIRST_AGES[age[part]].tolist(),
+            records.rh[part].tolist(),
+        )
+        rows = zip(*columns, strict=True)
+        out.write("".join(f"{i},{b // 10_000:011d},{b:015d},{SEXES[s]},{y},{flags[rh]}\n" for i, b, s, y, rh in rows).encode())
 
 
 def _lines(known: Records, ids: Sequence[str], at_once: int = 1 << 16) -> Iterator[bytes]:

@@ -19,10 +19,12 @@ age, drawn from all people of the study, finds somebody of that sex and age in t
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, IntArray
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.matching import EXACT, Match, match_in_two_passes
@@ -214,6 +216,26 @@ def _somebody_of_block(block: IntArray, rng: np.random.Generator) -> IntArray:
     return chosen
 
 
+class Marks(Protocol):
+    """What tells which of the reconstructed records every solution has."""
+
+    def marks(self, people: Records) -> BoolArray:
+        """One for each record."""
+
+
+@dataclass(frozen=True)
+class MarkedRecords:
+    """The records' certainty as it stands in a file, one flag for each, in their order."""
+
+    flags: BoolArray
+
+    def marks(self, people: Records) -> BoolArray:
+        """The flags. Raises InputError if they are not as many as the people."""
+        if len(people) != len(self.flags):
+            raise InputError(f"{len(self.flags)} people have their certainty told, but there are {len(people)}; run --step6 again")
+        return self.flags
+
+
 @dataclass(frozen=True)
 class Certain:
     """How many records of each (block, kind) every solution has: merged people."""
@@ -241,7 +263,7 @@ def study_county(
     sex_age_shares: npt.NDArray[np.float64],
     rng: np.random.Generator,
     blocks: Blocks = NO_BLOCKS,
-    certain: Certain | None = None,
+    certain: Marks | None = None,
 ) -> Tally:
     """Match an attacker's records of some blocks with a reconstruction and with the baselines; count by class.
 

@@ -12,8 +12,8 @@ from dbrecon.recon.risk.reidentification import (
     METHODS,
     NO_BLOCKS,
     Blocks,
-    Certain,
     Known,
+    Marks,
     Records,
     Tally,
     link_without_ids,
@@ -54,7 +54,7 @@ class County:
 
     people: Records
     blocks: Blocks = NO_BLOCKS
-    certain: Certain | None = None
+    certain: Marks | None = None
 
 
 @dataclass(frozen=True)

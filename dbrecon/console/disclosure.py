@@ -1,0 +1,221 @@
+"""What a set of tables gives away: the audit of records before they are published, and reidentification by an attacker."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.evaluate import truth_files, written_counties
+from dbrecon.console.parser import Arguments
+from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
+from dbrecon.ctools.progress import Progress, counted
+from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import TABLE_CHOICES, Experiment
+from dbrecon.recon.solve.program import Options
+from dbrecon.settings import Config
+from dbrecon.states import STATES
+from dbrecon.steps.prepare import open_experiment
+
+if TYPE_CHECKING:
+    from dbrecon.recon.people.people import People
+    from dbrecon.recon.risk.protections import RecordProtection
+    from dbrecon.recon.risk.reidentification import Blocks, MarkedRecords
+    from dbrecon.recon.risk.study import County
+    from dbrecon.recon.risk.variants import Variant
+
+log = logging.getLogger(__name__)
+
+FEW_PEOPLE = 5_000
+"""Below, starting processes costs more than they save."""
+
+VARIANTS = "block | swap=SHARE | ages=YEARS | blocks=PEOPLE, with + between several"
+
+
+def audit_records(args: Arguments, config: Config) -> int:
+    """Tabulate records, reconstruct them from their tables, and write a report of what the tables give away."""
+    with extra("report"):
+        from dbrecon.recon.certainty.search import Budget
+        from dbrecon.recon.people.people import People
+        from dbrecon.report.audit import audit
+
+    out = _new_folder(args)
+    variants = [_variant(word, config) for word in ("all", *args.what_if)]
+    truth = People.concatenate([_read_people(path) for path in args.audit]).merged()
+    name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
+    with Progress("ways to publish", "way", len(variants)) as progress, _workers(truth) as executor:
+        report = audit(truth, variants, name, _options(args, config), Budget(), executor, lambda _: progress.add(1))
+    path = report.write(out, config.s3.kms_key)
+    for sentence in report.summary:
+        print(sentence.replace("\u00a0", " "))
+    print(f"{path}: the report; its figures and tables lie beside it")
+    return 0
+
+
+def reidentify(args: Arguments, config: Config) -> int:
+    """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
+    with extra("study"):
+        from dbrecon.recon.risk.record_files import read_attacker, read_truth
+        from dbrecon.recon.risk.study import format_study, study
+
+    if not args.truth:
+        raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place)
+    if place.tracts:
+        raise UsageError("--reidentify studies whole counties: leave --tract out")
+    truth = read_truth(truth_files(args.truth))
+    known = read_attacker(truth_files(args.reidentify), truth)
+    counties = {
+        int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)
+        for stusab, county in written_counties(experiment, ledger, place)
+    }
+    inside = sum(int((known.records.block // 10**10 == code).sum()) for code in counties)
+    if not inside:
+        raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
+    names = ", ".join(args.reidentify), ", ".join(args.truth)
+    result = study(known, truth.records, counties, names, args.seed or 0, args.repeats)
+    print(result.as_json() if args.json else format_study(result).rstrip(), flush=True)
+    return 0
+
+
+def make_attacker(args: Arguments, config: Config) -> int:
+    """Write an attacker's file drawn from true people, and the truth with the ids that confirm it."""
+    with extra("study"):
+        import numpy as np
+
+        from dbrecon.recon.risk.attacker import draw_attacker
+        from dbrecon.recon.risk.record_files import read_truth, write_attacker, write_truth
+
+    if args.out is None:
+        raise UsageError("--make_attacker writes attacker.csv and truth.csv: say where with --out FOLDER")
+    out = _new_folder(args)
+    truth = read_truth(truth_files(args.make_attacker))
+    records = truth.records
+    ids = truth.ids.to_pylist() if truth.ids is not None else [f"p{number}" for number in range(1, len(records) + 1)]
+    known, chosen = draw_attacker(records, args.coverage, args.error_rate, np.random.default_rng(args.seed or 0))
+    paths = f"{out}/attacker.csv", f"{out}/truth.csv"
+    with storage.sopen(paths[0], "wb", kms_key=config.s3.kms_key) as file:
+        write_attacker(known, [ids[i] for i in chosen.tolist()], file)
+    with storage.sopen(paths[1], "wb", kms_key=config.s3.kms_key) as file:
+        write_truth(records, ids, file)
+    print(f"{paths[0]}: {counted(len(known), 'record')} known to the attacker")
+    print(f"{paths[1]}: {counted(len(records), 'person')}, with their ids")
+    return 0
+
+
+def _new_folder(args: Arguments) -> str:
+    """Where results go: --out, or a new folder here named after the time. UsageError for a folder that holds results already."""
+    if args.out is None:
+        return os.path.abspath(time.strftime("audit-%Y-%m-%d-%H%M%S", time.gmtime()))
+    out = str(args.out).rstrip("/")
+    if storage.exists(f"{out}/report.html") or storage.exists(f"{out}/attacker.csv"):
+        raise UsageError(f"--out {out} has results of an earlier run: name another folder")
+    return out
+
+
+def _read_people(path: str) -> People:
+    from dbrecon.recon.people.people_reader import read_people
+
+    storage.look_named(path)
+    with storage.sopen(path, "rb") as file:
+        return read_people(file, path)
+
+
+def _variant(word: str, config: Config) -> Variant:
+    """A way to publish, as --what_if names it: "block", "swap=0.1", "block+ages=5"."""
+    from dbrecon.recon.risk.variants import Variant
+
+    tables = "all"
+    protections: list[tuple[str, RecordProtection]] = []
+    for part in word.split("+"):
+        if part in TABLE_CHOICES:
+            tables = part
+        else:
+            protections.append(_protection(part, word))
+    if len(protections) > 1:
+        raise UsageError(f"--what_if {word}: one protection at a time; {VARIANTS}")
+    name = f"{tables} tables" + "".join(f", {said}" for said, _ in protections)
+    return Variant(name, Path(config.sf1.tables), tables, protections[0][1] if protections else None)
+
+
+def _protection(part: str, word: str) -> tuple[str, RecordProtection]:
+    from dbrecon.recon.risk.protections import CoarsenAges, MergeBlocks, Swap
+
+    kinds: dict[str, tuple[str, Callable[[str], RecordProtection], str]] = {
+        "swap": (r"0?\.\d+|1|0", lambda text: Swap(float(text)), "{} of people swapped"),
+        "ages": (r"[1-9]\d?", lambda text: CoarsenAges(int(text)), "ages in intervals of {} years"),
+        "blocks": (r"[1-9]\d*", lambda text: MergeBlocks(int(text)), "blocks of {} people or more"),
+    }
+    kind, _, text = part.partition("=")
+    if kind not in kinds or not re.fullmatch(kinds[kind][0], text):
+        raise UsageError(f"--what_if {word}: {part!r} is no way to publish; take {VARIANTS}")
+    _, make, said = kinds[kind]
+    return said.format(text), make(text)
+
+
+def _county(experiment: Experiment, stusab: str, county: str) -> County:
+    """A county's people, and what certainty tells of them where it has been found for just these people and tables."""
+    from dbrecon.recon.risk.reidentification import Records
+    from dbrecon.recon.risk.study import County
+    from dbrecon.steps.certainty import stale_because
+
+    people = Records.of_people(_read_people(experiment.synth_out(stusab, county)))
+    if not storage.exists(experiment.certainty_sidecar(stusab, county)):
+        return County(people)
+    stale = stale_because(experiment, stusab, county)
+    if stale is not None:
+        log.warning("%s %s: its certainty is left out, being stale: %s; --step6 finds it anew", stusab, county, stale)
+        return County(people)
+    return County(people, _blocks(experiment.certainty(stusab, county)), _flags(experiment.people_certainty(stusab, county)))
+
+
+def _blocks(path: str) -> Blocks:
+    """Which blocks of a county have variability 0."""
+    import numpy as np
+    import pyarrow.csv as pacsv
+
+    from dbrecon.recon.risk.reidentification import Blocks
+
+    with storage.sopen(path, "rb") as file:
+        table = pacsv.read_csv(file)
+    geoid, differ = (table.column(name).to_numpy().astype(np.int64) for name in ("geoid_block", "differ_upper"))
+    return Blocks(geoid, differ == 0)
+
+
+def _flags(path: str) -> MarkedRecords:
+    """Which of a county's people are certain, in their file's order."""
+    import numpy as np
+
+    from dbrecon.recon.risk.reidentification import MarkedRecords
+
+    lines = storage.read_bytes(path).split(b"\n")[1:-1]
+    return MarkedRecords(np.array([line == b"Y" for line in lines], bool))
+
+
+def _options(args: Arguments, config: Config) -> Options:
+    """How programs are solved: as the settings say, but for the seed where one is given."""
+    solve = config.solve
+    seed = solve.seed if args.seed is None else args.seed
+    return Options(solve.solver, seed, solve.time_limit, solve.gurobi_token_wait, solve.objective)
+
+
+@contextmanager
+def _workers(truth: People) -> Iterator[Executor | None]:
+    """As many processes as there are cores; none where there is little to do."""
+    if truth.population < FEW_PEOPLE:
+        yield None
+        return
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("forkserver")) as executor:
+        yield executor
