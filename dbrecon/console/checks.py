@@ -18,8 +18,8 @@ def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     """UsageError for options that mean nothing for this action."""
     if args.tables and not args.register and args.register != "":
         raise UsageError("--tables is settled when an experiment is registered: give it with --register")
-    if args.json and action not in ("status", "evaluate", "cluster", "reidentify"):
-        raise UsageError("--json goes with --status, --evaluate, --reidentify or --cluster")
+    if args.json and action not in ("status", "evaluate", "certainty", "cluster", "reidentify"):
+        raise UsageError("--json goes with --status, --evaluate, --certainty, --reidentify or --cluster")
     named = [name for name in ("stusab", "county", "tract") if given(args, name)]
     if named and not takes_place:
         raise UsageError(f"--{action} takes no --{named[0]}")
@@ -30,6 +30,7 @@ def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     _check_spark(args, action)
     _check_files(args, action)
     _check_disclosure(args, action)
+    _check_certainty(args, action)
     if action != "dashboard" and (args.port is not None or args.host is not None):
         raise UsageError("--port and --host go with --dashboard")
 
@@ -82,6 +83,14 @@ def _check_spark(args: Arguments, action: str) -> None:
         raise UsageError("--pop100 and --limit choose tracts: they go with --run and steps 3 to 5")
     if not steps and not args.run and not args.rescan:
         raise UsageError("--spark does what? Give --step1 to --step5, --run for all of steps 3 to 5, or --rescan")
+
+
+def _check_certainty(args: Arguments, action: str) -> None:
+    """Options of step 6 and of claims."""
+    if args.cells and 6 not in asked_steps(args):
+        raise UsageError("--cells goes with --step6")
+    if args.certificate is not None and action != "claim":
+        raise UsageError("--certificate goes with --claim")
 
 
 def _check_files(args: Arguments, action: str) -> None:

@@ -41,7 +41,7 @@ def states_asked(args: Arguments) -> list[str]:
 
 def asked_steps(args: Arguments) -> list[int]:
     """The numbers of the steps on the command line."""
-    return [step for step in range(6) if getattr(args, f"step{step}")]
+    return [step for step in range(7) if getattr(args, f"step{step}")]
 
 
 def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> Ledger:

@@ -25,6 +25,7 @@ EPILOG = """examples:
   watch './dbrtool.py --cluster; ./dbrtool.py --status --reident r1'
   ./dbrtool.py --reident r1 --launch_all                  a scheduler on each idle node of the cluster
   ./dbrtool.py --reident r1 --evaluate truth.csv.gz
+  ./dbrtool.py --reident r1 --step6 --stusab oh; ./dbrtool.py --reident r1 --certainty
 With `export REIDENT=r1` there is no need of --reident. A long option may be shortened while it stays unambiguous.
 
 where things are:
@@ -72,6 +73,10 @@ ACTIONS: dict[str, Action] = {
     "audit": Action("disclosure:audit_records", takes_place=False),
     "reidentify": Action("disclosure:reidentify"),
     "make_attacker": Action("disclosure:make_attacker", takes_place=False),
+    "certainty": Action("certainty_commands:show_certainty"),
+    "claim": Action("certainty_commands:answer_claim", takes_place=False),
+    "claims": Action("certainty_commands:answer_claims", takes_place=False),
+    "check_claim": Action("certainty_commands:check_claim", takes_place=False),
     "crontab": Action("scheduler_upkeep:crontab", takes_place=False),
     "unlock": Action("scheduler_upkeep:unlock", takes_place=False),
     "dashboard": Action("dashboard_command:serve_dashboard", takes_place=False),

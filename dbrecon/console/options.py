@@ -146,11 +146,14 @@ def operator_groups() -> tuple[Group, ...]:
                 flag("--step3", help="LP files"),
                 flag("--step4", help="solutions, checked against every published cell"),
                 flag("--step5", help="the people of counties whose tracts are solved"),
+                flag("--step6", help="how sure the people are, of counties where they are written"),
+                flag("--cells", help="with --step6: the least and most of every count too"),
                 flag("--retry_quarantined", help="put tracts in quarantine back to work"),
             ),
         ),
         Group("where", "where", (*place(), flag("--force", help="with a step: make again what exists"))),
         _watching(),
+        _certainty(),
         _schedulers(),
         _spark(),
         _cluster(),
@@ -199,7 +202,7 @@ def _watching() -> Group:
                 "--evaluate", optional="", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
                 help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
             ),
-            flag("--json", help="with --status, --evaluate, --reidentify and --cluster: for scripts"),
+            flag("--json", help="with --status, --evaluate, --certainty, --reidentify and --cluster: for scripts"),
         ),
     )  # fmt: skip
 
@@ -234,6 +237,26 @@ def _disclosure() -> Group:
             Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
             Option("--out", metavar="FOLDER", shell_complete=completing("file"), help="where --audit and --make_attacker write"),
             Option("--seed", metavar="N", type=Checked("N", _seed), help="what is drawn at random (default: 0)"),
+        ),
+    )  # fmt: skip
+
+
+def _certainty() -> Group:
+    return Group(
+        "certainty",
+        "how sure the people are (after --step6)",
+        (
+            Option(
+                "--certainty", optional="", metavar="FILE", shell_complete=completing("file"),
+                help="how many people may differ, by size of block (FILE.csv or FILE.json: write it there too)",
+            ),
+            Option(
+                "--claim", metavar="CLAIM",
+                help="answer a claim in words: 'block 390599771001005: a woman of 62 to 64, white alone, not Hispanic'",
+            ),
+            Option("--certificate", metavar="FILE", help="with --claim: write a proof there that can be checked without a solver"),
+            Option("--claims", metavar="FILE", shell_complete=completing("file"), help="answer the claims of a file, one a line"),
+            Option("--check_claim", metavar="FILE", shell_complete=completing("file"), help="check a certificate"),
         ),
     )  # fmt: skip
 

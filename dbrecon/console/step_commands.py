@@ -23,22 +23,30 @@ def validate(args: Arguments, config: Config) -> int:
 def do_steps(args: Arguments, config: Config) -> int:
     """Do the steps in their order; with --run, the scheduler after them."""
     steps, reident = asked_steps(args), asked_reident(args)
-    of_tracts = frozenset(step for step in steps if step > 2)
-    place = asked_place(args) if args.run or of_tracts else EVERYWHERE
+    of_tracts = frozenset(step for step in steps if 2 < step < 6)
+    place = asked_place(args) if args.run or max(steps, default=0) > 2 else EVERYWHERE
     check_writable(config)
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
     do_states(steps, experiment, ledger, states_asked(args), args.force)
-    if not args.run and not of_tracts:
-        return 0
-    if of_tracts == {5} and place.stusab and place.county:
+    code = _do_tracts(args, experiment, ledger, place, of_tracts) if args.run or of_tracts else 0
+    if 6 in steps and code == 0:
+        from dbrecon.console.certainty_commands import certify_counties
+
+        certify_counties(experiment, ledger, place, cells=args.cells, force=args.force)
+    return code
+
+
+def _do_tracts(args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int]) -> int:
+    """Steps 3 to 5 of a place."""
+    if not args.run and of_tracts == {5} and place.stusab and place.county:
         write_counties(experiment, ledger, place, args.force)
         return 0
     from dbrecon.node.daemon import run_here, steps_of
 
     if args.run:
         of_tracts = steps_of(args.step3, args.step4)
-    return run_here(ledger, config, reident, place, of_tracts, args.force)
+    return run_here(ledger, experiment.config, experiment.reident, place, of_tracts, args.force)
 
 
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:

@@ -181,6 +181,37 @@ def step5() -> int:
     return start_program(parser, _write_people)
 
 
+# -- counties: step 6 ---------------------------------------------------------------------------------------------------
+
+
+def step6() -> int:
+    """``s6_certainty.py``."""
+    cells = Group("cells", "more", (flag("--cells", help="write the least and the most of every count too"),))
+    parser = _parser(
+        "s6_certainty.py",
+        "Step 6: how sure the people are: how many of each block may differ in another data set with the same tables.",
+        "--reident r1 oh 059            county 059 of Ohio\n"
+        "--reident r1 oh                every county of Ohio whose people are written\n"
+        "--reident r1 oh 059 --cells    and the least and most of every count",
+        "compute again what is there",
+        cells,
+        words="STUSAB [COUNTY] | all",
+    )
+    return start_program(parser, _certify)
+
+
+def _certify(args: Arguments) -> int:
+    from dbrecon.console.certainty_commands import certify_counties
+    from dbrecon.steps.prepare import open_experiment
+
+    if not args.stusab:
+        raise UsageError("name a state, or all: s6_certainty.py --reident R oh 059")
+    place, config, reident = asked_place(args), Config.load(), asked_reident(args)
+    ledger = open_ledger(config, make=False)
+    certify_counties(open_experiment(ledger, config, reident), ledger, place, cells=args.cells, force=args.force)
+    return 0
+
+
 def _write_people(args: Arguments) -> int:
     from dbrecon.console.step_commands import write_counties
     from dbrecon.steps.prepare import open_experiment

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dbrecon.ctools import storage
+from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.tables import load_product
@@ -23,6 +24,7 @@ from dbrecon.recon.certainty.county import (
     block_lines,
     cell_lines,
     certain_flags,
+    per_cent,
     summary_of,
 )
 from dbrecon.recon.certainty.record import TractRecord, certainty_builder, people_digest, tables_digest, tract_record
@@ -33,6 +35,7 @@ from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.states import STATES
+from dbrecon.steps.lp_files import read_county
 
 PROBE_BYTES = 1 << 12
 READ_BYTES = 1 << 20
@@ -71,6 +74,47 @@ def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract
     with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
         file.write(record.text())
     return record, True
+
+
+def make_record_of(experiment: Experiment, stusab: str, county: str, tract: str, intervals: bool, force: bool) -> bool:
+    """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there."""
+    if force:
+        storage.remove(experiment.certainty_record(stusab, county, tract))
+    tables = read_county(experiment, builder_for(experiment).product, stusab, STATES[stusab].fips, county)
+    return make_record(experiment, tables, stusab, tract, intervals)[1]
+
+
+def load_record(experiment: Experiment, stusab: str, county: str, tract: str) -> TractRecord:
+    """A tract's record that is there. Raises InputError if it is not whole, MissingFile."""
+    path = experiment.certainty_record(stusab, county, tract)
+    return TractRecord.parse(storage.read_bytes(path), path)
+
+
+def count_of(records: Sequence[TractRecord]) -> str:
+    """What was found of a county, in a line."""
+    sums = summary_of(records)
+    people, differ, certain = sums["people"], sums["differ_upper"], sums["certain"]
+    open_blocks = sums["blocks_by_proof"]["open"]
+    still_open = f"; {counted(open_blocks, 'block')} open" if open_blocks else ""
+    share = per_cent(differ, people)
+    return (
+        f"{counted(people, 'person')} in {counted(sums['blocks'], 'block')}; at most {differ:,} may differ ({share} %), "
+        f"{certain:,} are certain{still_open}"
+    )
+
+
+def is_current(experiment: Experiment, stusab: str, county: str, cells: bool) -> bool:
+    """Whether a county's files of certainty are there and of its people, tables and budget as they are now."""
+    path = experiment.certainty_sidecar(stusab, county)
+    try:
+        sidecar = read_sidecar(path)
+    except InputError:
+        return False
+    if sidecar.get("budget") != asdict(budget_of(experiment)) or sidecar.get("solver") != highs_version():
+        return False
+    if (cells and not sidecar.get("cells")) or stale_because(experiment, stusab, county) is not None:
+        return False
+    return not storage.missing([experiment.certainty(stusab, county), experiment.people_certainty(stusab, county)])
 
 
 def _made_of(record: TractRecord) -> tuple[str, str, Budget, str]:

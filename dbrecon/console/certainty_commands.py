@@ -1,0 +1,208 @@
+"""How sure the people are: step 6 by hand, its summary, and claims about people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
+from dbrecon.ctools import storage
+from dbrecon.ctools.progress import Progress, counted
+from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
+from dbrecon.ledger.claiming import listed
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import EMPTY, WRITTEN
+from dbrecon.place import Place
+from dbrecon.settings import Config
+from dbrecon.states import STATES
+from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
+
+if TYPE_CHECKING:
+    from dbrecon.recon.certainty.certificate import ClaimBounds
+
+log = logging.getLogger(__name__)
+
+
+# -- step 6 -------------------------------------------------------------------------------------------------------------
+
+
+def certify_counties(experiment: Experiment, ledger: Ledger, place: Place, *, cells: bool, force: bool) -> None:
+    """Step 6 of every county of a place whose people are written: prints a line a county.
+
+    Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
+    """
+    from dbrecon.steps.certainty import close_county, count_of, is_current, load_record, make_record_of
+
+    counties = written_counties(ledger, experiment.reident, place)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
+        for stusab, county in counties:
+            if not force and is_current(experiment, stusab, county, cells):
+                log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
+                continue
+            states = ledger.tract_states(experiment.reident, stusab, county)
+            tracts = sorted(state.tract for state in states if state.pop)
+            jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, cells, force) for tract in tracts]
+            try:
+                for job in jobs:
+                    job.result()
+                    progress.add(1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            records = [load_record(experiment, stusab, county, tract) for tract in tracts]
+            path = close_county(experiment, stusab, county, records, cells)
+            print(f"{path}: {count_of(records)}", flush=True)
+
+
+def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
+    """State and county of a place where people are written. Warns of those that are left out; InputError if all are."""
+    if place.tracts:
+        raise UsageError("certainty is of whole counties: leave --tract out")
+    ledger.check_place(reident, place)
+    found = {
+        (stusab, county): status
+        for stusab in ([place.stusab] if place.stusab else ledger.stusabs(reident))
+        for county, status in ledger.county_statuses(reident, stusab).items()
+        if status != EMPTY and place.county in (None, county)
+    }
+    written = [one for one, status in found.items() if status == WRITTEN]
+    if not written:
+        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
+    left_out = [" ".join(one) for one, status in found.items() if status != WRITTEN]
+    if left_out:
+        which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
+        log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
+    return written
+
+
+# -- the summary --------------------------------------------------------------------------------------------------------
+
+
+def show_certainty(args: Arguments, config: Config) -> int:
+    """Print the table of variability by size of block, or write it to a file."""
+    from dbrecon.recon.certainty.summary import Blocks, format_summary, summarise, summary_csv
+
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    target = str(args.certainty)
+    if target and not target.endswith((".csv", ".json")):
+        raise UsageError(f"--certainty {target}: name a .csv or .json to write, or none to print the table")
+    counties = _computed(experiment, written_counties(ledger, reident, place))
+    parts = [Blocks.parse(storage.read_bytes(path), path) for path in (experiment.certainty(*county) for county in counties)]
+    found = summarise(Blocks.concatenate(parts)) | {"reident": reident, "place": place.text(), "counties": len(counties)}
+    if target:
+        text = summary_csv(found) if target.endswith(".csv") else json.dumps(found, indent=1) + "\n"
+        with storage.sopen(target, "w") as file:
+            file.write(text)
+    print(json.dumps(found, indent=1) if args.json else f"{_title(found, experiment)}\n\n{format_summary(found)}")
+    return 0
+
+
+def _title(found: dict[str, Any], experiment: Experiment) -> str:
+    tables = "block tables alone" if experiment.tables == "block" else "block and tract tables"
+    return f"{found['reident']}, {found['place']} ({counted(found['counties'], 'county')}): people who may differ, from {tables}"
+
+
+def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
+    from dbrecon.steps.certainty import stale_because
+
+    found, lacking, stale = [], [], []
+    for stusab, county in counties:
+        if not storage.exists(experiment.certainty_sidecar(stusab, county)):
+            lacking.append(f"{stusab} {county}")
+        elif why := stale_because(experiment, stusab, county):
+            stale.append(f"{stusab} {county} ({why})")
+        else:
+            found.append((stusab, county))
+    if not found:
+        why = f"stale is {listed(stale, COUNTIES_NAMED)}" if stale else f"lacking is {listed(lacking, COUNTIES_NAMED)}"
+        raise InputError(f"{experiment.reident} has no certainty of its people as they are: {why}; do step 6 (--step6)")
+    if stale:
+        log.warning("stale, and left out: %s; --step6 makes it again", listed(stale, COUNTIES_NAMED))
+    if lacking:
+        log.warning("left out, since step 6 is not done: %s", listed(lacking, COUNTIES_NAMED))
+    return found
+
+
+# -- claims -------------------------------------------------------------------------------------------------------------
+
+
+def answer_claim(args: Arguments, config: Config) -> int:
+    """Say what holds of one claim in every data set with the tables; write the certificate where one is asked for."""
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    bounds = _bound(experiment, ledger, args.claim)
+    print(_answer(bounds))
+    if args.certificate:
+        with storage.sopen(args.certificate, "w") as file:
+            json.dump(bounds.certificate | {"reident": reident, "tables": experiment.tables}, file)
+            file.write("\n")
+        print(f"{args.certificate}: the certificate; --check_claim {args.certificate} checks it without a solver")
+    return 0
+
+
+def answer_claims(args: Arguments, config: Config) -> int:
+    """Answer the claims of a file, one a line, as CSV on stdout. A claim that cannot be answered is said so in its line; then 2."""
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    storage.look_named(args.claims)
+    with storage.sopen(args.claims) as file:
+        texts = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    print("claim,least,most,verdict")
+    code = 0
+    for text in texts:
+        quoted = '"' + text.replace('"', '""') + '"'
+        try:
+            bounds = _bound(experiment, ledger, text)
+        except UsageError as error:
+            code = UsageError.exit_code
+            log.error("%s", error)
+            print(f"{quoted},,,not understood")
+        else:
+            print(f"{quoted},{bounds.least},{bounds.most},{bounds.verdict}", flush=True)
+    return code
+
+
+def check_claim(args: Arguments, config: Config) -> int:
+    """Check a certificate in integers, without a solver, against the experiment's tables."""
+    from dbrecon.steps.claims import check_file
+
+    reident, ledger = asked_reident(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    storage.look_named(args.check_claim)
+    text, least, most = check_file(experiment, args.check_claim)
+    print(f"{args.check_claim}: holds\n{text}\n{_ends(least, most)} in every data set with these tables")
+    return 0
+
+
+def _bound(experiment: Experiment, ledger: Ledger, text: str) -> ClaimBounds:
+    from dbrecon.recon.certainty.claims import parse_claim
+    from dbrecon.steps.claims import bound
+
+    claim = parse_claim(text)
+    states = {info.fips: stusab for stusab, info in STATES.items()}
+    stusab = states.get(claim.geoid[:2])
+    if stusab is None:
+        raise UsageError(f"the claim {text!r}: no state has the code {claim.geoid[:2]}")
+    ledger.check_place(experiment.reident, Place(stusab, claim.geoid[2:5], (claim.geoid[5:11],)))
+    return bound(experiment, stusab, claim)
+
+
+def _ends(least: int, most: int) -> str:
+    people = counted(most, "such person", "such people")
+    return f"exactly {people}" if least == most else f"at least {least:,}, at most {people}"
+
+
+def _answer(bounds: ClaimBounds) -> str:
+    lines = [f"{_ends(bounds.least, bounds.most)} in every data set with these tables", bounds.verdict]
+    if (bounds.least, bounds.most) != (bounds.seen_least, bounds.seen_most):
+        lines.append(f"not closed within the budget: data sets with {bounds.seen_least:,} and {bounds.seen_most:,} are known")
+    return "\n".join(lines)

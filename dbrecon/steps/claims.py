@@ -1,0 +1,62 @@
+"""Claims about people of an experiment: answered from the tables and the people of a tract; certificates, checked from the
+tables."""
+
+import json
+
+from dbrecon.ctools import storage
+from dbrecon.errors import InputError, UsageError, VerificationError
+from dbrecon.experiment import Experiment
+from dbrecon.recon.certainty.certificate import ClaimBounds, bins_for, bound_claim, check_certificate
+from dbrecon.recon.certainty.claims import Claim, parse_claim
+from dbrecon.recon.certainty.record import counts_of, tables_digest
+from dbrecon.recon.tract.model import ModelBuilder, TractTables
+from dbrecon.states import STATES
+from dbrecon.steps.certainty import budget_of, builder_for, people_of_tract
+from dbrecon.steps.lp_files import read_county
+
+
+def bound(experiment: Experiment, stusab: str, claim: Claim) -> ClaimBounds:
+    """The least and the most people whom a claim is about, with the certificate.
+
+    Raises UsageError for a block without people or that the tract does not have, InputError if the county's people are not written.
+    """
+    builder, tables = _tables(experiment, stusab, claim)
+    block = int(claim.geoid[11:] or -1)
+    if block >= 0 and block not in tables.blocks.tolist():
+        raise UsageError(f"block {claim.geoid}: nobody lives there, or tract {claim.tract} has no such block")
+    model = builder.build(tables)
+    people = people_of_tract(experiment, stusab, claim.tract)
+    found = bound_claim(model, counts_of(model, people), claim, budget_of(experiment))
+    found.certificate["tables_digest"] = tables_digest(tables)
+    found.certificate["product"] = builder.product.name
+    return found
+
+
+def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBuilder, TractTables]:
+    """The builder of the claim's program, and the tract's tables."""
+    usual = builder_for(experiment)
+    bins = bins_for(claim, usual.bins)
+    builder = usual if bins == usual.bins else ModelBuilder(usual.product, bins)
+    county = read_county(experiment, builder.product, stusab, claim.tract[:2], claim.tract[2:5])
+    return builder, county.tract(claim.tract[5:])
+
+
+def check_file(experiment: Experiment, path: str) -> tuple[str, int, int]:
+    """The claim of a certificate's file, and the least and most that the certificate proves: checked in integers, without a solver.
+
+    Raises VerificationError if it does not hold for the experiment's tables, InputError if it is no certificate.
+    """
+    try:
+        certificate = json.loads(storage.read_bytes(path))
+        claim = parse_claim(certificate["claim"])
+        digest, bins = certificate["tables_digest"], tuple(certificate["bins"])
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise InputError(f"{path}: is no certificate of a claim ({error})") from error
+    stusab = next((name for name, state in STATES.items() if state.fips == claim.geoid[:2]), None)
+    if stusab is None:
+        raise InputError(f"{path}: its claim is about a state with the code {claim.geoid[:2]}, which no state has")
+    builder, tables = _tables(experiment, stusab, claim)
+    if tables_digest(tables) != digest or builder.bins.starts != bins:
+        raise VerificationError(f"{path}: is of other tables of tract {claim.tract} than {experiment.reident} has")
+    least, most = check_certificate(builder.build(tables), claim, certificate, path)
+    return claim.text, least, most

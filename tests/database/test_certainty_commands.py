@@ -1,0 +1,121 @@
+"""What an operator sees of certainty: step 6 by command, its table, stale files, claims and certificates."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.console_world import Operator, assert_refused
+from tests.paths import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def reconstructed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with r1, a state of two counties whose people are written."""
+    root = tmp_path_factory.mktemp("certain") / "root"
+    dist = root / "2010-re" / "r1" / "dist"
+    options = ["-q", "--stusab", "de", "--people", "6000", "--counties", "2", "--seed", "8", "--out", str(dist)]
+    subprocess.run([sys.executable, "bench/make_state.py", *options], cwd=CHECKOUT, check=True, capture_output=True, timeout=120)
+    operator = Operator(root.parent / "home", env={"DAS_S3ROOT": str(root), "REIDENT": "r1"})
+    operator.done("--register", "r1")
+    operator.done("--step1", "--step2", "--stusab", "de")
+    operator.done("--run")
+    return root
+
+
+@pytest.fixture
+def operator(reconstructed: Path, tmp_path: Path) -> Operator:
+    shutil.copytree(reconstructed, tmp_path / "root")
+    return Operator(tmp_path / "home", env={"DAS_S3ROOT": str(tmp_path / "root"), "REIDENT": "r1"})
+
+
+def county_folder(operator: Operator, county: str = "10001") -> Path:
+    return Path(operator.env["DAS_S3ROOT"]) / "2010-re" / "r1" / "work" / "de" / county
+
+
+def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
+    assert_refused(operator.here("--certainty"), 3, "do step 6 (--step6)")
+    first = operator.done("--step6").splitlines()
+    assert len(first) == 2
+    assert all("may differ" in line and "are certain" in line for line in first)
+    folder = county_folder(operator)
+    files = [folder / name for name in ("certainty_10001.csv", "certainty_10001.json", "people_certainty_10001.csv")]
+    before = [file.read_bytes() for file in files]
+
+    table = operator.done("--certainty")
+    assert "blocks at 0 %" in table
+    assert "published: Abowd et al." in table
+    figures = json.loads(operator.done("--certainty", "--json"))
+    everyone = figures["sizes"][-1]
+    assert everyone["people"] == 6000
+    assert everyone["blocks"] == sum(row["blocks"] for row in figures["sizes"][:-1])
+    with files[0].open() as file, (county_folder(operator, "10003") / "certainty_10003.csv").open() as other:
+        blocks = [*csv.DictReader(file), *csv.DictReader(other)]
+    differ = sum(int(block["differ_upper"]) for block in blocks)
+    assert everyone["cumulative_upper"] == pytest.approx(100 * differ / 6000, abs=1e-4)
+
+    again = operator.run("--step6", "--stusab", "de")
+    assert again.stdout == ""
+    assert "exists; --force makes it again" in again.stderr
+    (folder / "certainty_10001.csv").unlink()
+    assert "10001" in operator.done("--step6")
+    assert [file.read_bytes() for file in files] == before
+
+    path = folder / "sf1_tract_10001.csv"
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    left = operator.here("--certainty")
+    assert "stale, and left out: de 001" in left.stderr
+    assert "1 county" in left.stdout
+
+
+def test_the_table_is_written_where_it_is_asked_for(operator: Operator, tmp_path: Path) -> None:
+    operator.done("--step6", "--stusab", "de", "--county", "001", "--cells")
+    assert (county_folder(operator) / "certainty_cells_10001.csv").exists()
+    operator.here("--certainty", str(tmp_path / "t.csv"), "--stusab", "de", "--county", "1")
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["size"] for row in rows] == ["1-9", "10-49", "50-99", "100-249", "250-499", "500-999", "1000+", "all"]
+    operator.here("--certainty", str(tmp_path / "t.json"))
+    assert json.loads((tmp_path / "t.json").read_text())["counties"] == 1
+    assert_refused(operator.here("--certainty", "t.txt"), 2, "name a .csv or .json")
+
+
+def test_claims_in_words_and_their_certificates(operator: Operator, tmp_path: Path) -> None:
+    with (county_folder(operator) / "synth_out_10001.csv").open() as file:
+        somebody = next(csv.DictReader(file))
+    block, certificate = somebody["geoid_block"], tmp_path / "certificate.json"
+    answered = operator.here("--claim", f"block {block}: somebody", "--certificate", str(certificate))
+    assert "exactly" in answered.stdout
+    assert "true in every data set with these tables" in answered.stdout
+    assert "holds" in operator.here("--check_claim", str(certificate)).stdout
+
+    forged = json.loads(certificate.read_text())
+    forged["least"]["proved"] += 1
+    certificate.write_text(json.dumps(forged))
+    assert_refused(operator.here("--check_claim", str(certificate)), 7, "certificate.json: its parts prove")
+    forged["tables_digest"] = "0" * 64
+    certificate.write_text(json.dumps(forged))
+    assert_refused(operator.here("--check_claim", str(certificate)), 7, "is of other tables")
+    certificate.write_text("{}")
+    assert_refused(operator.here("--check_claim", str(certificate)), 3, "is no certificate")
+    assert_refused(operator.here("--check_claim", str(tmp_path / "none.json")), 3, "there is no such file")
+
+    claims = tmp_path / "claims.txt"
+    claims.write_text(f"# two claims\nblock {block}: at least 5000 people\n\nblock {block}: a child\n")
+    found = operator.here("--claims", str(claims))
+    assert found.returncode == 2
+    lines = list(csv.DictReader(found.stdout.splitlines()))
+    assert [line["verdict"] for line in lines] == ["false in every data set with these tables", "not understood"]
+    assert "'child' is not a word for whom" in found.stderr
+
+
+def test_places_and_options_that_do_not_fit_are_refused(operator: Operator) -> None:
+    assert_refused(operator.here("--claim", "block 100019999991000: somebody"), 2, "has no tract 999999")
+    assert_refused(operator.here("--claim", "block 990019999991000: somebody"), 2, "no state has the code 99")
+    assert_refused(operator.here("--certificate", "c.json", "--certainty"), 2, "--certificate goes with --claim")
+    assert_refused(operator.here("--cells", "--certainty"), 2, "--cells goes with --step6")
+    assert_refused(operator.here("--step6", "--stusab", "de", "--county", "001", "--tract", "000100"), 2, "leave --tract out")
