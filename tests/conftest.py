@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +18,9 @@ import pytest
 from sqlalchemy import URL, Engine
 
 from dbrecon.ctools.database import make_engine
+
+# Whoever starts the tests with "nohup make test &" ignores Ctrl-C, and so would every process that they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)
