@@ -6,7 +6,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY_SECONDS = 30.0
+FIRST_LOG_SECONDS, LOG_EVERY_SECONDS = 10.0, 30.0
 PLURALS = {"county": "counties", "person": "people"}
 
 
@@ -19,7 +19,8 @@ class Progress:
     def __init__(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
         self._what, self._unit, self._total = what, unit, total
         self._done = self._first = done
-        self._begun = self._said = time.monotonic()
+        self._begun = time.monotonic()
+        self._due = self._begun + FIRST_LOG_SECONDS
         self._bar = None
         if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
             from tqdm import tqdm
@@ -41,8 +42,8 @@ class Progress:
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.update(step)
-        elif time.monotonic() - self._said >= LOG_EVERY_SECONDS:
-            self._said = time.monotonic()
+        elif time.monotonic() >= self._due:
+            self._due = time.monotonic() + LOG_EVERY_SECONDS
             log.info("%s", self.line())
 
     def line(self) -> str:

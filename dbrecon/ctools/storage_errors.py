@@ -38,13 +38,13 @@ class DamagedFile(StorageError):
     tells_cause = True
 
 
-class _LocalError(StorageError):
-    """What the system refused, with its reason."""
+class _CompleteError(StorageError):
+    """What the system or S3 refused, with its reason: the error behind it tells no more."""
 
     tells_cause = True
 
 
-class DeniedFile(_LocalError):
+class DeniedFile(_CompleteError):
     """This user has not the right to the file."""
 
 
@@ -112,7 +112,7 @@ def bomb(path: str, ratio: int) -> StorageError:
 def too_large(path: str) -> StorageError:
     """The error for a file that this process has not the memory for."""
     remedy = "raise its limit (ulimit -v) or take a larger machine"
-    return _LocalError(f"{path} does not fit into the memory that this process may take; {remedy}.")
+    return _CompleteError(f"{path} does not fit into the memory that this process may take; {remedy}.")
 
 
 def explain(error: BaseException, path: str, action: str) -> StorageError:
@@ -127,7 +127,7 @@ def explain(error: BaseException, path: str, action: str) -> StorageError:
         return no_such(path)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return _LocalError(f"{path} cannot be written: the disk is full; free some space and run again.")
+        return _CompleteError(f"{path} cannot be written: the disk is full; free some space and run again.")
     reason = os.strerror(number) if number else str(error)
     remedy = {
         errno.EACCES: "give this user the right to it",
@@ -138,7 +138,7 @@ def explain(error: BaseException, path: str, action: str) -> StorageError:
         errno.EISDIR: "a folder stands where a file is needed: move it away",
         errno.EMFILE: "raise the limit on open files (ulimit -n)",
     }.get(number or 0, "check the disk and run again")
-    kind = DeniedFile if number in (errno.EACCES, errno.EPERM) else _LocalError
+    kind = DeniedFile if number in (errno.EACCES, errno.EPERM) else _CompleteError
     return kind(f"Cannot {action} {path} ({reason}); {remedy}.")
 
 
@@ -168,6 +168,8 @@ _REMEDIES = {
     "301": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
 }
+_TELL_MORE = ("400", "403", "AccessDenied")
+"""Codes with which S3's own message may say which right it is that lacks."""
 
 
 def _explain_s3(error: BaseException, path: str, action: str) -> StorageError:
@@ -183,7 +185,8 @@ def _explain_s3(error: BaseException, path: str, action: str) -> StorageError:
         if remedy is None and code.startswith("KMS."):
             remedy = "the encryption key cannot be used: correct [s3] kms_key, or give these credentials the right to it"
         remedy = remedy or "run again, and see the bucket's settings if it stays"
-        return StorageError(f"Cannot {action} {path} (S3 {operation}: {code}); {remedy}.")
+        kind = _CompleteError if code in _REMEDIES and code not in _TELL_MORE else StorageError
+        return kind(f"Cannot {action} {path} (S3 {operation}: {code}); {remedy}.")
     cause: BaseException = error
     while isinstance(cause, (ValueError, OSError)) and cause.__cause__ is not None:
         cause = cause.__cause__

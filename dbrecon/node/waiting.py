@@ -7,10 +7,13 @@ from collections.abc import Collection, Iterable
 from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Claim, Claimant, CountyClaim, InProgress, Status
+from dbrecon.ledger.records import Claim, CountyClaim, InProgress, Status
 from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
+
+SILENT_SECONDS = 180
+"""After how long without a report, which comes once a minute, a host may be dead."""
 
 
 class Waiting:
@@ -40,14 +43,19 @@ class Waiting:
                 log.info("waiting for %s of %s, put off for a moment after a failure", resting, reident)
 
     def _holders(self, reident: str) -> str:
-        """Who holds what is waited for, and what to do if it is dead."""
-        status, holders = self._ledger.status(reident), self._ledger.claimants(reident)
-        hosts = {one.host for one in self._in_progress(status)}
-        holders = [one for one in holders if one.worker.host in hosts or (one.counties and 5 in self._steps)]
-        names = sorted({one.worker.host for one in holders})
-        if not set(names) - {self._host}:
+        """Who holds what is waited for, and what to do about hosts that may be dead: those of which nothing was heard lately."""
+        status, claimants = self._ledger.status(reident), self._ledger.claimants(reident)
+        hosts = {tract.host for tract in self._in_progress(status)}
+        holders = [holder for holder in claimants if holder.worker.host in hosts or (holder.counties and 5 in self._steps)]
+        elsewhere = [holder for holder in holders if holder.worker.host != self._host]
+        if not elsewhere:
             return "another process of this node holds"
-        seconds = duration(max(0, *(one.lease_end - status.now for one in self._elsewhere(holders))))
+        names = sorted({holder.worker.host for holder in holders})
+        alive = {entry.load.host for entry in self._ledger.sysload() if status.now - entry.at <= SILENT_SECONDS}
+        silent = [holder for holder in elsewhere if holder.worker.host not in alive]
+        if not silent:
+            return f"{listed(names)} {'is' if len(names) == 1 else 'are'} at work on"
+        seconds = duration(max(0, *(holder.lease_end - status.now for holder in silent)))
         if len(names) == 1:
             return f"{names[0]} holds; if it is dead, its lease ends in {seconds} (dbrtool.py --unlock {names[0]} ends it now)"
         text = f"{listed(names)} hold; the lease of one that is dead ends in {seconds} at the latest"
@@ -56,10 +64,7 @@ class Waiting:
     def _in_progress(self, status: Status) -> list[InProgress]:
         """The tracts of the assignment that somebody holds."""
         held = (*(status.lps_in_progress if 3 in self._steps else ()), *(status.sols_in_progress if 4 in self._steps else ()))
-        return [one for one in held if self._place.covers(one.stusab, one.county)]
-
-    def _elsewhere(self, holders: list[Claimant]) -> list[Claimant]:
-        return [one for one in holders if one.worker.host != self._host]
+        return [tract for tract in held if self._place.covers(tract.stusab, tract.county)]
 
 
 def units(tracts: int, counties: int) -> str:

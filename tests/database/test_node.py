@@ -13,7 +13,7 @@ from sqlalchemy import Engine, update
 
 import dbrecon.node.source
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import LpStats, SolStats, Worker
+from dbrecon.ledger.records import LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.daemon import WORK
@@ -160,6 +160,20 @@ def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Eng
         r"\(dbrtool.py --unlock HOST ends it now\)",
         caplog.messages[0],
     )
+
+
+def test_who_is_heard_of_is_waited_for_and_nobody_is_advised_to_unlock_it(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    for host, seconds in (("node3", 300), ("node5", 5000)):
+        ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
+    caplog.set_level(logging.INFO)
+    for host in ("node5", "node3"):
+        ledger.record_sysload(SysLoad(host, 1.0, 1.0, 1.0, 1, 1, 1))
+        Waiting(ledger, "here", ALL, Place("oh")).say([R])
+    assert re.fullmatch(
+        rf"waiting for 2 tracts of {R} that node3, node5 hold; .* ends in (5 min 00|4 min 5\d) s .*", caplog.messages[0]
+    )
+    assert caplog.messages[1:] == [f"waiting for 2 tracts of {R} that node3, node5 are at work on"]
 
 
 def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dbrecon.ctools import s3, storage
+from dbrecon.ctools.cli import explain
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError
 from tests.paths import CHECKOUT
@@ -289,3 +290,10 @@ def test_a_process_killed_in_the_middle_of_an_upload_leaves_no_object(
     assert storage.clear_leftovers(s3_root, older_than_seconds=1e11) == 0, "another node may be writing it"
     assert storage.clear_leftovers(s3_root, older_than_seconds=3600.0) == left, "moto says that all uploads began in 2010"
     assert storage.unfinished(s3_root) == []
+
+
+def test_what_s3_says_is_said_once(s3_root: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes("s3://no-such-bucket-anywhere/some/file")
+    line = explain(caught.value)
+    assert (line.count("NoSuchBucket"), line.count("no such bucket")) == (1, 1)
