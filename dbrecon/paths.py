@@ -17,6 +17,16 @@ CONFIG = HOME / "config"
 """Settings' defaults, tables and layouts."""
 
 
+def local_path(value: str, folder: str) -> str:
+    """The local path that a setting means: as it is if absolute, else below the checkout.
+
+    Of an installed package it is one of the package's own files (``config/...``), or lies below ``folder``, where the
+    settings file is.
+    """
+    path = Path(value).expanduser()
+    return str(HOME / path if not INSTALLED or (HOME / path).exists() else Path(folder, path))
+
+
 def command(name: str) -> str:
     """What an operator types to start ``name``: ``./dbrtool.py`` in a checkout, ``dbrtool`` where the package is installed."""
     return name if INSTALLED else f"./{name}.py"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict, TypeVar, cast
 
 from dbrecon.errors import UsageError
-from dbrecon.paths import CONFIG, HOME
+from dbrecon.paths import CONFIG, HOME, local_path
 from dbrecon.states import STATES, check_stusab
 
 DEFAULT_CONFIG = str(CONFIG / "config.ini")
@@ -433,16 +433,16 @@ def _value(setting: Setting, text: str | None, env: Mapping[str, str], path: str
     if names := [braced or plain for braced, plain in _VARIABLE.findall(written) if braced or plain]:
         holder = f"the environment's {' and '.join(names)}"
         where = f"{holder}: {value}" if text is None else f"{where} (by {holder})"
-    return _checked(setting, value, where)
+    return _checked(setting, value, where, os.path.dirname(path))
 
 
-def _checked(setting: Setting, value: str, where: str) -> str | int | float:
-    """The text of a setting as its type, within its limits. UsageError, which begins with ``where``."""
+def _checked(setting: Setting, value: str, where: str, folder: str) -> str | int | float:
+    """The text of a setting as its type, within its limits; ``folder`` has the file. UsageError, which begins with ``where``."""
     known = setting.description
     if known.choices and value not in known.choices:
         raise UsageError(f"{where} must be one of {', '.join(known.choices)}.")
     if known.path:
-        return os.path.join(HOME, os.path.expanduser(value))
+        return local_path(value, folder)
     if setting.type == "str":
         return value
     try:

@@ -145,6 +145,13 @@ def test_what_lacks_a_package_names_the_extra_that_brings_it(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_relative_path_in_the_settings_is_beside_them(installed: Installed) -> None:
+    (installed.home / "settings.ini").write_text("[db]\nsqlite = mine.sqlite3\n[sf1]\ntables = config/tables_2010_sf1.toml\n")
+    done = installed.run("dbrtool", "--register", "r2", DBRECON_CONFIG=installed.home / "settings.ini")
+    assert done.returncode == 0, done.stderr
+    assert (installed.home / "mine.sqlite3").is_file()
+
+
 def test_cron_starts_the_installed_scheduler(installed: Installed) -> None:
     line = installed.done("dbrtool", "--crontab").splitlines()[0]
     assert f"&& exec {installed.venv / 'bin' / 'scheduler'} --quiet --reident r1)" in line
