@@ -30,13 +30,13 @@ import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts agai
 from dbrecon.console.commands import open_ledger
 from dbrecon.ctools.cli import run_command
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.solve.program import Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.settings import Config
-from dbrecon.states import STATES
 from dbrecon.steps.download import open_sf1, state_reader
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.prepare import open_experiment
@@ -100,7 +100,7 @@ def floor_of_solving(experiment: Experiment, ledger_tracts: list[tuple[str, str]
     county, tables_of_county = "", None
     for code, tract in ledger_tracts:
         if code != county:
-            county, tables_of_county = code, read_county(experiment, builder.product, stusab, STATES[stusab].fips, code)
+            county, tables_of_county = code, read_county(experiment, builder.product, stusab, code, CountyDigests(None, "", ""))
         assert tables_of_county is not None
         tables = tables_of_county.tract(tract)
         begin = time.process_time()

@@ -34,7 +34,7 @@ from bench.talk import add_common, start
 from dbrecon.ctools.cli import run_command
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import VerificationError
-from dbrecon.ledger.ledger import LP, SOLVED, Ledger, TractRow, Worker
+from dbrecon.ledger.ledger import LP, SOLVED, GeoRow, Ledger, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.recon.study.synthetic import plan_state
 from dbrecon.states import STATES
@@ -47,14 +47,15 @@ AT_ONCE = 8
 PROBES = 200
 
 
-def country() -> dict[str, list[TractRow]]:
+def country() -> dict[str, list[GeoRow]]:
     """73,057 tracts in 3,143 counties, spread over the states, none like another in size."""
-    stusabs, found = list(STATES), dict[str, list[TractRow]]()
+    stusabs, found = list(STATES), dict[str, list[GeoRow]]()
     for number in range(TRACTS):
         county = number % COUNTIES
         stusab = stusabs[county % len(stusabs)]
         place = STATES[stusab].fips, f"{county // len(stusabs):03d}", f"{number // COUNTIES:06d}"
-        found.setdefault(stusab, []).append(TractRow(*place, 1000 + number * 7919 % 8000))
+        row = GeoRow("140", "00", number + 1, *place, "", "", 1000 + number * 7919 % 8000, 0, 0, 0, 0.0, 0.0)
+        found.setdefault(stusab, []).append(row)
     return found
 
 
@@ -67,7 +68,7 @@ def fill(ledger: Ledger, reident: str) -> None:
     """Register an experiment with the whole country as new work."""
     ledger.register(reident, "all", "2010_sf1")
     for stusab, rows in country().items():
-        ledger.replace_geography(reident, stusab, [], rows)
+        ledger.replace_geography(reident, stusab, rows)
 
 
 def claim_cost(ledger: Ledger) -> tuple[float, float]:

@@ -38,6 +38,7 @@ from dbrecon.errors import DBReconError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
 from dbrecon.ledger.schema import experiment_tables, sysload
+from dbrecon.ledger.states import FREE, LEASED
 from dbrecon.states import STATES
 from tests.conftest import MariaServer, free_port
 
@@ -80,7 +81,8 @@ def tract_row(rng: random.Random, now: int, stusab: str, county: str, number: in
     pop = 0 if rng.random() < 0.006 else max(1, int(rng.gammavariate(6, 720)))
     row: dict[str, Any] = {
         "stusab": stusab, "state": STATES[stusab].fips, "county": county, "tract": f"{number:06d}",
-        "pop": pop, "status": NEW, "attempts": 0, "lost": 0, "lease_end": 0, "lp_count": 0, "sol_count": 0, "error": None,
+        "pop": pop, "status": NEW, "attempts": 0, "lost": 0, "hold": FREE, "hold_ends": None, "fence": 0,
+        "lp_count": 0, "sol_count": 0, "error": None,
         **dict.fromkeys(("claimed_by", "claimed_host", "claimed_at", "token", "lp_start", "lp_end", "lp_host", "lp_seconds",
                          "sol_start", "sol_end", "sol_host", "solve_seconds", "solver", "variables", "constraints", "nonzeros",
                          "memory_mib")),
@@ -97,7 +99,14 @@ def tract_row(rng: random.Random, now: int, stusab: str, county: str, number: in
         return row | stats | made | solved | {"status": SOLVED, "solver": "HiGHS"}
     if luck < share + 0.04:
         since = now - rng.randrange(1, 400)
-        held = {"claimed_host": host, "claimed_by": f"{host}/1-1", "claimed_at": since, "token": "t", "lease_end": now + 86400}
+        held = {
+            "claimed_host": host,
+            "claimed_by": f"{host}/1-1",
+            "claimed_at": since,
+            "token": "t",
+            "hold": LEASED,
+            "hold_ends": now + 86400,
+        }
         return row | held | ({"status": LP, "lp_end": since + 1, "lp_host": host, "lp_count": 1} if rng.random() < 0.5 else {})
     if luck > 0.9996:
         return row | {"status": QUARANTINED, "attempts": 3, "error": f"P0120003 of block 1002 contradicts PCT0120003 ({pop})"}
@@ -142,7 +151,7 @@ def county_row(stusab: str, county: str, tracts: list[dict[str, Any]], now: int)
     nothing: dict[str, Any] = {"csv_start": None, "csv_end": None, "csv_host": None, "csv_count": 0}
     row = {"stusab": stusab, "state": STATES[stusab].fips, "county": county, "name": f"County {county}", "pop": pop}
     row |= {"status": status, "tracts": sum(one["pop"] > 0 for one in tracts)}
-    row |= {"attempts": 0, "lost": 0, "lease_end": 0, "error": None}
+    row |= {"attempts": 0, "lost": 0, "hold": FREE, "fence": 0, "error": None}
     return row | (written if status == WRITTEN else nothing)
 
 

@@ -7,9 +7,10 @@ from sqlalchemy import Engine
 from werkzeug.test import Client, TestResponse
 
 from dbrecon.dashboard.app import create_app
-from dbrecon.ledger.ledger import ErrorReport, GeoRow, Ledger, LpStats, SolStats, SysLoad, TractRow, Worker
+from dbrecon.ledger.ledger import ErrorReport, GeoRow, Ledger, LpStats, SolStats, SysLoad, Worker
 from dbrecon.place import Place
 from dbrecon.settings import Config
+from tests.helpers import TractRow, geography
 
 REIDENT = "r1"
 API = "/api/v1/experiments"
@@ -55,7 +56,7 @@ def add_state(ledger: Ledger, stusab: str, state: str, counties: dict[str, list[
         for county, pops in counties.items()
         for number, pop in enumerate(pops, 1)
     ]
-    ledger.replace_geography(REIDENT, stusab, geo, tracts)
+    ledger.replace_geography(REIDENT, stusab, [*geo, *geography(tracts)])
 
 
 def settings(folder: Path, database: dict[str, Any], **dashboard: object) -> Config:

@@ -6,10 +6,11 @@ from sqlalchemy import Engine
 
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import GeoRow, TractRow
+from dbrecon.ledger.records import GeoRow
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
 from dbrecon.settings import Config
+from tests.helpers import TractRow, geography
 
 R = "run"
 SERVE = "tests.worker_tasks:serve_tracts"
@@ -31,7 +32,7 @@ def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
     ledger.register(R, "all", "2010_sf1")
     rows = [TractRow("39", "001", tract, 100 * (i + 1)) for i, tract in enumerate(tracts)]
     county = GeoRow("050", "00", 1, "39", "001", "", "", "A County", 1, 0, 0, 0, 0.0, 0.0)
-    ledger.replace_geography(R, "oh", [county], rows)
+    ledger.replace_geography(R, "oh", [county, *geography(rows)])
     return ledger
 
 

@@ -48,6 +48,7 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
     """The ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is away.
 
     Commands that only read, or change what is there, do not ``make`` it: a misspelt root stays as it is. NoSuchDatabase then.
+    Those that do make it also upgrade the tables of an earlier version.
     """
     from dbrecon.ctools.database import check_exists, make_engine  # slow to load, and --tell and --help need none of it
     from dbrecon.fleet.credentials import with_credentials
@@ -56,4 +57,4 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
     engine = make_engine(**with_credentials(config).database())
     if not make:
         check_exists(engine)
-    return Ledger(engine, patience=patience)
+    return Ledger(engine, patience=patience, upgrade=make)

@@ -35,6 +35,7 @@ READ = (".csv", ".csv.gz", ".parquet")
 def evaluate_people(args: Arguments, config: Config) -> int:
     """Compare the counties that are written with the truth."""
     from dbrecon.recon.census.tables import load_product
+    from dbrecon.steps.provenance import check_people, check_tables
 
     with extra("study"):
         from dbrecon.recon.study.evaluation import evaluate, format_report
@@ -47,6 +48,11 @@ def evaluate_people(args: Arguments, config: Config) -> int:
     truth = truth_files([name for name in args.evaluate if name])
     product = load_product(Path(config.sf1.tables), experiment.tables)
     counties = written_counties(experiment, ledger, place)
+    by_state: dict[str, list[str]] = {}
+    for stusab, county in counties:
+        by_state.setdefault(stusab, []).append(county)
+    for stusab, of_state in by_state.items():
+        check_tables(experiment, ledger, stusab, of_state)
     with Progress("evaluated", "county", len(counties)) as progress:
 
         def load(stusab: str, county: str) -> "County":
@@ -62,6 +68,8 @@ def evaluate_people(args: Arguments, config: Config) -> int:
             f"these people do not give {wrong:,} of {cells:,} published cells: files have changed since their tracts were checked; "
             "--rescan finds which, and --run makes them again"
         )
+    for stusab, of_state in by_state.items():
+        check_people(experiment, ledger, stusab, of_state)
     return 0
 
 

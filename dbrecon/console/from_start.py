@@ -15,9 +15,9 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.daemon import EXIT_QUARANTINED, run_here, steps_of
 from dbrecon.place import EVERYWHERE, Place
 from dbrecon.settings import Config
-from dbrecon.steps.county_files import counties_to_make
 from dbrecon.steps.download import states_to_download, stusabs_in_dist
 from dbrecon.steps.prepare import check_writable, open_experiment
+from dbrecon.steps.provenance import counties_to_make
 
 
 def run_from_start(args: Arguments, config: Config) -> int:
@@ -81,7 +81,7 @@ def _is_unpacked(experiment: Experiment, ledger: Ledger, stusab: str) -> bool:
     """Whether steps 1 and 2 have taken all that they need from the state's zip."""
     if not ledger.has_geography(experiment.reident, stusab) or not storage.exists(experiment.geofile(stusab)):
         return False
-    return not counties_to_make(experiment, stusab, ledger.counties(experiment.reident, stusab))
+    return not counties_to_make(experiment, ledger, stusab, ledger.counties(experiment.reident, stusab))
 
 
 def _places(args: Arguments, stusabs: list[str]) -> list[Place]:

@@ -60,6 +60,7 @@ class Action:
 ACTIONS: dict[str, Action] = {
     "register": Action("registration:register", takes_place=False),
     "reidents": Action("registration:list_reidents", takes_place=False),
+    "upgrade_database": Action("registration:upgrade_database", takes_place=False),
     "drop": Action("registration:drop", takes_place=False),
     "from_start": Action("from_start:run_from_start"),
     "validate": Action("step_commands:validate"),

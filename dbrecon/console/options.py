@@ -125,6 +125,7 @@ def operator_groups() -> tuple[Group, ...]:
                     help="with --register: all tables (default), or block tables alone",
                 ),
                 flag("--reidents", help="list the experiments"),
+                flag("--upgrade_database", help="bring the tables of an earlier version of this program to those of this one"),
                 flag("--drop", help="remove the experiment's tables from the database, but no files"),
             ),
         ),

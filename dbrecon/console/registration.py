@@ -58,6 +58,15 @@ def register_new(ledger: Ledger, config: Config, experiment: Experiment) -> None
         log.warning("%s/work has %s", experiment.base, left)
 
 
+def upgrade_database(_args: Arguments, config: Config) -> int:
+    """Bring the tables of an earlier version to this program's."""
+    ledger = open_ledger(config, make=False)
+    before, now = ledger.upgrade()
+    place = describe(ledger.engine)
+    print(f"{place}: its tables are of version {now} already" if before in (0, now) else f"{place}: upgraded to version {now}")
+    return 0
+
+
 def list_reidents(_args: Arguments, config: Config) -> int:
     """List the experiments."""
     ledger = open_ledger(config, make=False)

@@ -16,8 +16,8 @@ from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import DBReconError, InputError, RemoteError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.reconcile import Change, Snapshot, put_right, snapshot
-from dbrecon.ledger.records import EMPTY, NEW, GeoRow, TractRow
+from dbrecon.ledger.reconcile import Change, Snapshot
+from dbrecon.ledger.records import EMPTY, NEW, CountyDigests
 from dbrecon.node.pool import Broken, Died, Message
 from dbrecon.node.processes import WorkerPool
 from dbrecon.node.tasks import Failed
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 WORK = "dbrecon.console.scan:serve"
 SHOWN = 20
+AS_THEY_ARE = CountyDigests(None, "", "")
 NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
 PLURALS = {"file of people": "files of people"}
 
@@ -52,11 +53,21 @@ class _Result:
     by_hand: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    makers: Counter[tuple[int | None, str]] = field(default_factory=Counter)
+    """How many whole solutions each seed and solver has made; None: the file does not say the seed."""
+    zips: dict[str, str] = field(default_factory=dict)
+    """The digests of the zips of which all county files are made, as far as they were looked at."""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether files and ledger differ, or files are damaged or lacking."""
+        return bool(self.changes or self.faults or self.by_hand)
 
 
 def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None" = None) -> int:
     """Check and put right; 4 if this user may not read a file, else 3, as for bad data, if something is left that only step 1 or 2
-    can make again.
+    can make again; with --dry_run if anything is wrong.
 
     ``pool`` runs :data:`WORK`; the default is as many processes as there are cores.
     """
@@ -69,10 +80,20 @@ def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None
     if not result.unread:
         ledger.check_place(reident, place)
     _scan(experiment, ledger, place, args.dry_run, result, pool)
+    _note_zips(experiment, ledger, place, args.dry_run, result)
     print(format_result(reident, result, args.dry_run, None if args.verbose else SHOWN))
     if result.unread:
         return StorageError.exit_code
-    return InputError.exit_code if result.by_hand else 0
+    wrong = result.is_wrong if args.dry_run else bool(result.by_hand)
+    return InputError.exit_code if wrong else 0
+
+
+def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, pretend: bool, result: _Result) -> None:
+    """A zip that the ledger did not know is entered when all its state's county files are those that it gives."""
+    if pretend or place.county is not None:
+        return
+    for stusab, digest in result.zips.items():
+        ledger.note_zip(experiment.reident, stusab, digest)
 
 
 # -- the experiment and its states --------------------------------------------------------------------------------------
@@ -131,27 +152,14 @@ def _states(experiment: Experiment, ledger: Ledger, place: Place) -> list[str]:
 
 def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: bool, result: _Result) -> bool:
     """The geofile of a state against its tracts in the ledger, which are entered if there are none. True if the state is one."""
-    from dbrecon.recon.artifacts import read_geofile
-    from dbrecon.recon.census.geography import TRACT_LEVEL
-    from dbrecon.steps.geography_files import geo_row
+    from dbrecon.steps.geography_files import enter_geofile
 
     path, known = experiment.geofile(stusab), ledger.has_geography(experiment.reident, stusab)
-    tracts: dict[tuple[str, str], TractRow] = {}
-
-    def rows() -> Iterator[GeoRow]:
-        with storage.sopen(path) as file:
-            for unit in read_geofile(file, stusab, STATES[stusab].fips, path):
-                if unit.sumlev == TRACT_LEVEL:
-                    tracts[unit.county, unit.tract] = TractRow(unit.state, unit.county, unit.tract, unit.pop100)
-                yield geo_row(unit)
-
     again = f"make it again (--step1 --stusab {stusab})"
     try:
-        if known or pretend:
-            for _ in rows():
-                pass
-        else:
-            ledger.replace_geography(experiment.reident, stusab, rows(), _late(tracts))
+        tracts = _tracts_of_geofile(path, stusab)
+        if not known and not pretend:
+            enter_geofile(experiment, ledger, stusab, None)
             result.entered.append(f"the geography of {stusab}: {counted(len(tracts), 'tract')}")
     except storage.MissingFile:
         result.by_hand.append(f"{path} does not exist; {again}")
@@ -167,16 +175,19 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
         result.by_hand.append(f"{path} is damaged ({error}); {again}")
         _remove(path, pretend)
         return known
-    if known and {key: row.pop for key, row in tracts.items()} != {
-        (one.county, one.tract): one.pop for one in ledger.tract_states(experiment.reident, stusab)
-    }:
+    if known and tracts != {(one.county, one.tract): one.pop for one in ledger.tract_states(experiment.reident, stusab)}:
         result.by_hand.append(f"{path} has other tracts than the ledger; begin anew with --step1 --step2 --force --stusab {stusab}")
     return known or not pretend
 
 
-def _late(tracts: dict[tuple[str, str], TractRow]) -> Iterator[TractRow]:
-    """The tracts as they are when the ledger asks for them: after it has read the geography."""
-    yield from tracts.values()
+def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
+    """The tracts of a geofile, by county and tract, with their people."""
+    from dbrecon.recon.artifacts import read_geofile
+    from dbrecon.recon.census.geography import TRACT_LEVEL
+
+    with storage.sopen(path) as file:
+        units = read_geofile(file, stusab, STATES[stusab].fips, path)
+        return {(unit.county, unit.tract): unit.pop100 for unit in units if unit.sumlev == TRACT_LEVEL}
 
 
 def _remove(path: str, pretend: bool) -> None:
@@ -188,26 +199,69 @@ def _remove(path: str, pretend: bool) -> None:
 # -- counties -----------------------------------------------------------------------------------------------------------
 
 
-def tasks_of(experiment: Experiment, ledger: Ledger, place: Place) -> Iterator["Task"]:
-    """Every county of the place, with its tracts with people."""
+def tasks_of(experiment: Experiment, ledger: Ledger, place: Place, result: _Result | None = None) -> Iterator["Task"]:
+    """Every county of the place, with its tracts with people, and what its files must be. ``result`` is told what is wrong with
+    zips."""
     from dbrecon.console.scan import Task
 
-    reident = experiment.reident
+    reident, result = experiment.reident, result or _Result()
     for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
         people: dict[str, list[tuple[str, int]]] = {}
         for one in ledger.tract_states(reident, stusab, place.county):
             tracts = people.setdefault(one.county, [])
             if one.status != EMPTY:
                 tracts.append((one.tract, one.pop))
+        files = _county_files(experiment, ledger, stusab, list(people), result)
         for county, tracts in people.items():
-            yield Task(experiment, stusab, county, tuple(tracts))
+            yield Task(experiment, stusab, county, tuple(tracts), files.get(county))
+
+
+def _county_files(
+    experiment: Experiment, ledger: Ledger, stusab: str, counties: list[str], result: _Result
+) -> dict[str, CountyDigests | None]:
+    """What the files of a state's counties must be: what step 2 has entered; where that is not known, what the zip gives.
+
+    None where they are not today's. Where there is neither an entry nor a zip, as in a copied experiment, they are taken as they
+    are.
+    """
+    from dbrecon.steps.county_files import derived_files
+    from dbrecon.steps.provenance import broken_link, zip_of
+
+    entered = ledger.county_files(experiment.reident, stusab)
+    todo: list[str] = []
+    try:
+        found = zip_of(experiment, ledger, stusab)
+        unknown = [county for county in counties if _is_unknown(entered.get(county), found.digest)]
+        todo = [county for county in unknown if _is_there(experiment, stusab, county)]
+        if found.changed:
+            result.by_hand.append(broken_link(found, stusab))
+        elif found.digest is not None:
+            derived = derived_files(experiment, stusab, list(entered), todo) if todo else {}
+            result.zips[stusab] = found.digest
+            return entered | derived
+        elif found.entered is None:
+            if todo:
+                result.notes.append(f"{stusab}: there is no zip in dist/, so its county files are taken as they are")
+            return entered | dict.fromkeys([county for county in todo if entered.get(county) is None], AS_THEY_ARE)
+    except InputError as error:
+        result.by_hand.append(str(error))
+    return entered
+
+
+def _is_unknown(files: CountyDigests | None, zip_digest: str | None) -> bool:
+    """Whether it is not known what a county's files must be; also where they were entered of another zip."""
+    return files is None or not files.block or (None not in (files.zip, zip_digest) and files.zip != zip_digest)
+
+
+def _is_there(experiment: Experiment, stusab: str, county: str) -> bool:
+    return None not in storage.sizes([experiment.block_csv(stusab, county), experiment.tract_csv(stusab, county)]).values()
 
 
 def _scan(
     experiment: Experiment, ledger: Ledger, place: Place, pretend: bool, result: _Result, pool: "WorkerPool | SparkPool | None"
 ) -> None:
     """All counties, by ``pool`` or in as many processes as there are cores; this one alone talks to the database."""
-    tasks = sorted(tasks_of(experiment, ledger, place), key=lambda task: -sum(population for _, population in task.tracts))
+    tasks = sorted(tasks_of(experiment, ledger, place, result), key=lambda task: -sum(population for _, population in task.tracts))
     pool = pool or WorkerPool(WORK, min(len(os.sched_getaffinity(0)), max(1, len(tasks))))
     before: dict[tuple[str, str], Snapshot] = {}
     with Progress("checked", "county", len(tasks)) as progress:
@@ -216,7 +270,7 @@ def _scan(
             left = len(tasks)
             while left:
                 while pool.free and (task := next(waiting, None)) is not None:
-                    before[task.stusab, task.county] = snapshot(ledger, experiment.reident, task.stusab, task.county)
+                    before[task.stusab, task.county] = ledger.snapshot(experiment.reident, task.stusab, task.county)
                     pool.submit(task)
                 for event in pool.wait(1.0):
                     if isinstance(event, Broken):
@@ -244,9 +298,13 @@ def _settle(
 ) -> None:
     """Puts a county right and notes what was found."""
     faults = dict(report.faults)
-    for change in put_right(ledger, experiment.reident, report.found, before, pretend):
+    for change in ledger.put_right(experiment.reident, report.found, before, pretend):
         result.changes.append((change, _why(experiment, change, faults)))
+    for tract in report.found.tracts:
+        if tract.sol is not None:
+            result.makers[tract.sol.seed, tract.sol.solver] += 1
     if report.tables_lack:
+        result.zips.pop(task.stusab, None)
         county_files = (experiment.block_csv(task.stusab, task.county), experiment.tract_csv(task.stusab, task.county))
         for path in county_files:
             if path in faults:
@@ -272,6 +330,8 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str]) -> str:
     wrong = [fault for path in paths.values() if (fault := faults.pop(path, None))]
     if wrong:
         return "; ".join(wrong)
+    if change.was == change.becomes:
+        return "another solution was put there, which meets every cell too"
     if change.becomes == "solved":
         return "its LP file and checked solution are there"
     return "it has no LP file" if change.becomes == NEW else "it has an LP file and no solution that is checked"
@@ -297,6 +357,8 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
         "to be made again, by hand": result.by_hand,
         "not verified, and the ledger left as it is, for want of the right to read": result.unread,
         "belongs to no tract of the experiment": result.strangers,
+        "solutions made in different ways": _ways(result.makers),
+        "to be known": result.notes,
     }
     for title, entries in parts.items():
         if entries:
@@ -307,3 +369,14 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
     if not (result.changes or result.faults or result.by_hand or result.entered or result.unread):
         lines.append("the ledger and the files agree")
     return "\n".join(lines)
+
+
+def _ways(makers: Counter[tuple[int | None, str]]) -> list[str]:
+    """How many solutions each seed and solver has made, if there are several."""
+    if len(makers) < 2:
+        return []
+    lines = []
+    for (seed, solver), number in makers.most_common():
+        how = "seed not told" if seed is None else f"seed {seed}"
+        lines.append(f"{counted(number, 'solution')}: {solver or 'solver not told'}, {how}")
+    return lines

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
 from dbrecon.ctools import storage
+from dbrecon.ctools.staging import digest
 from dbrecon.errors import InputError, StorageError, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
+from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.county_tables import CountyTables
@@ -32,6 +34,8 @@ class Task:
     stusab: str
     county: str
     tracts: tuple[tuple[str, int], ...]
+    files: CountyDigests | None = None
+    """What the county's two files must be; with digests "" whatever they are is taken; None: they are not today's."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class _Scan:
         self._faults: list[tuple[str, str]] = []
         self._unread: list[tuple[str, str]] = []
         self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
-        self._all_solutions = True
+        self._files: CountyDigests | None = None
 
     def report(self) -> Report:
         tables = self._tables()
@@ -79,15 +83,16 @@ class _Scan:
                     self._unread += [(tract, one) for one in denied]
                     comparison = None
                     continue
-                lp_found = self._lp(tract, population, lp)
+                lp_found = self._lp(tract, population, lp, tables)
                 sol_found, people = self._solution(tract, population, sol, tables)
                 found.append(TractFound(tract, lp_found, sol_found))
                 if comparison is not None and (people is None or not self._fits(comparison, tract, people)):
                     comparison = None
             written = comparison is not None and self._ends(comparison)
+        people_digest = comparison.digest if comparison is not None and written else ""
         people_at = self._there[self._experiment.synth_out(*self._place)] if written else None
         return Report(
-            CountyFound(*self._place, tuple(found), people_at, people_unread=bool(self._unread)),
+            CountyFound(*self._place, tuple(found), people_at, bool(self._unread), self._files, people_digest),
             tuple(self._faults),
             self._whole,
             tuple(sorted(set(self._there) - self._expected())),
@@ -115,13 +120,17 @@ class _Scan:
         if lacking:
             return None
         product = builder_of(experiment).product
-        tables = read_county(experiment, product, self._task.stusab, STATES[self._task.stusab].fips, self._task.county)
         try:
+            tables = read_county(experiment, product, self._task.stusab, self._task.county, self._task.files)
             check_county_tables(tables, self._task.tracts)
         except InputError as error:
             self._fault(next((path for path in paths if str(error).startswith(path)), paths[0]), error)
             return None
         self._whole["county file"] += 2
+        texts = (tables.blocks.text, tables.tracts.text)
+        wanted = self._task.files
+        zip_digest = wanted.zip if wanted else None
+        self._files = CountyDigests(zip_digest, digest(texts[0]), digest(texts[1]), len(texts[0]), len(texts[1]))
         return tables
 
     def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
@@ -145,19 +154,21 @@ class _Scan:
         for one, (lp, sol) in read_ahead(both, self._task.tracts):
             yield one, lp, sol
 
-    def _lp(self, tract: str, population: int, text: bytes | Exception | None) -> LpFound | None:
+    def _lp(self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None) -> LpFound | None:
         path = self._experiment.lp(*self._place, tract)
         if not isinstance(text, bytes):
             if text is not None:
                 self._fault(path, text)
             return None
         try:
-            found = check_lp(text, path, self._geoid(tract), population, self._experiment.tables)
+            of_tables = tables.digest(tract) if tables is not None else None
+            found = check_lp(text, path, self._geoid(tract), population, self._experiment.tables, of_tables)
         except WRONG as error:
             self._fault(path, error)
             return None
         self._whole["LP file"] += 1
-        return LpFound(self._there[path], found.variables, found.constraints, found.nonzeros)
+        same = None if found.tables_sha256 is None or of_tables is None else found.tables_sha256 == of_tables
+        return LpFound(self._there[path], found.variables, found.constraints, found.nonzeros, digest(text), same)
 
     def _solution(
         self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None
@@ -174,7 +185,8 @@ class _Scan:
             self._fault(path, error)
             return None, None
         self._whole["solution"] += 1
-        return SolFound(self._there[path], found.solver, tables is not None), people
+        program, seed = found.notes.get("program", ""), found.seed if "seed" in found.notes else None
+        return SolFound(self._there[path], found.solver, tables is not None, digest(text), seed, program), people
 
     def _geoid(self, tract: str) -> str:
         return STATES[self._task.stusab].fips + self._task.county + tract

@@ -101,18 +101,25 @@ def do_states(
 ) -> None:
     """Step 1 or 2 of the states asked for, a task a state. A state whose data are bad does not stop the others: InputError names
     those at the end."""
+    from dbrecon.steps.county_files import files_to_make, what_was_made
     from dbrecon.steps.download import asked_states
+    from dbrecon.steps.geography_files import needs_geofile
 
     reident, stusabs = experiment.reident, asked_states(experiment, words)
     tasks = []
     for stusab in sorted(stusabs, key=lambda one: -_size(experiment.dist_zip(one))):
-        if step == 1 and not force and ledger.has_geography(reident, stusab) and storage.exists(experiment.geofile(stusab)):
-            say(f"{stusab}: step 1 is done already")
-        elif step == 2 and not ledger.has_geography(reident, stusab):
-            raise InputError(f"{stusab}: step 1 has not been done; do it first (--step1 --stusab {stusab})")
+        if step == 1:
+            anew = needs_geofile(experiment, ledger, stusab, force)
+            if anew is None:
+                say(f"{stusab}: step 1 is done already")
+            else:
+                tasks.append(StateTask(shipped, stusab, step, force=anew))
+            continue
+        counties, todo = files_to_make(experiment, ledger, stusab, force)
+        if todo:
+            tasks.append(StateTask(shipped, stusab, step, tuple(counties), tuple(todo), force))
         else:
-            counties = tuple(ledger.counties(reident, stusab)) if step == 2 else ()
-            tasks.append(StateTask(shipped, stusab, step, counties, force))
+            say(what_was_made(stusab, 0, len(counties)))
     failed: list[str] = []
 
     def hear(task: StateTask, said: StateDone | Failure) -> None:
@@ -138,12 +145,12 @@ def _size(path: str) -> int:
 
 def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateDone) -> None:
     """A state's files are in place: tell the ledger, and the operator."""
-    import dbrecon.steps.county_files as s2_pandas_build_csv
-    import dbrecon.steps.geography_files as s1_make_geo_files
+    from dbrecon.steps import county_files, geography_files
 
-    if task.step == 1:
-        if task.force or not ledger.has_geography(experiment.reident, task.stusab):
-            s1_make_geo_files.enter_geofile(experiment, ledger, task.stusab, task.force)
-        say(s1_make_geo_files.what_was_made(experiment, ledger, task.stusab))
+    if done.geofile is not None:
+        geography_files.enter_geofile(experiment, ledger, task.stusab, done.geofile, task.force)
+        say(geography_files.what_was_made(experiment, ledger, task.stusab))
     else:
-        say(s2_pandas_build_csv.what_was_made(task.stusab, done.made, len(task.counties)))
+        for county, block, tract in done.counties:
+            county_files.enter_files(ledger, experiment.reident, task.stusab, county, done.zip_digest, block, tract)
+        say(county_files.what_was_made(task.stusab, len(done.counties), len(task.counties)))

@@ -176,13 +176,70 @@ def put(path: str, file: IO[bytes], kms_key: str | None = None) -> None:
     ``kms_key``: encrypt on the server with this KMS key (its id, ARN or alias); None is the bucket's own default.
     """
     bucket, key = split_s3(path)
-    target = {"Bucket": bucket, "Key": key}
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-    size = file.seek(0, os.SEEK_END)
-    if size > PART_FROM_BYTES:
-        _again(lambda: _put_in_parts(file, target, encryption), _UPLOAD_GONE, path)
+    _put_any(file, {"Bucket": bucket, "Key": key}, encryption, {}, path)
+
+
+FENCE = "dbrecon-claim"
+"""The metadata that holds the number of the claim under which an object was put."""
+_CONDITION_FAILED = {"PreconditionFailed", "412"}
+_CONDITION_RACED = {"ConditionalRequestConflict", "409"}
+_NO_CONDITIONS = {"NotImplemented", "501"}
+
+
+def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = None) -> bool:
+    """As :func:`put`, unless the object that is there carries a higher number than ``fence``: then False, and nothing is done.
+
+    Where nothing is there, as nearly always, that is one request as without. A store without conditional puts gets a plain one.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_s3(path)
+    target = {"Bucket": bucket, "Key": key}
+    more: dict[str, Any] = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    more["Metadata"] = {FENCE: str(fence)}
+    condition: dict[str, str] = {"IfNoneMatch": "*"}
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _put_any(file, target, more, condition, path)
+            return True
+        except ClientError as error:
+            code = s3_code(error)
+            if code in _NO_CONDITIONS and condition:
+                log.warning("%s: this store knows no conditional put; written without", path)
+                condition = {}
+            elif code in _CONDITION_FAILED:
+                there = _fence_of(target)
+                if there is not None and there[0] > fence:
+                    return False
+                condition = {"IfMatch": there[1]} if there else {"IfNoneMatch": "*"}
+            elif code not in _CONDITION_RACED or attempt == ATTEMPTS:
+                raise
+            else:
+                _pause(attempt)
+    raise StorageError(f"{path}: changes under every attempt to write it; see who else writes there, then run this again")
+
+
+def _fence_of(target: dict[str, str]) -> tuple[int, str] | None:
+    """The number and the ETag of the object that is there; 0 for one that was put without; None if there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        found = client().head_object(**target)
+    except ClientError as error:
+        if s3_code(error) in ("404", "NoSuchKey", "NotFound"):
+            return None
+        raise
+    told = found.get("Metadata", {}).get(FENCE, "")
+    return int(told) if told.isdecimal() else 0, str(found["ETag"])
+
+
+def _put_any(file: IO[bytes], target: dict[str, str], more: dict[str, Any], condition: dict[str, str], path: str) -> None:
+    """One PUT, or an upload in parts for a large file; ``condition`` is that of the moment in which the object appears."""
+    if file.seek(0, os.SEEK_END) > PART_FROM_BYTES:
+        _again(lambda: _put_in_parts(file, target, more, condition), _UPLOAD_GONE, path)
     else:
-        _put_whole(file, target, encryption)
+        _put_whole(file, target, more | condition)
 
 
 def _again(send: Callable[[], T], codes: set[str], what: str) -> T:
@@ -200,13 +257,13 @@ def _again(send: Callable[[], T], codes: set[str], what: str) -> T:
     return send()
 
 
-def _put_whole(file: IO[bytes], target: dict[str, str], encryption: dict[str, str]) -> None:
+def _put_whole(file: IO[bytes], target: dict[str, str], more: dict[str, Any]) -> None:
     md5, crc = hashlib.md5(usedforsecurity=False), 0
     file.seek(0)
     while piece := file.read(1 << 20):
         md5.update(piece)
         crc = isal_zlib.crc32(piece, crc)
-    wanted = {**target, **encryption, "ChecksumAlgorithm": "CRC32", **_sums(md5.digest(), crc)}
+    wanted = {**target, **more, "ChecksumAlgorithm": "CRC32", **_sums(md5.digest(), crc)}
 
     def send() -> None:
         file.seek(0)
@@ -215,9 +272,9 @@ def _put_whole(file: IO[bytes], target: dict[str, str], encryption: dict[str, st
     _again(send, _UPLOAD_DAMAGED, target["Key"])
 
 
-def _put_in_parts(file: IO[bytes], target: dict[str, str], encryption: dict[str, str]) -> None:
+def _put_in_parts(file: IO[bytes], target: dict[str, str], more: dict[str, Any], condition: dict[str, str]) -> None:
     file.seek(0)
-    begun = client().create_multipart_upload(**target, **encryption, ChecksumAlgorithm="CRC32")
+    begun = client().create_multipart_upload(**target, **more, ChecksumAlgorithm="CRC32")
     upload = {**target, "UploadId": begun["UploadId"]}
     try:
         parts: list[dict[str, Any]] = []
@@ -227,7 +284,7 @@ def _put_in_parts(file: IO[bytes], target: dict[str, str], encryption: dict[str,
             wanted = {**upload, **part, "Body": piece, "ChecksumAlgorithm": "CRC32", **sums}
             sent = _again(partial(client().upload_part, **wanted), _UPLOAD_DAMAGED, f"{target['Key']}, part {len(parts) + 1}")
             parts.append({**part, "ETag": sent["ETag"], "ChecksumCRC32": sums["ChecksumCRC32"]})
-        client().complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        client().complete_multipart_upload(**upload, **condition, MultipartUpload={"Parts": parts})
     except BaseException:
         _give_up(upload)
         raise

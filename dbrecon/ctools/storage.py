@@ -58,8 +58,8 @@ from dbrecon.errors import StorageError
 
 __all__ = [
     "DamagedFile", "DeniedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look",
-    "look_named", "make_writable_check", "missing", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sopen",
-    "split_s3", "unfinished", "walk",
+    "look_named", "make_writable_check", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sizes", "sopen",
+    "split_s3", "unfinished", "walk", "writing",
 ]  # fmt: skip
 
 GZIP_LEVEL = 2
@@ -206,13 +206,13 @@ def size(path: Path) -> int:
     return look(path).size
 
 
-def missing(paths: Iterable[str]) -> list[str]:
-    """Those of the paths where there is no file, in their order. On S3 many are looked at at a time."""
+def sizes(paths: Iterable[str]) -> dict[str, int | None]:
+    """The bytes of each path as it lies, None where there is no file. On S3 many are looked at at a time."""
     paths = list(paths)
     if not paths or not is_s3(paths[0]):
-        return [path for path in paths if not exists(path)]
+        return {path: found.size if found else None for path, found in zip(paths, map(_look, paths), strict=True)}
     with ThreadPoolExecutor(LOOKS_AT_ONCE, "looks") as pool:
-        return [path for path, there in zip(paths, pool.map(exists, paths), strict=True) if not there]
+        return {path: found.size if found else None for path, found in zip(paths, pool.map(_look, paths), strict=True)}
 
 
 def remove(path: Path) -> None:
@@ -402,7 +402,7 @@ def _reading(path: str, encoding: str | None, unpack: bool = True) -> Iterator[I
             yield stack.enter_context(io.TextIOWrapper(buffered, encoding=encoding, newline="\n"))
 
 
-class _Sink(Protocol):
+class Sink(Protocol):
     """Where bytes go until it is decided whether they are to be seen."""
 
     def open(self) -> Any: ...
@@ -412,9 +412,17 @@ class _Sink(Protocol):
     def abort(self) -> None: ...
 
 
+def writing(path: str, sink: Sink, encoding: str | None = None) -> AbstractContextManager[IO[Any]]:
+    """As ``sopen`` writes, with a sink that decides what becomes of the bytes (see ``dbrecon.ctools.staging``)."""
+    return _through(path, encoding, sink)
+
+
+def _writing(path: str, encoding: str | None, kms_key: str | None) -> AbstractContextManager[IO[Any]]:
+    return _through(path, encoding, S3Sink(path, kms_key) if is_s3(path) else LocalSink(path))
+
+
 @contextmanager
-def _writing(path: str, encoding: str | None, kms_key: str | None) -> Iterator[IO[Any]]:
-    sink: _Sink = _S3Sink(path, kms_key) if is_s3(path) else _LocalSink(path)
+def _through(path: str, encoding: str | None, sink: Sink) -> Iterator[IO[Any]]:
     guard: _Guard | None = None
     try:  # from here on a signal may come at any time
         try:
@@ -446,50 +454,54 @@ def _writing(path: str, encoding: str | None, kms_key: str | None) -> Iterator[I
         raise
 
 
-class _LocalSink:
+class LocalSink:
     """A temporary file beside its final name."""
 
     def __init__(self, path: str) -> None:
         self._folder, name = os.path.split(path)
         self._path = path
-        self._temporary = os.path.join(self._folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        self.temporary = os.path.join(self._folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         self._file: io.FileIO | None = None
 
     def open(self) -> io.FileIO:
         os.makedirs(self._folder or ".", exist_ok=True)
-        self._file = outlast_full_disk(lambda: io.FileIO(self._temporary, "xb"), self._path)
+        self._file = outlast_full_disk(lambda: io.FileIO(self.temporary, "xb"), self._path)
         return self._file
 
-    def commit(self) -> None:
+    def close_synced(self) -> None:
+        """Closes the file, on the disk as a whole."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         self._file.close()
-        os.replace(self._temporary, self._path)
+
+    def commit(self) -> None:
+        self.close_synced()
+        os.replace(self.temporary, self._path)
 
     def abort(self) -> None:
         if self._file is not None:
             self._file.close()
-        if os.path.lexists(self._temporary):
-            os.unlink(self._temporary)
+        if os.path.lexists(self.temporary):
+            os.unlink(self.temporary)
 
 
-class _S3Sink:
+class S3Sink:
     """Bytes on their way to S3: nothing is sent before ``commit``."""
 
     def __init__(self, path: str, kms_key: str | None) -> None:
         split_s3(path)
-        self._path, self._kms_key = path, kms_key
-        self._spool: Any = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by either
+        self.path, self.kms_key = path, kms_key
+        self.spool: Any = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by either
 
     def open(self) -> Any:
-        return self._spool
+        return self.spool
 
     def commit(self) -> None:
-        s3.put(self._path, self._spool, self._kms_key)
-        self._spool.close()
+        s3.put(self.path, self.spool, self.kms_key)
+        self.spool.close()
 
     def abort(self) -> None:
-        self._spool.close()
+        self.spool.close()
 
 
 def _look(path: str) -> Entry | None:

@@ -7,22 +7,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, select
 
-from dbrecon.ledger.records import LP, NEW, OPEN, QUARANTINED, Claim, CountyClaim, LostLease, Worker
+from dbrecon.ledger import moves
+from dbrecon.ledger.moves import UNHELD, Condition
+from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
 from dbrecon.ledger.schema import ExperimentTables, experiment_tables
+from dbrecon.ledger.states import CLAIM as CLAIM_IT
+from dbrecon.ledger.states import (
+    FREE,
+    HEARTBEAT,
+    LEASED,
+    LP,
+    NEW,
+    OPEN,
+    QUARANTINED,
+    REAP,
+    RELEASE,
+    REST_ENDS,
+    RESTING,
+)
 from dbrecon.place import Place
 
 AnyClaim = Claim | CountyClaim
-Condition = ColumnElement[bool]
 
 REAP_AT_ONCE = 200
 NAMES_SHOWN = 60
-
-FREE: dict[str, Any] = {"claimed_by": None, "claimed_host": None, "claimed_at": None, "lease_end": 0}
-NO_SOL: dict[str, Any] = dict.fromkeys(["sol_start", "sol_end", "sol_host", "solver", "solve_seconds", "memory_mib"])
-NO_LP: dict[str, Any] = dict.fromkeys(["lp_start", "lp_end", "lp_host", "lp_seconds", "variables", "constraints", "nonzeros"])
-ANEW: dict[str, Any] = FREE | {"token": None, "attempts": 0, "lost": 0, "error": None}
 
 
 def narrow(table: Table, place: Place) -> list[Condition]:
@@ -43,7 +53,7 @@ def by_index(query: Select[Any], table: Table, name: str) -> Select[Any]:
 
 
 def index_for(place: Place) -> str:
-    """The index of tracts whose first columns are the place, then status and lease_end."""
+    """The index of tracts whose first columns are the place, then status and hold."""
     return "county" if place.county is not None else "state" if place.stusab is not None else "free"
 
 
@@ -77,7 +87,7 @@ def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list
         table = table_of(group[0])
         tracts = tuple(claim.tract for claim in group if isinstance(claim, Claim))
         held = narrow(table, Place(stusab, county, tracts or None))
-        held += [table.c.token == token, table.c.claimed_by.is_not(None), table.c.lease_end > 0]
+        held += [table.c.token == token, table.c.hold == LEASED]
         result.append((table, group, held))
     return result
 
@@ -86,7 +96,7 @@ def extend(connection: Connection, claims: list[AnyClaim], until: ColumnElement[
     """Moves the end of the leases; the claims that are lost."""
     gone: list[AnyClaim] = []
     for table, group, held in groups(claims):
-        if connection.execute(update(table).where(*held).values(lease_end=until)).rowcount != len(group):
+        if moves.move(connection, table, HEARTBEAT, held, {"hold_ends": until}) != len(group):
             there = {_name(row) for row in connection.execute(select(table).where(*held)).all()}
             gone += [claim for claim in group if _name(claim) not in there]
     return gone
@@ -111,39 +121,40 @@ def biggest(
     order = table.c.pop.asc() if ascending else table.c.pop.desc()
     rows: list[Row[Any]] = []
     for status in statuses:
-        query = select(table).where(table.c.status == status, table.c.lease_end == 0, *wanted).order_by(order)
+        query = select(table).where(table.c.status == status, table.c.hold == FREE, *wanted).order_by(order)
         query = query.limit(limit).with_for_update(skip_locked=True)
         rows += connection.execute(by_index(query, table, index)).all()
     rows.sort(key=lambda row: row.pop, reverse=not ascending)
     return rows[:limit]
 
 
-def mark(connection: Connection, table: Table, rows: Sequence[Row[Any]], worker: Worker, token: str, now: Any, lease: int) -> None:
+def mark(connection: Connection, table: Table, rows: Sequence[Row[Any]], worker: Worker, token: str, now: int, lease: int) -> None:
     """Marks locked rows of one county as the worker's for ``lease`` seconds."""
     tracts = tuple(row.tract for row in rows) if "tract" in table.c else None
-    values = {"claimed_by": str(worker), "claimed_host": worker.host, "claimed_at": now, "token": token}
-    where = narrow(table, Place(rows[0].stusab, rows[0].county, tracts))
-    connection.execute(update(table).where(*where).values(**values, lease_end=now + max(1, lease)))
+    where = [*narrow(table, Place(rows[0].stusab, rows[0].county, tracts)), table.c.hold == FREE]
+    moves.move(connection, table, CLAIM_IT, where, moves.lease(str(worker), worker.host, token, now, lease, table))
 
 
 def held_by_token(connection: Connection, table: Table, token: str) -> Sequence[Row[Any]]:
     """What an earlier run of the same claim got, when the answer to its commit was lost."""
-    query = select(table).where(table.c.lease_end > 0, table.c.token == token, table.c.claimed_by.is_not(None))
+    query = select(table).where(table.c.hold == LEASED, table.c.token == token)
     return connection.execute(query).all()
 
 
 def reap(connection: Connection, table: Table, which: Condition, max_lost: int, limit: int | None = REAP_AT_ONCE) -> int:
     """Frees held rows: those that rest after a failure, and those whose holder is lost (which is counted). How many."""
-    query = select(table).where(table.c.lease_end > 0, which).limit(limit).with_for_update(skip_locked=True)
-    rows = connection.execute(by_index(query, table, "lease")).all()
+    query = select(table).where(table.c.hold.in_([LEASED, RESTING]), which).limit(limit).with_for_update(skip_locked=True)
+    rows = connection.execute(by_index(query, table, "hold")).all()
     for row in rows:
-        values: dict[str, Any] = dict(FREE)
-        if row.claimed_by is not None:
-            values.update(lost=row.lost + 1, token=None)
-            if row.lost + 1 >= max_lost:
-                last = f"{row.claimed_by} was the last: see whether it needs more memory than a node has"
-                values.update(status=QUARANTINED, error=f"its worker was lost {row.lost + 1} times; {last}")
-        connection.execute(update(table).where(*key(table, row)).values(values))
+        if row.hold == RESTING:
+            moves.move(connection, table, REST_ENDS, [*key(table, row), table.c.hold == RESTING], UNHELD)
+            continue
+        values: dict[str, Any] = UNHELD | {"lost": row.lost + 1, "token": None}
+        after = None
+        if row.lost + 1 >= max_lost:
+            last = f"{row.claimed_by} was the last: see whether it needs more memory than a node has"
+            values["error"], after = f"its worker was lost {row.lost + 1} times; {last}", QUARANTINED
+        moves.move(connection, table, REAP, [*key(table, row), table.c.hold == LEASED], values, after)
     return len(rows)
 
 
@@ -151,8 +162,8 @@ def free_holders(connection: Connection, tables: ExperimentTables, which: Callab
     """Frees tracts and counties whose holder fits, nothing counted. How many."""
     freed = 0
     for table in (tables.tracts, tables.counties):
-        held = [table.c.lease_end > 0, table.c.claimed_by.is_not(None), which(table)]
-        freed += connection.execute(update(table).where(*held).values(FREE | {"token": None})).rowcount
+        held = [table.c.hold == LEASED, which(table)]
+        freed += moves.move(connection, table, RELEASE, held, UNHELD | {"token": None})
     return freed
 
 
@@ -164,24 +175,43 @@ def closable(tables: ExperimentTables, place: Place, held_too: bool = False) -> 
     unfinished = by_index(select(tracts.c.tract).where(there, tracts.c.status.in_([NEW, LP, QUARANTINED])), tracts, "county")
     done = unfinished.limit(1).scalar_subquery().is_(None)
     query = select(counties).where(counties.c.status == OPEN, *narrow(counties, place), done)
-    return query if held_too else query.where(counties.c.lease_end == 0)
+    return query if held_too else query.where(counties.c.hold == FREE)
 
 
-def tract_claim(reident: str, row: Row[Any], worker: Worker, token: str) -> Claim:
-    """A claimed row of tracts."""
+def tract_claim(reident: str, row: Row[Any], worker: Worker, token: str, fence: int, files: CountyDigests | None) -> Claim:
+    """A claimed row of tracts, with what was accepted of what it is to be made of."""
     return Claim(
-        reident, row.stusab, row.state, row.county, row.tract, row.pop, row.status, row.attempts, worker, token
+        reident, row.stusab, row.state, row.county, row.tract, row.pop, row.status, row.attempts, worker, token,
+        fence, row.lp_digest, files,
     )  # fmt: skip
 
 
+def files_of_counties(
+    connection: Connection, tables: ExperimentTables, stusab: str, county: str | None = None
+) -> dict[str, CountyDigests | None]:
+    """What step 2 has entered of each county's files; None where it has entered none."""
+    counties = tables.counties
+    names = ("county", "zip_digest", "block_digest", "tract_digest", "block_bytes", "tract_bytes")
+    query = select(*(counties.c[name] for name in names)).where(*narrow(counties, Place(stusab, county)))
+    rows = connection.execute(query.order_by(counties.c.county)).all()
+    return {row.county: None if row.block_digest is None else CountyDigests(*row[1:]) for row in rows}
+
+
+def county_digests(connection: Connection, tables: ExperimentTables, stusab: str, county: str) -> CountyDigests | None:
+    """The same of one county."""
+    return files_of_counties(connection, tables, stusab, county).get(county)
+
+
 def county_claim(
-    connection: Connection, tables: ExperimentTables, reident: str, row: Row[Any], worker: Worker, token: str
+    connection: Connection, tables: ExperimentTables, reident: str, row: Row[Any], worker: Worker, token: str, fence: int
 ) -> CountyClaim:
-    """A claimed row of counties, with its tracts with people."""
+    """A claimed row of counties, with its tracts with people and their accepted solutions."""
     tracts = tables.tracts
-    query = select(tracts.c.tract).where(*narrow(tracts, Place(row.stusab, row.county)), tracts.c.pop > 0)
-    names = tuple(connection.execute(query.order_by(tracts.c.tract)).scalars())
-    return CountyClaim(reident, row.stusab, row.state, row.county, names, row.pop, row.attempts, worker, token)
+    query = select(tracts.c.tract, tracts.c.pop, tracts.c.sol_digest)
+    query = query.where(*narrow(tracts, Place(row.stusab, row.county)), tracts.c.pop > 0).order_by(tracts.c.tract)
+    solved = tuple(SolvedTract(*one) for one in connection.execute(query))
+    digests = county_digests(connection, tables, row.stusab, row.county)
+    return CountyClaim(reident, row.stusab, row.state, row.county, solved, row.pop, row.attempts, worker, token, fence, digests)
 
 
 def listed(names: Iterable[str], most: int = NAMES_SHOWN) -> str:

@@ -13,21 +13,24 @@ Every operation may be repeated: a token that is already the row's, in the state
 """
 
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, and_, select, update
+from sqlalchemy import Connection, Table, select
 
-from dbrecon.ctools.database import Database, NoSuchTable, describe
+from dbrecon.ctools import staging
+from dbrecon.ctools.staging import Staged
+from dbrecon.ctools.storage import MissingFile
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger import places as ledger_geography
-from dbrecon.ledger import registry as ledger_experiments
+from dbrecon.ledger import moves
+from dbrecon.ledger import reconcile as ledger_files
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger import resets as ledger_reset
-from dbrecon.ledger.claiming import AnyClaim, listed
+from dbrecon.ledger.atlas import Atlas
+from dbrecon.ledger.claiming import AnyClaim
+from dbrecon.ledger.reconcile import Change, CountyFound, Snapshot
 from dbrecon.ledger.records import (
     EMPTY,
     LP,
@@ -51,168 +54,31 @@ from dbrecon.ledger.records import (
     Status,
     SysLoad,
     SysLoadEntry,
-    TractRow,
     TractState,
     Work,
     Worker,
 )
 from dbrecon.ledger.schema import experiment_tables
+from dbrecon.ledger.states import FAIL, LEASED, RELEASE, SOLVE, WRITE_LP, WRITE_PEOPLE
 from dbrecon.place import EVERYWHERE, Place
 
 __all__ = [
     "EMPTY", "LP", "NEW", "OPEN", "QUARANTINED", "SOLVED", "WRITTEN",
     "Claim", "Claimant", "CountyClaim", "ErrorEntry", "ErrorReport", "ExperimentRow", "GeoRow", "InProgress", "Ledger",
-    "LostLease", "LpStats", "Quarantine", "SolStats", "Status", "SysLoad", "SysLoadEntry", "TractRow", "TractState",
+    "LostLease", "LpStats", "Quarantine", "SolStats", "Status", "SysLoad", "SysLoadEntry", "TractState",
     "Work", "Worker",
 ]  # fmt: skip
 
-T = TypeVar("T")
-MAX_LOST = 8
 ERROR_LENGTH = 65536  # characters of an error that a tract's row keeps; record_error() keeps all
 
 
-class Ledger:
+class Ledger(Atlas):
     """The state of all experiments in one database.
 
     ``patience``: seconds to wait for a database that is away (0 for commands, minutes for a scheduler). ``clock``: Unix time for
-    tests; the default is the database's clock, which all nodes share. ``max_lost``: see the module. Picklable it is not: a
-    process makes its own.
+    tests; the default is the database's clock, which all nodes share. ``max_lost``: see the module. ``upgrade``: tables of an
+    earlier version are brought to this one; else they are refused. Picklable it is not: a process makes its own.
     """
-
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        clock: Callable[[], int] | None = None,
-        patience: float = 0.0,
-        max_lost: int = MAX_LOST,
-    ) -> None:
-        self.engine = engine
-        self._database = Database(engine, patience, clock)
-        self._max_lost = max_lost
-        self._ready = False
-
-    # -- experiments ------------------------------------------------------------------------------------------------
-
-    def register(self, reident: str, tables: str, product: str) -> None:
-        """Makes the experiment's tables. UsageError if a REIDENT that differs at most in case exists."""
-        place, now = describe(self.engine), self._database.now()
-        self._run(
-            lambda connection: ledger_experiments.reserve(connection, place, now, reident, tables, product),
-            repeat_commit=False,
-        )
-        self._run(lambda connection: ledger_experiments.make(connection, now, reident), repeat_commit=False)
-
-    def drop(self, reident: str) -> None:
-        """Removes the experiment's tables and errors (no files). DatabaseError naming those that exist if it does not."""
-        if not self._run(lambda connection: ledger_experiments.drop(connection, reident), repeat_commit=False):
-            raise self._unknown(reident)
-
-    def experiments(self) -> list[ExperimentRow]:
-        """All registered experiments, oldest first."""
-        return self._run(ledger_experiments.registered, write=False)
-
-    def experiment(self, reident: str) -> ExperimentRow:
-        """One experiment. DatabaseError naming those that exist if it is none."""
-        found = {row.reident: row for row in self.experiments()}
-        if reident not in found:
-            raise self._unknown(reident)
-        return found[reident]
-
-    def _unknown(self, reident: str) -> DatabaseError:
-        names = [row.reident for row in self.experiments()]
-        there = f"it has {listed(names)}" if names else "it has none yet"
-        return DatabaseError(
-            f"REIDENT {reident} is not registered in {describe(self.engine)} ({there}): register it with --register {reident}"
-        )
-
-    # -- geography --------------------------------------------------------------------------------------------------
-
-    def replace_geography(
-        self,
-        reident: str,
-        stusab: str,
-        geo_rows: Iterable[GeoRow],
-        tracts: Iterable[TractRow],
-        *,
-        force: bool = False,
-    ) -> bool:
-        """Step 1's result in one transaction: the state's records, and its tracts and counties as new work.
-
-        Returns False, with nothing changed and nothing read, if the state is there and not ``force``. With ``force`` the
-        state begins anew: published tables may have changed in any cell, so no progress is kept, and claims on its
-        tracts are lost. ``geo_rows`` is read to its end before ``tracts`` is; other writers wait on SQLite meanwhile,
-        so give rows that need no long work. Whatever the iterables raise is passed on, and nothing is changed.
-        """
-        mine = experiment_tables(reident)
-        self._run(lambda connection: ledger_geography.enter_state(connection, mine, stusab), reident=reident)
-        now = self._database.now()
-        return self._run(
-            lambda connection: ledger_geography.replace(connection, mine, stusab, now, geo_rows, tracts, force),
-            reident=reident,
-            repeat=False,  # what was read of the iterables is gone
-        )
-
-    def has_geography(self, reident: str, stusab: str) -> bool:
-        """True if step 1 of the state is complete."""
-        states = experiment_tables(reident).states
-        query = select(states.c.stusab).where(states.c.stusab == stusab, states.c.geo_end > 0)
-        return self._run(lambda connection: connection.execute(query).first(), reident=reident, write=False) is not None
-
-    def geography(self, reident: str, stusab: str, sumlev: str, county: str | None = None) -> list[GeoRow]:
-        """The state's records of a summary level ("050", "140", "101"), of one county if given, by LOGRECNO."""
-        geo = experiment_tables(reident).geo
-        query = select(*(geo.c[name] for name in GeoRow._fields)).order_by(geo.c.logrecno)
-        query = query.where(geo.c.stusab == stusab, geo.c.sumlev == sumlev)
-        if county is not None:
-            query = query.where(geo.c.county == county)
-        return [GeoRow(*tuple(row)) for row in self._rows(reident, query)]
-
-    def stusabs(self, reident: str) -> list[str]:
-        """The states whose step 1 is complete, sorted."""
-        states = experiment_tables(reident).states
-        query = select(states.c.stusab).where(states.c.geo_end > 0).order_by(states.c.stusab)
-        return [row.stusab for row in self._rows(reident, query)]
-
-    def counties(self, reident: str, stusab: str) -> list[str]:
-        """The state's counties (three digits), sorted."""
-        return list(self.county_statuses(reident, stusab))
-
-    def county_statuses(self, reident: str, stusab: str) -> dict[str, str]:
-        """The state's counties, sorted, each with its status."""
-        counties = experiment_tables(reident).counties
-        query = select(counties.c.county, counties.c.status).where(counties.c.stusab == stusab).order_by(counties.c.county)
-        return {row.county: row.status for row in self._rows(reident, query)}
-
-    def tracts(self, reident: str, stusab: str, county: str) -> list[str]:
-        """The county's tracts (six digits), those without people included, sorted."""
-        tracts = experiment_tables(reident).tracts
-        query = select(tracts.c.tract).where(tracts.c.stusab == stusab, tracts.c.county == county)
-        return [row.tract for row in self._rows(reident, query.order_by(tracts.c.tract))]
-
-    def tract_states(self, reident: str, stusab: str, county: str | None = None) -> list[TractState]:
-        """Where the tracts of a state or county stand, by county and tract."""
-        tracts = experiment_tables(reident).tracts
-        names = TractState.__dataclass_fields__
-        query = select(*(tracts.c[name] for name in names)).where(*sql.narrow(tracts, Place(stusab, county)))
-        rows = self._rows(reident, query.order_by(tracts.c.county, tracts.c.tract))
-        return [TractState(*tuple(row)) for row in rows]
-
-    def check_place(self, reident: str, place: Place) -> None:
-        """UsageError, naming those that exist, if the state, the county or a tract is not in the ledger."""
-        stusab, county = place.stusab, place.county
-        if stusab is None:
-            return
-        if stusab not in (states := self.stusabs(reident)):
-            there = f"it has {listed(states)}" if states else "it has none yet"
-            raise UsageError(f"{reident} has no state {stusab} ({there}): run --step1 --stusab {stusab} first")
-        if county is None:
-            return
-        if county not in (counties := self.counties(reident, stusab)):
-            raise UsageError(f"{stusab} has no county {county}: choose from {listed(counties)}")
-        wrong = sorted(set(place.tracts or ()) - set(known := self.tracts(reident, stusab, county)))
-        if wrong:
-            raise UsageError(f"county {county} of {stusab} has no tract {listed(wrong)}: choose from {listed(known)}")
 
     # -- claims on tracts -------------------------------------------------------------------------------------------
 
@@ -244,10 +110,11 @@ class Ledger:
         def work(connection: Connection) -> list[Claim]:
             nonlocal runs
             runs += 1
-            if runs > 1 and (before := sql.held_by_token(connection, table, token)):
-                return [sql.tract_claim(reident, row, worker, token) for row in before]  # the commit whose answer was lost
-            now = self._database.now()
-            sql.reap(connection, table, table.c.lease_end <= now, self._max_lost)
+            if runs > 1 and (before := sql.held_by_token(connection, table, token)):  # the commit whose answer was lost
+                files = sql.county_digests(connection, mine, before[0].stusab, before[0].county)
+                return [sql.tract_claim(reident, row, worker, token, row.fence, files) for row in before]
+            now = self._now(connection)
+            sql.reap(connection, table, table.c.hold_ends <= now, self._max_lost)
             index = sql.index_for(place)
             best = sql.biggest(connection, table, statuses, wanted, 1, ascending, index)
             if not best:
@@ -257,7 +124,8 @@ class Ledger:
             # The best is ours even if another holds its entry in this second index, which would be skipped then.
             rows = [best[0], *(row for row in more if row.tract != best[0].tract)][:limit]
             sql.mark(connection, table, rows, worker, token, now, lease_seconds)
-            return [sql.tract_claim(reident, row, worker, token) for row in rows]
+            files = sql.county_digests(connection, mine, rows[0].stusab, rows[0].county)
+            return [sql.tract_claim(reident, row, worker, token, moves.next_fence(row.fence, now), files) for row in rows]
 
         return self._run(work, reident=reident) if statuses and limit > 0 else []
 
@@ -271,7 +139,7 @@ class Ledger:
 
         def work(connection: Connection, some: list[AnyClaim]) -> list[AnyClaim]:
             for table, _group, held in sql.groups(some):
-                connection.execute(update(table).where(*held).values(sql.FREE))
+                moves.move(connection, table, RELEASE, held, moves.UNHELD)
             return []
 
         self._by_experiment(claims, work)
@@ -281,8 +149,8 @@ class Ledger:
 
         Returns the claim as it is now. Raises LostLease.
         """
-        values = self._lp_values(claim, stats) | {"status": LP} | ({} if keep_claim else sql.FREE)
-        self._finish(claim, values, was=NEW, becomes=LP)
+        values = self._lp_values(claim, stats) | ({} if keep_claim else moves.UNHELD)
+        self._finish(claim, WRITE_LP, values, was=NEW, becomes=LP, files=[stats.file])
         return replace(claim, status=LP)
 
     def solved(self, claim: Claim, stats: SolStats, lp: LpStats | None = None) -> None:
@@ -292,20 +160,23 @@ class Ledger:
         """
         now = self._database.now()
         values = {
-            "status": SOLVED,
             "sol_start": now - round(stats.seconds),
             "sol_end": now,
             "sol_host": claim.worker.host,
             "sol_count": experiment_tables(claim.reident).tracts.c.sol_count + 1,
+            "sol_digest": stats.file.digest if stats.file else "",
+            "sol_seed": stats.seed,
+            "sol_program": stats.program,
             "solver": stats.solver[:100],
             "solve_seconds": stats.seconds,
             "memory_mib": stats.memory_mib,
             "error": None,
-            **sql.FREE,
+            **moves.UNHELD,
         }
         if lp is not None:
             values = self._lp_values(claim, lp, after=stats.seconds) | values
-        self._finish(claim, values, was=LP if lp is None else NEW, becomes=SOLVED)
+        files = [lp.file if lp else None, stats.file]
+        self._finish(claim, SOLVE, values, was=LP if lp is None else NEW, becomes=SOLVED, files=files)
 
     def _lp_values(self, claim: Claim, stats: LpStats, after: float = 0.0) -> dict[str, Any]:
         """Columns of step 3, which ended ``after`` seconds ago."""
@@ -314,6 +185,7 @@ class Ledger:
             "lp_start": end - round(stats.seconds),
             "lp_end": end,
             "lp_host": claim.worker.host,
+            "lp_digest": stats.file.digest if stats.file else "",
             "lp_seconds": stats.seconds,
             "lp_count": experiment_tables(claim.reident).tracts.c.lp_count + 1,
             "variables": stats.variables,
@@ -321,12 +193,17 @@ class Ledger:
             "nonzeros": stats.nonzeros,
         }
 
-    def _finish(self, claim: AnyClaim, values: dict[str, Any], was: str, becomes: str) -> None:
-        table = sql.table_of(claim)
+    def _finish(
+        self, claim: AnyClaim, event: str, values: dict[str, Any], was: str, becomes: str, files: Iterable[Staged | None]
+    ) -> None:
+        """End a step: the row changes and the files come into place in one transaction, in which the row is locked."""
+        table, staged = sql.table_of(claim), [file for file in files if file is not None]
 
         def work(connection: Connection) -> None:
-            held = [*sql.key(table, claim), table.c.token == claim.token, table.c.lease_end > 0]
-            if connection.execute(update(table).where(*held, table.c.status == was).values(values)).rowcount == 1:
+            held = [*sql.key(table, claim), table.c.token == claim.token, table.c.hold == LEASED, table.c.status == was]
+            if moves.move(connection, table, event, held, values, becomes) == 1:
+                for file in staged:
+                    staging.accept(file)
                 return
             row = connection.execute(select(table.c.token, table.c.status).where(*sql.key(table, claim))).first()
             if row is None or row.token != claim.token:
@@ -334,7 +211,17 @@ class Ledger:
             if row.status != becomes:  # its own, but in a state that this step does not begin with
                 raise DatabaseError(f"{claim} of {claim.reident} cannot become {becomes!r}: it is {row.status!r}, not {was!r}")
 
-        self._run(work, reident=claim.reident)
+        try:
+            self._run(work, reident=claim.reident)
+        except LostLease:
+            for file in staged:
+                staging.discard(file)
+            raise
+        except MissingFile as error:  # an operator's --clear_uploads, say: the work is done again
+            self.release([claim])
+            raise LostLease(
+                f"{claim} of {claim.reident}: what was made is gone before it was accepted; it is made again"
+            ) from error
 
     def failed(self, claim: AnyClaim, error: str, max_attempts: int, retry_seconds: int = 0) -> bool:
         """The attempt failed. Returns True if that was the last: the tract (county) is quarantined with the error.
@@ -348,15 +235,13 @@ class Ledger:
             row = connection.execute(select(table).where(*sql.key(table, claim)).with_for_update()).first()
             if row is None or row.token != claim.token:
                 raise sql.lost(claim)
-            if row.claimed_by is None:
+            if row.hold != LEASED:
                 return bool(row.status == QUARANTINED)  # counted before
             last = bool(row.attempts + 1 >= max_attempts)
-            values = dict(sql.FREE) | {"attempts": row.attempts + 1, "error": ledger_reports.storable(kept)}
-            if last:
-                values["status"] = QUARANTINED
-            elif retry_seconds > 0:
-                values["lease_end"] = self._database.now() + retry_seconds
-            connection.execute(update(table).where(*sql.key(table, claim)).values(values))
+            resting = retry_seconds > 0 and not last
+            hold = moves.rest(self._database.now() + retry_seconds) if resting else moves.UNHELD
+            values = hold | {"attempts": row.attempts + 1, "error": ledger_reports.storable(kept)}
+            moves.move(connection, table, FAIL, sql.key(table, claim), values, QUARANTINED if last else None)
             return last
 
         return self._run(work, reident=claim.reident)
@@ -382,34 +267,34 @@ class Ledger:
             nonlocal runs
             runs += 1
             if runs > 1 and (before := sql.held_by_token(connection, mine.counties, token)):
-                return sql.county_claim(connection, mine, reident, before[0], worker, token)
-            now = self._database.now()
-            sql.reap(connection, mine.counties, mine.counties.c.lease_end <= now, self._max_lost)
+                return sql.county_claim(connection, mine, reident, before[0], worker, token, before[0].fence)
+            now = self._now(connection)
+            sql.reap(connection, mine.counties, mine.counties.c.hold_ends <= now, self._max_lost)
             ready = sql.closable(mine, place).order_by(mine.counties.c.pop.desc())
             for candidate in connection.execute(ready.limit(20)).all():  # no locks yet: mostly there is none
                 query = sql.closable(mine, Place(candidate.stusab, candidate.county)).with_for_update(skip_locked=True)
                 row = connection.execute(query).first()
                 if row is not None:
                     sql.mark(connection, mine.counties, [row], worker, token, now, lease_seconds)
-                    return sql.county_claim(connection, mine, reident, row, worker, token)
+                    return sql.county_claim(connection, mine, reident, row, worker, token, moves.next_fence(row.fence, now))
             return None
 
         return self._run(work, reident=reident)
 
-    def csv_written(self, claim: CountyClaim, seconds: float = 0.0) -> None:
+    def csv_written(self, claim: CountyClaim, seconds: float = 0.0, file: Staged | None = None) -> None:
         """Step 5 is done: the county's people are in place; ends the claim. Raises LostLease."""
         now = self._database.now()
         counties = experiment_tables(claim.reident).counties
         values = {
-            "status": WRITTEN,
             "csv_start": now - round(seconds),
             "csv_end": now,
             "csv_host": claim.worker.host,
+            "csv_digest": file.digest if file else "",
             "csv_count": counties.c.csv_count + 1,
             "error": None,
-            **sql.FREE,
+            **moves.UNHELD,
         }
-        self._finish(claim, values, was=OPEN, becomes=WRITTEN)
+        self._finish(claim, WRITE_PEOPLE, values, was=OPEN, becomes=WRITTEN, files=[file])
 
     # -- what the operator does -------------------------------------------------------------------------------------
 
@@ -464,10 +349,23 @@ class Ledger:
             if not died:
                 return sql.free_holders(connection, mine, which)
             both = (mine.tracts, mine.counties)
-            held = [(table, and_(table.c.claimed_by.is_not(None), which(table))) for table in both]
-            return sum(sql.reap(connection, table, holder, self._max_lost, None) for table, holder in held)
+            return sum(sql.reap(connection, table, which(table), self._max_lost, None) for table in both)
 
         return self._run(work, reident=reident)
+
+    def snapshot(self, reident: str, stusab: str, county: str) -> Snapshot:
+        """How a county stands, for :meth:`put_right`. To be taken before its files are looked at."""
+        mine, place = experiment_tables(reident), Place(stusab, county)
+        return self._run(lambda connection: ledger_files.snapshot(connection, mine, place), reident=reident, write=False)
+
+    def put_right(self, reident: str, found: CountyFound, before: Snapshot, dry_run: bool = False) -> list[Change]:
+        """For --rescan: make the ledger of a county agree with its files, in one transaction. What has changed."""
+        mine = experiment_tables(reident)
+
+        def work(connection: Connection) -> list[Change]:
+            return ledger_files.put_right(connection, mine, self._now(connection), found, before, dry_run)
+
+        return self._run(work, reident=reident, write=not dry_run)
 
     # -- reports ----------------------------------------------------------------------------------------------------
 
@@ -520,49 +418,8 @@ class Ledger:
 
     def now(self) -> int:
         """The time by the clock of all records."""
-        return self._run(lambda connection: int(connection.execute(select(self._database.now())).scalar_one()), write=False)
+        return self._run(self._now, write=False)
 
     def lose_patience(self) -> None:
         """From now on wait no more for a database that is away, nor go on waiting. Safe from any thread or signal handler."""
         self._database.patience = 0.0
-
-    # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _run(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        reident: str | None = None,
-        write: bool = True,
-        repeat: bool = True,
-        repeat_commit: bool = True,
-    ) -> T:
-        if not self._ready:
-            self._make_common()
-        try:
-            return self._database.run(work, write=write, repeat=repeat, repeat_commit=repeat_commit)
-        except NoSuchTable:
-            if reident is None or reident in [row.reident for row in self.experiments()]:
-                raise
-            raise self._unknown(reident) from None
-
-    def _make_common(self) -> None:
-        """The tables that all experiments share. Nothing is written when they are there: a reader may lack the right."""
-        if self._database.run(ledger_experiments.lacks_common, write=False):
-            self._database.run(ledger_experiments.make_common, write=True)
-        self._ready = True
-
-    def _rows(self, reident: str, query: Select[Any]) -> Sequence[Row[Any]]:
-        return self._run(lambda connection: connection.execute(query).all(), reident=reident, write=False)
-
-    def _by_experiment(
-        self, claims: Iterable[AnyClaim], work: Callable[[Connection, list[AnyClaim]], list[AnyClaim]]
-    ) -> list[AnyClaim]:
-        """``work`` on the claims of each experiment in a transaction of its own; what it returned, together."""
-        groups: dict[str, list[AnyClaim]] = defaultdict(list)
-        for claim in claims:
-            groups[claim.reident].append(claim)
-        result: list[AnyClaim] = []
-        for reident, some in groups.items():
-            result += self._run(lambda connection, some=some: work(connection, some), reident=reident)  # type: ignore[misc]
-        return result

@@ -4,14 +4,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
-from dbrecon.ledger.records import EMPTY, NEW, OPEN, GeoRow, TractRow
+from dbrecon.ledger import moves, resets
+from dbrecon.ledger.records import CountyDigests, GeoRow, StateDigests
 from dbrecon.ledger.schema import ExperimentTables
+from dbrecon.ledger.states import EMPTY, FREE, NEW, OPEN
+from dbrecon.place import Place
 
 T = TypeVar("T")
 BATCH = 5000
-COUNTY_LEVEL = "050"
+COUNTY_LEVEL, TRACT_LEVEL = "050", "140"
 
 
 def enter_state(connection: Connection, tables: ExperimentTables, stusab: str) -> None:
@@ -26,53 +29,96 @@ def replace(
     stusab: str,
     now: ColumnElement[int],
     geo_rows: Iterable[GeoRow],
-    tract_rows: Iterable[TractRow],
     force: bool,
+    digests: StateDigests,
 ) -> bool:
     """Loads the state, or False if it is there and not ``force``. ``enter_state`` has run."""
     states = tables.states
     found = states.c.stusab == stusab
     if connection.execute(select(states.c.geo_end).where(found).with_for_update()).scalar_one() > 0 and not force:
         return False
+    last = select(func.max(tables.tracts.c.fence)).where(tables.tracts.c.stusab == stusab)
+    fence = connection.execute(last).scalar_one() or 0
     for table in (tables.geo, tables.tracts, tables.counties):
         connection.execute(delete(table).where(table.c.stusab == stusab))
     names: dict[str, str] = {}
-    _load(connection, tables.geo, ("stusab", *GeoRow._fields), _geo(stusab, geo_rows, names))
-    counties: dict[str, list[Any]] = {}
-    _load(connection, tables.tracts, _TRACT_COLUMNS, _tracts(stusab, tract_rows, counties))
-    rows = [
-        (stusab, state, county, names.get(county, ""), tracts, pop, OPEN if pop > 0 else EMPTY, 0, 0, 0, 0)
-        for county, (state, tracts, pop) in sorted(counties.items())
-    ]
-    _load(connection, tables.counties, _COUNTY_COLUMNS, rows)
-    state = next((row[1] for row in rows), "")
-    connection.execute(update(states).where(found).values(state=state, geo_end=now))
+    tracts: list[GeoRow] = []
+    _load(connection, tables.geo, ("stusab", *GeoRow._fields), _geo(stusab, geo_rows, names, tracts))
+    _load(connection, tables.tracts, _TRACT_COLUMNS, (_tract(stusab, row, fence) for row in tracts))
+    _load(connection, tables.counties, _COUNTY_COLUMNS, _counties(stusab, tracts, names, fence))
+    state = tracts[0].state if tracts else ""
+    values = {"state": state, "geo_end": now, "zip_digest": digests.zip, "geofile_digest": digests.geofile}
+    connection.execute(update(states).where(found).values(values))
     return True
 
 
 _TRACT_COLUMNS = (
-    "stusab", "state", "county", "tract", "pop", "status", "attempts", "lost", "lease_end", "lp_count", "sol_count",
+    "stusab", "state", "county", "tract", "pop", "status", "hold", "attempts", "lost", "fence", "lp_count", "sol_count",
 )  # fmt: skip
 _COUNTY_COLUMNS = (
-    "stusab", "state", "county", "name", "tracts", "pop", "status", "attempts", "lost", "lease_end", "csv_count",
+    "stusab", "state", "county", "name", "tracts", "pop", "status", "hold", "attempts", "lost", "fence", "csv_count",
 )  # fmt: skip
 
 
-def _geo(stusab: str, rows: Iterable[GeoRow], names: dict[str, str]) -> Iterator[tuple[Any, ...]]:
-    """The rows as the table has them; county names are put aside on the way."""
+def _geo(stusab: str, rows: Iterable[GeoRow], names: dict[str, str], tracts: list[GeoRow]) -> Iterator[tuple[Any, ...]]:
+    """The rows as the table has them; counties' names and the tracts are put aside on the way."""
     for row in rows:
-        if row[0] == COUNTY_LEVEL:
+        if row.sumlev == COUNTY_LEVEL:
             names[row.county] = row.name
+        elif row.sumlev == TRACT_LEVEL:
+            tracts.append(row)
         yield (stusab, *row)
 
 
-def _tracts(stusab: str, rows: Iterable[TractRow], counties: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
-    """The rows as the table has them; [state, tracts with people, people] of each county are summed on the way."""
-    for state, county, tract, pop in rows:
-        sums = counties.setdefault(county, [state, 0, 0])
-        sums[1] += pop > 0
-        sums[2] += pop
-        yield (stusab, state, county, tract, pop, NEW if pop > 0 else EMPTY, 0, 0, 0, 0, 0)
+def _tract(stusab: str, row: GeoRow, fence: int) -> tuple[Any, ...]:
+    """A tract's row as step 1 enters it."""
+    status = NEW if row.pop100 > 0 else EMPTY
+    return (stusab, row.state, row.county, row.tract, row.pop100, status, FREE, 0, 0, fence, 0, 0)
+
+
+def _counties(stusab: str, tracts: Iterable[GeoRow], names: dict[str, str], fence: int) -> Iterator[tuple[Any, ...]]:
+    """The counties' rows as step 1 enters them: tracts with people and people are sums of their tracts."""
+    sums: dict[str, tuple[str, int, int]] = {}
+    for row in tracts:
+        state, with_people, people = sums.get(row.county, (row.state, 0, 0))
+        sums[row.county] = (state, with_people + (row.pop100 > 0), people + row.pop100)
+    for county, (state, with_people, people) in sorted(sums.items()):
+        status = OPEN if people > 0 else EMPTY
+        yield (stusab, state, county, names.get(county, ""), with_people, people, status, FREE, 0, 0, fence, 0)
+
+
+def note_zip(connection: Connection, tables: ExperimentTables, stusab: str, digest: str) -> None:
+    """The zip of a state whose geography is that of the zip."""
+    states = tables.states
+    connection.execute(update(states).where(states.c.stusab == stusab).values(zip_digest=digest))
+
+
+def enter_county_files(
+    connection: Connection, tables: ExperimentTables, stusab: str, county: str, files: CountyDigests
+) -> int | None:
+    """Step 2's result. How many tracts begin anew since their tables are others now; None if the tables are as before."""
+    counties = tables.counties
+    found = [counties.c.stusab == stusab, counties.c.county == county]
+    row = connection.execute(select(counties).where(*found).with_for_update()).first()
+    if row is None:
+        return None
+    before = (row.block_digest, row.tract_digest)
+    values = {
+        "zip_digest": files.zip, "block_digest": files.block, "tract_digest": files.tract,
+        "block_bytes": files.block_bytes, "tract_bytes": files.tract_bytes,
+    }  # fmt: skip
+    moves.note(connection, counties, found, values)
+    if before[0] is None or before == (files.block, files.tract):
+        return None
+    return resets.tables_changed(connection, tables, Place(stusab, county))
+
+
+def forget_county_files(connection: Connection, tables: ExperimentTables, stusab: str, county: str) -> None:
+    """The county's files are not there, as far as the ledger is concerned, and neither is what was made of them."""
+    counties = tables.counties
+    found = [counties.c.stusab == stusab, counties.c.county == county]
+    moves.note(connection, counties, found, moves.NO_COUNTY_FILES)
+    resets.tables_changed(connection, tables, Place(stusab, county))
 
 
 def _load(connection: Connection, table: Table, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

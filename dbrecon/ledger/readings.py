@@ -18,6 +18,7 @@ from dbrecon.ledger.claiming import by_index
 from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
+from dbrecon.ledger.states import LEASED
 from dbrecon.place import EVERYWHERE
 
 Json = dict[str, Any]
@@ -33,12 +34,13 @@ LIST_TEXT = 400  # characters of an error in a list
 WHOLE_TEXT = 100_000  # characters of each text of one error
 
 _TRACT = (
-    "stusab", "county", "tract", "pop", "status", "attempts", "lost", "claimed_host", "claimed_at", "lease_end", "lp_start",
+    "stusab", "county", "tract", "pop", "status", "attempts", "lost", "claimed_host", "claimed_at", "hold", "hold_ends", "lp_start",
     "lp_end", "lp_host", "lp_seconds", "sol_start", "sol_end", "sol_host", "solve_seconds", "solver", "variables", "constraints",
     "nonzeros", "memory_mib",
 )  # fmt: skip
 _COUNTY = (
-    "stusab", "state", "county", "name", "tracts", "pop", "status", "attempts", "claimed_host", "claimed_at", "lease_end",
+    "stusab", "state", "county", "name", "tracts", "pop", "status", "attempts", "claimed_host", "claimed_at", "hold",
+    "hold_ends",
     "csv_start", "csv_end", "csv_host",
 )  # fmt: skip
 
@@ -301,8 +303,8 @@ def _counties(connection: Connection, tables: ExperimentTables, now: int) -> lis
     numbers: dict[tuple[str, str], dict[str, tuple[int, int]]] = defaultdict(dict)
     for stusab, county, status, files, people in connection.execute(by_index(query, tracts, "county")):
         numbers[stusab, county][status] = (int(files), int(people))
-    held = select(*place, func.count()).where(tracts.c.lease_end > now, tracts.c.claimed_by.is_not(None)).group_by(*place)
-    running = {(row[0], row[1]): int(row[2]) for row in connection.execute(by_index(held, tracts, "lease"))}
+    held = select(*place, func.count()).where(tracts.c.hold == LEASED, tracts.c.hold_ends > now).group_by(*place)
+    running = {(row[0], row[1]): int(row[2]) for row in connection.execute(by_index(held, tracts, "hold"))}
     names = (counties.c.stusab, counties.c.state, counties.c.county, counties.c.name, counties.c.tracts, counties.c.pop)
     rows = connection.execute(select(*names, counties.c.status, counties.c.csv_end).order_by(*counties.primary_key.columns))
     return [_county(dict(row), numbers[row.stusab, row.county], running) for row in rows.mappings()]
@@ -315,9 +317,9 @@ def _county(row: Json, numbers: dict[str, tuple[int, int]], running: dict[tuple[
 
 
 def _held(row: Json, now: int) -> Json:
-    """The row with ``held`` (under a live lease) instead of a lease's inside."""
-    row["held"] = row["claimed_at"] is not None and row["lease_end"] > now
-    return row
+    """The row with ``held`` (under a live lease) and when its lease ends (0: it has none) instead of a hold's inside."""
+    leased, ends = row.pop("hold") == LEASED, row.pop("hold_ends")
+    return row | {"lease_end": ends if leased else 0, "held": leased and ends > now}
 
 
 def _first_file(connection: Connection, tracts: Table, now: int) -> int:
@@ -401,11 +403,10 @@ def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[J
 
 def _holders(connection: Connection, tracts: Table) -> Sequence[Any]:
     """(claimed_host, lease_end, tracts) of what is held; leases that are over too."""
-    query = select(tracts.c.claimed_host, tracts.c.lease_end, func.count().label("tracts"))
-    query = query.where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None)).group_by(
-        tracts.c.claimed_host, tracts.c.lease_end
-    )
-    return connection.execute(by_index(query, tracts, "lease")).all()
+    columns = (tracts.c.claimed_host, tracts.c.hold_ends)
+    query = select(columns[0], columns[1].label("lease_end"), func.count().label("tracts"))
+    query = query.where(tracts.c.hold == LEASED).group_by(*columns)
+    return connection.execute(by_index(query, tracts, "hold")).all()
 
 
 # -- errors -------------------------------------------------------------------------------------------------------------

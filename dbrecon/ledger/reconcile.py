@@ -1,41 +1,48 @@
-"""The ledger put right by what lies in storage: for ``--rescan``, and for an experiment that was copied.
+"""The ledger put right by what lies in storage: for ``--rescan``, and for an experiment that was copied. For ``Ledger`` alone.
 
-A file counts more than the ledger's word, and a checked file more than a missing one: a tract is SOLVED if its LP file and its
-checked solution are there, LP if only the LP file is, else NEW; a county is WRITTEN if its people are there and are those of its
-solutions. What is in work, or has changed since the files were looked at, is left alone.
+A file is adopted only if it was checked against today's tables: those of the county files that step 2 has entered. A tract is
+SOLVED if its LP file and a solution are there that meets every cell of them, LP if only an LP file of them is, else NEW; a county
+is WRITTEN if its people are there and are those of its solutions. Where the county files are not known to be today's, nothing is
+adopted, and what is done stays only if its file is the one that was accepted. What is in work, or has changed since the files were
+looked at, is left alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
-from dbrecon.ctools.database import Database
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import EMPTY, FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN
-from dbrecon.ledger.schema import ExperimentTables, experiment_tables
+from dbrecon.ledger import moves
+from dbrecon.ledger.records import FOUND, CountyDigests
+from dbrecon.ledger.schema import ExperimentTables
+from dbrecon.ledger.states import EMPTY, LEASED, LP, NEW, OPEN, QUARANTINED, RESCAN, SOLVED, WRITTEN
 from dbrecon.place import Place
 
 
 @dataclass(frozen=True)
 class LpFound:
-    """A whole LP file, written ``at`` (Unix time)."""
+    """A whole LP file, written ``at`` (Unix time). ``of_tables``: whether it is of the tables at hand; None if it does not say."""
 
     at: int
     variables: int | None
     constraints: int | None
     nonzeros: int | None
+    digest: str = ""
+    of_tables: bool | None = None
 
 
 @dataclass(frozen=True)
 class SolFound:
-    """A whole solution of the right population; ``checked``: it meets every published cell."""
+    """A whole solution of the right population; ``checked``: it meets every published cell of the tables at hand."""
 
     at: int
     solver: str
     checked: bool
+    digest: str = ""
+    seed: int | None = None
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,26 +56,31 @@ class TractFound:
 
 @dataclass(frozen=True)
 class CountyFound:
-    """The files of a county; ``people_at``: when the people were written that its solutions give, None if they are not there, or
-    ``people_unread``, since they could not be compared. Tracts that could not be read are not among ``tracts``."""
+    """The files of a county. ``files``: its two files, if they are known to be those of today's tables. ``people_at``: when the
+    people were written that its solutions give, None if they are not there, or ``people_unread``, since they could not be compared.
+    Tracts that could not be read are not among ``tracts``."""
 
     stusab: str
     county: str
     tracts: tuple[TractFound, ...]
     people_at: int | None
     people_unread: bool = False
+    files: CountyDigests | None = None
+    people_digest: str = ""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a county stood in the ledger before its files were looked at: of each tract what changes whenever it does."""
+    """How a county stood in the ledger before its files were looked at: of its row and of each tract's what changes whenever it
+    does."""
 
+    county: tuple[object, ...] | None
     tracts: Mapping[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A tract (or the county: ``tract`` is "") that became something else."""
+    """A tract (or the county: ``tract`` is "") that became something else. If it stays what it was, another file was adopted."""
 
     stusab: str
     county: str
@@ -77,109 +89,155 @@ class Change:
     becomes: str
 
 
-def snapshot(ledger: Ledger, reident: str, stusab: str, county: str) -> Snapshot:
-    """To be taken before the files are looked at."""
-    tables = experiment_tables(reident)
-
-    def work(connection: Connection) -> Snapshot:
-        query = select(tables.tracts).where(*sql.narrow(tables.tracts, Place(stusab, county)))
-        return Snapshot({row.tract: _mark(row) for row in connection.execute(query)})
-
-    return Database(ledger.engine).run(work, write=False)
+def snapshot(connection: Connection, tables: ExperimentTables, place: Place) -> Snapshot:
+    """How a county stands. To be taken before its files are looked at."""
+    tracts = connection.execute(select(tables.tracts).where(*sql.narrow(tables.tracts, place)))
+    county = connection.execute(select(tables.counties).where(*sql.narrow(tables.counties, place))).first()
+    return Snapshot(None if county is None else _county_mark(county), {row.tract: _mark(row) for row in tracts})
 
 
 def _mark(row: Row[Any]) -> tuple[object, ...]:
-    return (row.status, row.token, row.lp_count, row.sol_count)
+    return (row.status, row.token, row.fence, row.lp_count, row.sol_count, row.lp_digest, row.sol_digest)
 
 
-def put_right(ledger: Ledger, reident: str, found: CountyFound, before: Snapshot, pretend: bool = False) -> list[Change]:
-    """Makes the ledger of a county agree with its files, in one transaction. What has changed, by tract, the county last.
+def _county_mark(row: Row[Any]) -> tuple[object, ...]:
+    return (row.status, row.token, row.fence, row.csv_count, row.block_digest, row.tract_digest, row.csv_digest)
 
-    With ``pretend`` nothing is changed. Quarantined tracts stay so unless their solution is there.
+
+def put_right(
+    connection: Connection, tables: ExperimentTables, now: int, found: CountyFound, before: Snapshot, dry_run: bool
+) -> list[Change]:
+    """Make the ledger of a county agree with its files. What has changed, by tract, the county last. ``dry_run`` changes nothing.
+
+    Quarantined tracts stay so unless their solution is there.
     """
-    tables = experiment_tables(reident)
-    database = Database(ledger.engine)
+    work = _Work(connection, tables, now, found, before, dry_run)
+    work.county_files()
+    changes = work.tracts()
+    return changes + work.people(bool(changes))
 
-    def work(connection: Connection) -> list[Change]:
-        now = connection.execute(select(database.now())).scalar_one()
-        table = tables.tracts
-        where = sql.narrow(table, Place(found.stusab, found.county))
-        rows = {row.tract: row for row in connection.execute(select(table).where(*where).with_for_update())}
-        changes = []
+
+class _Work:
+    """One county, in one transaction."""
+
+    def __init__(
+        self, connection: Connection, tables: ExperimentTables, now: int, found: CountyFound, before: Snapshot, dry_run: bool
+    ) -> None:
+        self._connection, self._tables, self._now = connection, tables, now
+        self._found, self._before, self._dry_run = found, before, dry_run
+        self._place = Place(found.stusab, found.county)
+        counties = tables.counties
+        query = select(counties).where(*sql.narrow(counties, self._place)).with_for_update()
+        self._county = connection.execute(query).first()
+        self._same = self._county is not None and _county_mark(self._county) == before.county
+        self._all_solved = False
+
+    def county_files(self) -> None:
+        """Enter the county files, if none were entered and these are known to be today's."""
+        files = self._found.files
+        if files is None or self._county is None or not self._same or self._county.block_digest or self._dry_run:
+            return
+        values = {
+            "zip_digest": files.zip, "block_digest": files.block, "tract_digest": files.tract,
+            "block_bytes": files.block_bytes, "tract_bytes": files.tract_bytes,
+        }  # fmt: skip
+        moves.note(self._connection, self._tables.counties, sql.narrow(self._tables.counties, self._place), values)
+
+    def tracts(self) -> list[Change]:
+        """Each tract's row."""
+        table = self._tables.tracts
+        query = select(table).where(*sql.narrow(table, self._place)).with_for_update()
+        rows = {row.tract: row for row in self._connection.execute(query)}
         statuses = {row.tract: row.status for row in rows.values()}
-        for one in found.tracts:
+        changes = []
+        for one in self._found.tracts:
             row = rows.get(one.tract)
-            if row is None or row.status == EMPTY or _is_held(row, now) or before.tracts.get(one.tract) != _mark(row):
+            if row is None or row.status == EMPTY or self._is_held(row) or self._before.tracts.get(one.tract) != _mark(row):
                 continue
-            becomes = _status(row.status, one)
-            if becomes != row.status:
-                changes.append(Change(found.stusab, found.county, one.tract, row.status, becomes))
+            becomes = self._becomes(row, one)
+            other = becomes == SOLVED == row.status and one.sol is not None and row.sol_digest not in ("", one.sol.digest)
+            if becomes != row.status or other:
+                changes.append(Change(self._found.stusab, self._found.county, one.tract, row.status, becomes))
                 statuses[one.tract] = becomes
-                if not pretend:
-                    connection.execute(update(table).where(*sql.key(table, row)).values(_values(row, one, becomes)))
-        all_solved = all(status in (SOLVED, EMPTY) for status in statuses.values())
-        return changes + _put_county_right(connection, tables, found, all_solved, bool(changes), now, pretend)
+                self._move(
+                    table,
+                    [*sql.key(table, row), table.c.token.is_not_distinct_from(row.token)],
+                    _values(row, one, becomes),
+                    becomes,
+                )
+            elif not self._dry_run:
+                moves.note(self._connection, table, sql.key(table, row), _unknown_digests(row, one))
+        self._all_solved = all(status in (SOLVED, EMPTY) for status in statuses.values())
+        return changes
 
-    return database.run(work, write=not pretend)
+    def people(self, tracts_changed: bool) -> list[Change]:
+        """The county's row. If a tract has changed, whoever writes the people loses the claim: he has read another solution."""
+        row, found = self._county, self._found
+        if row is None or row.status == EMPTY:
+            return []
+        if not tracts_changed and (self._is_held(row) or not self._same):
+            return []
+        values = dict(moves.ANEW)
+        if self._all_solved and found.people_at is not None and self._same:
+            becomes = WRITTEN
+            values["csv_digest"] = found.people_digest
+            if row.csv_end is None:
+                values |= {"csv_start": found.people_at, "csv_end": found.people_at, "csv_host": FOUND}
+        elif self._all_solved and found.people_unread and not tracts_changed:
+            return []
+        elif row.status == WRITTEN or tracts_changed:
+            becomes = OPEN
+            values |= moves.NO_CSV
+        else:
+            return []
+        if becomes == row.status == WRITTEN and row.csv_digest == found.people_digest:
+            return []
+        self._move(self._tables.counties, sql.narrow(self._tables.counties, self._place), values, becomes)
+        return [] if becomes == row.status else [Change(found.stusab, found.county, "", row.status, becomes)]
 
+    def _move(self, table: Any, where: Any, values: dict[str, Any], becomes: str) -> None:
+        if not self._dry_run:
+            moves.move(self._connection, table, RESCAN, where, values, becomes)
 
-def _is_held(row: Row[Any], now: int) -> bool:
-    return bool(row.claimed_by is not None and row.lease_end > now)
+    def _is_held(self, row: Row[Any]) -> bool:
+        return bool(row.hold == LEASED and row.hold_ends > self._now)
 
-
-def _status(was: str, found: TractFound) -> str:
-    """What a tract is by its files."""
-    if found.lp and found.sol and (found.sol.checked or was == SOLVED):
-        return SOLVED
-    if was == QUARANTINED:
-        return was
-    return LP if found.lp else NEW
+    def _becomes(self, row: Row[Any], one: TractFound) -> str:
+        """What a tract is by its files."""
+        was, known = str(row.status), self._found.files is not None
+        lp = one.lp is not None and (one.lp.of_tables is not False if known else row.lp_digest in ("", one.lp.digest))
+        if lp and one.sol is not None:
+            accepted = was == SOLVED and row.sol_digest in ("", one.sol.digest)
+            if one.sol.checked if known else accepted:
+                return SOLVED
+        if was == QUARANTINED:
+            return was
+        return LP if lp else NEW
 
 
 def _values(row: Row[Any], found: TractFound, becomes: str) -> dict[str, Any]:
-    values: dict[str, Any] = dict(sql.ANEW) | {"status": becomes}
-    if becomes == NEW:
-        return values | sql.NO_LP | sql.NO_SOL
-    if becomes == LP:
-        values |= sql.NO_SOL
-    if row.lp_end is None and found.lp is not None:
-        lp = found.lp
+    values: dict[str, Any] = dict(moves.ANEW)
+    if becomes == NEW or found.lp is None:
+        return values | moves.NO_LP | moves.NO_SOL
+    lp = found.lp
+    values["lp_digest"] = lp.digest
+    if row.lp_end is None:
         values |= {"lp_start": lp.at, "lp_end": lp.at, "lp_host": FOUND}
         values |= {"variables": lp.variables, "constraints": lp.constraints, "nonzeros": lp.nonzeros}
-    if becomes == SOLVED and row.sol_end is None and found.sol is not None:
-        at = found.sol.at
-        values |= {"sol_start": at, "sol_end": at, "sol_host": FOUND, "solver": found.sol.solver[:100]}
+    if becomes != SOLVED or found.sol is None:
+        return values | moves.NO_SOL
+    sol = found.sol
+    values |= {"sol_digest": sol.digest, "sol_seed": sol.seed, "sol_program": sol.program[:40]}
+    if row.sol_end is None or row.sol_digest != sol.digest:
+        values |= {"sol_start": sol.at, "sol_end": sol.at, "sol_host": FOUND, "solver": sol.solver[:100]}
     return values
 
 
-def _put_county_right(
-    connection: Connection,
-    tables: ExperimentTables,
-    found: CountyFound,
-    all_solved: bool,
-    tracts_changed: bool,
-    now: int,
-    pretend: bool,
-) -> list[Change]:
-    table = tables.counties
-    where = sql.narrow(table, Place(found.stusab, found.county))
-    row = connection.execute(select(table).where(*where).with_for_update()).first()
-    if row is None or row.status == EMPTY or _is_held(row, now):
-        return []
-    values: dict[str, Any] = dict(sql.ANEW)
-    if all_solved and found.people_at is not None:
-        becomes = WRITTEN
-        if row.csv_end is None:
-            values |= {"csv_start": found.people_at, "csv_end": found.people_at, "csv_host": FOUND}
-    elif all_solved and found.people_unread:
-        return []
-    elif row.status == WRITTEN or (row.status == QUARANTINED and tracts_changed):
-        becomes = OPEN
-        values |= {"csv_start": None, "csv_end": None, "csv_host": None}
-    else:
-        return []
-    if becomes == row.status:
-        return []
-    if not pretend:
-        connection.execute(update(table).where(*where).values(values | {"status": becomes}))
-    return [Change(found.stusab, found.county, "", row.status, becomes)]
+def _unknown_digests(row: Row[Any], found: TractFound) -> dict[str, Any]:
+    """The digests of files that an earlier program accepted without one."""
+    values: dict[str, Any] = {}
+    if row.lp_digest == "" and found.lp is not None:
+        values["lp_digest"] = found.lp.digest
+    if row.sol_digest == "" and found.sol is not None and found.sol.checked:
+        values |= {"sol_digest": found.sol.digest, "sol_seed": found.sol.seed, "sol_program": found.sol.program[:40]}
+    return values

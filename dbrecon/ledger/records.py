@@ -10,18 +10,45 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dbrecon.ctools.host import host_name
+from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError, UsageError
+from dbrecon.ledger.states import COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
 
-EMPTY = "empty"  # nobody lives there: no work
-NEW = "new"  # needs its LP file
-LP = "lp"  # the LP file is in place, needs solving
-SOLVED = "solved"  # the checked solution is in place
-QUARANTINED = "quarantined"  # failed too often; the error is kept
-TRACT_STATUSES = (EMPTY, NEW, LP, SOLVED, QUARANTINED)
+__all__ = [
+    "COUNTY_STATUSES",
+    "EMPTY",
+    "FOUND",
+    "LP",
+    "NEW",
+    "OPEN",
+    "QUARANTINED",
+    "SOLVED",
+    "TRACT_STATUSES",
+    "WRITTEN",
+    "Claim",
+    "Claimant",
+    "CountyClaim",
+    "CountyDigests",
+    "ErrorEntry",
+    "ErrorReport",
+    "ExperimentRow",
+    "GeoRow",
+    "InProgress",
+    "LostLease",
+    "LpStats",
+    "Quarantine",
+    "SolStats",
+    "SolvedTract",
+    "StateDigests",
+    "Status",
+    "SysLoad",
+    "SysLoadEntry",
+    "TractState",
+    "Work",
+    "Worker",
+]  # fmt: skip
 
-OPEN = "open"  # a county whose file of people is not written
-WRITTEN = "written"  # a county whose file of people is in place
-COUNTY_STATUSES = (EMPTY, OPEN, WRITTEN, QUARANTINED)
+TRACT_STATUSES, COUNTY_STATUSES = TRACT.states, COUNTY.states
 
 WORKER_LENGTH = 255
 FOUND = "rescan"
@@ -31,7 +58,7 @@ FOUND = "rescan"
 class LostLease(DBReconError):
     """A worker wanted to finish or give back what is no longer its own: its lease ended, or an operator took it away.
 
-    What it made may stay where it lies (artifacts are a pure function of the tables); it must not do more for this claim.
+    What it made is not accepted, so that nobody reads it; it must not do more for this claim.
     """
 
     exit_code = 5
@@ -59,15 +86,6 @@ class GeoRow(NamedTuple):
     intptlon: float
 
 
-class TractRow(NamedTuple):
-    """One tract of a state, water tracts and others without people included. ``pop`` is its P1 count."""
-
-    state: str
-    county: str
-    tract: str
-    pop: int
-
-
 @dataclass(frozen=True, slots=True)
 class Worker:
     """Who claims: ``host`` is the node, ``name`` is unique among all that ever ran there (pid and start, say)."""
@@ -92,6 +110,37 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class StateDigests:
+    """What step 1 has entered of a state: the digests of the zip that it has read, and of the geofile. None: not known."""
+
+    zip: str | None = None
+    geofile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountyDigests:
+    """What step 2 has entered of a county's two files: of which zip they are made, their digests, and their bytes.
+
+    A digest is "" for files that were made by a program that kept none; then the zip is not known either.
+    """
+
+    zip: str | None
+    block: str
+    tract: str
+    block_bytes: int | None = None
+    tract_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedTract:
+    """A solved tract (six digits) with its people, and the digest of the solution that was accepted ("": none was kept)."""
+
+    tract: str
+    pop: int
+    sol_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """One tract that ``worker`` holds until its lease ends. ``status`` is what it was: NEW (make the LP) or LP (solve it)."""
 
@@ -105,6 +154,9 @@ class Claim:
     attempts: int  # failures before this claim
     worker: Worker
     token: str
+    fence: int = 0  # of two claims on a tract the later has the higher
+    lp_digest: str | None = None  # of the LP file that was accepted
+    county_files: CountyDigests | None = None
 
     @property
     def needs_lp(self) -> bool:
@@ -123,11 +175,13 @@ class CountyClaim:
     stusab: str
     state: str
     county: str
-    tracts: tuple[str, ...]  # with people, ascending
+    solved: tuple[SolvedTract, ...]  # with people, ascending
     pop: int
     attempts: int
     worker: Worker
     token: str
+    fence: int = 0
+    county_files: CountyDigests | None = None
 
     def __str__(self) -> str:
         return f"{self.stusab} {self.county}"
@@ -135,12 +189,13 @@ class CountyClaim:
 
 @dataclass(frozen=True, slots=True)
 class LpStats:
-    """The LP that was written. ``seconds`` is wall time of building and writing it."""
+    """The LP that was written. ``seconds`` is wall time of building and writing it; ``file`` is what the ledger is to accept."""
 
     variables: int
     constraints: int
     nonzeros: int
     seconds: float
+    file: Staged | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +205,9 @@ class SolStats:
     solver: str  # name and version
     seconds: float
     memory_mib: int | None = None  # peak of the worker, for predicting what tracts of this size need
+    file: Staged | None = None  # what the ledger is to accept
+    seed: int | None = None
+    program: str = ""  # this program's version
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +218,8 @@ class ExperimentRow:
     tables: str
     product: str
     created: int
+    seed: int = 0
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,36 @@
 """Registering and dropping experiments, for ``dbrecon.ledger.ledger`` alone.
 
-MySQL commits at every CREATE TABLE and DROP TABLE, so neither is one transaction. The row says what is complete: ``created``
-is minus the time while tables are being made, -1 while they are dropped. Whatever interrupts, both commands work again.
+MySQL commits at every CREATE TABLE and DROP TABLE, so neither is one transaction. The row's ``stage`` says what is complete:
+MAKING while its tables are being made, READY, DROPPING while they are removed. Whatever interrupts, both commands work again.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
-from sqlalchemy.schema import CreateTable
 
 from dbrecon.errors import UsageError
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.records import ExperimentRow
-from dbrecon.ledger.schema import common, experiment_tables, experiments
+from dbrecon.ledger.schema import experiment_tables, experiments
 
+MAKING, READY, DROPPING = "making", "ready", "dropping"
 REGISTERING_SECONDS = 60  # a registration that is not complete by then was broken off
 
 
-def reserve(connection: Connection, place: str, now: ColumnElement[int], reident: str, tables: str, product: str) -> None:
+def reserve(connection: Connection, place: str, now: ColumnElement[int], row: ExperimentRow) -> None:
     """Enters the name as being registered, so that no two do it at once. ``place`` names the database for errors."""
-    found = experiments.c.folded == reident.lower()
-    row = connection.execute(select(experiments, now.label("now")).where(found).with_for_update()).first()
-    if row is not None and row.created > 0:
-        raise UsageError(f"REIDENT {row.reident} exists in {place}: choose another name, or remove it with --drop")
-    if row is not None and row.now + row.created < REGISTERING_SECONDS:
-        raise UsageError(f"REIDENT {row.reident} is being registered in {place} just now: try again in a minute")
-    if row is None:
-        _refuse_foreign_tables(connection, place, reident)
+    folded = row.reident.lower()
+    found = experiments.c.folded == folded
+    there = connection.execute(select(experiments, now.label("now")).where(found).with_for_update()).first()
+    if there is not None and there.stage == READY:
+        raise UsageError(f"REIDENT {there.reident} exists in {place}: choose another name, or remove it with --drop")
+    if there is not None and there.stage == MAKING and there.now - there.created < REGISTERING_SECONDS:
+        raise UsageError(f"REIDENT {there.reident} is being registered in {place} just now: try again in a minute")
+    if there is None:
+        _refuse_foreign_tables(connection, place, row.reident)
     connection.execute(delete(experiments).where(found))
-    values = {"folded": reident.lower(), "reident": reident, "tables": tables, "product": product, "created": -now}
+    values = {"folded": folded, "stage": MAKING, **asdict(row), "created": now}
     connection.execute(insert(experiments).values(values))
 
 
@@ -47,7 +49,7 @@ def make(connection: Connection, now: ColumnElement[int], reident: str) -> None:
     tables = experiment_tables(reident)
     tables.metadata.drop_all(connection)  # of a registration that was broken off
     tables.metadata.create_all(connection)
-    connection.execute(update(experiments).where(experiments.c.folded == reident.lower()).values(created=now))
+    connection.execute(update(experiments).where(experiments.c.folded == reident.lower()).values(stage=READY, created=now))
 
 
 def drop(connection: Connection, reident: str) -> bool:
@@ -55,7 +57,7 @@ def drop(connection: Connection, reident: str) -> bool:
     found = experiments.c.reident == reident
     if connection.execute(select(experiments.c.reident).where(found)).first() is None:
         return False
-    connection.execute(update(experiments).where(found).values(created=-1))
+    connection.execute(update(experiments).where(found).values(stage=DROPPING))
     experiment_tables(reident).metadata.drop_all(connection)
     ledger_reports.delete_errors(connection, reident)
     connection.execute(delete(experiments).where(found))
@@ -64,17 +66,6 @@ def drop(connection: Connection, reident: str) -> bool:
 
 def registered(connection: Connection) -> list[ExperimentRow]:
     """The experiments whose tables are there, oldest first."""
-    columns: list[Any] = [experiments.c[name] for name in ("reident", "tables", "product", "created")]
-    query = select(*columns).where(experiments.c.created > 0).order_by(experiments.c.created, experiments.c.folded)
+    columns: list[Any] = [experiments.c[name] for name in ExperimentRow.__dataclass_fields__]
+    query = select(*columns).where(experiments.c.stage == READY).order_by(experiments.c.created, experiments.c.folded)
     return [ExperimentRow(*row) for row in connection.execute(query)]
-
-
-def lacks_common(connection: Connection) -> bool:
-    """Whether tables that all experiments share are not there yet."""
-    return not all(connection.dialect.has_table(connection, table.name) for table in common.sorted_tables)
-
-
-def make_common(connection: Connection) -> None:
-    """Makes the tables that all experiments share, those that are not there."""
-    for table in common.sorted_tables:
-        connection.execute(CreateTable(table, if_not_exists=True))

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from dbrecon.ledger.claiming import Condition, by_index, index_for, narrow
+from dbrecon.ledger.claiming import by_index, index_for, narrow
+from dbrecon.ledger.moves import Condition
 from dbrecon.ledger.records import (
     EMPTY,
     FOUND,
@@ -30,6 +31,7 @@ from dbrecon.ledger.records import (
 )
 from dbrecon.ledger.schema import ExperimentTables, error_texts, sysload
 from dbrecon.ledger.schema import errors as errors_table
+from dbrecon.ledger.states import FREE, LEASED, RESTING
 from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         completed_states=completed,
         lp_created=lp_created,
         lp_remaining=with_people - lp_created,
-        lp_in_process=sum(row.lease_end > at for row in lp_held),
-        lp_hostlocked=sum(row.lease_end <= at for row in lp_held),
+        lp_in_process=sum(row.hold_ends > at for row in lp_held),
+        lp_hostlocked=sum(row.hold_ends <= at for row in lp_held),
         sol_created=counts.get(SOLVED, 0),
         sol_remaining=with_people - counts.get(SOLVED, 0),
         sol_ready=counts.get(LP, 0),
@@ -96,17 +98,17 @@ def _count(connection: Connection, table: Table, *which: Condition, index: str) 
 
 
 def _held(connection: Connection, tracts: Table, place: Place) -> Sequence[Any]:
-    names = ("stusab", "county", "tract", "pop", "status", "claimed_host", "claimed_at", "lease_end")
-    query = select(*(tracts.c[name] for name in names)).where(tracts.c.lease_end > 0, tracts.c.claimed_by.is_not(None))
+    names = ("stusab", "county", "tract", "pop", "status", "claimed_host", "claimed_at", "hold_ends")
+    query = select(*(tracts.c[name] for name in names)).where(tracts.c.hold == LEASED)
     query = query.where(*narrow(tracts, place)).order_by(tracts.c.stusab, tracts.c.county, tracts.c.tract)
-    return connection.execute(by_index(query, tracts, "lease")).all()
+    return connection.execute(by_index(query, tracts, "hold")).all()
 
 
 def _in_progress(held: Sequence[Any], status: str, at: int) -> tuple[InProgress, ...]:
     return tuple(
         InProgress(row.stusab, row.county, row.tract, row.pop, row.claimed_host, row.claimed_at)
         for row in held
-        if row.status == status and row.lease_end > at
+        if row.status == status and row.hold_ends > at
     )
 
 
@@ -172,25 +174,21 @@ def work_left(
         claimable=claimable,
         running=running,
         waiting=waiting,
-        counties_claimable=sum(row.lease_end == 0 or _over(row, at) for row in found),
-        counties_running=sum(row.claimed_by is not None and row.lease_end > at for row in found),
-        counties_waiting=sum(row.claimed_by is None and row.lease_end > at for row in found),
+        counties_claimable=sum(row.hold == FREE or row.hold_ends <= at for row in found),
+        counties_running=sum(row.hold == LEASED and row.hold_ends > at for row in found),
+        counties_waiting=sum(row.hold == RESTING and row.hold_ends > at for row in found),
         quarantined=_count(connection, tracts, tracts.c.status == QUARANTINED, *places[0], index=index),
         counties_quarantined=bad,
     )
 
 
-def _over(row: Any, at: int) -> bool:
-    return bool(0 < row.lease_end <= at)
-
-
 def _states(connection: Connection, table: Table, at: int, index: str, *which: Condition) -> tuple[int, int, int]:
     """How many rows are free (or held by a lease that is over), held, and resting."""
-    free = _count(connection, table, table.c.lease_end == 0, *which, index=index)
-    query = select(table.c.lease_end, table.c.claimed_by).where(table.c.lease_end > 0, *which)
-    held = connection.execute(by_index(query, table, "lease")).all()
-    running = sum(row.claimed_by is not None and row.lease_end > at for row in held)
-    resting = sum(row.claimed_by is None and row.lease_end > at for row in held)
+    free = _count(connection, table, table.c.hold == FREE, *which, index=index)
+    query = select(table.c.hold, table.c.hold_ends).where(table.c.hold.in_([LEASED, RESTING]), *which)
+    held = connection.execute(by_index(query, table, "hold")).all()
+    running = sum(row.hold == LEASED and row.hold_ends > at for row in held)
+    resting = sum(row.hold == RESTING and row.hold_ends > at for row in held)
     return free + len(held) - running - resting, running, resting
 
 
@@ -199,8 +197,8 @@ def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant
     found: dict[tuple[str, str], list[int]] = {}
     for slot, table in enumerate((tables.tracts, tables.counties)):
         columns = (table.c.claimed_host, table.c.claimed_by)
-        query = select(*columns, func.count().label("many"), func.max(table.c.lease_end).label("last"))
-        query = query.where(table.c.lease_end > 0, table.c.claimed_by.is_not(None)).group_by(*columns)
+        query = select(*columns, func.count().label("many"), func.max(table.c.hold_ends).label("last"))
+        query = query.where(table.c.hold == LEASED).group_by(*columns)
         for row in connection.execute(query):
             sums = found.setdefault((row.claimed_host, row.claimed_by), [0, 0, 0])
             sums[slot] = row.many

@@ -1,10 +1,23 @@
 """Putting finished or quarantined work back, for ``dbrecon.ledger.ledger`` alone."""
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, func, or_, select
 
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN
+from dbrecon.ledger import moves
 from dbrecon.ledger.schema import ExperimentTables
+from dbrecon.ledger.states import (
+    CHANGE_TABLES,
+    LP,
+    NEW,
+    OPEN,
+    QUARANTINED,
+    RESET_LP,
+    RESET_PEOPLE,
+    RESET_SOLUTION,
+    RETRY,
+    SOLVED,
+    WRITTEN,
+)
 from dbrecon.place import Place
 
 
@@ -20,27 +33,35 @@ def finished(connection: Connection, tables: ExperimentTables, place: Place) -> 
 def reset(connection: Connection, tables: ExperimentTables, step: int, place: Place) -> int:
     """See ``Ledger.reset``."""
     table, counties = tables.tracts, tables.counties
-    if step == 3:
-        which, values = table.c.status != EMPTY, sql.ANEW | {"status": NEW} | sql.NO_LP | sql.NO_SOL
-    else:
-        made = and_(table.c.status == QUARANTINED, table.c.lp_end.is_not(None))
-        which, values = or_(table.c.status.in_([LP, SOLVED]), made), sql.ANEW | {"status": LP} | sql.NO_SOL
+    where = sql.narrow(table, place)
+    event = {3: RESET_LP, 4: RESET_SOLUTION, 5: RESET_PEOPLE}[step]
     done = 0
-    if step != 5:
-        done = connection.execute(update(table).where(which, *sql.narrow(table, place)).values(values)).rowcount
-    reopened = sql.ANEW | {"status": OPEN, "csv_start": None, "csv_end": None, "csv_host": None}
-    there = [counties.c.status != EMPTY, *sql.narrow(counties, place)]
-    closed = connection.execute(update(counties).where(*there).values(reopened)).rowcount
-    return closed if step == 5 else done
+    if step == 3:
+        done = moves.move(connection, table, event, where, moves.ANEW | moves.NO_LP | moves.NO_SOL, NEW)
+    elif step == 4:
+        made = or_(table.c.status != QUARANTINED, table.c.lp_end.is_not(None))
+        done = moves.move(connection, table, event, [*where, made], moves.ANEW | moves.NO_SOL, LP)
+    reopened = moves.move(connection, counties, event, sql.narrow(counties, place), moves.ANEW | moves.NO_CSV, OPEN)
+    return reopened if step == 5 else done
+
+
+def tables_changed(connection: Connection, tables: ExperimentTables, place: Place) -> int:
+    """A county's tables are others than those that its tracts were made of: its tracts begin anew. How many had begun."""
+    tracts, counties = tables.tracts, tables.counties
+    where = sql.narrow(tracts, place)
+    query = select(func.count()).select_from(tracts).where(*where, tracts.c.status.in_([LP, SOLVED]))
+    begun = int(connection.execute(query).scalar_one())
+    moves.move(connection, tracts, CHANGE_TABLES, where, moves.ANEW | moves.NO_LP | moves.NO_SOL, NEW)
+    moves.move(connection, tracts, CHANGE_TABLES, where, moves.NO_LP | moves.NO_SOL)  # in quarantine: what failed is kept
+    moves.move(connection, counties, CHANGE_TABLES, sql.narrow(counties, place), moves.ANEW | moves.NO_CSV, OPEN)
+    return begun
 
 
 def retry_quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> int:
     """See ``Ledger.retry_quarantined``."""
     table, counties = tables.tracts, tables.counties
-    which = [table.c.status == QUARANTINED, *sql.narrow(table, place)]
-    anew = sql.ANEW | {"status": NEW} | sql.NO_LP | sql.NO_SOL
-    back = connection.execute(update(table).where(*which).values(anew)).rowcount
+    anew = moves.ANEW | moves.NO_LP | moves.NO_SOL
+    back = moves.move(connection, table, RETRY, sql.narrow(table, place), anew, NEW)
     if place.tracts is None:
-        which = [counties.c.status == QUARANTINED, *sql.narrow(counties, place)]
-        back += connection.execute(update(counties).where(*which).values(sql.ANEW | {"status": OPEN})).rowcount
+        back += moves.move(connection, counties, RETRY, sql.narrow(counties, place), moves.ANEW, OPEN)
     return back

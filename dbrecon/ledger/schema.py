@@ -1,8 +1,10 @@
-"""The ledger's tables. Only ``cluster`` uses them.
+"""The ledger's tables, as :data:`VERSION` of the schema has them. :mod:`dbrecon.ledger.migrations` makes them of older ones.
 
 Identifiers are ASCII with binary comparison, so that MySQL neither folds case nor widens indexes. Times are Unix time
-in BIGINT. ``lease_end`` = 0 means that nobody holds the row; it is part of the claim indexes, so that a claim finds the biggest
-free tract at once, however many are done or held.
+in BIGINT. ``hold`` says who has a row (see :mod:`dbrecon.ledger.states`) and ``hold_ends`` until when; both are in the indexes of
+claims, so that a claim finds the biggest free tract at once, however many are done or held.
+
+Digests are SHA-256 in hex, of the unpacked content. NULL: nothing was accepted. "": accepted by a program that kept no digests.
 """
 
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from dbrecon.ledger.records import WORKER_LENGTH
+from dbrecon.ledger.states import FREE
+
+VERSION = 2
+"""Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
@@ -44,7 +50,20 @@ def _float() -> TypeEngine[float]:
     return Double().with_variant(mysql.DOUBLE(asdecimal=False), "mysql", "mariadb")
 
 
+def _digest(name: str) -> Column[str]:
+    return Column(name, _ascii(64))
+
+
 common = MetaData()
+
+# One row for each version that this database has had.
+schema_versions = Table(
+    "dbr_schema",
+    common,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False),
+    **_MYSQL,
+)
 
 experiments = Table(
     "dbr_experiments",
@@ -53,7 +72,10 @@ experiments = Table(
     Column("reident", _ascii(40), nullable=False),
     Column("tables", _ascii(20), nullable=False),
     Column("product", _ascii(100), nullable=False),
-    Column("created", BigInteger, nullable=False),  # 0 until all tables are there
+    Column("created", BigInteger, nullable=False),  # when it was registered
+    Column("stage", _ascii(10), nullable=False),  # see registry
+    Column("seed", BigInteger, nullable=False),  # of the solver, for all tracts
+    Column("program", _ascii(40), nullable=False),  # the version that registered it; "" where that kept none
     **_MYSQL,
 )
 
@@ -121,6 +143,8 @@ def _claim_columns() -> list[Column[object]]:
     """Who holds a row. ``token`` outlives the claim, so that a repeated finish is known as the same one."""
     return [
         Column("status", _ascii(12), nullable=False),
+        Column("hold", _ascii(8), nullable=False, default=FREE),
+        Column("hold_ends", BigInteger),  # of a lease or a rest; NULL where the row is free
         Column("attempts", Integer, nullable=False, default=0),  # failures
         Column("lost", Integer, nullable=False, default=0),  # leases that ended without a word
         Column("error", _long_text()),
@@ -128,7 +152,7 @@ def _claim_columns() -> list[Column[object]]:
         Column("claimed_host", String(255)),
         Column("claimed_at", BigInteger),
         Column("token", _ascii(32)),
-        Column("lease_end", BigInteger, nullable=False, default=0),
+        Column("fence", BigInteger, nullable=False, default=0),  # the claim's number: of two claims the later has the higher
     ]
 
 
@@ -146,6 +170,8 @@ def _states(meta: MetaData, reident: str) -> Table:
         Column("stusab", _ascii(2), primary_key=True),
         Column("state", _ascii(2), nullable=False),
         Column("geo_end", BigInteger, nullable=False),  # 0 until the geography is in place
+        _digest("zip_digest"),  # of the zip that step 1 has read (see Sf1Zip.digest); NULL where the geofile alone is known
+        _digest("geofile_digest"),
         **_MYSQL,
     )
 
@@ -192,6 +218,10 @@ def _tracts(meta: MetaData, reident: str) -> Table:
         Column("sol_start", BigInteger),
         Column("sol_end", BigInteger),
         Column("sol_host", String(255)),
+        _digest("lp_digest"),
+        _digest("sol_digest"),
+        Column("sol_seed", BigInteger),
+        Column("sol_program", _ascii(40)),
         Column("variables", BigInteger),
         Column("constraints", BigInteger),
         Column("nonzeros", BigInteger),
@@ -202,10 +232,10 @@ def _tracts(meta: MetaData, reident: str) -> Table:
         Column("lp_count", Integer, nullable=False, default=0),
         Column("sol_count", Integer, nullable=False, default=0),
         PrimaryKeyConstraint("stusab", "county", "tract"),
-        Index(f"{name}_free", "status", "lease_end", "pop"),
-        Index(f"{name}_state", "stusab", "status", "lease_end", "pop"),
-        Index(f"{name}_county", "stusab", "county", "status", "lease_end", "pop"),
-        Index(f"{name}_lease", "lease_end"),
+        Index(f"{name}_free", "status", "hold", "pop"),
+        Index(f"{name}_state", "stusab", "status", "hold", "pop"),
+        Index(f"{name}_county", "stusab", "county", "status", "hold", "pop"),
+        Index(f"{name}_hold", "hold", "hold_ends"),
         Index(f"{name}_lp", "lp_end", "lp_host"),
         Index(f"{name}_sol", "sol_end", "sol_host", "pop"),
         Index(f"{name}_cost", "solve_seconds", "lp_seconds"),
@@ -225,12 +255,18 @@ def _counties(meta: MetaData, reident: str) -> Table:
         Column("tracts", Integer, nullable=False),  # with people
         Column("pop", BigInteger, nullable=False),
         *_claim_columns(),
+        _digest("zip_digest"),  # of the zip that the two county files are made of
+        _digest("block_digest"),
+        _digest("tract_digest"),
+        Column("block_bytes", BigInteger),
+        Column("tract_bytes", BigInteger),
         Column("csv_start", BigInteger),
         Column("csv_end", BigInteger),
         Column("csv_host", String(255)),
+        _digest("csv_digest"),
         Column("csv_count", Integer, nullable=False, default=0),
         PrimaryKeyConstraint("stusab", "county"),
-        Index(f"{name}_free", "status", "lease_end", "pop"),
-        Index(f"{name}_lease", "lease_end"),
+        Index(f"{name}_free", "status", "hold", "pop"),
+        Index(f"{name}_hold", "hold", "hold_ends"),
         **_MYSQL,
     )

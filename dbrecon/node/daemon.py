@@ -188,7 +188,7 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
 
 def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> None:
     """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
-    from dbrecon.steps.county_files import counties_to_make
+    from dbrecon.steps.provenance import check_zip, counties_to_make
 
     reident, tables = experiment.reident, experiment.config.sf1.tables
     if steps & {3, 4} and not os.path.isfile(tables):
@@ -198,8 +198,9 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
         left = ledger.work_left(reident, steps & {3, 4}, place if place.stusab else Place(stusab))
         if left.nothing_left and 3 not in steps and not force:
             continue
+        zip_digest = check_zip(experiment, ledger, stusab)
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
-        lacking = counties_to_make(experiment, stusab, counties)
+        lacking = counties_to_make(experiment, ledger, stusab, counties, zip_digest)
         if lacking:
             check_writable(experiment.config)  # what is not there may be the bucket
             raise InputError(

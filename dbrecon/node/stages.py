@@ -89,7 +89,11 @@ COUNTIES = Stage(
     frozenset({5}),
     _claim_county,
     _county_task,
-    {CountyWritten: Entry(lambda ledger, claim, written, _lp: ledger.csv_written(claim, written.seconds), Outcome.count_county)},
+    {
+        CountyWritten: Entry(
+            lambda ledger, claim, written, _lp: ledger.csv_written(claim, written.seconds, written.file), Outcome.count_county
+        )
+    },
 )
 STAGES = (COUNTIES, TRACTS)
 """In the order in which a scheduler looks for work: what completes something comes first."""

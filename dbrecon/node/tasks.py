@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from dbrecon.ctools.cli import explain
+from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, ErrorReport, LpStats, SolStats
@@ -83,6 +84,7 @@ class CountyWritten:
 
     people: int
     seconds: float
+    file: Staged | None = None
     index: ClassVar[int] = 0
 
 

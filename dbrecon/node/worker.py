@@ -1,16 +1,21 @@
 """What a worker process runs: the steps of claimed tracts, and of counties that are complete."""
 
 import time
+from dataclasses import dataclass, replace
 
 from dbrecon.ctools.patience import patience, patient
 from dbrecon.errors import DBReconError, StorageError
+from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, StorageAway, TractTask
+from dbrecon.recon.census.tables import Product
 from dbrecon.recon.solve.program import LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import make_lp, read_county
 from dbrecon.steps.methods import builder_of
 from dbrecon.steps.microdata import make_microdata
+from dbrecon.steps.origin import Origin
 from dbrecon.steps.solutions import solve_lp, solve_model
 
 
@@ -24,14 +29,13 @@ def _serve(task: TractTask | CountyTask, send: Send) -> None:
     if isinstance(task, CountyTask):
         _write_county(task, send)
         return
-    first = task.claims[0]
     try:
         builder = builder_of(task.experiment)
     except DBReconError as error:
         _fail_all(task, error, "setup", send)
         return
     try:
-        county = read_county(task.experiment, builder.product, first.stusab, first.state, first.county)
+        county = _county_of(task.experiment, builder.product, task.claims[0])
     except DBReconError as error:
         _fail_all(task, error, blame(error), send)
         return
@@ -41,6 +45,30 @@ def _serve(task: TractTask | CountyTask, send: Send) -> None:
             _do_tract(task, index, builder, county, send)
         except DBReconError as error:
             send(Failed(index, Failure.of(error, blame(error))))
+
+
+@dataclass
+class _Kept:
+    """The county that this process has read last: mostly the next task is of the same one."""
+
+    files: tuple[str, str, CountyDigests] | None = None
+    tables: CountyTables | None = None
+
+
+_kept = _Kept()
+
+
+def _county_of(experiment: Experiment, product: Product, claim: Claim | CountyClaim) -> CountyTables:
+    """The claim's county. What is kept is what the ledger has accepted, by its digest, so it need not be read again."""
+    path, files = experiment.block_csv(claim.stusab, claim.county), claim.county_files
+    key = (path, experiment.tables, files) if files is not None and files.block and files.tract else None
+    if key is not None and key == _kept.files and _kept.tables is not None and _kept.tables.product is product:
+        return _kept.tables
+    _kept.files = _kept.tables = None  # before the next is read: one county at a time is enough
+    tables = read_county(experiment, product, claim.stusab, claim.county, files)
+    if key is not None:
+        _kept.files, _kept.tables = key, tables
+    return tables
 
 
 def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -> None:
@@ -60,21 +88,23 @@ def blame(error: DBReconError) -> str:
 def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
     """Steps 3 and 4 of one tract. Done together they share the program in memory."""
     claim = task.claims[index]
-    tables = county.tract(claim.tract)
+    tables, origin = county.tract(claim.tract), Origin.of(claim, county.digest(claim.tract))
     if not claim.needs_lp:
-        send(Solved(index, solve_lp(task.experiment, builder, claim.stusab, tables)))
+        send(Solved(index, solve_lp(task.experiment, builder, claim.stusab, tables, origin)))
         return
-    model, made = make_lp(task.experiment, builder, claim.stusab, tables)
+    model, made = make_lp(task.experiment, builder, claim.stusab, tables, origin)
     send(LpMade(index, made))
     if 4 in task.steps:
-        send(Solved(index, solve_model(task.experiment, builder, claim.stusab, tables, model)))
+        origin = replace(origin, lp_sha256=made.file.digest if made.file else "")
+        send(Solved(index, solve_model(task.experiment, builder, claim.stusab, tables, model, origin)))
 
 
 def _write_county(task: CountyTask, send: Send) -> None:
     begin = time.monotonic()
     try:
-        people = make_microdata(task.experiment, task.claim.stusab, task.claim.county, task.tracts)
+        product = builder_of(task.experiment).product
+        people, file = make_microdata(task.experiment, _county_of(task.experiment, product, task.claim), task.claim)
     except DBReconError as error:
         send(Failed(0, Failure.of(error, blame(error))))
     else:
-        send(CountyWritten(people, time.monotonic() - begin))
+        send(CountyWritten(people, time.monotonic() - begin, file))

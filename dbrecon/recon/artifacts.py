@@ -4,8 +4,9 @@ All raise InputError, naming ``source``, for a file that is not; gzip has been u
 """
 
 import csv
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ from dbrecon.recon.tract.verify import verify_people
 
 _MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
 _SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
+_OF_TABLES = re.compile(rb"\\ tables_sha256: ([0-9a-f]{64})\r?\n")
 _BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
 _LAST_WORD = re.compile(rb"(?:^|\s)end\s*\Z", re.IGNORECASE)
 
@@ -39,6 +41,7 @@ class LpFile:
     constraints: int
     nonzeros: int | None
     ages_together: str | None
+    tables_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class SolutionFile:
     solver: str
     variables: int | None
     constraints: int | None
+    notes: Mapping[str, str]
 
 
 def read_lp_file(text: bytes, source: str) -> LpFile:
@@ -58,7 +62,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
     if not _LAST_WORD.search(text[-64:]):
         raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
     head = text[:HEAD_BYTES]
-    made_for, size = _MADE_FOR.search(head), _SIZE.search(head)
+    made_for, size, of_tables = _MADE_FOR.search(head), _SIZE.search(head), _OF_TABLES.search(head)
     bounds = _BOUNDS.search(text) if size is None else None  # ours have none
     equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
     if size and int(size[2]) != equations:
@@ -72,13 +76,15 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
         constraints=equations,
         nonzeros=int(size[3]) if size else None,
         ages_together=ages_of_lp(text),
+        tables_sha256=of_tables[1].decode() if of_tables else None,
     )
 
 
-def check_lp(text: bytes, source: str, tract: str, population: int, tables: str) -> LpFile:
+def check_lp(text: bytes, source: str, tract: str, population: int, tables: str, tables_sha256: str | None = None) -> LpFile:
     """The same, of a tract (11 digits) of that population, in an experiment on ``tables`` ("all" or "block").
 
-    A foreign LP file, the predecessor's, does not say what it was made for; its solution will be checked.
+    ``tables_sha256``: of the tract's tables, where they are known. A foreign LP file, the predecessor's, does not say what it was
+    made for; its solution will be checked.
     """
     found = read_lp_file(text, source)
     if found.tract not in (None, tract):
@@ -87,6 +93,8 @@ def check_lp(text: bytes, source: str, tract: str, population: int, tables: str)
         raise InputError(f"{source}: is of {found.people} people, but {population} are published; make it again (--step3 --force).")
     if found.tables not in (None, tables):
         raise InputError(f"{source}: is on {found.tables} tables, not on {tables}; make it again (--step3 --force).")
+    if None not in (tables_sha256, found.tables_sha256) and found.tables_sha256 != tables_sha256:
+        raise InputError(f"{source}: was made of other tables than the county files hold now; make it again (--step3 --force).")
     return found
 
 
@@ -96,7 +104,7 @@ def read_solution_file(text: bytes, source: str, tract: str | None = None) -> So
     notes = found.notes
     numbers = {name: int(notes[name]) for name in ("variables", "constraints") if notes.get(name, "").isdecimal()}
     solver = notes.get("solver", "")
-    return SolutionFile(found.tract, found.people, found.seed, solver, numbers.get("variables"), numbers.get("constraints"))
+    return SolutionFile(found.tract, found.people, found.seed, solver, numbers.get("variables"), numbers.get("constraints"), notes)
 
 
 def check_solution(
@@ -140,8 +148,8 @@ class PeopleComparison:
 
     def __init__(self, file: BinaryIO, source: str) -> None:
         """``file`` is open at its beginning."""
-        self._file, self._source = file, source
-        if file.read(len(HEADER)) != HEADER:
+        self._file, self._source = _Hashing(file), source
+        if self._file.read(len(HEADER)) != HEADER:
             raise self._differs("its first line is another")
 
     def add(self, tract: str, people: People) -> None:
@@ -153,14 +161,31 @@ class PeopleComparison:
         if self._file.read(1):
             raise self._differs("it has people of no tract")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the whole file, after :meth:`end`."""
+        return self._file.hash.hexdigest()
+
     def _differs(self, where: str) -> InputError:
         return InputError(f"{self._source}: is not what the solutions give ({where}); make it again (--step5 --force).")
+
+
+class _Hashing:
+    """A file to read from, whose content is hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.hash = file, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.hash.update(data)
+        return data
 
 
 class _Expecting:
     """A file to write to, which compares what is written with what another holds."""
 
-    def __init__(self, file: BinaryIO, error: Callable[[], InputError]) -> None:
+    def __init__(self, file: _Hashing, error: Callable[[], InputError]) -> None:
         self._file, self._error = file, error
 
     def write(self, data: bytes) -> int:

@@ -6,32 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbrecon.ctools.progress import Progress
+from dbrecon.ctools.staging import Staged
 from dbrecon.experiment import Experiment
 from dbrecon.node.pool import Broken, Finished, Message
 from dbrecon.node.tasks import Failed
 from dbrecon.spark.engine import Engine
 from dbrecon.spark.setup import SparkError
 from dbrecon.spark.task_pool import SparkPool
+from dbrecon.steps.geography_files import Geofile
 
 WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class StateTask:
-    """Step 1 or 2 of a state. ``counties`` are those of the state that step 1 has found (for step 2)."""
+    """Step 1 or 2 of a state. ``counties`` are those of the state that step 1 has found, ``todo`` those to be made (for step 2)."""
 
     experiment: Experiment
     stusab: str
     step: int
     counties: tuple[str, ...] = ()
+    todo: tuple[str, ...] = ()
     force: bool = False
 
 
 @dataclass(frozen=True)
 class StateDone:
-    """How many files (step 1) or counties (step 2) were made; the rest was there."""
+    """The files that were made, to be accepted: the geofile (step 1), or pairs of each county (step 2), of the zip with that
+    digest."""
 
-    made: int
+    zip_digest: str | None
+    geofile: Geofile | None = None
+    counties: tuple[tuple[str, Staged, Staged], ...] = ()
 
 
 def run_states(engine: Engine, name: str, work: str, tasks: Sequence[StateTask], hear: Callable[[StateTask, Any], None]) -> None:

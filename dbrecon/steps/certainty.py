@@ -35,7 +35,7 @@ from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.states import STATES
-from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 PROBE_BYTES = 1 << 12
 READ_BYTES = 1 << 20
@@ -80,7 +80,7 @@ def make_record_of(experiment: Experiment, stusab: str, county: str, tract: str,
     """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there."""
     if force:
         storage.remove(experiment.certainty_record(stusab, county, tract))
-    tables = read_county(experiment, builder_for(experiment).product, stusab, STATES[stusab].fips, county)
+    tables = read_county(experiment, builder_for(experiment).product, stusab, county, AS_THEY_ARE)
     return make_record(experiment, tables, stusab, tract, intervals)[1]
 
 
@@ -114,7 +114,8 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: bool) ->
         return False
     if (cells and not sidecar.get("cells")) or stale_because(experiment, stusab, county) is not None:
         return False
-    return not storage.missing([experiment.certainty(stusab, county), experiment.people_certainty(stusab, county)])
+    files = [experiment.certainty(stusab, county), experiment.people_certainty(stusab, county)]
+    return None not in storage.sizes(files).values()
 
 
 def _made_of(record: TractRecord) -> tuple[str, str, Budget, str]:

@@ -12,7 +12,7 @@ from dbrecon.recon.certainty.record import counts_of, tables_digest
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
 from dbrecon.states import STATES
 from dbrecon.steps.certainty import budget_of, builder_for, people_of_tract
-from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 
 def bound(experiment: Experiment, stusab: str, claim: Claim) -> ClaimBounds:
@@ -37,7 +37,7 @@ def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBui
     usual = builder_for(experiment)
     bins = bins_for(claim, usual.bins)
     builder = usual if bins == usual.bins else ModelBuilder(usual.product, bins)
-    county = read_county(experiment, builder.product, stusab, claim.tract[:2], claim.tract[2:5])
+    county = read_county(experiment, builder.product, stusab, claim.tract[2:5], AS_THEY_ARE)
     return builder, county.tract(claim.tract[5:])
 
 

@@ -1,36 +1,101 @@
 """Step 2: the segments of states' zips become one block file and one tract file per county.
 
-Counties whose files are there are left as they are; --force makes them again. (After a change of the published tables begin with
-step 1 --force, which sends the tracts back to work.)
+Counties whose files are there, and made of the zip that lies in dist/, are left as they are; --force makes them again. Where a
+county's tables are others than before, its tracts go back to work. (After a change of the zip step 1 comes first.)
 """
 
-from collections.abc import Collection, Sequence
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
 
+from dbrecon.ctools import staging
 from dbrecon.ctools.progress import Progress, counted
-from dbrecon.ctools.storage import missing, remove, sopen
+from dbrecon.ctools.staging import Staged
+from dbrecon.ctools.storage import remove
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
 from dbrecon.steps.download import open_sf1, state_reader
+from dbrecon.steps.geography_files import derived_geofile
+from dbrecon.steps.provenance import Zip, broken_link, counties_to_make, zip_of
 
+log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 256
+LEVELS = ("block", "tract")
+
+
+class Entering(Protocol):
+    """What becomes of a county's two files when both are whole."""
+
+    def __call__(self, county: str, block: Staged, tract: Staged) -> None:
+        """Enter them."""
 
 
 def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> int:
-    """Write ``sf1_block_*.csv`` and ``sf1_tract_*.csv`` of each county that lacks one, and return how many counties that were.
+    """Write ``sf1_block_*.csv`` and ``sf1_tract_*.csv`` of each county that lacks one; return how many counties that were.
 
-    The zip is streamed, with one county's rows in memory. A county's file appears when it is whole, so that a run that was
-    interrupted goes on with the counties that lack one. Raises InputError, naming member and line, for a zip that is missing,
-    damaged or out of step, and removes what this run has written; also if step 1 has not been done with this zip.
+    Made again are also those that the ledger has not, has with another size, or has as made of another zip; tracts whose tables are
+    others then begin anew. The zip is streamed, with one county's rows in memory. A county's files come into place when both are
+    whole, so that a run that was interrupted goes on with the counties that lack them. Raises InputError, naming member and line,
+    for a zip that is missing, damaged or out of step, and removes what this run has written; also if step 1 has not been done with
+    this zip.
     """
+    reident = experiment.reident
+    counties, todo = files_to_make(experiment, ledger, stusab, force)
+    if todo:
+        written: list[str] = []
+        zip_digest = zip_of(experiment, ledger, stusab).digest
+
+        def enter(county: str, block: Staged, tract: Staged) -> None:
+            enter_files(ledger, reident, stusab, county, zip_digest, block, tract)
+            written.append(county)
+
+        try:
+            write_county_files(experiment, stusab, counties, todo, enter)
+        except InputError:
+            ledger.forget_county_files(reident, stusab, written)
+            for county in written:
+                remove(experiment.block_csv(stusab, county))
+                remove(experiment.tract_csv(stusab, county))
+            raise
+    return len(todo)
+
+
+def files_to_make(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> tuple[list[str], list[str]]:
+    """All counties of a state, and those whose files are to be made. InputError if step 1 has not been done with this zip."""
     if not ledger.has_geography(experiment.reident, stusab):
         raise InputError(f"{stusab}: step 1 has not been done; run s1_make_geo_files.py {stusab} (or --step1) first")
-    counties = ledger.counties(experiment.reident, stusab)
-    todo = counties if force else counties_to_make(experiment, stusab, counties)
-    if todo:
-        write_county_files(experiment, stusab, counties, todo)
-    return len(todo)
+    counties, found = ledger.counties(experiment.reident, stusab), zip_of(experiment, ledger, stusab)
+    if found.changed:
+        _take_over(experiment, ledger, found, stusab)
+    return counties, counties if force else counties_to_make(experiment, ledger, stusab, counties, found.digest)
+
+
+def _take_over(experiment: Experiment, ledger: Ledger, found: Zip, stusab: str) -> None:
+    """A zip that has changed since step 1, if it has the same geography: then its tables alone are others.
+
+    InputError if it has not: step 1 must come first. Which tracts begin anew is decided county by county.
+    """
+    geofile, zip_digest = derived_geofile(experiment, stusab)
+    if geofile != ledger.state_digests(experiment.reident, stusab).geofile:
+        raise InputError(broken_link(found, stusab))
+    log.warning("%s is not the zip that step 1 has read, but has the same geography: its tables are read anew", found.path)
+    ledger.note_zip(experiment.reident, stusab, zip_digest)
+
+
+def enter_files(
+    ledger: Ledger, reident: str, stusab: str, county: str, zip_digest: str | None, block: Staged, tract: Staged
+) -> None:
+    """Put a county's two files in their place and into the ledger; say so if tracts begin anew."""
+    files = CountyDigests(zip_digest, block.digest, tract.digest, block.size, tract.size)
+    begun = ledger.enter_county_files(reident, stusab, county, files, [block, tract])
+    if begun:
+        text = "%s %s: its tables are others than before; to be made again: %s"
+        log.warning(text, stusab, county, counted(begun, "tract"))
 
 
 def step2(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
@@ -46,21 +111,42 @@ def what_was_made(stusab: str, made: int, counties: int) -> str:
     return f"{stusab}: files of {counted(made, 'county')} written" + (f", of {counties:,} in all" if made < counties else "")
 
 
-def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str]) -> None:
-    """Write the files of the counties ``todo``; ``counties`` are all that step 1 has found. Raises as :func:`make_county_files`."""
+def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str], enter: Entering) -> str:
+    """Write the files of the counties ``todo``, each pair given to ``enter`` when it is whole; ``counties`` are all that step 1 has
+    found. Returns the zip's digest. Raises as :func:`make_county_files`; files that were not entered are gone then."""
     with open_sf1(experiment, stusab) as sf1:
         reader = state_reader(experiment, sf1)
         sf1.verify(reader.members)
         last_lines = reader.last_lines()
         _check_counties({county for _, county in last_lines}, counties, reader, stusab)
-        _write(experiment, stusab, reader, last_lines, todo)
+        with Progress(stusab, "file", 2 * len(todo)) as progress:
+            for county, block, tract in _staged(experiment, stusab, reader, last_lines, todo, lambda: progress.add(1)):
+                enter(county, block, tract)
+        return sf1.digest
 
 
-def counties_to_make(experiment: Experiment, stusab: str, counties: Sequence[str]) -> list[str]:
-    """Those of a state's counties that lack one of their two files."""
-    files = {path(stusab, county): county for county in counties for path in (experiment.block_csv, experiment.tract_csv)}
-    lacking = {files[path] for path in missing(files)}
-    return [county for county in counties if county in lacking]
+def derived_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Collection[str]) -> dict[str, CountyDigests]:
+    """What the zip that lies in ``dist/`` gives for the files of the counties ``todo``, without writing them.
+
+    Raises as :func:`make_county_files`.
+    """
+    found: dict[str, dict[str, tuple[str, int]]] = {}
+    with open_sf1(experiment, stusab) as sf1:
+        reader = state_reader(experiment, sf1)
+        sf1.verify(reader.members)
+        last_lines = reader.last_lines()
+        _check_counties({county for _, county in last_lines}, counties, reader, stusab)
+        for part in reader.counties(last_lines, _others(last_lines, todo)):
+            content = hashlib.sha256()
+            size = 0
+            for piece in _pieces(reader, part):
+                content.update(piece)
+                size += len(piece)
+            found.setdefault(part.county, {})[part.level] = (content.hexdigest(), size)
+        return {
+            county: CountyDigests(sf1.digest, level["block"][0], level["tract"][0], level["block"][1], level["tract"][1])
+            for county, level in found.items()
+        }
 
 
 def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader: StateReader, stusab: str) -> None:
@@ -72,27 +158,45 @@ def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader:
         )
 
 
-def _write(
-    experiment: Experiment, stusab: str, reader: StateReader, last_lines: dict[tuple[str, str], int], todo: Sequence[str]
-) -> None:
-    skip = frozenset(county for _, county in last_lines) - set(todo)
-    written: list[str] = []
-    with Progress(stusab, "file", 2 * len(todo)) as progress:
-        try:
-            for part in reader.counties(last_lines, skip):
-                written.append(_write_file(experiment, stusab, reader, part))
-                progress.add(1)
-        except InputError:
-            for path in written:
-                remove(path)
-            raise
+def _others(last_lines: dict[tuple[str, str], int], todo: Collection[str]) -> frozenset[str]:
+    return frozenset(county for _, county in last_lines) - set(todo)
 
 
-def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows) -> str:
+def _staged(
+    experiment: Experiment,
+    stusab: str,
+    reader: StateReader,
+    last_lines: dict[tuple[str, str], int],
+    todo: Collection[str],
+    written: Callable[[], None],
+) -> Iterator[tuple[str, Staged, Staged]]:
+    """Each county with its two files, staged, when both are whole; those that never got their partner are removed at the end."""
+    waiting: dict[str, dict[str, Staged]] = {}
+    try:
+        for part in reader.counties(last_lines, _others(last_lines, todo)):
+            pair = waiting.setdefault(part.county, {})
+            pair[part.level] = _write_file(experiment, stusab, reader, part)
+            written()
+            if len(pair) == len(LEVELS):
+                del waiting[part.county]
+                yield part.county, pair["block"], pair["tract"]
+    finally:
+        for pair in waiting.values():
+            for file in pair.values():
+                staging.discard(file)
+
+
+def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows) -> Staged:
     path = (experiment.block_csv if part.level == "block" else experiment.tract_csv)(stusab, part.county)
+    with staging.stage(path, fence=time.time_ns() // 10**9, kms_key=experiment.kms_key) as file:
+        for piece in _pieces(reader, part):
+            file.write(piece)
+    return file.made
+
+
+def _pieces(reader: StateReader, part: CountyRows) -> Iterator[bytes]:
+    """The text of a county's file."""
     columns = [f"geoid_{part.level}", "logrecno", *reader.plans[part.level].columns]
-    with sopen(path, "wb", kms_key=experiment.kms_key) as file:
-        file.write(",".join(columns).encode() + b"\n")
-        for start in range(0, len(part.rows), ROWS_AT_ONCE):
-            file.write(b"\n".join(part.rows[start : start + ROWS_AT_ONCE]) + b"\n")
-    return path
+    yield ",".join(columns).encode() + b"\n"
+    for at in range(0, len(part.rows), ROWS_AT_ONCE):
+        yield b"\n".join(part.rows[at : at + ROWS_AT_ONCE]) + b"\n"

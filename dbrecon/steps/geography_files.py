@@ -1,53 +1,79 @@
 """Step 1: the geographic header of states' zips becomes ``geofile_{st}.csv``, and tracts and geography in the database.
 
-Doing it twice changes nothing. --force makes it new: the state's tracts begin anew, since any of its tables may have changed.
+Doing it twice changes nothing. --force, and a zip that is another than before, make it new: the state's tracts begin anew, since
+any of its tables may have changed.
 """
 
 import csv
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+import hashlib
+import io
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 
+from dbrecon.ctools import staging
 from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.staging import Staged, digest_of
 from dbrecon.ctools.storage import exists, sopen
+from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import GeoRow, TractRow
+from dbrecon.ledger.records import GeoRow, StateDigests
 from dbrecon.place import Place
 from dbrecon.recon.artifacts import read_geofile
-from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit, load_header_layout, read_units
+from dbrecon.recon.census.geography import (
+    BLOCK_LEVELS,
+    TRACT_LEVEL,
+    UNIT_FIELDS,
+    HeaderLayout,
+    Unit,
+    load_header_layout,
+    read_units,
+)
 from dbrecon.recon.product.sf1 import header_member
 from dbrecon.states import STATES
 from dbrecon.steps.download import open_sf1
 from dbrecon.steps.prepare import tell_put_back
+from dbrecon.steps.provenance import zip_of
+
+log = logging.getLogger(__name__)
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Geofile:
+    """A geofile that step 1 has written, to be entered into the ledger, and the digest of the zip that it is made of."""
+
+    staged: Staged
+    zip_digest: str
 
 
 def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
-    """Write a state's geofile, then its geography and tracts into the ledger. False if both were there already.
+    """Write a state's geofile, then enter it into the ledger. False if it was there, made of the zip that lies in ``dist/``.
 
-    Records: summary levels 040, 050, 140 and 101 (or 750), component 00. The header is streamed once. Raises InputError for a
-    zip that is missing or damaged, or a header that is not as it should be; then nothing is changed.
+    Records: summary levels 040, 050, 140 and 101 (or 750), component 00. A zip that has changed since makes the state anew, as
+    ``force`` does. Raises InputError for a zip that is missing or damaged, a header that is not as it should be, or people in a
+    tract that has no blocks for them; then nothing is changed.
     """
-    path = experiment.geofile(stusab)
-    entered = ledger.has_geography(experiment.reident, stusab)
-    if entered and exists(path) and not force:
+    anew = needs_geofile(experiment, ledger, stusab, force)
+    if anew is None:
         return False
-    tracts: list[TractRow] = []
-    with _geography(experiment, stusab, tracts) as rows:
-        if entered and not force:
-            for _ in rows:
-                pass
-        else:
-            _replace(ledger, experiment.reident, stusab, rows, tracts, force)
+    enter_geofile(experiment, ledger, stusab, write_geofile(experiment, stusab), anew)
     return True
 
 
-def _replace(ledger: Ledger, reident: str, stusab: str, rows: Iterable[GeoRow], tracts: Iterable[TractRow], force: bool) -> bool:
-    """``Ledger.replace_geography``, which says how much finished work is to be done again."""
-    solved, written = ledger.finished(reident, Place(stusab))
-    entered = ledger.replace_geography(reident, stusab, rows, tracts, force=force)
-    if entered:
-        tell_put_back(solved, written, Place(stusab))
-    return entered
+def needs_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> bool | None:
+    """Whether the state's geography is to begin anew; None if nothing is to be done, for it is there and made of today's zip."""
+    if force or not ledger.has_geography(experiment.reident, stusab):
+        return force
+    found = zip_of(experiment, ledger, stusab)
+    if found.changed:
+        log.warning("%s is not the zip that step 1 has read: %s begins anew", found.path, stusab)
+        return True
+    return None if exists(experiment.geofile(stusab)) else False
 
 
 def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
@@ -64,36 +90,103 @@ def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
     return f"{stusab}: {found}: {experiment.geofile(stusab)}"
 
 
-def write_geofile(experiment: Experiment, stusab: str) -> None:
-    """Write a state's geofile alone, where there is no database; :func:`enter_geofile` does the rest. Raises InputError."""
-    with _geography(experiment, stusab, []) as rows:
-        for _ in rows:
-            pass
+def write_geofile(experiment: Experiment, stusab: str) -> Geofile:
+    """Write a state's geofile from its zip, to be accepted by :func:`enter_geofile`. The header is streamed, no database is needed.
 
-
-def enter_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> bool:
-    """Enter geography and tracts into the ledger from the state's geofile. False if they were there already, and not ``force``.
-
-    Raises InputError for a geofile that is not one of ours, StorageError for one that cannot be read.
+    Raises InputError as :func:`make_geo_files`; then there is no file.
     """
-    path, tracts = experiment.geofile(stusab), list[TractRow]()
-    with sopen(path, "r") as file:
-        units = read_geofile(file, stusab, STATES[stusab].fips, path)
-        return _replace(ledger, experiment.reident, stusab, _entered(units, tracts), tracts, force)
+    fence = time.time_ns() // 10**9
+    with staging.stage(experiment.geofile(stusab), fence=fence, kms_key=experiment.kms_key) as file:
+        zip_digest = _copy_header(experiment, stusab, file.write)
+    return Geofile(file.made, zip_digest)
 
 
-@contextmanager
-def _geography(experiment: Experiment, stusab: str, tracts: list[TractRow]) -> Iterator[Iterator[GeoRow]]:
-    """The ledger's rows from the state's zip, each written into the geofile on its way; tracts are added to ``tracts``."""
+def derived_geofile(experiment: Experiment, stusab: str) -> tuple[str, str]:
+    """The digests of the geofile that the state's zip gives, without writing it, and of the zip. Raises InputError."""
+    content = hashlib.sha256()
+    zip_digest = _copy_header(experiment, stusab, content.update)
+    return content.hexdigest(), zip_digest
+
+
+def _copy_header(experiment: Experiment, stusab: str, write: Callable[[bytes], object]) -> str:
+    """Give the geofile's content to ``write``; return the zip's digest."""
     with open_sf1(experiment, stusab) as sf1:
         member = header_member(stusab)
         sf1.verify([member])
         layout = load_header_layout()
-        units = read_units(sf1.lines(member), layout, stusab, STATES[stusab].fips, f"{sf1.name}: member {member}")
+        people = PeopleInBlocks(f"{sf1.name}: member {member}")
+        lines = people.watching(sf1.lines(member), layout)
+        units = read_units(lines, layout, stusab, STATES[stusab].fips, f"{sf1.name}: member {member}")
+        write(_csv([UNIT_FIELDS]))
         shown = _shown(units, stusab, sf1.size(member) // (layout.width + 1))
-        # Closed whatever happens, so that a geofile that was begun does not stay.
-        with closing(_entered(_written(shown, experiment.geofile(stusab), experiment.kms_key), tracts)) as rows:
-            yield rows
+        while rows := list(islice(shown, ROWS_AT_ONCE)):
+            write(_csv(rows))
+            people.add(rows)
+        people.check()
+        return sf1.digest
+
+
+def _csv(rows: Iterable[Iterable[str | int]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def enter_geofile(experiment: Experiment, ledger: Ledger, stusab: str, made: Geofile | None, force: bool = False) -> bool:
+    """Enter geography and tracts into the ledger from the state's geofile, and accept it if it was just ``made``.
+
+    False if the state was there already, and not ``force``: then the geofile alone is put in its place. Raises InputError for a
+    geofile that is not one of ours, StorageError for one that cannot be read.
+    """
+    path = experiment.geofile(stusab)
+    source = made.staged.temporary or path if made else path
+    solved, written = ledger.finished(experiment.reident, Place(stusab))
+    with sopen(source, "r") as file:
+        rows = map(geo_row, read_geofile(file, stusab, STATES[stusab].fips, path))
+        digests = StateDigests(made.zip_digest, made.staged.digest) if made else StateDigests(None, digest_of(path))
+        entered = ledger.replace_geography(
+            experiment.reident, stusab, rows, force=force, digests=digests, file=made.staged if made else None
+        )
+    if entered:
+        tell_put_back(solved, written, Place(stusab))
+    return entered
+
+
+class PeopleInBlocks:
+    """Whether a header's blocks have the people of its tracts. ``where`` begins its error: the zip and the member."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._levels: Counter[str] = Counter()
+        self._tracts: dict[str, int] = {}
+        self._blocks: Counter[str] = Counter()
+
+    def watching(self, lines: Iterable[bytes], layout: HeaderLayout) -> Iterator[bytes]:
+        """The header's lines; the summary levels of those with a block's number are counted on the way."""
+        level, block = layout.fields["SUMLEV"], layout.fields["BLOCK"]
+        for line in lines:
+            if line[block].strip():
+                self._levels[line[level].decode("latin-1")] += 1
+            yield line
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """The next records."""
+        for unit in units:
+            if unit.sumlev == TRACT_LEVEL:
+                self._tracts[unit.geoid] = unit.pop100
+            elif unit.sumlev in BLOCK_LEVELS:
+                self._blocks[unit.geoid[:11]] += unit.pop100
+
+    def check(self) -> None:
+        """InputError for the first tract whose blocks have not its people."""
+        for geoid, people in self._tracts.items():
+            if self._blocks[geoid] == people:
+                continue
+            has = f"tract {geoid} has {counted(people, 'person')}, its blocks have {self._blocks[geoid]:,}"
+            others = sorted(set(self._levels) - set(BLOCK_LEVELS))
+            if others and not self._blocks[geoid]:
+                has += f"; blocks stand there at summary level {', '.join(others)}, which is not one of {', '.join(BLOCK_LEVELS)}"
+            raise InputError(f"{self._where}: {has}; get the state's zip anew (step 0)")
 
 
 def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
@@ -105,27 +198,6 @@ def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
                 progress.add(min(int(unit.logrecno), lines) - done)
                 done = min(int(unit.logrecno), lines)
             yield unit
-
-
-def _written(units: Iterable[Unit], path: str, kms_key: str | None) -> Generator[Unit, None, None]:
-    """The units, each written into the geofile on its way, which is in place when the last one has been taken."""
-    with sopen(path, "w", kms_key=kms_key) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(UNIT_FIELDS)
-        for unit in units:
-            writer.writerow(unit)
-            yield unit
-
-
-def _entered(units: Iterator[Unit], tracts: list[TractRow]) -> Generator[GeoRow, None, None]:
-    """The ledger's rows of units; tracts are added to ``tracts``. Closes a generator that it reads from."""
-    with ExitStack() as stack:
-        if isinstance(units, Generator):
-            stack.callback(units.close)
-        for unit in units:
-            if unit.sumlev == TRACT_LEVEL:
-                tracts.append(TractRow(unit.state, unit.county, unit.tract, unit.pop100))
-            yield geo_row(unit)
 
 
 def geo_row(unit: Unit) -> GeoRow:

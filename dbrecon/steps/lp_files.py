@@ -5,43 +5,56 @@ import time
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
-from dbrecon.ledger.records import LpStats
+from dbrecon.ledger.records import CountyDigests, LpStats
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
 from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.states import STATES
+from dbrecon.steps.origin import Origin, check_accepted, staged
+
+AS_THEY_ARE = CountyDigests(None, "", "")
+"""For :func:`read_county`, where the files are compared with the people, and not with the ledger."""
 
 
-def read_county(experiment: Experiment, product: Product, stusab: str, state: str, county: str) -> CountyTables:
-    """A county's tables from its two files (step 2). ``state`` is the FIPS code, ``county`` has three digits.
+def read_county(experiment: Experiment, product: Product, stusab: str, county: str, files: CountyDigests | None) -> CountyTables:
+    """A county's tables from its two files (step 2). ``county`` has three digits, ``files`` is what the ledger has accepted of
+    them.
 
-    Raises InputError if a file is not there, StorageError if it cannot be read.
+    Raises InputError if it has accepted none, or a file is not there or not that one; StorageError if one cannot be read.
     """
+    path = experiment.block_csv(stusab, county)
+    if files is None:
+        raise InputError(f"{path}: step 2 has not made it since step 1; make it (--step2 --stusab {stusab})")
     return CountyTables(
         product,
-        state + county,
-        _county_file(experiment.block_csv(stusab, county), stusab),
-        _county_file(experiment.tract_csv(stusab, county), stusab),
+        STATES[stusab].fips + county,
+        _county_file(path, stusab, files.block),
+        _county_file(experiment.tract_csv(stusab, county), stusab, files.tract),
     )
 
 
-def _county_file(path: str, stusab: str) -> CountyFile:
+def _county_file(path: str, stusab: str, accepted: str) -> CountyFile:
     try:
-        return CountyFile(storage.mapped(path), path)
+        content = storage.mapped(path)
     except storage.MissingFile:
         raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from None
+    check_accepted(content, accepted, path, "the county file", f"make it again (--step2 --force --stusab {stusab})")
+    return CountyFile(content, path)
 
 
-def make_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables) -> tuple[Model, LpStats]:
-    """Build a tract's program and write it where the experiment keeps it. Returns the program, for solving it at once.
+def make_lp(
+    experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, origin: Origin
+) -> tuple[Model, LpStats]:
+    """Build a tract's program and write it, to be accepted. Returns the program, for solving it at once.
 
     Raises InputError if the tables contradict each other on sight, StorageError if the file cannot be written.
     """
     begin = time.monotonic()
     model = builder.build(tables)
-    text = format_lp(model, tables.population, builder.product.name, experiment.tables)
+    text = format_lp(model, tables.population, builder.product.name, experiment.tables, origin.lp_notes())
     path = experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:])
-    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
+    with staged(path, origin, experiment.kms_key) as file:
         file.write(text)
-    stats = LpStats(model.n_variables, model.n_constraints, model.n_nonzeros, time.monotonic() - begin)
+    stats = LpStats(model.n_variables, model.n_constraints, model.n_nonzeros, time.monotonic() - begin, file.made)
     return model, stats

@@ -2,24 +2,24 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.progress import counted
-from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes, sopen
+from dbrecon.ctools.staging import Staged
+from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes
 from dbrecon.errors import DBReconError, InputError, UsageError, VerificationError
 from dbrecon.experiment import Experiment
-from dbrecon.ledger.records import SOLVED, CountyClaim, Worker
+from dbrecon.ledger.records import SOLVED, CountyClaim, SolvedTract, Worker
 from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
 from dbrecon.recon.people.solution import REMEDY, Solution, parse_solution
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.verify import verify_people
-from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import builder_of, with_years
+from dbrecon.steps.origin import check_accepted, staged
 
 if TYPE_CHECKING:
     from dbrecon.ledger.ledger import Ledger
@@ -27,70 +27,56 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_microdata(experiment: Experiment, stusab: str, county: str, tracts: Sequence[tuple[str, int]]) -> int:
-    """Write the people of a county from the solutions of its tracts; return how many they are.
+def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyClaim) -> tuple[int, Staged]:
+    """Write the people of a county from the accepted solutions of its tracts; return how many they are, and the file.
 
-    ``tracts`` are all tracts (six digits) of the county that have people, with their published populations; others may be among
-    them with 0. Bounded memory: one tract at a time.
+    A solution that counts by age bins is completed from the county's tables. Each tract's people are counted again and compared
+    with every published cell. Bounded memory: one tract at a time.
 
-    A solution that counts by age bins is completed from the county's tables, and checked against every published cell.
-
-    Raises, and leaves no file that was not there: InputError for a tract without a solution or with a damaged one, or county tables
-    that are needed and not there, VerificationError for one whose people are not as many as the published population, or do not
-    make the published cells.
+    Raises, and leaves nothing: InputError for a tract without a solution, with a damaged one, or with another than the ledger has
+    accepted; VerificationError for one whose people are not as many as published, or do not make a published cell.
     """
     people = 0
-    tables = _Tables(experiment, stusab, county)
-    with sopen(experiment.synth_out(stusab, county), "wb", kms_key=experiment.kms_key) as out:
+    with staged(experiment.synth_out(claim.stusab, claim.county), claim, experiment.kms_key) as out:
         out.write(HEADER)
-        for tract, population in sorted(tracts):
-            if population:
-                found = _solution(experiment, stusab, county, tract, population)
-                people += write_rows(tables.complete(found, experiment.sol(stusab, county, tract)), out)
-    return people
+        for one in claim.solved:
+            people += write_rows(_people(experiment, county, claim, one), cast("BinaryIO", out))
+    return people, out.made
 
 
-class _Tables:
-    """The tables of a county, which are read when the first solution needs them."""
-
-    def __init__(self, experiment: Experiment, stusab: str, county: str) -> None:
-        self._experiment, self._stusab, self._county = experiment, stusab, county
-
-    @cached_property
-    def _county_tables(self) -> CountyTables:
-        product = builder_of(self._experiment).product
-        return read_county(self._experiment, product, self._stusab, STATES[self._stusab].fips, self._county)
-
-    def complete(self, found: Solution, source: str) -> People:
-        """A solution's people with single years. ``source`` names it in errors."""
-        people = found.people
-        if people.exact.all():
-            return People(people.geoid_block, people.kind, people.count)
-        tables = self._county_tables.tract(found.tract[5:])
-        dealt = with_years(self._experiment, people, tables, found.seed, source)
-        verify_people(self._county_tables.product, tables, dealt, source, REMEDY)
-        return dealt
+def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, one: SolvedTract) -> People:
+    """The people of one tract, with single years, of whom the tables say the same."""
+    path = experiment.sol(claim.stusab, claim.county, one.tract)
+    found, tables = _solution(county, claim, one, path), county.tract(one.tract)
+    people = found.people
+    if people.exact.all():
+        dealt = People(people.geoid_block, people.kind, people.count)
+    else:
+        dealt = with_years(experiment, people, tables, found.seed, path)
+    verify_people(county.product, tables, dealt, path, REMEDY)
+    return dealt
 
 
-def _solution(experiment: Experiment, stusab: str, county: str, tract: str, population: int) -> Solution:
-    """The solution of one tract, with as many people as published."""
-    path = experiment.sol(stusab, county, tract)
-    place = f"{stusab} {county} {tract}"
+def _solution(county: CountyTables, claim: CountyClaim, one: SolvedTract, path: str) -> Solution:
+    """The accepted solution of one tract, with as many people as published."""
+    place = f"{claim.stusab} {claim.county} {one.tract}"
+    where = f"--stusab {claim.stusab} --county {claim.county} --tract {one.tract}"
     try:
         text = read_bytes(path)
     except DamagedFile:
-        again = f"--step3 --step4 --force --stusab {stusab} --county {county} --tract {tract}"
+        again = f"--step3 --step4 --force {where}"
         raise InputError(f"{path}: the solution of tract {place} is not a whole gzip file; make it again ({again}).") from None
     except MissingFile:
-        again = f"--step4 --force --stusab {stusab} --county {county} --tract {tract}"
-        wanted = f"tract {place} with {counted(population, 'person')}"
-        raise InputError(f"{path}: there is no solution of {wanted}; make it ({again}).") from None
-    found = parse_solution(text, path, f"{STATES[stusab].fips}{county}{tract}")
+        wanted = f"tract {place} with {counted(one.pop, 'person')}"
+        raise InputError(f"{path}: there is no solution of {wanted}; make it (--step4 --force {where}).") from None
+    remedy = f"make it again (--step4 --force {where}), or have --rescan look at it"
+    check_accepted(text, one.sol_digest, path, f"the solution of tract {place}", remedy)
+    found = parse_solution(text, path, f"{county.county}{one.tract}")
     people = found.people
-    if people.population != population:
+    if people.population != one.pop:
         raise VerificationError(
-            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {population:,}; "
-            f"make it again (--step4 --force --stusab {stusab} --county {county} --tract {tract})."
+            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {one.pop:,}; "
+            f"make it again (--step4 --force {where})."
         )
     return found
 
@@ -102,12 +88,12 @@ def write_claimed(experiment: Experiment, ledger: "Ledger", claim: CountyClaim) 
     """
     begun = time.monotonic()
     try:
-        states = ledger.tract_states(experiment.reident, claim.stusab, claim.county)
-        people = make_microdata(experiment, claim.stusab, claim.county, [(one.tract, one.pop) for one in states])
+        county = read_county(experiment, builder_of(experiment).product, claim.stusab, claim.county, claim.county_files)
+        people, file = make_microdata(experiment, county, claim)
     except BaseException:
         ledger.release([claim])
         raise
-    ledger.csv_written(claim, time.monotonic() - begun)
+    ledger.csv_written(claim, time.monotonic() - begun, file)
     return people
 
 

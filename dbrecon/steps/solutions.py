@@ -3,12 +3,13 @@
 import re
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
+from dbrecon.ctools.staging import Staged
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
@@ -25,6 +26,8 @@ from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
 from dbrecon.steps.methods import with_any_years
+from dbrecon.steps.origin import Origin, check_accepted, staged
+from dbrecon.version import PROGRAM
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
@@ -43,8 +46,10 @@ def solver_options(config: Config, binned: bool) -> Options:
     )
 
 
-def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model) -> SolStats:
-    """Solve a tract's program that is in memory, check every cell of every table, and write the solution.
+def solve_model(
+    experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model, origin: Origin
+) -> SolStats:
+    """Solve a tract's program that is in memory, check every cell of every table, and write the solution, to be accepted.
 
     Raises Infeasible (with the contradiction, which is written beside the LP file), TimeLimit, LicenceError, SolverError;
     VerificationError or InputError if a published cell is not met; StorageError. Nothing is written then.
@@ -60,28 +65,32 @@ def solve_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tabl
     people = people_of(model, answer.values)
     seed = experiment.config.solve.seed
     verify(builder.product, tables, with_any_years(experiment, people, tables, what))
-    text = format_solution(tables.geoid, people, _notes(tables.population, answer.solver, program, seed))
-    _write(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), text, experiment.kms_key)
-    return _stats(answer.solver, begin)
+    notes = _notes(tables.population, answer.solver, program, seed) | origin.notes(experiment, builder.product.name)
+    with staged(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), origin, experiment.kms_key) as file:
+        file.write(format_solution(tables.geoid, people, notes))
+    return _stats(answer.solver, seed, begin, file.made)
 
 
-def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables) -> SolStats:
+def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, origin: Origin) -> SolStats:
     """Solve a tract's program from its LP file, ours or the predecessor's, check every cell, and write the solution.
 
-    Raises as :func:`solve_model` does, and InputError for an LP file that is damaged or of another tract.
+    Raises as :func:`solve_model` does, and InputError for an LP file that is another than the ledger has accepted
+    (``origin.lp_sha256``), damaged, or of another tract.
     """
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
     path = experiment.lp(stusab, county, tract)
-    file = _LpFile.read(path, REMEDY)
+    file = _LpFile.read(path, REMEDY, origin.lp_sha256)
     if file.tract not in (None, tables.geoid):
         raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}; {REMEDY}")
     solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract))
     seed = experiment.config.solve.seed
     people = with_any_years(experiment, solved.people, tables, path)
     verify_people(builder.product, tables, people, path, "make the LP file again (--step3 --force)")
-    _write(experiment.sol(stusab, county, tract), solved.text(tables.geoid, seed), experiment.kms_key)
-    return _stats(solved.answer.solver, begin)
+    origin = replace(origin, lp_sha256=file.sha256)
+    with staged(experiment.sol(stusab, county, tract), origin, experiment.kms_key) as out:
+        out.write(solved.text(tables.geoid, seed, origin.notes(experiment, builder.product.name)))
+    return _stats(solved.answer.solver, seed, begin, out.made)
 
 
 @dataclass(frozen=True)
@@ -92,9 +101,9 @@ class _Solved:
     answer: Answer
     people: BinnedPeople
 
-    def text(self, geoid: str, seed: int) -> bytes:
-        """The solution's text, in the names of the file's variables."""
-        notes = _notes(self.people.population, self.answer.solver, self.named.program, seed)
+    def text(self, geoid: str, seed: int, more: dict[str, str] | None = None) -> bytes:
+        """The solution's text, in the names of the file's variables. ``more`` are notes of what it was made of."""
+        notes = _notes(self.people.population, self.answer.solver, self.named.program, seed) | (more or {})
         return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
 
@@ -110,17 +119,19 @@ class _LpFile:
     named: NamedProgram
     tract: str | None
     binned: bool
+    sha256: str
 
     @classmethod
-    def read(cls, path: str, remedy: str) -> "_LpFile":
-        """Raises InputError for a file that is not there, not whole, or no LP file."""
+    def read(cls, path: str, remedy: str, accepted: str = "") -> "_LpFile":
+        """Raises InputError for a file that is not there, not whole, no LP file, or not the one of that digest ("": any)."""
         try:
             text = storage.read_bytes(path)
         except storage.MissingFile:
             raise InputError(f"{path}: there is no such LP file; {remedy}") from None
         except storage.DamagedFile:
             raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
-        return cls(path, remedy, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None)
+        sha256 = check_accepted(text, accepted, path, "the LP file", remedy)
+        return cls(path, remedy, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
 
     def solved(self, config: Config, geoid: str | None, ilp_path: str) -> _Solved:
         """The answer of the program of tract ``geoid``; a contradiction is written to ``ilp_path``."""
@@ -169,9 +180,9 @@ def _write(path: str, text: bytes, kms_key: str | None) -> None:
         file.write(text)
 
 
-def _stats(solver: str, begin: float) -> SolStats:
+def _stats(solver: str, seed: int, begin: float, file: Staged) -> SolStats:
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return SolStats(solver, time.monotonic() - begin, peak_kib // 1024)
+    return SolStats(solver, time.monotonic() - begin, peak_kib // 1024, file, seed, PROGRAM)
 
 
 def _explained(

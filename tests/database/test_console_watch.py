@@ -11,9 +11,10 @@ from dbrecon.console.live_status import page
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, TractRow, Worker
+from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
 from tests.conftest import MariaServer
 from tests.console_world import Operator, assert_refused
+from tests.helpers import TractRow, geography
 
 NOW = 1_800_000_000
 
@@ -73,7 +74,7 @@ def watcher(tmp_path: Path) -> Iterator[tuple[Operator, Ledger]]:
     engine = make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3")
     ledger = Ledger(engine)
     ledger.register("r1", "all", "sf1_2010")
-    ledger.replace_geography("r1", "de", [], [TractRow("10", "001", f"00010{i}", 100) for i in range(2)])
+    ledger.replace_geography("r1", "de", geography([TractRow("10", "001", f"00010{i}", 100) for i in range(2)]))
     yield Operator(tmp_path / "home", "", {"DAS_S3ROOT": str(tmp_path), "REIDENT": "r1"}), ledger
     engine.dispose()
 
@@ -120,7 +121,7 @@ def test_a_database_that_goes_away_is_said_and_asked_again(
     engine = make_engine(sqlite_path="", **{name.lower(): value for name, value in mariadb_env.items()})
     ledger = Ledger(engine)
     ledger.register("r1", "all", "sf1_2010")
-    ledger.replace_geography("r1", "de", [], [TractRow("10", "001", "000100", 100)])
+    ledger.replace_geography("r1", "de", geography([TractRow("10", "001", "000100", 100)]))
     process = operator.start("--watch", "1")
     try:
         line_with(process.stdout, "0 of 1 tracts")

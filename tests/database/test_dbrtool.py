@@ -18,9 +18,10 @@ from dbrecon.console import main as dbrtool
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools import cli
 from dbrecon.ctools.database import make_engine
-from dbrecon.ledger.ledger import ErrorReport, Ledger, LpStats, SolStats, TractRow, Worker
+from dbrecon.ledger.ledger import ErrorReport, Ledger, LpStats, SolStats, Worker
 from dbrecon.ledger.records import InProgress, Quarantine, Status
 from dbrecon.place import Place
+from tests.helpers import TractRow, geography
 from tests.paths import CHECKOUT
 
 PASSWORD = "k7/secret word"
@@ -82,7 +83,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     ledger = Ledger(make_engine(sqlite_path=root / "2010-re" / "dbrecon.sqlite3"))
     tracts = [TractRow("39", "001", tract, pop) for tract, pop in [("000100", 3), ("000200", 2000), ("990000", 0)]]
-    ledger.replace_geography("r1", "oh", [], [*tracts, TractRow("39", "003", "000100", 7), TractRow("39", "003", "000200", 8)])
+    ledger.replace_geography(
+        "r1", "oh", geography([*tracts, TractRow("39", "003", "000100", 7), TractRow("39", "003", "000200", 8)])
+    )
     worker = Worker("node9", "1-2")
     [claim] = ledger.claim("r1", worker, place=Place("oh", "001", ("000100",)))
     ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
@@ -196,7 +199,7 @@ def test_a_command_that_only_reads_does_so_where_nothing_can_be_written(
     engine = make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3")
     ledger = Ledger(engine)
     ledger.register("r1", "all", "2010_sf1")
-    ledger.replace_geography("r1", "oh", [], [TractRow("39", "001", tract, 5) for tract in ("000100", "000200")])
+    ledger.replace_geography("r1", "oh", geography([TractRow("39", "001", tract, 5) for tract in ("000100", "000200")]))
     [claim] = ledger.claim("r1", Worker("node9", "1-2"))
     ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
     if not somebody_writes:

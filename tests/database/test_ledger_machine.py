@@ -24,10 +24,10 @@ from dbrecon.ledger.ledger import (
     LostLease,
     LpStats,
     SolStats,
-    TractRow,
     Worker,
 )
 from dbrecon.place import Place
+from tests.helpers import TractRow, geography
 
 LEASE, MAX_ATTEMPTS, MAX_LOST, REST = 60, 3, 3, 20
 TRACTS = [
@@ -106,7 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.ledger.experiments():
             self.ledger.drop("m")
         self.ledger.register("m", "all", "2010_sf1")
-        self.ledger.replace_geography("m", "oh", [], TRACTS)
+        self.ledger.replace_geography("m", "oh", geography(TRACTS))
         for row in TRACTS:
             self.model.units[row.county, row.tract] = Unit(NEW if row.pop else EMPTY, row.pop)
             county = self.model.units.setdefault((row.county, ""), Unit(NEW, 0))

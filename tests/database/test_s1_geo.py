@@ -126,14 +126,45 @@ def test_a_lost_geofile_is_written_again_and_no_progress_is_lost(made: tuple[Exp
     assert ledger.tract_states("r1", "nm") == before
 
 
-def test_force_takes_over_what_changed_in_the_zip(made: tuple[Experiment, Ledger]) -> None:
+def test_a_lost_geofile_of_another_zip_is_not_mixed_in(made: tuple[Experiment, Ledger]) -> None:
+    """The zip has changed since: nothing of the earlier state is kept beside the new geofile."""
     experiment, ledger = made
     put_zip(experiment, zip_bytes(make_members(some_records())))
     make_geo_files(experiment, ledger, "nm")
-    put_zip(experiment, zip_bytes(make_members([Record("140", "099", "000101", "", 8)])))
-    make_geo_files(experiment, ledger, "nm", force=True)
+    Path(experiment.geofile("nm")).unlink()
+    put_zip(experiment, zip_bytes(make_members(some_records(["099"]))))
+    assert make_geo_files(experiment, ledger, "nm")
+    assert {one.county for one in ledger.tract_states("r1", "nm")} == {"099"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ([Record("100", "013", "000101", "1000", 8)], r"has 8 people, its blocks have 0; blocks stand there at summary level 100"),
+        ([], r"tract 35013000101 has 8 people, its blocks have 0; get"),
+        ([Record("101", "013", "000101", "1000", 7)], r"has 8 people, its blocks have 7; get"),
+    ],
+)
+def test_people_of_a_tract_that_its_blocks_have_not_are_refused(
+    made: tuple[Experiment, Ledger], blocks: list[Record], said: str
+) -> None:
+    experiment, ledger = made
+    put_zip(experiment, zip_bytes(make_members([*blocks, Record("140", "013", "000101", "", 8)])))
+    with pytest.raises(InputError, match=said):
+        make_geo_files(experiment, ledger, "nm")
+    assert not ledger.has_geography("r1", "nm")
+    assert [path for path in Path(experiment.base).glob("work/**/*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_what_changed_in_the_zip_is_taken_over(made: tuple[Experiment, Ledger], forced: bool) -> None:
+    experiment, ledger = made
+    put_zip(experiment, zip_bytes(make_members(some_records())))
+    make_geo_files(experiment, ledger, "nm")
+    put_zip(experiment, zip_bytes(make_members([Record("101", "099", "000101", "1000", 8), Record("140", "099", "000101", "", 8)])))
+    make_geo_files(experiment, ledger, "nm", force=forced)
     assert [(one.county, one.pop) for one in ledger.tract_states("r1", "nm")] == [("099", 8)]
-    assert [row["COUNTY"] for row in geofile(experiment)] == ["099"]
+    assert {row["COUNTY"] for row in geofile(experiment)} == {"099"}
 
 
 def test_force_says_how_much_finished_work_is_to_be_done_again(
@@ -261,7 +292,12 @@ def test_the_people_of_guernsey_county_are_all_in_its_tracts(made: tuple[Experim
 
 def test_the_result_is_told_once_and_tells_the_tracts_without_people(made: tuple[Experiment, Ledger], tmp_path: Path) -> None:
     experiment, _ = made
-    records = [Record("140", "013", "000101", pop=1500), Record("140", "013", "000102"), Record("140", "013", "000103")]
+    records = [
+        Record("101", "013", "000101", "1000", 1500),
+        Record("140", "013", "000101", pop=1500),
+        Record("140", "013", "000102"),
+        Record("140", "013", "000103"),
+    ]
     put_zip(experiment, zip_bytes(make_members(records)))
     command = [sys.executable, str(CHECKOUT / "s1_make_geo_files.py"), "nm"]
     told = []

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
 from dbrecon.recon.product.sf1 import DEFAULT_TABLES, read_tables
 from dbrecon.steps.county_files import make_county_files, step2
-from dbrecon.steps.geography_files import make_geo_files
+from dbrecon.steps.geography_files import enter_geofile, make_geo_files
 from tests.paths import CHECKOUT, SHARED_DATA
 from tests.tiny_sf1 import (
     Record,
@@ -215,9 +216,8 @@ DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
 def test_a_bad_segment_is_named_with_its_line_and_leaves_no_file(tmp_path: Path, damage: str) -> None:
     change, expected = DAMAGES[damage]
     members = make_members(some_records())
-    experiment, ledger = start(tmp_path, zip_bytes(members))
     assert change(members) != members
-    put_zip(experiment, zip_bytes(change(members)))
+    experiment, ledger = start(tmp_path, zip_bytes(change(members)))
     with pytest.raises(InputError) as caught:
         make_county_files(experiment, ledger, "nm")
     assert expected in str(caught.value)
@@ -267,8 +267,20 @@ def test_a_bad_zip_does_not_cost_the_files_of_an_earlier_run(tmp_path: Path) -> 
 def test_a_zip_of_other_counties_than_step_1_has_read_is_refused(tmp_path: Path) -> None:
     experiment, ledger = start(tmp_path, zip_bytes(make_members(some_records())))
     put_zip(experiment, zip_bytes(make_members(some_records(["013", "003"]))))
-    with pytest.raises(InputError, match=r"county 001 is not in this zip.*run s1_make_geo_files.py --force nm"):
+    with pytest.raises(InputError, match=r"is not the zip that step 1 has read.*--step1 --step2 --stusab nm"):
         make_county_files(experiment, ledger, "nm")
+
+
+def test_a_header_of_other_counties_than_the_ledger_has_is_refused(tmp_path: Path) -> None:
+    """Where the zip that step 1 has read is not known: its geography came from a geofile that was copied."""
+    content = zip_bytes(make_members(some_records(["013", "003"])))
+    experiment, _ = start(tmp_path / "other", content)
+    copied, ledger = make_experiment(tmp_path / "copied")
+    put_zip(copied, zip_bytes(make_members(some_records())))
+    shutil.copytree(Path(experiment.base) / "work", Path(copied.base) / "work")
+    enter_geofile(copied, ledger, "nm", None)
+    with pytest.raises(InputError, match=r"county 001 is not in this zip|county 001 is in this zip"):
+        make_county_files(copied, ledger, "nm")
 
 
 def test_step_2_before_step_1_says_so(tmp_path: Path) -> None:
@@ -313,7 +325,7 @@ def test_a_run_that_could_not_write_goes_on_with_what_is_missing(tmp_path: Path)
     in_the_way.write_text("a file where a folder belongs")
     with pytest.raises(StorageError, match="35001"):
         make_county_files(experiment, ledger, "nm")
-    assert set(county_files(experiment)) == {"nm/35013/sf1_block_35013.csv"}
+    assert county_files(experiment) == {}
     in_the_way.unlink()
     assert make_county_files(experiment, ledger, "nm") == 2
     assert len(county_files(experiment)) == 4
@@ -333,7 +345,7 @@ def test_ctrl_c_leaves_whole_files_only_and_the_next_run_completes_them(tmp_path
         patch.setattr(StateReader, "counties", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make_county_files(experiment, ledger, "nm")
-    assert len(county_files(experiment)) == 3
+    assert len(county_files(experiment)) == 2
     assert make_county_files(experiment, ledger, "nm") == 1
     assert_same_as_slow_reading(experiment, content, "nm")
 

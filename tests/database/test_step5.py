@@ -4,6 +4,8 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,22 @@ from hypothesis import strategies as st
 
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.database import make_engine
+from dbrecon.ctools.staging import accept, digest_of
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import InputError, StorageError, UsageError, VerificationError
 from dbrecon.experiment import Experiment
-from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, TractRow, Worker
+from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, Worker
+from dbrecon.ledger.records import CountyClaim, SolvedTract
 from dbrecon.place import Place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
+from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.names import decode_names, variable_names
 from dbrecon.recon.people.people import BinnedPeople
-from dbrecon.recon.people.people_reader import read_people
 from dbrecon.recon.people.solution import Solution, format_named_solution, format_solution, parse_solution
+from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
 from dbrecon.settings import Config
 from dbrecon.steps.microdata import make_counties, make_microdata
+from tests.helpers import TractRow, county_texts, geography, put_county_files
 from tests.paths import CHECKOUT, SHARED_DATA
 
 PREDECESSOR = SHARED_DATA / "predecessor" / "model_29165030307.sol.gz"
@@ -200,14 +206,36 @@ def solve(experiment: Experiment, tract: str, rows: list[tuple[int, int, int]]) 
         file.write(format_solution("39059" + tract, entries(*rows)))
 
 
+PEOPLE = {
+    "977200": [(1001, kind_of(1, 30, 32, 0), 1), (1000, kind_of(0, 101, 6, 1), 2)],
+    "977100": [(2000, kind_of(0, 9, 16, 0), 2)],
+}
+
+
+@lru_cache
+def product() -> Product:
+    return load_product()
+
+
 def solve_all(experiment: Experiment) -> None:
-    solve(experiment, "977200", [(1001, kind_of(1, 30, 32, 0), 1), (1000, kind_of(0, 101, 6, 1), 2)])
-    solve(experiment, "977100", [(2000, kind_of(0, 9, 16, 0), 2)])
+    for tract, rows in PEOPLE.items():
+        solve(experiment, tract, rows)
+
+
+def write_people(experiment: Experiment, solved: Iterable[tuple[str, int]] = TRACTS, **digests: str) -> int:
+    """Step 5 of county 059, put in its place. ``digests`` (tNNNNNN): of accepted solutions; others were accepted unseen."""
+    blocks, tracts = county_texts(product(), "39059", PEOPLE)
+    county = CountyTables(product(), "39059", CountyFile(blocks, "blocks.csv"), CountyFile(tracts, "tracts.csv"))
+    tracts_of = tuple(SolvedTract(tract, pop, digests.get(f"t{tract}", "")) for tract, pop in sorted(solved) if pop)
+    claim = CountyClaim("test", "oh", "39", "059", tracts_of, 5, 0, Worker("host", "1"), "token")
+    people, file = make_microdata(experiment, county, claim)
+    accept(file)
+    return people
 
 
 def test_the_county_is_its_tracts_in_order(experiment: Experiment) -> None:
     solve_all(experiment)
-    assert make_microdata(experiment, "oh", "059", TRACTS) == 5
+    assert write_people(experiment) == 5
     rows = Path(experiment.synth_out("oh", "059")).read_text().splitlines()
     assert rows[1:] == [
         "39059977100,390599771002000,male,9,N,Y,N,N,N,N,N",
@@ -221,9 +249,9 @@ def test_the_county_is_its_tracts_in_order(experiment: Experiment) -> None:
 def test_writing_a_county_twice_gives_the_same_bytes(experiment: Experiment) -> None:
     solve_all(experiment)
     path = Path(experiment.synth_out("oh", "059"))
-    make_microdata(experiment, "oh", "059", TRACTS)
+    write_people(experiment)
     first = path.read_bytes()
-    make_microdata(experiment, "oh", "059", TRACTS[::-1])
+    write_people(experiment)
     assert path.read_bytes() == first
 
 
@@ -231,7 +259,7 @@ def test_a_tract_without_solution_is_named_and_no_file_is_left(experiment: Exper
     solve_all(experiment)
     os.unlink(experiment.sol("oh", "059", "977200"))
     with pytest.raises(InputError, match=r"no solution of tract oh 059 977200 with 3 people.*--step4 --force"):
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
     assert not [name for name in os.listdir(experiment.county_dir("oh", "059")) if "synth" in name]
 
 
@@ -239,17 +267,17 @@ def test_a_solution_with_another_number_of_people_is_refused(experiment: Experim
     solve_all(experiment)
     solve(experiment, "977100", [(2000, kind_of(0, 9, 16, 0), 1)])
     with pytest.raises(VerificationError, match=r"oh 059 977100 has 1 person, the tables 2.*--step4 --force"):
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
     assert not os.path.exists(experiment.synth_out("oh", "059"))
 
 
 def test_a_failed_rewrite_leaves_the_old_file(experiment: Experiment) -> None:
     solve_all(experiment)
-    make_microdata(experiment, "oh", "059", TRACTS)
+    write_people(experiment)
     before = Path(experiment.synth_out("oh", "059")).read_bytes()
     solve(experiment, "977200", [(1001, 5, 2)])
     with pytest.raises(VerificationError):
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
     assert Path(experiment.synth_out("oh", "059")).read_bytes() == before
 
 
@@ -258,14 +286,14 @@ def test_a_damaged_solution_is_a_sentence(experiment: Experiment) -> None:
     path = Path(experiment.sol("oh", "059", "977100"))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises((InputError, StorageError), match="977100"):
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
 
 
 def test_a_solution_under_another_tracts_name_is_refused(experiment: Experiment) -> None:
     solve_all(experiment)
     os.replace(experiment.sol("oh", "059", "977200"), experiment.sol("oh", "059", "977100"))
     with pytest.raises(InputError, match="is the solution of tract 39059977200, not of 39059977100"):
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
 
 
 def test_a_solution_that_is_cut_off_is_told_once(experiment: Experiment) -> None:
@@ -273,29 +301,41 @@ def test_a_solution_that_is_cut_off_is_told_once(experiment: Experiment) -> None
     path = Path(experiment.sol("oh", "059", "977100"))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=f"^{path}: the solution of tract oh 059 977100 is not a whole gzip file") as refused:
-        make_microdata(experiment, "oh", "059", TRACTS)
+        write_people(experiment)
     assert explain(refused.value) == str(refused.value)
 
 
-def test_a_predecessors_solution_becomes_people(experiment: Experiment) -> None:
-    if not PREDECESSOR.exists():
-        pytest.skip("needs ../shared/data/predecessor, which is not here")
-    with sopen(experiment.sol("mo", "165", "030307"), "wb") as file:
-        file.write(gzip.decompress(PREDECESSOR.read_bytes()))
-    assert make_microdata(experiment, "mo", "165", [("030307", 11)]) == 11
-    assert read_people(experiment.synth_out("mo", "165")).population == 11
+def test_a_solution_that_was_not_accepted_is_not_read(experiment: Experiment) -> None:
+    """Edited between steps 4 and 5, or put there by a worker that had lost its claim."""
+    solve_all(experiment)
+    accepted = digest_of(experiment.sol("oh", "059", "977100"))
+    solve(experiment, "977100", [(2000, kind_of(1, 9, 16, 0), 2)])
+    with pytest.raises(InputError, match=r"977100.sol.gz: is not the solution of tract oh 059 977100 as the ledger has it"):
+        write_people(experiment, t977100=accepted)
+    assert not [name for name in os.listdir(experiment.county_dir("oh", "059")) if "synth" in name]
+
+
+def test_people_that_do_not_make_a_published_cell_are_refused(experiment: Experiment) -> None:
+    """As many as published, but in another block; the solution was accepted, or nothing is known of it."""
+    solve_all(experiment)
+    solve(experiment, "977200", [(1000, kind_of(1, 30, 32, 0), 1), (1001, kind_of(0, 101, 6, 1), 2)])
+    with pytest.raises(VerificationError, match=r"977200.sol.gz: its solution does not reproduce .*: P0010001 of block"):
+        write_people(experiment)
+    assert not [name for name in os.listdir(experiment.county_dir("oh", "059")) if "synth" in name]
 
 
 # --- with the ledger -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(experiment: Experiment, tmp_path: Path) -> Ledger:
     """An experiment with county 059 (two tracts with people, one of water) and county 061 (one tract), nothing solved."""
     ledger = Ledger(make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3"))
     ledger.register("test", "all", "2010_sf1")
     tracts = [TractRow("39", "059", tract, pop) for tract, pop in TRACTS] + [TractRow("39", "061", "000100", 1)]
-    ledger.replace_geography("test", "oh", [], tracts)
+    ledger.replace_geography("test", "oh", geography(tracts))
+    put_county_files(experiment, ledger, Place("oh", "059"), county_texts(product(), "39059", PEOPLE))
+    put_county_files(experiment, ledger, Place("oh", "061"), county_texts(product(), "39061", {"000100": [(1, 4, 1)]}))
     return ledger
 
 
@@ -343,7 +383,7 @@ def test_a_county_with_unsolved_tracts_is_refused_with_their_names(experiment: E
 
 
 def test_a_county_that_fails_stays_open_and_the_others_are_written(experiment: Experiment, ledger: Ledger) -> None:
-    solve(experiment, "977100", [(2000, 4, 2)])
+    solve(experiment, "977100", PEOPLE["977100"])
     solved_in_ledger(ledger, "059", ["977100", "977200"])
     solved_in_ledger(ledger, "061", ["000100"])
     with sopen(experiment.sol("oh", "061", "000100"), "wb") as file:
@@ -371,7 +411,7 @@ def test_an_interrupted_county_leaves_no_file_and_can_be_written_at_once(
         patch.setattr("dbrecon.steps.microdata.parse_solution", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(make_counties(experiment, ledger, Place("oh", "059")))
-    assert os.listdir(experiment.county_dir("oh", "059")) == ["sol"]
+    assert sorted(os.listdir(experiment.county_dir("oh", "059"))) == ["sf1_block_39059.csv", "sf1_tract_39059.csv", "sol"]
     assert list(make_counties(experiment, ledger, Place("oh", "059"))) == [("059", 5)]
 
 

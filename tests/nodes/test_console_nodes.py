@@ -22,9 +22,10 @@ from dbrecon.ctools import ssh
 from dbrecon.ctools.database import make_engine
 from dbrecon.fleet import doctor_nodes as probe_node
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import TractRow, Worker
+from dbrecon.ledger.records import Worker
 from tests.conftest import MariaServer
 from tests.console_world import AWS, Operator, Result, assert_refused
+from tests.helpers import TractRow, geography
 from tests.paths import SHARED_DATA
 from tests.s3_servers import moto_server
 from tests.ssh_nodes import Nodes, SshNode
@@ -525,7 +526,7 @@ def test_where_nothing_is_left_to_do_nothing_is_launched(world: World, run_to_th
     assert run_to_the_end.status
     world.ledger.register("done", "all", "2010_sf1")
     assert_refused(world.here("--launch_all", "--reident", "done"), 3, "done has no states yet")
-    world.ledger.replace_geography("done", "de", [], [TractRow("10", "001", "000100", 0)])
+    world.ledger.replace_geography("done", "de", geography([TractRow("10", "001", "000100", 0)]))
     result = world.here("--launch_all", "--reident", "done")
     assert (result.returncode, result.stdout) == (0, "nothing is left to do for done: nothing was launched\n")
     assert not any(world.at_work(name) for name in world.nodes.nodes)

@@ -15,9 +15,10 @@ from dbrecon.ctools import emr
 from dbrecon.ctools.aws import AwsError
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import TractRow, Worker
+from dbrecon.ledger.records import Worker
 from dbrecon.settings import ClusterSettings, Config
 from tests.console_world import AWS, Operator, assert_refused
+from tests.helpers import TractRow, geography
 from tests.s3_servers import moto_server
 
 __all__ = ["moto_server"]
@@ -96,7 +97,7 @@ def test_yes_asks_nothing_and_shrinking_says_which_nodes_end_and_frees_what_they
     cluster = make_cluster(GROUPS)
     ledger = Ledger(make_engine(sqlite_path=tmp_path / "2010-re" / "dbrecon.sqlite3"))
     ledger.register("r1", "all", "sf1_2010")
-    ledger.replace_geography("r1", "de", [], [TractRow("10", "001", f"00010{i}", 100 + i) for i in range(3)])
+    ledger.replace_geography("r1", "de", geography([TractRow("10", "001", f"00010{i}", 100 + i) for i in range(3)]))
     task = cluster.client.list_instance_groups(ClusterId=cluster.id)["InstanceGroups"]
     group = next(row["Id"] for row in task if row["InstanceGroupType"] == "TASK")
     instances = cluster.client.list_instances(ClusterId=cluster.id, InstanceGroupId=group)["Instances"]

@@ -287,11 +287,12 @@ def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_none(tmp_path: Pa
     assert f"DeniedFile: Cannot list {tmp_path}/state/county (Permission denied)" in done.stderr
 
 
-def test_what_is_missing_of_many_is_told_in_their_order(root: str) -> None:
+def test_the_sizes_of_many_are_told_in_their_order(root: str) -> None:
     for name in ("a", "c"):
         with sopen(f"{root}/{name}", "w") as file:
-            file.write("x")
-    assert storage.missing(f"{root}/{name}" for name in "dcba") == [f"{root}/d", f"{root}/b"]
+            file.write(name * 3)
+    found = storage.sizes(f"{root}/{name}" for name in "dcba")
+    assert list(found.items()) == [(f"{root}/d", None), (f"{root}/c", 3), (f"{root}/b", None), (f"{root}/a", 3)]
 
 
 def test_a_large_file_is_read_by_ranges_in_any_order(root: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dbrecon.ctools.storage import read_bytes
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.certainty.county import BLOCK_HEADER, CELL_HEADER, per_cent
 from dbrecon.recon.certainty.record import TractRecord
 from dbrecon.recon.certainty.search import Proof
@@ -37,7 +38,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def step6(experiment: Experiment, cells: bool = False) -> list[bool]:
     """Do step 6 of the county; which tracts had to be computed."""
-    county = read_county(experiment, builder_for(experiment).product, "de", "10", "001")
+    county = read_county(experiment, builder_for(experiment).product, "de", "001", CountyDigests(None, "", ""))
     made = [make_record(experiment, county, "de", tract, cells) for tract in TRACTS]
     close_county(experiment, "de", "001", [record for record, _ in made], cells)
     return [new for _, new in made]

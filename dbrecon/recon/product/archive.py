@@ -4,6 +4,7 @@ Zips are taken as people's tools repack them: members may lie in a folder, in ot
 with an empty line or DOS's Ctrl-Z. Nothing that a zip says of itself is believed: members, sizes, ratios and lines have limits.
 """
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -64,6 +65,15 @@ class Archive:
     def members(self) -> tuple[str, ...]:
         """Names of all members, as the zip spells them, in the directory's order."""
         return tuple(info.filename for info in self._infos)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what the directory says the members hold: name (without folder and case), bytes and CRC-32 of each.
+
+        A zip that was packed anew with the same content has the same digest; :meth:`pieces` holds what is read to it.
+        """
+        lines = sorted(f"{_base(info.filename)} {info.file_size} {info.CRC:08x}\n" for info in self._infos)
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def has(self, member: str) -> bool:
         """Whether there is a member of that name, in any folder and letter case."""

@@ -4,6 +4,7 @@ A county file is CSV: a header, then rows ``geoid,logrecno,cells`` sorted by geo
 found by bisection and only they are read and parsed.
 """
 
+import hashlib
 import mmap
 from dataclasses import dataclass
 from functools import lru_cache
@@ -111,6 +112,15 @@ class CountyTables:
     county: str  # five digits
     blocks: CountyFile
     tracts: CountyFile
+
+    def digest(self, tract: str) -> str:
+        """SHA-256 (hex) of what is published of a tract (six digits): the product, and the tract's rows of both files with their
+        headers, as text. Equal tables have equal digests, whatever lies beside them in the files."""
+        found = hashlib.sha256(f"{self.product.name}\n".encode())
+        for file in (self.blocks, self.tracts):
+            found.update(file.text[: file.text.find(b"\n") + 1])
+            found.update(rows_of(file.text, (self.county + tract).encode()))
+        return found.hexdigest()
 
     def tract(self, tract: str) -> TractTables:
         """The tables of a tract (six digits). Raises InputError if the county has no such tract, or a file is damaged."""

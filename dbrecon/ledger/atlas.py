@@ -1,0 +1,188 @@
+"""The part of the ledger that knows which experiments there are, and what steps 1 and 2 have entered of their states."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, select
+
+from dbrecon.ctools import staging
+from dbrecon.ctools.database import describe
+from dbrecon.ctools.staging import Staged
+from dbrecon.errors import UsageError
+from dbrecon.ledger import claiming as sql
+from dbrecon.ledger import places as ledger_geography
+from dbrecon.ledger import registry as ledger_experiments
+from dbrecon.ledger.claiming import listed
+from dbrecon.ledger.core import Core
+from dbrecon.ledger.records import CountyDigests, ExperimentRow, GeoRow, StateDigests, TractState
+from dbrecon.ledger.schema import experiment_tables
+from dbrecon.place import Place
+
+
+class Atlas(Core):
+    """See :class:`dbrecon.ledger.ledger.Ledger`."""
+
+    # -- experiments ------------------------------------------------------------------------------------------------
+
+    def register(self, reident: str, tables: str, product: str, seed: int = 0, program: str = "") -> None:
+        """Makes the experiment's tables. UsageError if a REIDENT that differs at most in case exists."""
+        place, now = describe(self.engine), self._database.now()
+        row = ExperimentRow(reident, tables, product, 0, seed, program)
+        self._run(lambda connection: ledger_experiments.reserve(connection, place, now, row), repeat_commit=False)
+        self._run(lambda connection: ledger_experiments.make(connection, now, reident), repeat_commit=False)
+
+    def drop(self, reident: str) -> None:
+        """Removes the experiment's tables and errors (no files). DatabaseError naming those that exist if it does not."""
+        if not self._run(lambda connection: ledger_experiments.drop(connection, reident), repeat_commit=False):
+            raise self._unknown(reident)
+
+    def experiment(self, reident: str) -> ExperimentRow:
+        """One experiment. DatabaseError naming those that exist if it is none."""
+        found = {row.reident: row for row in self.experiments()}
+        if reident not in found:
+            raise self._unknown(reident)
+        return found[reident]
+
+    # -- geography --------------------------------------------------------------------------------------------------
+
+    def replace_geography(
+        self,
+        reident: str,
+        stusab: str,
+        rows: Iterable[GeoRow],
+        *,
+        force: bool = False,
+        digests: StateDigests = StateDigests(),  # noqa: B008 - it is frozen
+        file: Staged | None = None,
+    ) -> bool:
+        """Step 1's result in one transaction: the state's records, and its tracts and counties as new work; ``file`` comes in
+        place.
+
+        Returns False, with nothing read and nothing changed but the file, if the state is there and not ``force``. With ``force``
+        the state begins anew: published tables may have changed in any cell, so no progress is kept, and claims on its tracts are
+        lost. Other writers wait on SQLite meanwhile, so give rows that need no long work. Whatever the iterable raises is passed
+        on, and nothing is changed.
+        """
+        mine = experiment_tables(reident)
+        self._run(lambda connection: ledger_geography.enter_state(connection, mine, stusab), reident=reident)
+        now = self._database.now()
+
+        def work(connection: Connection) -> bool:
+            entered = ledger_geography.replace(connection, mine, stusab, now, rows, force, digests)
+            if file is not None:
+                staging.accept(file)
+            return entered
+
+        return self._run(work, reident=reident, repeat=False)  # what was read of the iterable is gone
+
+    def state_digests(self, reident: str, stusab: str) -> StateDigests:
+        """Of what step 1 has read and written of a state."""
+        states = experiment_tables(reident).states
+        query = select(states.c.zip_digest, states.c.geofile_digest).where(states.c.stusab == stusab)
+        rows = self._rows(reident, query)
+        return StateDigests(*rows[0]) if rows else StateDigests()
+
+    def note_zip(self, reident: str, stusab: str, digest: str) -> None:
+        """The zip of which a state's files are, or are to be, made; it has the geography that was entered."""
+        mine = experiment_tables(reident)
+        self._run(lambda connection: ledger_geography.note_zip(connection, mine, stusab, digest), reident=reident)
+
+    def county_files(self, reident: str, stusab: str) -> dict[str, CountyDigests | None]:
+        """What step 2 has entered of each county's files; None where it has entered none."""
+        mine = experiment_tables(reident)
+
+        def work(connection: Connection) -> dict[str, CountyDigests | None]:
+            return sql.files_of_counties(connection, mine, stusab)
+
+        return self._run(work, reident=reident, write=False)
+
+    def people_digests(self, reident: str, stusab: str) -> dict[str, str | None]:
+        """The digest of each county's people that was accepted; None where none are written, "" where none was kept."""
+        counties = experiment_tables(reident).counties
+        query = select(counties.c.county, counties.c.csv_digest).where(counties.c.stusab == stusab)
+        return {row.county: row.csv_digest for row in self._rows(reident, query)}
+
+    def enter_county_files(
+        self, reident: str, stusab: str, county: str, files: CountyDigests, staged: Sequence[Staged] = ()
+    ) -> int | None:
+        """Step 2's result: the county's files, which come into place. If its tables are others than before, its tracts begin anew
+        and claims on them are lost: returns how many had begun; else None."""
+        mine = experiment_tables(reident)
+
+        def work(connection: Connection) -> int | None:
+            begun = ledger_geography.enter_county_files(connection, mine, stusab, county, files)
+            for file in staged:
+                staging.accept(file)
+            return begun
+
+        return self._run(work, reident=reident)
+
+    def forget_county_files(self, reident: str, stusab: str, counties: Iterable[str]) -> None:
+        """The counties' files are not to be counted on: step 2 is to make them again, and what was made of them begins anew."""
+        mine, counties = experiment_tables(reident), list(counties)
+
+        def work(connection: Connection) -> None:
+            for county in counties:
+                ledger_geography.forget_county_files(connection, mine, stusab, county)
+
+        self._run(work, reident=reident)
+
+    def has_geography(self, reident: str, stusab: str) -> bool:
+        """True if step 1 of the state is complete."""
+        states = experiment_tables(reident).states
+        query = select(states.c.stusab).where(states.c.stusab == stusab, states.c.geo_end > 0)
+        return self._run(lambda connection: connection.execute(query).first(), reident=reident, write=False) is not None
+
+    def geography(self, reident: str, stusab: str, sumlev: str, county: str | None = None) -> list[GeoRow]:
+        """The state's records of a summary level ("050", "140", "101"), of one county if given, by LOGRECNO."""
+        geo = experiment_tables(reident).geo
+        query = select(*(geo.c[name] for name in GeoRow._fields)).order_by(geo.c.logrecno)
+        query = query.where(geo.c.stusab == stusab, geo.c.sumlev == sumlev)
+        if county is not None:
+            query = query.where(geo.c.county == county)
+        return [GeoRow(*tuple(row)) for row in self._rows(reident, query)]
+
+    def stusabs(self, reident: str) -> list[str]:
+        """The states whose step 1 is complete, sorted."""
+        states = experiment_tables(reident).states
+        query = select(states.c.stusab).where(states.c.geo_end > 0).order_by(states.c.stusab)
+        return [row.stusab for row in self._rows(reident, query)]
+
+    def counties(self, reident: str, stusab: str) -> list[str]:
+        """The state's counties (three digits), sorted."""
+        return list(self.county_statuses(reident, stusab))
+
+    def county_statuses(self, reident: str, stusab: str) -> dict[str, str]:
+        """The state's counties, sorted, each with its status."""
+        counties = experiment_tables(reident).counties
+        query = select(counties.c.county, counties.c.status).where(counties.c.stusab == stusab).order_by(counties.c.county)
+        return {row.county: row.status for row in self._rows(reident, query)}
+
+    def tracts(self, reident: str, stusab: str, county: str) -> list[str]:
+        """The county's tracts (six digits), those without people included, sorted."""
+        tracts = experiment_tables(reident).tracts
+        query = select(tracts.c.tract).where(tracts.c.stusab == stusab, tracts.c.county == county)
+        return [row.tract for row in self._rows(reident, query.order_by(tracts.c.tract))]
+
+    def tract_states(self, reident: str, stusab: str, county: str | None = None) -> list[TractState]:
+        """Where the tracts of a state or county stand, by county and tract."""
+        tracts = experiment_tables(reident).tracts
+        names = TractState.__dataclass_fields__
+        query = select(*(tracts.c[name] for name in names)).where(*sql.narrow(tracts, Place(stusab, county)))
+        rows = self._rows(reident, query.order_by(tracts.c.county, tracts.c.tract))
+        return [TractState(*tuple(row)) for row in rows]
+
+    def check_place(self, reident: str, place: Place) -> None:
+        """UsageError, naming those that exist, if the state, the county or a tract is not in the ledger."""
+        stusab, county = place.stusab, place.county
+        if stusab is None:
+            return
+        if stusab not in (states := self.stusabs(reident)):
+            there = f"it has {listed(states)}" if states else "it has none yet"
+            raise UsageError(f"{reident} has no state {stusab} ({there}): run --step1 --stusab {stusab} first")
+        if county is None:
+            return
+        if county not in (counties := self.counties(reident, stusab)):
+            raise UsageError(f"{stusab} has no county {county}: choose from {listed(counties)}")
+        wrong = sorted(set(place.tracts or ()) - set(known := self.tracts(reident, stusab, county)))
+        if wrong:
+            raise UsageError(f"county {county} of {stusab} has no tract {listed(wrong)}: choose from {listed(known)}")

@@ -1,0 +1,119 @@
+"""What every part of the ledger stands on: transactions on a database whose tables are of this program's version."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Row, Select, select
+
+from dbrecon.ctools.database import Database, NoSuchTable, describe
+from dbrecon.errors import DatabaseError
+from dbrecon.ledger import migrations
+from dbrecon.ledger import registry as ledger_experiments
+from dbrecon.ledger.claiming import AnyClaim, listed
+from dbrecon.ledger.records import ExperimentRow
+from dbrecon.ledger.schema import VERSION
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+MAX_LOST = 8
+
+
+class Core:
+    """See :class:`dbrecon.ledger.ledger.Ledger`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        clock: Callable[[], int] | None = None,
+        patience: float = 0.0,
+        max_lost: int = MAX_LOST,
+        upgrade: bool = False,
+    ) -> None:
+        self.engine = engine
+        self._upgrade = upgrade
+        self._database = Database(engine, patience, clock)
+        self._max_lost = max_lost
+        self._ready = False
+
+    def experiments(self) -> list[ExperimentRow]:
+        """All registered experiments, oldest first."""
+        return self._run(ledger_experiments.registered, write=False)
+
+    def _unknown(self, reident: str) -> DatabaseError:
+        names = [row.reident for row in self.experiments()]
+        there = f"it has {listed(names)}" if names else "it has none yet"
+        return DatabaseError(
+            f"REIDENT {reident} is not registered in {describe(self.engine)} ({there}): register it with --register {reident}"
+        )
+
+    def now(self) -> int:
+        """The time by the clock of all records."""
+        return self._run(self._now, write=False)
+
+    def lose_patience(self) -> None:
+        """From now on wait no more for a database that is away, nor go on waiting. Safe from any thread or signal handler."""
+        self._database.patience = 0.0
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _now(self, connection: Connection) -> int:
+        return int(connection.execute(select(self._database.now())).scalar_one())
+
+    def _run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        reident: str | None = None,
+        write: bool = True,
+        repeat: bool = True,
+        repeat_commit: bool = True,
+    ) -> T:
+        if not self._ready:
+            self._make_ready()
+        try:
+            return self._database.run(work, write=write, repeat=repeat, repeat_commit=repeat_commit)
+        except NoSuchTable:
+            if reident is None or reident in [row.reident for row in self.experiments()]:
+                raise
+            raise self._unknown(reident) from None
+
+    def _make_ready(self) -> None:
+        """The tables are this program's version. Nothing is written when they are: a reader may lack the right."""
+        place = describe(self.engine)
+        try:
+            there = self._database.run(lambda connection: migrations.check(connection, place), write=False)
+        except migrations.OldSchema:
+            if not self._upgrade:
+                raise
+            self.upgrade()
+            there = True
+        if not there:
+            self._database.run(lambda connection: migrations.make(connection, self._now(connection)), write=True)
+        self._ready = True
+
+    def upgrade(self) -> tuple[int, int]:
+        """Bring tables of an earlier version to this program's; the versions before and now. DatabaseError while they are in
+        use."""
+        place = describe(self.engine)
+        before = self._database.run(lambda connection: migrations.upgrade(connection, place, self._now(connection)), write=True)
+        if 0 < before < VERSION:
+            log.warning("%s: the tables were of version %d, and are of version %d now", place, before, VERSION)
+        return before, VERSION
+
+    def _rows(self, reident: str, query: Select[Any]) -> Sequence[Row[Any]]:
+        return self._run(lambda connection: connection.execute(query).all(), reident=reident, write=False)
+
+    def _by_experiment(
+        self, claims: Iterable[AnyClaim], work: Callable[[Connection, list[AnyClaim]], list[AnyClaim]]
+    ) -> list[AnyClaim]:
+        """``work`` on the claims of each experiment in a transaction of its own; what it returned, together."""
+        groups: dict[str, list[AnyClaim]] = defaultdict(list)
+        for claim in claims:
+            groups[claim.reident].append(claim)
+        result: list[AnyClaim] = []
+        for reident, some in groups.items():
+            result += self._run(lambda connection, some=some: work(connection, some), reident=reident)  # type: ignore[misc]
+        return result

@@ -1,0 +1,61 @@
+"""What a tract's files are made of, and under which claim: what step 3 and 4 write into them and put them in place by."""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dbrecon.ctools import staging
+from dbrecon.ctools.staging import Stage
+from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import Claim, CountyClaim
+from dbrecon.version import PROGRAM
+
+TABLES = "tables_sha256"
+LP = "lp_sha256"
+ACCEPTED = "as the ledger has it"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """``tables_sha256`` is that of the tract's tables (:meth:`CountyTables.digest`), ``lp_sha256`` that of the LP file that
+    was accepted or just made; ``token`` and ``fence`` are the claim's.
+
+    The claim is not in a file's content, or equal tables would not give equal files: it is in the name of the local file that waits
+    to be accepted, and in the metadata of an object on S3.
+    """
+
+    tables_sha256: str = ""
+    token: str = ""
+    fence: int = 0
+    lp_sha256: str = ""
+
+    @classmethod
+    def of(cls, claim: Claim, tables_sha256: str) -> "Origin":
+        """The origin of what is made of these tables under a claim."""
+        return cls(tables_sha256, claim.token, claim.fence, claim.lp_digest or "")
+
+    def lp_notes(self) -> tuple[str, ...]:
+        """The comment lines of an LP file, without =, which counts constraints there."""
+        return (f"{TABLES}: {self.tables_sha256}",) if self.tables_sha256 else ()
+
+    def notes(self, experiment: Experiment, product: str) -> dict[str, str]:
+        """The comments of a solution, but for the solver's and its seed."""
+        found = {TABLES: self.tables_sha256, LP: self.lp_sha256} if self.tables_sha256 else {}
+        return {"product": product, "tables": experiment.tables} | found | {"program": PROGRAM}
+
+
+@contextmanager
+def staged(path: str, origin: Origin | CountyClaim, kms_key: str | None) -> Iterator[Stage]:
+    """A file that is written under a claim, to be accepted by the ledger."""
+    with staging.stage(path, origin.token, origin.fence, kms_key) as file:
+        yield file
+
+
+def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, what: str, remedy: str) -> str:
+    """The digest of a file's unpacked content. InputError if it is another than was accepted (None, "": nothing is known)."""
+    digest = staging.digest(content)
+    if accepted and digest != accepted:
+        raise InputError(f"{path}: is not {what} {ACCEPTED}: it was changed, or is left of other work; {remedy}")
+    return digest

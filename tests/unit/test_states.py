@@ -1,0 +1,62 @@
+"""The table of states: what it allows, and that the page drawn from it is the one in docs/."""
+
+import pytest
+from sqlalchemy import create_engine, insert, select
+
+from dbrecon.ledger import moves
+from dbrecon.ledger.schema import experiment_tables
+from dbrecon.ledger.states import (
+    CLAIM,
+    COUNTY,
+    LIVES,
+    LP,
+    NEW,
+    QUARANTINED,
+    RESCAN,
+    SOLVE,
+    SOLVED,
+    TRACT,
+    WRITE_LP,
+    Life,
+    mermaid,
+    page,
+)
+from tests.paths import CHECKOUT
+
+
+def test_the_page_is_drawn_from_the_table() -> None:
+    written = (CHECKOUT / "docs" / "states.md").read_text(encoding="utf-8")
+    assert written == page(), "make it again: python -m dbrecon.ledger.states > docs/states.md"
+
+
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.unit)
+def test_every_state_is_known_and_can_be_reached(life: Life) -> None:
+    named = {state for one in life.transitions for state in (*one.before, *one.after)} | set(life.begins)
+    assert named == set(life.states)
+    reached = set(life.begins)
+    for _ in life.states:
+        reached |= {after for one in life.transitions for after in one.after if reached & set(one.before)}
+    assert reached == set(life.states)
+    assert all(f" {state}" in mermaid(life) for state in life.states)
+
+
+def test_what_the_table_does_not_have_is_refused() -> None:
+    assert TRACT.before(SOLVE, SOLVED) == (NEW, LP)
+    assert TRACT.allows(RESCAN, QUARANTINED, SOLVED)
+    assert not TRACT.allows(RESCAN, QUARANTINED, NEW)
+    with pytest.raises(ValueError, match="a county has no transition 'solve'"):
+        COUNTY.before(SOLVE, SOLVED)
+
+
+def test_a_move_changes_no_row_in_a_state_that_it_may_not_begin_with() -> None:
+    """Whatever was read before: the states are part of the UPDATE's condition."""
+    engine, tables = create_engine("sqlite://"), experiment_tables("r1")
+    with engine.begin() as connection:
+        tables.metadata.create_all(connection)
+        row = {"stusab": "de", "state": "10", "county": "001", "tract": "000100", "pop": 1, "status": SOLVED}
+        connection.execute(insert(tables.tracts).values(row))
+        assert moves.move(connection, tables.tracts, WRITE_LP, [], moves.UNHELD, LP) == 0
+        assert moves.move(connection, tables.tracts, CLAIM, [], moves.UNHELD) == 0
+        assert connection.execute(select(tables.tracts.c.status)).scalar_one() == SOLVED
+        with pytest.raises(ValueError, match="written by a transition alone"):
+            moves.note(connection, tables.tracts, [], {"status": NEW})
