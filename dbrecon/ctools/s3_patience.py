@@ -59,7 +59,7 @@ def renew(session: Any) -> None:
     """Read anew what the credentials are, from wherever the first were found: a file that was written again, a role."""
     import boto3
 
-    mine, fresh = session.get_credentials(), boto3.session.Session().get_credentials()
-    if mine is not None and fresh is not None:
+    used, fresh = session.get_credentials(), boto3.session.Session().get_credentials()
+    if used is not None and fresh is not None:
         found = fresh.get_frozen_credentials()
-        mine.access_key, mine.secret_key, mine.token = found.access_key, found.secret_key, found.token
+        used.access_key, used.secret_key, used.token = found.access_key, found.secret_key, found.token

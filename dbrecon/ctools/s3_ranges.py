@@ -102,9 +102,9 @@ class RangedReader(io.RawIOBase):
         """Waits until a block is here; has those that probably come next fetched meanwhile."""
         self._read.add(block)
         ahead = AT_ONCE if block - 1 in self._read else 1
-        for one in range(block, min(block + ahead, -(-self._size // BLOCK_BYTES))):
-            if one not in self._blocks:
-                self._blocks[one] = self._pool.submit(self._fetch, one)
+        for wanted in range(block, min(block + ahead, -(-self._size // BLOCK_BYTES))):
+            if wanted not in self._blocks:
+                self._blocks[wanted] = self._pool.submit(self._fetch, wanted)
         try:
             self._blocks[block].result()
         except failures(self._path) as error:

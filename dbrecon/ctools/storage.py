@@ -258,7 +258,7 @@ def walk(folder: Path) -> Iterator[Entry]:
 def _walk_local(folder: str, temporary: bool = False) -> Iterator[Entry]:
     """The files below a local folder: those that are whole, or those under construction."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda one: one.name)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
@@ -277,21 +277,21 @@ def unfinished(folder: Path) -> list[Unfinished]:
     try:
         if is_s3(folder):
             return list(s3.unfinished(folder))
-        return [Unfinished(one.path, one.mtime, "") for one in _walk_local(folder, temporary=True)]
+        return [Unfinished(entry.path, entry.mtime, "") for entry in _walk_local(folder, temporary=True)]
     except failures(folder) as error:
         raise explain(error, folder, "list") from error
 
 
-def remove_unfinished(one: Unfinished) -> None:
+def remove_unfinished(found: Unfinished) -> None:
     """Removes something that ``unfinished`` has found. Whoever still writes it will fail."""
     try:
-        if is_s3(one.path):
-            s3.abort(one)
+        if is_s3(found.path):
+            s3.abort(found)
         else:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(one.path)
-    except failures(one.path) as error:
-        raise explain(error, one.path, "remove") from error
+                os.unlink(found.path)
+    except failures(found.path) as error:
+        raise explain(error, found.path, "remove") from error
 
 
 def make_writable_check(root: Path, kms_key: str | None = None) -> None:
@@ -307,9 +307,9 @@ def clear_leftovers(folder: Path, older_than_seconds: float = 86400.0) -> int:
 
     The age must be beyond the longest write, since other hosts, whose processes cannot be seen, may write there.
     """
-    old = [one for one in unfinished(folder) if time.time() - one.begun > older_than_seconds]
-    for one in old:
-        remove_unfinished(one)
+    old = [found for found in unfinished(folder) if time.time() - found.begun > older_than_seconds]
+    for found in old:
+        remove_unfinished(found)
     return len(old)
 
 

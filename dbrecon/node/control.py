@@ -96,7 +96,7 @@ class ControlServer:
         command = _read_line(connection)
         if command not in self._commands:
             return f"unknown command {command!r}: one of {', '.join(self._commands)}\n"
-        log.debug("told: %s", command)
+        log.debug("asked to: %s", command)
         return self._commands[command]().rstrip("\n") + "\n"
 
 

@@ -77,7 +77,7 @@ class _Experiments:
                 self._found = [open_experiment(self._ledger, config, self._reident)]
             else:
                 rows = self._ledger.experiments()
-                self._found = [one for row in rows if self._is_ready(one := Experiment.make(row.reident, config, row.tables))]
+                self._found = [made for row in rows if self._is_ready(made := Experiment.make(row.reident, config, row.tables))]
         return self._found
 
     def _is_ready(self, experiment: Experiment) -> bool:
@@ -131,8 +131,8 @@ def summary(outcome: Outcome, not_ready: int = 0) -> str:
         lines.append(f"put back: {counted(outcome.put_back, 'tract')}; run it again to go on")
     if outcome.quarantined:
         lines.append(f"quarantined: {len(outcome.quarantined):,} (mend the cause, then --retry_quarantined)")
-        for reident, one in outcome.quarantined:
-            lines.append(f"   {reident} {one.stusab} {one.county} {one.tract or 'county'}: {one.error}")
+        for reident, bad in outcome.quarantined:
+            lines.append(f"   {reident} {bad.stusab} {bad.county} {bad.tract or 'county'}: {bad.error}")
     return "\n".join(lines)
 
 

@@ -125,7 +125,7 @@ class MemoryGuard:
             return NO_ROOM
         if not busy:
             return None
-        if self._alone_from is not None and any(one.pop >= self._alone_from for one in busy):
+        if self._alone_from is not None and any(worker.pop >= self._alone_from for worker in busy):
             return NO_ROOM
         return self._biggest_beside(busy, now)
 
@@ -136,9 +136,9 @@ class MemoryGuard:
 
     def _biggest_beside(self, busy: list[Busy], now: Memory) -> int | None:
         spare = now.free_mib - self.floors.start
-        for one in busy:  # what they have not taken yet is promised to them
-            facts = process_facts(one.pid)
-            spare -= max(0.0, self.need_mib(one.pop) - (facts.rss_mib if facts else 0.0))
+        for worker in busy:  # what they have not taken yet is promised to them
+            facts = process_facts(worker.pid)
+            spare -= max(0.0, self.need_mib(worker.pop) - (facts.rss_mib if facts else 0.0))
         most = int((spare / self._factor - WORKER_MIB) / MIB_PER_PERSON)
         if most < 0:
             return NO_ROOM
@@ -158,7 +158,7 @@ class MemoryGuard:
                 self._stop_youngest(busy, now)
 
     def _stop_youngest(self, busy: list[Busy], now: Memory) -> None:
-        youngest = max(busy, key=lambda one: one.since)
+        youngest = max(busy, key=lambda worker: worker.since)
         facts = process_facts(youngest.pid)
         if facts is None or facts.gone:
             return

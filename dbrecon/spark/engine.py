@@ -251,8 +251,8 @@ class Spark:
             rdd = self._context.parallelize(list(enumerate(tasks)), len(tasks)).setName(name)
             results = self._context.runJob(rdd, _Runner(number, work, self._accumulator))
         except Py4JJavaError as error:
-            told = str(error.java_exception.getMessage())
-            return self._jvm.last_error or told if "stopped SparkContext" in told else told
+            account = str(error.java_exception.getMessage())
+            return self._jvm.last_error or account if "stopped SparkContext" in account else account
         except (Py4JError, OSError, EOFError) as error:  # the JVM is gone
             return f"Spark's driver has gone away: {error}"
         for answered in results:
@@ -325,8 +325,8 @@ def _held_back(*numbers: signal.Signals) -> Iterator[None]:
         with handled(dict.fromkeys(numbers, remember)):
             yield
     finally:
-        for one in dict.fromkeys(come):
-            signal.raise_signal(one)
+        for number in dict.fromkeys(come):
+            signal.raise_signal(number)
 
 
 class _Interrupted(BaseException):

@@ -25,14 +25,12 @@ from typing import IO, Any
 from dbrecon.ctools.host import host_name
 from dbrecon.errors import DBReconError, RemoteError
 from dbrecon.node.processes import cause_of_death
-from dbrecon.node.tasks import Begun, CountyWritten, Failed, Failure, LpMade, Solved, StorageAway, TractTask
+from dbrecon.node.tasks import Begun, Failed, Failure, LpMade, Solved, StorageAway, TractTask
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
 LONGEST_REST = 30.0
-
-Said = LpMade | Solved | CountyWritten | Failed
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Trouble(DBReconError):
         found = re.search(r"\bTrouble: (\{.*\})", text)
         if found is None:
             return None
-        told = json.loads(found[1])
-        return Failure(f"{told['message']} (on {told['host']})", "", 0, text, int(told["exit_code"]), "node")
+        fields = json.loads(found[1])
+        return Failure(f"{fields['message']} (on {fields['host']})", "", 0, text, int(fields["exit_code"]), "node")
 
 
 def do(work: str, task: Any, attempt: int = 0) -> Answer:
@@ -162,13 +160,13 @@ class Child:
         try:
             _write(process.stdin, task)
         except BrokenPipeError:  # it was killed while it had nothing to do
-            self._bury()
+            self._reap()
             return self.run(task, hear)
         while not isinstance(message := _read(process.stdout), _Done):
             if message is None:
-                return Death(cause_of_death(self._bury()), "")
+                return Death(cause_of_death(self._reap()), "")
             if isinstance(message, Death):
-                self._bury()
+                self._reap()
                 return message
             hear(message)
         return None
@@ -177,7 +175,7 @@ class Child:
         """End the process."""
         if self._process is not None:
             self._process.kill()
-            self._bury()
+            self._reap()
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is not None and self._process.poll() is None:
@@ -191,13 +189,13 @@ class Child:
         assert process.stdout is not None
         first = _read(process.stdout)
         if not isinstance(first, _Ready):
-            reason = first.reason if isinstance(first, Death) else cause_of_death(self._bury())
+            reason = first.reason if isinstance(first, Death) else cause_of_death(self._reap())
             remedy = "give executors a Python with the packages ([spark] python, [spark] environment)"
             message = f"{sys.executable} cannot run the work ({reason}): {remedy}"
             raise Trouble.of("", Failure(message, "", 0, "", RemoteError.exit_code, "setup"))
         return process
 
-    def _bury(self) -> int | None:
+    def _reap(self) -> int | None:
         """Reap the process, whose end has begun; its exit code."""
         process, self._process = self._process, None
         if process is None:
@@ -258,18 +256,18 @@ class _Inbox:
     def __init__(self, tasks: IO[bytes]) -> None:
         self._tasks = tasks
         self._task: Any = None
-        self._there = threading.Semaphore(0)
+        self._arrived = threading.Semaphore(0)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next(self) -> Any:
         """Wait for a task."""
-        self._there.acquire()
+        self._arrived.acquire()
         return self._task
 
     def _listen(self) -> None:
         while (task := _read(self._tasks)) is not None:
             self._task = task
-            self._there.release()
+            self._arrived.release()
         os._exit(1)
 
 

@@ -74,10 +74,10 @@ def make_plan(
     for stusab in states if wanted else []:
         todo: dict[str, list[tuple[str, int]]] = defaultdict(list)
         pops: dict[str, int] = defaultdict(int)
-        for one in ledger.tract_states(experiment.reident, stusab, place.county):
-            pops[one.county] += one.pop
-            if one.status in wanted and one.pop in people and place.covers(stusab, one.county, one.tract):
-                todo[one.county].append((one.tract, one.pop))
+        for state in ledger.tract_states(experiment.reident, stusab, place.county):
+            pops[state.county] += state.pop
+            if state.status in wanted and state.pop in people and place.covers(stusab, state.county, state.tract):
+                todo[state.county].append((state.tract, state.pop))
         plan += [CountyWork(stusab, county, tuple(tracts), pops[county]) for county, tracts in todo.items()]
     return sorted(plan, key=lambda work: (-work.cost, work.stusab, work.county))
 
@@ -104,7 +104,7 @@ def grouped(claims: Sequence[Claim], seconds: float, county_pop: int) -> list[li
     number = max(1, min(len(claims), round(total / seconds)))
     groups: list[list[Claim]] = [[] for _ in range(number)]
     loads = [(0.0, index) for index in range(number)]
-    for claim in sorted(claims, key=lambda one: (-one.pop, one.tract)):
+    for claim in sorted(claims, key=lambda claim: (-claim.pop, claim.tract)):
         load, index = loads[0]
         groups[index].append(claim)
         heapq.heapreplace(loads, (load + tract_cost(claim.pop), index))

@@ -240,6 +240,20 @@ def test_while_s3_is_away_workers_keep_what_they_have_and_the_run_goes_on_afterw
     assert 1 <= len(warnings) <= 4, done.stderr
 
 
+def test_a_node_that_has_waited_for_s3_in_vain_gives_up_and_blames_no_tract(bucket: Bucket, tmp_path: Path) -> None:
+    site = site_of(bucket, tmp_path / "s3", AWS_MAX_ATTEMPTS="1")
+    settings = site.folder / "config.ini"
+    settings.write_text(settings.read_text().replace("[run]\n", "[run]\nstorage_wait = 1\n"))
+    site.run("--register")
+    site.run("--step1", "--step2")
+    bucket.proxy.refuse = ("PUT", "/sol/", 503, "ServiceUnavailable")
+    done = site.start("dbrtool.py", "--run")
+    assert done.returncode == 4
+    assert re.search(r"error: this node gives up: Cannot write s3://\S+\.sol\.gz \(S3 PutObject: ServiceUnavailable\)", done.stderr)
+    status = site.status()
+    assert (status["sol_created"], status["quarantined_tracts"]) == (0, 0)
+
+
 def test_an_experiment_that_was_copied_works_after_a_rescan(
     bucket: Bucket, tmp_path: Path, moto_server: str, local_files: dict[str, bytes], state_zip: Path
 ) -> None:
