@@ -45,7 +45,7 @@ ZSH = """_dbrecon_complete() {
     local line
     local -a fields found
     for line in "${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) VARIABLE=1 ${~words[1]} 2>/dev/null)}"; do
-        fields=("${(@s:\\t:)line}")
+        fields=("${(@ps:\\t:)line}")
         if [[ $fields[1] == file ]]; then
             _files
         elif [[ -n $fields[2] ]]; then
@@ -60,7 +60,7 @@ compdef _dbrecon_complete PROGRAMS
 
 FISH = """function _dbrecon_complete
     set -l typed (commandline -opc) (commandline -ct)
-    set -l at (math (count $typed) - 1)
+    set -l at (count (commandline -opc))
     for line in (env COMP_WORDS="$typed" COMP_CWORD=$at VARIABLE=1 $typed[1] 2>/dev/null)
         set -l fields (string split \\t -- $line)
         if test "$fields[1]" = file

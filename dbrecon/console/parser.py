@@ -185,7 +185,8 @@ class Parser(click.Command):
                 found.append(option.long)
             for text in values:
                 if not option.multiple and given.setdefault(option.long, text) != text:
-                    raise UsageError(f"{option.long} is given twice: {given[option.long]} and {text} (see {self.prog} --help)")
+                    both = " and ".join(value or "without a value" for value in (given[option.long], text))
+                    raise UsageError(f"{option.long} is given twice: {both} (see {self.prog} --help)")
                 found.append(f"{option.long}={text}")
         return found
 
@@ -234,7 +235,7 @@ class Parser(click.Command):
             raise UsageError(f"--help {name}: the groups are {', '.join(group.name for group in self.groups)}")
         formatter = _formatter()
         _write_group(formatter, fitting[0])
-        return formatter.getvalue().rstrip("\n")
+        return formatter.getvalue().strip("\n")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """All of it: usage, what it is, groups, examples."""
