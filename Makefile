@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/ready
 SPARK := $(VENV)/ready-spark
 LOG := $(VENV)-setup.log
-TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils openssh-server git default-jre-headless chromium chromium-driver
+TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils openssh-server git default-jre-headless chromium chromium-driver zsh fish
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
 
 # Runs one command, quietly unless it fails.

@@ -24,7 +24,7 @@ from dbrecon.states import STATES
 
 PROGRAMS = (
     "dbrtool.py", "dbrtool", "scheduler.py", "scheduler", "s0_download_data.py", "s1_make_geo_files.py", "s2_pandas_build_csv.py",
-    "s3_pandas_synth_lp_files.py", "s4_run_gurobi.py", "s5_make_microdata.py",
+    "s3_pandas_synth_lp_files.py", "s4_run_gurobi.py", "s5_make_microdata.py", "s6_certainty.py",
 )  # fmt: skip
 
 BASH = """_dbrecon_complete() {

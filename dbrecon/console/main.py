@@ -17,6 +17,7 @@ from dbrecon.settings import Config
 
 USAGE = "dbrtool.py --reident R ACTION [options] [STUSAB [COUNTY [TRACT,...]]]"
 EPILOG = """examples:
+  ./dbrtool.py --reident r1 --register --run --stusab ri  from nothing to the people of Rhode Island; goes on where it ended
   ./dbrtool.py --register r1                              an experiment on all 34 tables
   ./dbrtool.py --reident r1 --step0 --stusab ri,de        two states' zips from the Census Bureau
   ./dbrtool.py --reident r1 --step1 --step2 --stusab all  geography and county files of all zips in dist/

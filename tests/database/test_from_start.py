@@ -126,7 +126,7 @@ def test_one_command_leads_from_nothing_to_the_people_and_says_what_it_does(newc
     assert_all_is_done(newcomer, done)
     said = done.stdout.splitlines()
     order = [
-        f"Registering r1 in {newcomer.root}/2010-re/dbrecon.sqlite3, on all tables",
+        f"Registering r1 in SQLite database {newcomer.root}/2010-re/dbrecon.sqlite3, on all tables",
         f"Step 0: downloading {newcomer.url}/de2010.sf1.zip to {newcomer.base}/dist/de2010.sf1.zip",
         f"Steps 1 and 2: geography and county files of de, into {newcomer.base}/work",
         f"Steps 3 to 5: LP files, solutions and people of de, into {newcomer.base}/work",
@@ -136,7 +136,7 @@ def test_one_command_leads_from_nothing_to_the_people_and_says_what_it_does(newc
     before = {path: path.stat().st_mtime_ns for path in newcomer.base.rglob("*") if path.is_file()}
     again = newcomer.run("--stusab", "de")
     assert_all_is_done(newcomer, again)
-    assert f"r1 is registered in {newcomer.root}/2010-re/dbrecon.sqlite3 already" in again.stdout
+    assert f"r1 is registered in SQLite database {newcomer.root}/2010-re/dbrecon.sqlite3 already" in again.stdout
     assert "going on with it" in again.stdout
     assert "nothing was left to do" in again.stdout
     assert newcomer.office.asked == [""]

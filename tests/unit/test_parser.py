@@ -18,7 +18,7 @@ from dbrecon.errors import UsageError
 from dbrecon.place import EVERYWHERE, Place
 from tests.paths import CHECKOUT
 
-PROGRAMS = ["dbrtool.py", "scheduler.py", *sorted(path.name for path in CHECKOUT.glob("s[0-5]_*.py"))]
+PROGRAMS = ["dbrtool.py", "scheduler.py", *sorted(path.name for path in CHECKOUT.glob("s[0-9]_*.py"))]
 
 
 @pytest.fixture(autouse=True)
