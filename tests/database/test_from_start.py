@@ -132,7 +132,7 @@ def test_one_command_leads_from_nothing_to_the_people_and_says_what_it_does(newc
         f"Steps 3 to 5: LP files, solutions and people of de, into {newcomer.base}/work",
     ]
     assert [line for line in said if line in order] == order
-    assert "tracts solved and checked" in said[-1]
+    assert "solved and checked (1,200 people)" in said[-1]
     before = {path: path.stat().st_mtime_ns for path in newcomer.base.rglob("*") if path.is_file()}
     again = newcomer.run("--stusab", "de")
     assert_all_is_done(newcomer, again)

@@ -12,7 +12,8 @@ import pytest
 
 from dbrecon.console.completion import script
 from dbrecon.ctools.database import make_engine
-from dbrecon.ledger.ledger import Ledger, TractRow
+from dbrecon.ledger.ledger import Ledger
+from tests.helpers import TractRow, geography
 from tests.paths import CHECKOUT
 
 # Each prints a line for each completion of the words $1, $2, ... the last of which is being typed.
@@ -65,7 +66,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger = Ledger(engine)
     for reident in ("r1", "r2"):
         ledger.register(reident, "all", "2010_sf1")
-    ledger.replace_geography("r1", "oh", [], [TractRow("39", county, "000100", 5) for county in ("001", "059")])
+    ledger.replace_geography("r1", "oh", geography([TractRow("39", county, "000100", 5) for county in ("001", "059")]))
     engine.dispose()
     return root
 
