@@ -4,20 +4,21 @@ import re
 import resource
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import Staged
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, SolverError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.bins import cells_of_sum
 from dbrecon.recon.people.names import decode_names
 from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import format_named_solution, format_solution
-from dbrecon.recon.solve.conflict import Conflict, find_conflict, format_ilp, rulers_out
+from dbrecon.recon.solve.conflict import Conflict, bounds_of, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import REMEDY, Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
@@ -32,6 +33,17 @@ from dbrecon.version import PROGRAM
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
 NAMED_REMEDY = "get a whole copy of it, or name another file"
+
+
+class _Blame(NamedTuple):
+    """Whose fault a contradiction is, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+TABLES = _Blame("the published tables contradict each other", "mend or replace the state's SF1 zip")
+CONSTRAINTS = _Blame("its constraints contradict each other", "correct the program")
 OF_A_BLOCK = re.compile(r"_\d{4}$")
 
 
@@ -80,7 +92,7 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
     path = experiment.lp(stusab, county, tract)
-    file = _LpFile.read(path, REMEDY, origin.lp_sha256)
+    file = _LpFile.read(path, REMEDY, TABLES, origin.lp_sha256)
     if file.tract not in (None, tables.geoid):
         raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}; {REMEDY}")
     solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract))
@@ -116,13 +128,14 @@ class _LpFile:
 
     path: str
     remedy: str
+    blame: "_Blame"
     named: NamedProgram
     tract: str | None
     binned: bool
     sha256: str
 
     @classmethod
-    def read(cls, path: str, remedy: str, accepted: str = "") -> "_LpFile":
+    def read(cls, path: str, remedy: str, blame: "_Blame", accepted: str = "") -> "_LpFile":
         """Raises InputError for a file that is not there, not whole, no LP file, or not the one of that digest ("": any)."""
         try:
             text = storage.read_bytes(path)
@@ -131,7 +144,7 @@ class _LpFile:
         except storage.DamagedFile:
             raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
         sha256 = check_accepted(text, accepted, path, "the LP file", remedy)
-        return cls(path, remedy, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
+        return cls(path, remedy, blame, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
 
     def solved(self, config: Config, geoid: str | None, ilp_path: str) -> _Solved:
         """The answer of the program of tract ``geoid``; a contradiction is written to ``ilp_path``."""
@@ -139,7 +152,12 @@ class _LpFile:
         try:
             answer = solve(self.named.program, solver_options(config, self.binned), what)
         except Infeasible:
-            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key) from None
+            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key, self.blame) from None
+        if not self.named.program.is_met_by(answer.values):
+            raise SolverError(
+                f"{what}: {answer.solver} gave an answer that does not meet the program's constraints exactly; nothing was kept; "
+                "try another solver ([solve] solver), or smaller coefficients"
+            )
         used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
         block, kind, last = decode_names([self.named.variables[i] for i in used.tolist()], geoid, self.path, self.remedy)
         people = BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0)
@@ -151,7 +169,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
-    file = _LpFile.read(lp_path, NAMED_REMEDY)
+    file = _LpFile.read(lp_path, NAMED_REMEDY, CONSTRAINTS)
     solved = file.solved(config, file.tract, _ilp_beside(lp_path))
     geoid = file.tract or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
@@ -208,7 +226,7 @@ def _explained(
     return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named, experiment.kms_key)
 
 
-def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None) -> Infeasible:
+def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None, blame: _Blame = TABLES) -> Infeasible:
     """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
     conflict = find_conflict(named.program, CONFLICT_SECONDS)
     smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
@@ -218,13 +236,15 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
         *_sums(named, conflict),
     )
     _write(ilp_path, format_ilp(named, conflict, head), kms_key)
-    names = sorted((named.constraints[row], f"{named.program.upper[row]:g}") for row in conflict.rows.tolist())
+    names = sorted(
+        (named.constraints[row], " and ".join(bound for _, bound in bounds_of(named.program, row)))
+        for row in conflict.rows.tolist()
+    )
     names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
-    counts = [f"{name} = {value}" for name, value in names]
+    counts = [f"{name} {bounds}" for name, bounds in names]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
     return Infeasible(
-        f"{what}: the published tables contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
-        f"{ilp_path}; mend or replace the state's SF1 zip"
+        f"{what}: {blame.what} in {counted(len(counts), 'count')} ({shown}); all of them stand in {ilp_path}; {blame.remedy}"
     )
 
 

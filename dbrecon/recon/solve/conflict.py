@@ -73,11 +73,21 @@ def format_ilp(named: NamedProgram, conflict: Conflict, head: tuple[str, ...]) -
         columns, values = program.columns[start:end].tolist(), program.values[start:end].tolist()
         used.update(columns)
         terms = [_term(value, named.variables[column]) for column, value in zip(columns, values, strict=True)]
-        lines += _wrapped(f" {named.constraints[row]}:", terms or [f"0 {NOBODY}"], f" = {program.upper[row]:g}")
+        for suffix, bound in bounds_of(program, row):
+            lines += _wrapped(f" {named.constraints[row]}{suffix}:", terms or [f"0 {NOBODY}"], f" {bound}")
     lines.append("General")
     lines += [f" {named.variables[column]}" for column in sorted(used)]
     lines.append("End")
     return ("\n".join(lines) + "\n").encode()
+
+
+def bounds_of(program: Program, row: int) -> list[tuple[str, str]]:
+    """A constraint's bounds as text, ``= 3`` say, each with what its name ends with: two where it lies between two numbers."""
+    low, high = program.lower[row], program.upper[row]
+    if low == high:
+        return [("", f"= {high:.15g}")]
+    below = [("", f">= {low:.15g}")] if np.isfinite(low) else []
+    return below + ([("_range" if below else "", f"<= {high:.15g}")] if np.isfinite(high) else [])
 
 
 def _term(value: float, name: str) -> str:

@@ -158,6 +158,8 @@ def _load_gurobi(gurobipy: Any, model: Any, program: Program, options: Options, 
     model.Params.Seed = options.seed
     model.Params.TimeLimit = options.seconds
     model.Params.MIPGap = 0
+    if program.cost is not None:
+        model.Params.DualReductions = 0  # so that it tells "no bound" from "no solution"
     kind = gurobipy.GRB.INTEGER if integer else gurobipy.GRB.CONTINUOUS
     cost = 0.0 if program.cost is None else program.cost
     variables = model.addMVar(program.n_variables, lb=program.column_lower, ub=program.column_upper, obj=cost, vtype=kind)
@@ -173,6 +175,8 @@ def _load_gurobi(gurobipy: Any, model: Any, program: Program, options: Options, 
 def _check_gurobi_status(gurobipy: Any, status: int, options: Options, what: str) -> None:
     if status in (gurobipy.GRB.INFEASIBLE, gurobipy.GRB.INF_OR_UNBD):
         raise Infeasible(f"{what}: no people can make all of its published counts")
+    if status == gurobipy.GRB.UNBOUNDED:
+        raise SolverError(f"{what}: its objective has no bound: no constraint limits whom it counts; correct the program")
     if status == gurobipy.GRB.TIME_LIMIT:
         raise TimeLimit(f"{what}: Gurobi found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
     if status != gurobipy.GRB.OPTIMAL:

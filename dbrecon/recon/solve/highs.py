@@ -6,7 +6,8 @@ it with an error, never with another answer).
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,7 +42,9 @@ def highs_version() -> str:
     return f"HiGHS {highspy.Highs().version()}"
 
 
-def _highs(program: Program, integer: bool, seed: int, seconds: float, strategy: dict[str, int] | None = None) -> highspy.Highs:
+def _highs(
+    program: Program, integer: bool, seed: int, seconds: float, strategy: Mapping[str, float] | None = None
+) -> highspy.Highs:
     """A solver that holds the program and our options."""
     highs = highspy.Highs()
     for name, value in (strategy or {}).items():
@@ -81,6 +84,8 @@ def solve_highs(program: Program, options: Options, what: str) -> Answer:
     def left() -> float:
         return max(1e-3, deadline - time.monotonic())
 
+    if program.cost is not None:
+        return Answer(rounded(_optimum(program, options, left(), what), what, "HiGHS"), highs_version())
     if options.objective == "spread":
         found = _spread(program, options, left, what)
         if found is not None:
@@ -95,8 +100,29 @@ def solve_highs(program: Program, options: Options, what: str) -> Answer:
     if status in _INFEASIBLE:
         raise Infeasible(f"{what}: no people can make all of its published counts")
     _refuse_late(status, options, what)
+    raise _unexpected(status, what)
+
+
+def _unexpected(status: highspy.HighsModelStatus, what: str) -> SolverError:
     ended = highspy.Highs().modelStatusToString(status)
-    raise SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
+    return SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
+
+
+def _optimum(program: Program, options: Options, seconds: float, what: str) -> FloatArray:
+    """The values with the least cost, by branch and cut to its end."""
+    highs = _highs(program, True, options.seed, seconds, {"mip_rel_gap": 0.0, "mip_abs_gap": 0.0})
+    highs.run()
+    status = highs.getModelStatus()
+    if status in _SOLVED:
+        return np.asarray(highs.getSolution().col_value, np.float64)
+    if status == highspy.HighsModelStatus.kInfeasible or (
+        status in _INFEASIBLE and feasible(replace(program, cost=None), True, seconds) is False
+    ):
+        raise Infeasible(f"{what}: no people can make all of its published counts")
+    if status in (highspy.HighsModelStatus.kUnbounded, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+        raise SolverError(f"{what}: its objective has no bound: no constraint limits whom it counts; correct the program")
+    _refuse_late(status, options, what)
+    raise _unexpected(status, what)
 
 
 def _refuse_late(status: highspy.HighsModelStatus, options: Options, what: str) -> None:

@@ -2,35 +2,44 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import highspy
 import numpy as np
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError
-from dbrecon.recon.solve.program import REMEDY, NamedProgram, Program
+from dbrecon.recon.solve.lp_dialect import translated, unsupported, up_to_end
+from dbrecon.recon.solve.program import REMEDY, FloatArray, NamedProgram, Program
 
 
 def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
-    """A program from LP text (ours, the predecessor's, or any that HiGHS reads). ``source`` names the file in errors, which
-    end with ``remedy``.
+    """A program from LP text (ours, the predecessor's, or another's that HiGHS reads or :mod:`dbrecon.recon.solve.lp_dialect`
+    translates). ``source`` names the file in errors; where another copy of it may help they end with ``remedy``.
 
-    Raises InputError if the text is cut off or is no LP.
+    A linear objective is the program's cost. Raises InputError if the text is cut off or no LP, has what is not honoured, or a
+    variable that need not be whole or cannot be.
     """
-    if not text.rstrip().endswith(b"End"):
+    if b"\0" in text:
+        raise InputError(f"{source}: the LP file has a NUL byte, at which other programs cut names off; {remedy}")
+    whole = up_to_end(text)
+    if whole is None:
         raise InputError(f"{source}: the LP file does not end with End: it is cut off; {remedy}")
-    # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
-    with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
-        file.write(text)
-        file.flush()
-        path = Path(folder) / "model.lp"
-        path.symlink_to(f"/proc/self/fd/{file.fileno()}")
-        highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
-        status = highs.readModel(str(path))
+    if b"->" in whole:  # HiGHS would say so itself, on the terminal
+        _refuse_unsupported(whole, source)
+    highs = _parsed(whole)
+    if highs is None:
+        _refuse_unsupported(whole, source)
+        highs = _parsed(translated(whole))
+    if highs is None:
+        raise InputError(f"{source}: this is no LP file that HiGHS can read; correct it, or {remedy}")
     lp = highs.getLp()
-    if status == highspy.HighsStatus.kError or lp.num_row_ == 0:  # HiGHS takes a text without sections for an empty program
-        raise InputError(f"{source}: this is no LP file that HiGHS can read; {remedy}")
+    names = tuple(lp.col_names_)
+    cost = np.array(lp.col_cost_, np.float64) * (-1 if lp.sense_ == highspy.ObjSense.kMaximize else 1)
+    low, high = np.array(lp.col_lower_, np.float64), np.array(lp.col_upper_, np.float64)
+    if highs.getModel().hessian_.dim_:
+        raise InputError(f"{source}: has quadratic terms, which are not honoured here; write the program without them")
+    _check_variables(lp, names, low, high, source)
     matrix = sp.csc_array(
         (np.array(lp.a_matrix_.value_), np.array(lp.a_matrix_.index_), np.array(lp.a_matrix_.start_)),
         shape=(lp.num_row_, lp.num_col_),
@@ -41,10 +50,50 @@ def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
         matrix.data,
         np.array(lp.row_lower_, np.float64),
         np.array(lp.row_upper_, np.float64),
-        np.array(lp.col_lower_, np.float64),
-        np.array(lp.col_upper_, np.float64),
+        low,
+        high,
+        cost if (cost[low < high] != 0).any() else None,
     )
-    return NamedProgram(program, tuple(lp.col_names_), tuple(lp.row_names_))
+    return NamedProgram(program, names, tuple(lp.row_names_))
 
 
-# Gurobi
+def _parsed(text: bytes) -> highspy.Highs | None:
+    """A solver that holds the text's program; None if HiGHS cannot read it."""
+    # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
+        file.write(text)
+        file.flush()
+        path = Path(folder) / "model.lp"
+        path.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        highs = highspy.Highs()
+        highs.setOptionValue("output_flag", False)
+        status = highs.readModel(str(path))
+    # HiGHS takes a text without sections for an empty program.
+    return None if status == highspy.HighsStatus.kError or highs.getLp().num_row_ == 0 else highs
+
+
+def _refuse_unsupported(text: bytes, source: str) -> None:
+    what = unsupported(text)
+    if what is not None:
+        raise InputError(f"{source}: has {what}, which are not honoured here; write the program without them")
+
+
+def _check_variables(lp: Any, names: tuple[str, ...], low: FloatArray, high: FloatArray, source: str) -> None:
+    """Whether every variable that is not fixed must be whole, and can be."""
+    kinds = np.array([int(kind) for kind in lp.integrality_], np.int64) if len(lp.integrality_) else np.zeros(len(names), np.int64)
+    semi = (kinds != int(highspy.HighsVarType.kInteger)) & (kinds != int(highspy.HighsVarType.kContinuous))
+    if semi.any():
+        raise InputError(f"{source}: has semi-continuous variables, which are not honoured here; write the program without them")
+    if (np.ceil(low) > np.floor(high)).any():
+        i = int(np.argmax(np.ceil(low) > np.floor(high)))
+        raise InputError(
+            f"{source}: the variable {names[i]} has the bounds {low[i]:g} and {high[i]:g}, between which no whole number lies; "
+            "mend them"
+        )
+    counts = (np.diff(np.array(lp.a_matrix_.start_)) > 0) | (np.array(lp.col_cost_) != 0)
+    loose = (kinds == int(highspy.HighsVarType.kContinuous)) & (low < high) & counts
+    if loose.any():
+        i = int(np.argmax(loose))
+        raise InputError(
+            f"{source}: the variable {names[i]} need not be whole, but variables here count people: list it under General or Binary"
+        )

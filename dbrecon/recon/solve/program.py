@@ -73,6 +73,14 @@ class Program:
         """(constraints, variables) the coefficients."""
         return sp.csr_array((self.values, self.columns, self.starts), shape=(self.n_constraints, self.n_variables))
 
+    def is_met_by(self, values: IntArray) -> bool:
+        """Whether integers meet all bounds and constraints: exactly where coefficients are integers, else within 1e-6."""
+        sums = self.matrix() @ values.astype(np.float64)
+        whole = bool((self.values == np.rint(self.values)).all())
+        slack = 0.0 if whole else 1e-6
+        within = (values >= self.column_lower) & (values <= self.column_upper)
+        return bool(within.all() and (sums >= self.lower - slack).all() and (sums <= self.upper + slack).all())
+
     def without(self, whole: FloatArray) -> tuple["Program", IntArray]:
         """What is left of it (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
         matrix = self.matrix()
