@@ -70,7 +70,7 @@ PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo $
 PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile
 
 unit: $(READY) ## the tests that need nothing but Python: half a minute
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -m "not slow" tests/unit
 
 test: test-packages spark lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
 	@$(PYTEST) $(TESTS)

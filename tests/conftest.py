@@ -26,6 +26,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
+# What was started in the background (nohup make test &) has SIGINT ignored, which what the tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 START_SECONDS = 60
 # Neither the server's time zone nor the session's may matter: this one is nobody's.
 SERVER_TIME_ZONE = "+05:45"

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -24,7 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from dbrecon.ctools.proc import process_facts
-from dbrecon.errors import DBReconError
+from dbrecon.errors import DBReconError, UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 
 Serve = Callable[[Any, Callable[[Any], None]], None]
@@ -35,6 +36,8 @@ TIDY_SECONDS = 0.5
 """How long a worker that is ended in its task may take to clear away the file that it was writing."""
 START_ATTEMPTS = 5
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+SOCKET_PATH_BYTES = 107  # Linux, unix(7)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class WorkerPool:
     """
 
     def __init__(self, work: str, size: int) -> None:
+        _check_temporary_folder(tempfile.gettempdir())
         self.size = size
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
@@ -243,6 +247,13 @@ def _clean_start() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = path
+
+
+def _check_temporary_folder(folder: str) -> None:
+    """UsageError where a name in ``folder`` would be too long for a socket: the one by which workers are started lies there."""
+    longest = SOCKET_PATH_BYTES - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+    if len(os.fsencode(folder)) > longest:
+        raise UsageError(f"the folder for temporary files, {folder}, has a longer name than {longest} bytes: set TMPDIR to another")
 
 
 def cause_of_death(exitcode: int | None) -> str:

@@ -28,6 +28,12 @@ STUSAB, PEOPLE, COUNTIES = "de", 7000, 2
 KMS_KEY = "alias/recon"
 
 
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a short name: $TMPDIR is in it, and sockets in that, whose paths must not be long."""
+    return tmp_path_factory.mktemp("t")
+
+
 @dataclass
 class Site:
     """One environment in which commands are run."""

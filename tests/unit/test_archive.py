@@ -138,6 +138,7 @@ def test_lines_are_those_that_a_plain_reader_gives() -> None:
     assert list(archive_of(zip_bytes({"m": text})).lines("m")) == text.splitlines()
 
 
+@pytest.mark.slow
 def test_endless_empty_lines_are_refused() -> None:
     with pytest.raises(InputError, match="member m, line 262145: more than 1,000 empty lines"):
         list(archive_of(zip_bytes({"m": b"\n" * (1 << 22)})).lines("m"))
@@ -168,6 +169,7 @@ def test_a_directory_of_countless_members_is_refused() -> None:
         archive_of(buffer.getvalue())
 
 
+@pytest.mark.slow
 def test_info_on_a_gzip_bomb_is_a_sentence(tmp_path: Path) -> None:
     packed = gzip.compress(bytes(1 << 20)) * 4000  # 4 MB that unpack to 4 GiB
     unpacks = "unpacks to more than 300 times its size, and so is no file of an experiment; remove it."
@@ -185,6 +187,7 @@ def test_info_on_a_gzip_bomb_is_a_sentence(tmp_path: Path) -> None:
         assert done.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_file_larger_than_memory_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "model_39059977100.lp"
     with path.open("wb") as file:

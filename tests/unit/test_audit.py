@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dbrecon.recon.census.tables import DEFAULT_PRODUCT
 from dbrecon.recon.certainty.search import Budget
@@ -40,6 +41,7 @@ def table(name: str) -> list[dict[str, object]]:
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
+@pytest.mark.slow
 def test_every_study_has_its_part_and_the_pyramid_is_that_of_the_records() -> None:
     names = [section.name for section in report().sections]
     assert names == ["agreement", "certainty", "reidentification", "what-if", "pyramid", "methods"]

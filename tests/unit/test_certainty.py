@@ -23,6 +23,7 @@ def bounds_of(system: CountSystem) -> tuple[IntArray, IntArray]:
     return propagate(system, np.zeros(system.n_columns, np.int64), np.full(system.n_columns, UNBOUNDED))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(small_tracts())
 def test_distances_and_certain_people_are_those_of_the_list_of_all_solutions(tract: SmallTract) -> None:
@@ -71,6 +72,7 @@ def test_whatever_the_budget_the_intervals_hold_the_truth(tract: SmallTract, bud
     assert (found.cells.seen_upper <= solutions.max(axis=0)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(small_tracts(), st.data())
 def test_any_multipliers_prove_a_bound_that_every_solution_keeps(tract: SmallTract, data: st.DataObject) -> None:

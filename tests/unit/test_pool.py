@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dbrecon.errors import UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 from dbrecon.node.processes import WorkerPool
 from tests.paths import CHECKOUT
@@ -160,3 +161,13 @@ def test_workers_that_lost_their_common_ancestor_do_not_live_on(pool: WorkerPool
     forkserver().kill()
     assert [type(event) for event in until_done(pool)] == [Died]
     process.wait(timeout=10)
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_named_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 76)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(UsageError, match=f"the folder for temporary files, {folder}, .* set TMPDIR to another"):
+        WorkerPool("tests.worker_tasks:serve_tracts", 1)

@@ -39,6 +39,7 @@ def report(drawn: tuple[Figure, ...] = ()) -> Report:
     return Report("What they give away", "Guernsey", ("First.",), (section,), {"seed": "0"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(7))
 def test_the_same_numbers_draw_the_same_bytes_that_a_browser_reads(number: int) -> None:
     first, second = drawings()[number], drawings()[number]

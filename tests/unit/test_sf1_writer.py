@@ -180,6 +180,7 @@ def test_every_count_of_every_unit_is_the_plain_tabulation_of_its_people(
     check_every_count(write(tmp_path_factory.mktemp("zip"), people), people)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "stusab", "state", "truth"),
     [

@@ -160,6 +160,7 @@ def test_race_combinations_come_in_lexicographic_order(product: Product) -> None
             cell += 1
 
 
+@pytest.mark.slow
 def test_all_cells_of_a_block_follow_from_its_constraints(product: Product) -> None:
     """Every published cell is a linear combination of the counts that are written: what satisfies those satisfies all."""
     block = product.restrict("block")
