@@ -4,7 +4,7 @@
 import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.console.program import run_program
+from dbrecon.console.entry import run_program
 from dbrecon.console.step_scripts import step3
 
 if __name__ == "__main__":

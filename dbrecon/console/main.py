@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from dbrecon.console.checks import check_options, given
 from dbrecon.console.commands import asked_steps
+from dbrecon.console.entry import run_program, start_program
 from dbrecon.console.options import operator_groups
 from dbrecon.console.parser import Arguments, Parser
-from dbrecon.console.program import run_program, start_program
 from dbrecon.errors import UsageError
 from dbrecon.settings import Config
 

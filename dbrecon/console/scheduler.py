@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from dbrecon.console.commands import asked_place, open_ledger
+from dbrecon.console.entry import run_program, start_program
 from dbrecon.console.options import scheduler_groups
 from dbrecon.console.parser import PLACE_WORDS, Arguments, Parser
-from dbrecon.console.program import run_program, start_program
 from dbrecon.experiment import check_reident
 from dbrecon.node.control import COMMANDS, tell
 from dbrecon.settings import Config

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger, states_asked
+from dbrecon.console.entry import start_program
 from dbrecon.console.options import VALIDATE, single_file_group, step_groups
 from dbrecon.console.parser import PLACE_WORDS, Arguments, Group, Parser, flag
-from dbrecon.console.program import start_program
 from dbrecon.errors import UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.place import Place

@@ -251,7 +251,7 @@ def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path:
             "--status shows a state or a county: leave --tract out",
         ),
         (["--status", "--tables", "block"], "--tables is settled when"),
-        (["--errors", "--json"], "--json goes with --status, --evaluate or --cluster"),
+        (["--errors", "--json"], "--json goes with --status, --evaluate, --certainty, --reidentify or --cluster"),
         (["--errors", "0"], "'0' is not a number of 1 or more"),
         (["--step0"], "which states shall be downloaded?"),
         (["--bogus"], "unrecognized arguments: --bogus"),
@@ -265,7 +265,10 @@ def test_a_wrong_command_is_refused_in_one_sentence(typed: Run, root: Path, argu
 
 @pytest.mark.parametrize(
     ("option", "of_folder"),
-    [("--info", "is a folder; name a file."), ("--evaluate", "this folder has no .csv or .csv.gz; name the files of true people")],
+    [
+        ("--info", "is a folder; name a file."),
+        ("--evaluate", "this folder has no .csv, .csv.gz or .parquet; name the files of true people"),
+    ],
 )
 def test_a_name_that_leads_to_no_file_is_to_be_corrected(typed: Run, root: Path, option: str, of_folder: str) -> None:
     nowhere = str(root / "nowhere.csv")
@@ -308,7 +311,7 @@ def test_doctor_says_what_to_do_about_a_node_that_refuses_the_connection(tmp_pat
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         host = f"127.0.0.1:{closed.getsockname()[1]}"
-        settings.write_text(f"[cluster]\nhosts = {host}\nssh_config = {tmp_path}/none\n")
+        settings.write_text(f"[cluster]\nhosts = {host}\nssh_config = {tmp_path}/none\nrepository = {CHECKOUT}\n")
         done = run("--doctor", DAS_S3ROOT=tmp_path, DBRECON_CONFIG=settings, HOME=tmp_path)
     remedy = "see that it is up and that sshd runs there, or take it out of [cluster] hosts"
     assert f"FAIL  {host}: Connection refused: {remedy}\n" in done.stdout
@@ -457,6 +460,28 @@ def test_errors_are_told_with_time_host_place_and_source(root: Path) -> None:
     assert " UTC node9 pid 1: r1 oh 001 000200: s4_run_gurobi.py:51 P1 contradicts PCT12" in done.stdout
     assert "Traceback" not in done.stdout
     assert "Traceback" in run("--reident", "r1", "--errors", "5", "--verbose", DAS_S3ROOT=root).stdout
+
+
+def test_a_path_that_the_terminal_s_encoding_lacks_is_shown_all_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "Zählung"
+    run("--register", "r1", DAS_S3ROOT=root)
+    (root / "2010-re" / "r1" / "dist" / "oh2010.sf1.zip").write_bytes(b"published")
+    done = run("--reident", "r1", "--ls", DAS_S3ROOT=root, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "1 file, 9 bytes\n")
+    assert "Z\\xe4hlung/2010-re/r1/dist/oh2010.sf1.zip" in done.stdout
+
+
+def test_the_status_of_a_county_counts_its_tracts_alone(root: Path) -> None:
+    whole = json.loads(run("--reident", "r1", "--status", "--json", DAS_S3ROOT=root).stdout)
+    parts = [
+        json.loads(run("--reident", "r1", "--status", "--json", "oh", county, DAS_S3ROOT=root).stdout) for county in ("1", "003")
+    ]
+    for name in ("lp_created", "sol_created", "sol_remaining", "csv_remaining", "people", "people_solved", "quarantined_tracts"):
+        assert sum(part[name] for part in parts) == whole[name]
+    assert [(part["stusab"], part["county"]) for part in parts] == [("oh", "001"), ("oh", "003")]
+    assert parts[0]["people"] not in (0, whole["people"])
+    shown = run("--reident", "r1", "--status", "--stusab", "oh", "--county", "001", DAS_S3ROOT=root).stdout
+    assert shown.startswith("Place\n   oh 001\n---")
 
 
 # --- the interpreter -------------------------------------------------------------------------------------------------

@@ -98,3 +98,10 @@ def test_the_arrows_would_be_seen_if_they_were_broken(tmp_path: Path) -> None:
     """The reading of imports itself: each way to write one is found."""
     path = PACKAGE / "ctools" / "s3.py"
     assert {"isal.isal_zlib", "dbrecon.errors.StorageError", "boto3", "smart_open.s3"} <= imports_of(path)
+
+
+def test_no_command_s_module_has_the_name_of_another_module_or_room() -> None:
+    """Who looks for the dashboard or the nodes finds one file of that name."""
+    names = [path.parent.name if path.stem == "__init__" else path.stem for path in PACKAGE.rglob("*.py")]
+    commands = [path.stem for path in (PACKAGE / "console").glob("*.py") if path.stem != "__init__"]
+    assert [name for name in commands if names.count(name) > 1] == []

@@ -17,7 +17,7 @@ COMMAND = """
 import logging, os, sys, time
 from dbrecon.console.options import talk
 from dbrecon.console.parser import Parser
-from dbrecon.console.program import start_program
+from dbrecon.console.entry import start_program
 from dbrecon.ctools.cli import confirm, run_command
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import *
