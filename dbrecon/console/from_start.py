@@ -32,7 +32,7 @@ def run_from_start(args: Arguments, config: Config) -> int:
         asked_place(args)  # a county of several states, or of none, is refused before anything is done
     check_writable(config)
     ledger = open_ledger(config)
-    experiment = _registered(ledger, config, reident, args.tables)
+    experiment = _registered(ledger, config, reident, args.tables, args.ages)
     stusabs = _states(experiment, states_asked(args))
     _download_lacking(experiment, ledger, stusabs)
     say(f"Steps 1 and 2: geography and county files of {', '.join(stusabs)}, into {experiment.base}/work")
@@ -40,16 +40,18 @@ def run_from_start(args: Arguments, config: Config) -> int:
     return _solve(ledger, experiment, _places(args, stusabs))
 
 
-def _registered(ledger: Ledger, config: Config, reident: str, tables: str | None) -> Experiment:
-    """The experiment, made now if it is new. UsageError if it is there on other tables than those that are asked for."""
-    found = {row.reident: row.tables for row in ledger.experiments()}.get(reident)
+def _registered(ledger: Ledger, config: Config, reident: str, tables: str | None, ages: str | None) -> Experiment:
+    """The experiment, made now if it is new. UsageError if it is there on other tables or ages than are asked for."""
+    found = {row.reident: row for row in ledger.experiments()}.get(reident)
     if found is None:
-        experiment = Experiment.make(reident, config, tables or "all")
+        experiment = Experiment.make(reident, config, tables or "all", ages or "bins")
         say(f"Registering {reident} in {describe(ledger.engine)}, on {experiment.tables} tables")
         register_new(ledger, config, experiment)
         return experiment
-    if tables and tables != found:
-        raise UsageError(f"{reident} is registered on {found} tables: leave --tables {tables} out, or register another name")
+    if tables and tables != found.tables:
+        raise UsageError(f"{reident} is registered on {found.tables} tables: leave --tables {tables} out, or register another name")
+    if ages and ages != found.ages:
+        raise UsageError(f"{reident} is registered with --ages {found.ages}: leave --ages {ages} out, or register another name")
     say(f"{reident} is registered in {describe(ledger.engine)} already: going on with it")
     return open_experiment(ledger, config, reident)
 

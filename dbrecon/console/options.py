@@ -13,7 +13,7 @@ import click
 from dbrecon.console.parser import POSITIVE, Checked, Group, Option, completing, flag
 from dbrecon.ctools import cli
 from dbrecon.errors import UsageError
-from dbrecon.experiment import TABLE_CHOICES
+from dbrecon.experiment import AGE_CHOICES, TABLE_CHOICES
 
 ERRORS_SHOWN = 20
 CLEAR_AFTER_HOURS = "24"
@@ -123,6 +123,10 @@ def operator_groups() -> tuple[Group, ...]:
                 Option(
                     "--tables", metavar="|".join(TABLE_CHOICES), type=click.Choice(TABLE_CHOICES),
                     help="with --register: all tables (default), or block tables alone",
+                ),
+                Option(
+                    "--ages", metavar="|".join(AGE_CHOICES), type=click.Choice(AGE_CHOICES),
+                    help="with --register: programs count ages by bins (default), or single ages throughout",
                 ),
                 flag("--reidents", help="list the experiments"),
                 flag("--upgrade_database", help="bring the tables of an earlier version of this program to those of this one"),

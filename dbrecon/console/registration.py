@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def register(args: Arguments, config: Config) -> int:
     """Make an experiment, and say what comes next."""
     reident, tables = chosen_name(args), args.tables or "all"
-    experiment = Experiment.make(reident, config, tables)
+    experiment = Experiment.make(reident, config, tables, args.ages or "bins")
     check_writable(config)
     ledger = open_ledger(config)
     register_new(ledger, config, experiment)
@@ -50,7 +50,7 @@ def register_new(ledger: Ledger, config: Config, experiment: Experiment) -> None
     from dbrecon.recon.census.tables import load_product
 
     product = load_product(Path(config.sf1.tables), experiment.tables)
-    ledger.register(experiment.reident, experiment.tables, product.name)
+    ledger.register(experiment.reident, experiment.tables, product.name, ages=experiment.ages)
     if not storage.is_s3(experiment.dist):
         os.makedirs(experiment.dist, exist_ok=True)
     if next(storage.listdir(f"{experiment.base}/work"), None) is not None:

@@ -23,10 +23,10 @@ class Atlas(Core):
 
     # -- experiments ------------------------------------------------------------------------------------------------
 
-    def register(self, reident: str, tables: str, product: str, seed: int = 0, program: str = "") -> None:
+    def register(self, reident: str, tables: str, product: str, seed: int = 0, program: str = "", ages: str = "bins") -> None:
         """Makes the experiment's tables. UsageError if a REIDENT that differs at most in case exists."""
         place, now = describe(self.engine), self._database.now()
-        row = ExperimentRow(reident, tables, product, 0, seed, program)
+        row = ExperimentRow(reident, tables, product, 0, seed, program, ages)
         self._run(lambda connection: ledger_experiments.reserve(connection, place, now, row), repeat_commit=False)
         self._run(lambda connection: ledger_experiments.make(connection, now, reident), repeat_commit=False)
 

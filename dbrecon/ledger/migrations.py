@@ -168,4 +168,12 @@ def _split_lease_end(connection: Connection, table: Table) -> None:
     connection.execute(text(f"UPDATE {table.name} SET {', '.join(f'{name} = {value}' for name, value in values.items())}"))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests}
+# -- from version 2 to version 3 -----------------------------------------------------------------------------------------
+
+
+def _ages(connection: Connection) -> None:
+    """Version 3: an experiment says what its programs count by. Solutions of single ages and of bins go together."""
+    _add(connection, experiments, ("ages",), ages="'bins'")
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages}

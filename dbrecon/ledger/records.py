@@ -212,7 +212,8 @@ class SolStats:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRow:
-    """A registered experiment. ``tables`` is "all" or "block"; ``product`` names the table definitions."""
+    """A registered experiment. ``tables`` is "all" or "block"; ``product`` names the table definitions; ``ages`` is "bins" or
+    "single"."""
 
     reident: str
     tables: str
@@ -220,6 +221,7 @@ class ExperimentRow:
     created: int
     seed: int = 0
     program: str = ""
+    ages: str = "bins"
 
 
 @dataclass(frozen=True, slots=True)

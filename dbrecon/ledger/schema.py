@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 from dbrecon.ledger.records import WORKER_LENGTH
 from dbrecon.ledger.states import FREE
 
-VERSION = 2
+VERSION = 3
 """Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -76,6 +76,7 @@ experiments = Table(
     Column("stage", _ascii(10), nullable=False),  # see registry
     Column("seed", BigInteger, nullable=False),  # of the solver, for all tracts
     Column("program", _ascii(40), nullable=False),  # the version that registered it; "" where that kept none
+    Column("ages", _ascii(10), nullable=False),  # what its programs count by: "bins" or "single"
     **_MYSQL,
 )
 

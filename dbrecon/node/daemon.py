@@ -77,7 +77,9 @@ class _Experiments:
                 self._found = [open_experiment(self._ledger, config, self._reident)]
             else:
                 rows = self._ledger.experiments()
-                self._found = [made for row in rows if self._is_ready(made := Experiment.make(row.reident, config, row.tables))]
+                self._found = [
+                    made for row in rows if self._is_ready(made := Experiment.make(row.reident, config, row.tables, row.ages))
+                ]
         return self._found
 
     def _is_ready(self, experiment: Experiment) -> bool:

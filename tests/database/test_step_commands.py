@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from dbrecon.recon.tract.lp_text import ages_of_lp
 from tests.paths import CHECKOUT, SHARED_DATA
 from tests.tiny_sf1 import make_members, segment_tables, some_records, zip_bytes
 
@@ -66,8 +67,8 @@ class Operator:
     def base(self) -> Path:
         return self.root / "2010-re" / "r1"
 
-    def register(self, *zips: Path, tables: str = "all") -> "Operator":
-        self.done("--register", "r1", "--tables", tables)
+    def register(self, *zips: Path, tables: str = "all", ages: str = "bins") -> "Operator":
+        self.done("--register", "r1", "--tables", tables, "--ages", ages)
         for path in zips:
             shutil.copy(path, self.base / "dist")
         return self
@@ -310,6 +311,23 @@ def test_block_tables_alone_are_enough_for_an_experiment(real_zips: list[Path], 
     assert list(evaluation["violations"]) == ["block"]
     assert wrong_cells(evaluation) == 0
     assert evaluation["agreement"]["reconstruction"]["binned_age"]["all"] > 0.9
+
+
+def test_single_ages_throughout_are_a_choice_and_their_solutions_go_on_under_bins(
+    real_zips: list[Path], operator: Operator
+) -> None:
+    operator.register(real_zips[-1], ages="single").done("--step1", "--step2", "--run")
+    programs = [gzip.decompress(text) for text in operator.files("work/*/*/lp/*.lp.gz").values()]
+    assert programs
+    assert [ages_of_lp(text) for text in programs] == [None] * len(programs)
+    assert "--ages is settled when an experiment is registered" in operator.run("--run", "--ages", "bins").stderr
+    people = operator.people()
+    (operator.root / "2010-re" / "dbrecon.sqlite3").unlink()
+    operator.done("--rescan")  # registers the files that are there, as ever by bins
+    operator.done("--step5", "--force", "--stusab", real_zips[-1].name[:2])
+    assert operator.people() == people
+    operator.done("--step3", "--step4", "--force", "--stusab", real_zips[-1].name[:2])
+    assert ages_of_lp(gzip.decompress(next(iter(operator.files("work/*/*/lp/*.lp.gz").values())))) is not None
 
 
 # --- interrupted -----------------------------------------------------------------------------------------------------
