@@ -1,5 +1,6 @@
 """Where this program's own files lie, and what its commands are called: in a checkout, or in an installed package."""
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -30,3 +31,8 @@ def local_path(value: str, folder: str) -> str:
 def command(name: str) -> str:
     """What an operator types to start ``name``: ``./dbrtool.py`` in a checkout, ``dbrtool`` where the package is installed."""
     return name if INSTALLED else f"./{name}.py"
+
+
+def as_typed(text: str) -> str:
+    """A text that names commands as a checkout's scripts (``./dbrtool.py --status``), with the names that they have here."""
+    return re.sub(r"(?:\./)?\b(dbrtool|scheduler)\.py\b", r"\1", text) if INSTALLED else text

@@ -1,4 +1,4 @@
-"""This program's version, as pyproject.toml has it."""
+"""This program's version; pyproject.toml takes it from here."""
 
 VERSION = "0.1.0"
 PROGRAM = f"dbrecon {VERSION}"

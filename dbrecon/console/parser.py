@@ -19,6 +19,7 @@ import click
 
 from dbrecon.ctools import cli
 from dbrecon.errors import UsageError
+from dbrecon.paths import as_typed
 from dbrecon.states import check_stusab
 
 WIDTH = 120
@@ -134,11 +135,11 @@ class Parser(click.Command):
                 ),
             ),
         )  # fmt: skip
-        self.groups, self.prog, self.usage = (*groups, about), prog, usage
+        self.groups, self.prog, self.usage = (*groups, about), as_typed(prog), as_typed(usage)
         params: list[click.Parameter] = [option for group in self.groups for option in group.options]
         if words is not None:
             params.append(click.Argument(["words"], nargs=-1, metavar=words, shell_complete=completing("word")))
-        super().__init__(prog, params=params, help=description, epilog=epilog, add_help_option=False)
+        super().__init__(self.prog, params=params, help=description, epilog=as_typed(epilog), add_help_option=False)
         self._options = {name: one for one in params if isinstance(one, Option) for name in one.opts}
 
     def read(self, words: Sequence[str]) -> Arguments:
@@ -259,7 +260,7 @@ def _formatter() -> click.HelpFormatter:
 def _write_group(formatter: click.HelpFormatter, group: Group) -> None:
     formatter.write(f"\n{group.title}:\n")
     with formatter.indentation():
-        formatter.write_dl([(option.shown(), option.help or "") for option in group.options], col_max=26)
+        formatter.write_dl([(option.shown(), as_typed(option.help or "")) for option in group.options], col_max=26)
 
 
 # -- the words of a place -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
 from dbrecon.errors import DBReconError
+from dbrecon.paths import as_typed
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -65,9 +66,9 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
     except DBReconError as error:
-        code = _fail(f"error: {explain(error)}", error.exit_code)
+        code = _fail(f"error: {as_typed(explain(error))}", error.exit_code)
     except OSError as error:
-        code = _fail(f"error: {explain(error)}", DBReconError.exit_code)
+        code = _fail(f"error: {as_typed(explain(error))}", DBReconError.exit_code)
     sys.exit(code)
 
 

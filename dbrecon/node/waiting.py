@@ -8,6 +8,7 @@ from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Claim, CountyClaim, InProgress, Status
+from dbrecon.paths import as_typed
 from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,10 @@ class Waiting:
             return f"{listed(names)} {'is' if len(names) == 1 else 'are'} at work on"
         seconds = duration(max(0, *(holder.lease_end - status.now for holder in silent)))
         if len(names) == 1:
-            return f"{names[0]} holds; if it is dead, its lease ends in {seconds} (dbrtool.py --unlock {names[0]} ends it now)"
+            unlock = as_typed(f"dbrtool.py --unlock {names[0]}")
+            return f"{names[0]} holds; if it is dead, its lease ends in {seconds} ({unlock} ends it now)"
         text = f"{listed(names)} hold; the lease of one that is dead ends in {seconds} at the latest"
-        return f"{text} (dbrtool.py --unlock HOST ends it now)"
+        return f"{text} ({as_typed('dbrtool.py --unlock HOST')} ends it now)"
 
     def _in_progress(self, status: Status) -> list[InProgress]:
         """The tracts of the assignment that somebody holds."""

@@ -152,6 +152,15 @@ def test_a_relative_path_in_the_settings_is_beside_them(installed: Installed) ->
     assert (installed.home / "mine.sqlite3").is_file()
 
 
+def test_help_and_errors_name_the_commands_that_are_installed(installed: Installed) -> None:
+    for program in ("dbrtool", "scheduler"):
+        text = installed.done(program, "--help")
+        assert text.startswith(f"usage: {program} ")
+        assert not re.search(r"(dbrtool|scheduler)\.py", text)
+    refused = installed.run("dbrtool", "--nothing")
+    assert "see dbrtool --help" in refused.stderr
+
+
 def test_cron_starts_the_installed_scheduler(installed: Installed) -> None:
     line = installed.done("dbrtool", "--crontab").splitlines()[0]
     assert f"&& exec {installed.venv / 'bin' / 'scheduler'} --quiet --reident r1)" in line
