@@ -40,7 +40,7 @@ from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WR
 from dbrecon.ledger.schema import experiment_tables, sysload
 from dbrecon.ledger.states import FREE, LEASED
 from dbrecon.states import STATES
-from tests.conftest import MariaServer, free_port
+from tests.servers import MariaServer, free_port
 
 HERE = Path(__file__).resolve().parent.parent
 REIDENT = "country"

@@ -44,8 +44,8 @@ from dbrecon.errors import VerificationError
 from dbrecon.ledger.ledger import SOLVED, Ledger
 from dbrecon.recon.study.synthetic import plan_state
 from dbrecon.states import STATES
-from tests.conftest import MariaServer, free_port
 from tests.helpers import forget_host
+from tests.servers import MariaServer, free_port
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.conftest import MariaServer
 from tests.paths import CHECKOUT
+from tests.servers import MariaServer
 
 AXE = CHECKOUT / "tests" / "assets" / "axe.min.js"
 PATIENCE = 60

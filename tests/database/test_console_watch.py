@@ -12,9 +12,9 @@ from dbrecon.console.status_report import format_status
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
-from tests.conftest import MariaServer
 from tests.console_world import Operator, assert_refused
 from tests.helpers import TractRow, geography
+from tests.servers import MariaServer
 
 NOW = 1_800_000_000
 

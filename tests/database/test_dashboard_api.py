@@ -20,8 +20,8 @@ from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger.ledger import Ledger, SysLoad
 from dbrecon.ledger.readings import DashboardReader, NothingThere
-from tests.conftest import MariaServer
 from tests.dashboard_world import API, REIDENT, Browser, fill, settings
+from tests.servers import MariaServer
 
 TOKEN = "0123456789abcdef"
 R = f"{API}/{REIDENT}"

@@ -24,9 +24,9 @@ from dbrecon.ledger.records import SysLoad
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
 from dbrecon.settings import Config
-from tests.conftest import MariaServer
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT
+from tests.servers import MariaServer
 from tests.waiting import wait_for
 
 LEASE_SECONDS = 2

@@ -23,11 +23,11 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.fleet import doctor_nodes as probe_node
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Worker
-from tests.conftest import MariaServer
 from tests.console_world import AWS, Operator, Result, assert_refused
 from tests.helpers import TractRow, geography
 from tests.paths import SHARED_DATA
 from tests.s3_servers import moto_server
+from tests.servers import MariaServer
 from tests.ssh_nodes import Nodes, SshNode
 from tests.waiting import wait_for
 
