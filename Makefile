@@ -99,8 +99,10 @@ lint: $(READY) ## ruff (rules and format) and mypy
 	@said=$$($(PY) -m ruff format --check .) || { echo "$$said" >&2; echo "make: to format them: $(PY) -m ruff format ." >&2; exit 1; }
 	@$(PY) -m mypy --no-error-summary .
 
-soak: test-packages ## schedulers, workers and the database killed at random, for minutes (SOAK="--seconds 600 --seed 2")
-	@$(PY) bench/soak.py $(SOAK)
+SERVER ?= mariadb
+
+soak: test-packages ## schedulers, workers and the database killed at random, for minutes (SERVER=mysql, SOAK="--seconds 600 --seed 2")
+	@$(PY) bench/soak.py --server $(SERVER) $(SOAK)
 
 bench: test-packages ## CPU seconds and memory of each step, beside the floor
 	@$(PY) bench/bench.py

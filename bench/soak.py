@@ -3,10 +3,11 @@
 
     make soak                                      some minutes
     bench/soak.py --seconds 20 --people 60000 --seed 7
+    make soak SERVER=mysql                         the same on MySQL's own server
 
-Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private MariaDB server between them, and is started again a moment
-after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long SIGSTOP to schedulers,
-SIGKILL and restart of the database server, and spells in which it is read-only or takes no connections. When all is done: every
+Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private server (MariaDB's, or MySQL's own) between them, and is started
+again a moment after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long SIGSTOP to
+schedulers, SIGKILL and restart of the database server, and spells in which it is read-only or takes no connections. When all is done: every
 tract was solved once, counting the updates; every county was written once; every file is whole; the people are byte for byte those
 of an undisturbed run; nothing is claimed, and no process is left.
 """
@@ -45,11 +46,13 @@ from dbrecon.ledger.ledger import SOLVED, Ledger
 from dbrecon.recon.study.synthetic import plan_state
 from dbrecon.states import STATES
 from tests.helpers import forget_host
+from tests.mysql_server import MysqlServer
 from tests.servers import MariaServer, free_port
 
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).resolve().parent.parent
+SERVERS: dict[str, type[MariaServer]] = {"mariadb": MariaServer, "mysql": MysqlServer}
 REIDENT, STUSAB = "soak", "de"
 LEASE_SECONDS = 4
 SETTINGS = f"""[run]
@@ -121,18 +124,17 @@ class SoakNode:
 class Soak:
     """A soak in ``folder``; ``rng`` decides all."""
 
-    def __init__(self, folder: Path, rng: random.Random, nodes: int) -> None:
+    def __init__(self, folder: Path, rng: random.Random, nodes: int, server: str) -> None:
         self.folder, self.rng = folder, rng
-        self.server = MariaServer(folder / "mariadb", free_port())
+        self.server = SERVERS[server](folder / "server", free_port())
         self.database = ""
         self.faults: Counter[str] = Counter()
         self.root = folder / "soak"
-        (folder / "mariadb").mkdir()
+        (folder / "server").mkdir()
         (folder / "config.ini").write_text(SETTINGS, encoding="utf-8")
         self.server.install()
         self.server.start()
-        password = self.server.password.replace("'", "''")
-        self.server.execute(f"CREATE USER '{self.server.user}'@'127.0.0.1' IDENTIFIED BY '{password}'")
+        self.server.make_user()
         self.database = self.server.fresh_database()
         self.env = _bare_environment(folder) | self.server.settings(self.database) | {"DAS_S3ROOT": str(self.root)}
         self.nodes = [
@@ -312,13 +314,13 @@ def _do(env: dict[str, str], *arguments: str) -> None:
         raise VerificationError(f"{' '.join(command)} left with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int) -> None:
+def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int, server: str) -> None:
     """One soak in an empty folder. VerificationError, naming what is wrong, if something is."""
     started = time.monotonic()
     zip_path = folder / f"{STUSAB}2010.sf1.zip"
     make_state(plan_state(STUSAB, STATES[STUSAB].fips, people, seed), str(zip_path), None)
     peace = folder / "peace"
-    course = Soak(folder, random.Random(seed), nodes)
+    course = Soak(folder, random.Random(seed), nodes, server)
     try:
         prepare(zip_path, course.env)
         undisturbed = _bare_environment(folder) | {"DAS_S3ROOT": str(peace)}
@@ -351,16 +353,17 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=1_200_000, help="in the synthetic state (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the state and the faults (default %(default)s)")
     parser.add_argument("--nodes", type=int, default=4, help="schedulers (default %(default)s)")
+    parser.add_argument("--server", choices=sorted(SERVERS), default="mariadb", help="the database (default %(default)s)")
     parser.add_argument("--keep", help="an empty folder for all files, which are kept")
     add_common(parser)
     args = parser.parse_args()
     start(args)
     if args.keep:
         os.makedirs(args.keep, exist_ok=True)
-        soak(Path(args.keep).resolve(), args.seconds, args.people, args.seed, args.nodes)
+        soak(Path(args.keep).resolve(), args.seconds, args.people, args.seed, args.nodes, args.server)
         return 0
     with tempfile.TemporaryDirectory(prefix="dbr") as folder:
-        soak(Path(folder), args.seconds, args.people, args.seed, args.nodes)
+        soak(Path(folder), args.seconds, args.people, args.seed, args.nodes, args.server)
     return 0
 
 

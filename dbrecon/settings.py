@@ -82,11 +82,19 @@ class S3Settings:
 class DatabaseSettings:
     """``[db]``: the database."""
 
-    mysql_host: str | None = setting(None, "MySQL or MariaDB server; not set means SQLite.", variable="MYSQL_HOST")
+    mysql_host: str | None = setting(
+        None, "MySQL or MariaDB server: a name, an address, or its socket's path; not set means SQLite.", variable="MYSQL_HOST"
+    )
     mysql_port: int | None = setting(None, "Its TCP port; not set means 3306.", variable="MYSQL_PORT", minimum=1, maximum=65535)
     mysql_database: str | None = setting(None, "The database on that server; it must exist.", variable="MYSQL_DATABASE")
     mysql_user: str | None = setting(None, "The user to connect as.", variable="MYSQL_USER")
     mysql_password: str | None = setting(None, "The user's password.", variable="MYSQL_PASSWORD", secret=True)
+    ssl_ca: str | None = setting(
+        None,
+        "A file of authorities' certificates (PEM): the server's must be signed by one of them, and be for `mysql_host`.",
+        variable="MYSQL_SSL_CA",
+        path=True,
+    )
     sqlite: str | None = setting(
         None,
         "The SQLite file where there is no MySQL; not set means `{root}/2010-re/dbrecon.sqlite3` under a local root.",
@@ -250,6 +258,7 @@ class DatabaseArguments(TypedDict):
     mysql_user: str | None
     mysql_password: str | None
     mysql_port: int | None
+    mysql_ssl_ca: str | None
     sqlite_path: str
 
 
@@ -309,6 +318,7 @@ class Config:
             "mysql_user": self.db.mysql_user,
             "mysql_password": self.db.mysql_password,
             "mysql_port": self.db.mysql_port,
+            "mysql_ssl_ca": self.db.ssl_ca,
             "sqlite_path": "" if self.db.mysql_host else self._sqlite_path(),
         }
 

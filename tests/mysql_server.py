@@ -1,8 +1,8 @@
 """A private server of MySQL's own, where Debian's stable suites have MariaDB alone.
 
 It is fetched by apt from the unstable suite, by a source list of its own made of the machine's own sources, unpacked into a folder
-(``$DBRECON_TEST_MYSQL``, else below ``~/.cache``; 330 MB) and started with the loader that came along. Nothing is installed, and no list
-of the system's is touched. Where it cannot be had, the tests that need it say so and are skipped.
+(``$DBRECON_TEST_MYSQL``, else below ``~/.cache``; 330 MB) and started with the loader that came along. Nothing is installed, and no
+list of the system's is touched. Where it cannot be had, the tests that need it say so and are skipped.
 """
 
 import fcntl
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from dbrecon.errors import DBReconError
 from tests.servers import SERVER_TIME_ZONE, MariaServer, as_root
 
 PACKAGE = "mysql-server-core"
 SUITE = "unstable"
 
 
-class CannotBeHad(Exception):
+class CannotBeHad(DBReconError):
     """MySQL's server cannot be fetched here; the text says why."""
 
 
@@ -35,9 +36,11 @@ class MysqlServer(MariaServer):
     def command(self) -> list[str]:
         return [
             *mysqld(), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--socket={self.socket}", f"--port={self.port}",
-            "--bind-address=127.0.0.1,::1", "--secure-file-priv=", "--skip-name-resolve", f"--pid-file={self.folder / 'pid'}", "--mysqlx=OFF",
+            "--bind-address=127.0.0.1,::1", "--skip-name-resolve", f"--pid-file={self.folder / 'pid'}", "--mysqlx=OFF",
             f"--default-time-zone={SERVER_TIME_ZONE}", "--innodb-buffer-pool-size=128M", "--innodb-redo-log-capacity=32M",
-            "--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF", "--innodb-flush-method=nosync", "--disable-log-bin", *as_root(), *self.options,
+            # As with MariaDB: commits survive the death of the server, though not of the machine.
+            "--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF", "--innodb-flush-method=nosync",
+            "--disable-log-bin", "--secure-file-priv=", *as_root(), *self.options,
         ]  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def _debian_source() -> tuple[str, str]:
             keyring = re.search(r"(?:Signed-By:\s*|signed-by=)(/[^\s\]]+)", stanza)
             if uri:
                 return uri[1], keyring[1] if keyring else ""
-    raise CannotBeHad("this machine's sources of apt name no mirror of Debian")
+    raise CannotBeHad("this machine's sources of apt name no mirror of Debian, which has MySQL's server")
 
 
 def server_or_skip(folder: Path, port: int) -> MysqlServer:

@@ -9,7 +9,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.fleet import credentials
 from dbrecon.paths import command
-from dbrecon.settings import Config
+from dbrecon.settings import Config, DatabaseArguments
 
 CLIENTS = ("mariadb", "mysql")
 
@@ -43,10 +43,7 @@ def open_client(_args: Arguments, config: Config) -> int:
     database = credentials.with_credentials(config).database()
     if not database["mysql_host"]:
         raise UsageError(f"there is no MySQL database: this one is SQLite, to be opened with: sqlite3 {database['sqlite_path']}")
-    options = {
-        "host": database["mysql_host"],
-        "port": str(database["mysql_port"] or 3306),
-        "protocol": "TCP",
+    options = _way(database) | {
         "user": database["mysql_user"] or "",
         "password": database["mysql_password"] or "",
         "database": database["mysql_database"] or "",
@@ -55,7 +52,7 @@ def open_client(_args: Arguments, config: Config) -> int:
     text += f"[mysql]\ndatabase={_option(options['database'])}\n"
     descriptor = os.memfd_create("dbrecon-client", 0)
     os.fchmod(descriptor, 0o600)  # the client ignores a file that others could write to
-    os.write(descriptor, text.encode())
+    os.write(descriptor, text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()
     for client in CLIENTS:
         try:
@@ -63,6 +60,17 @@ def open_client(_args: Arguments, config: Config) -> int:
         except FileNotFoundError:
             continue
     raise DatabaseError("there is no client here: install mariadb-client or mysql-client")
+
+
+def _way(database: DatabaseArguments) -> dict[str, str]:
+    """The client's options for reaching the server. MariaDB's and MySQL's clients each pass over the other's ``loose`` ones."""
+    host, authority = database["mysql_host"] or "", database["mysql_ssl_ca"]
+    way = {"host": "localhost", "socket": host, "protocol": "SOCKET"} if host.startswith("/") else {"host": host, "protocol": "TCP"}
+    if not host.startswith("/"):
+        way["port"] = str(database["mysql_port"] or 3306)
+    if authority:
+        way |= {"ssl-ca": authority, "loose-ssl-verify-server-cert": "1", "loose-ssl-mode": "VERIFY_IDENTITY"}
+    return way
 
 
 def _option(value: str) -> str:

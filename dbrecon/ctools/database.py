@@ -14,6 +14,7 @@ import os
 import random
 import re
 import sqlite3
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -45,8 +46,10 @@ ALONE_SECONDS = 1  # how long a command on a full disk waits for others of its k
 # MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole.
 _DEADLOCK = {1205, 1213}
 # The server or the way to it is away, for now: connecting (2002, 2003, 1040, 1203, 1226), lost (2006, 2013, 2055, 0),
-# shutting down (1053, 1077, 1079, 1927), read-only for a while (1290, 1792, 1836).
-_AWAY = {0, 1040, 1053, 1077, 1079, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055}
+# shutting down (1053, 1077, 1079, 1927), read-only for a while (1290, 1792, 1836), not in its cluster just now (1047, 3168), our
+# session ended by the server (3169, 4031).
+_AWAY = {0, 1040, 1047, 1053, 1077, 1079, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3168, 3169, 4031}
+_TLS_WORDS = re.compile(r"\bSSL\b|certificate|\bTLS\b")  # what a repeat does not mend, though it comes as a lost connection
 _NO_TABLE = {1146}
 _LOGIN = "check MYSQL_USER, MYSQL_PASSWORD and what that user is granted"
 _NO_ROOM = "make room on the disk of the database's server"
@@ -73,11 +76,13 @@ def make_engine(
     mysql_user: str | None = None,
     mysql_password: str | None = None,
     mysql_port: int | str | None = None,
+    mysql_ssl_ca: str | None = None,
 ) -> Engine:
     """The engine of MySQL/MariaDB if ``mysql_host`` is given, else of SQLite in the file ``sqlite_path``.
 
-    None and "" both mean "not set", but an empty password is a password. Nothing is connected to, or made, yet.
-    Raises UsageError if the MySQL settings are not complete.
+    None and "" both mean "not set", but an empty password is a password. A host that begins with "/" is a socket's path. With
+    ``mysql_ssl_ca`` (a PEM file) the connection is by TLS, and the server's certificate must be signed by an authority in it, and
+    be for the host. Nothing is connected to, or made, yet. Raises UsageError if the MySQL settings are not complete or cannot be.
     """
     partners = {"MYSQL_HOST": mysql_host, "MYSQL_DATABASE": mysql_database, "MYSQL_USER": mysql_user}
     given = [name for name, value in partners.items() if value] + (["MYSQL_PASSWORD"] if mysql_password else [])
@@ -90,7 +95,12 @@ def make_engine(
             f"{' and '.join(missing)} not set though {' and '.join(given)} {'is' if len(given) == 1 else 'are'}: "
             "set all of MYSQL_HOST, MYSQL_DATABASE, MYSQL_USER and MYSQL_PASSWORD for MySQL, or none of them for SQLite"
         )
-    return _mysql_engine(mysql_host, mysql_database, mysql_user, mysql_password, _port(mysql_port))
+    assert mysql_host is not None  # it is not missing
+    url = URL.create(
+        "mysql+pymysql", username=mysql_user, host=mysql_host,
+        port=_port(mysql_port), database=mysql_database, query={"charset": "utf8mb4"},
+    )  # fmt: skip
+    return _mysql_engine(url, mysql_host, mysql_password or "", mysql_ssl_ca)
 
 
 def _port(text: int | str | None) -> int:
@@ -101,29 +111,39 @@ def _port(text: int | str | None) -> int:
     return int(text)
 
 
-def _mysql_engine(host: str | None, database: str | None, user: str | None, password: str | None, port: int) -> Engine:
-    with extra("cluster"):
-        import pymysql  # noqa: F401 - by the name in the URL
-    url = URL.create(
-        "mysql+pymysql", username=user, host=host, port=port, database=database, query={"charset": "utf8mb4"},
-    )  # fmt: skip
-    return create_engine(
-        url,
-        isolation_level="READ COMMITTED",
-        pool_size=POOL_SIZE,
-        max_overflow=0,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        hide_parameters=True,
-        connect_args={
-            "password": (password or "").encode("utf-8", "surrogateescape"),  # text the driver would encode as Latin-1
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
-            "write_timeout": READ_SECONDS,
-            # Strict: what does not fit is refused, never cut off with a warning.
-            "init_command": "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'",
-        },
-    )
+def _mysql_engine(url: URL, host: str, password: str, ssl_ca: str | None) -> Engine:
+    arguments = {
+        "password": password.encode("utf-8", "surrogateescape"),  # text the driver would encode as Latin-1
+        "unix_socket": host if host.startswith("/") else None,
+        "ssl": _tls(ssl_ca) if ssl_ca else None,
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "write_timeout": READ_SECONDS,
+        # Strict: what does not fit is refused, never cut off with a warning.
+        "init_command": "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'",
+    }
+    with extra("cluster"):  # the driver
+        return create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            hide_parameters=True,
+            connect_args=arguments,
+        )
+
+
+def _tls(path: str) -> ssl.SSLContext:
+    """TLS with a server whose certificate an authority in ``path`` has signed. UsageError where there is none in it."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"[db] ssl_ca {path} cannot be read as certificates ({reason}): name a PEM file of the authority's"
+        ) from error
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -258,7 +278,9 @@ def describe(engine: Engine) -> str:
     url = engine.url
     if url.get_backend_name() == "sqlite":
         return f"SQLite database {url.database}"
-    return f"MySQL database {url.database} at {url.host}:{url.port} (user {url.username})"
+    host = url.host or ""
+    place = host if host.startswith("/") else f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+    return f"MySQL database {url.database} at {place} (user {url.username})"
 
 
 def is_mysql(engine: Engine) -> bool:
@@ -272,7 +294,7 @@ class _Fault:
     def __init__(self, engine: Engine, error: SQLAlchemyError) -> None:
         self.origin: BaseException = error
         self.code = -1
-        self.rolled_back = self.away = self.full = self.no_table = False
+        self.rolled_back = self.away = self.full = self.no_table = self.tls = False
         if isinstance(error, PoolTimeout):
             self.away = True
         if not isinstance(error, DBAPIError) or error.orig is None:
@@ -282,7 +304,8 @@ class _Fault:
             arguments = error.orig.args
             self.code = arguments[0] if arguments and isinstance(arguments[0], int) else -1
             self.rolled_back = self.code in _DEADLOCK
-            self.away = self.code in _AWAY or error.connection_invalidated
+            self.tls = self.code in (2003, 2026) and _TLS_WORDS.search(self.text()) is not None
+            self.away = not self.tls and (self.code in _AWAY or error.connection_invalidated)
             self.no_table = self.code in _NO_TABLE
         elif isinstance(error.orig, sqlite3.Error):
             self.code = getattr(error.orig, "sqlite_errorcode", -1)
@@ -402,6 +425,8 @@ class Database:
         if fault.away:
             nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
             hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"
+        elif fault.tls:
+            hint = "check [db] ssl_ca, that MYSQL_HOST is the name in the server's certificate, and that the server has TLS"
         else:
             hint = _HINTS.get(fault.code, "see its log for more")
         verb = "does not answer" if fault.away else "refuses"

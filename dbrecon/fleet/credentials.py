@@ -15,7 +15,10 @@ from dbrecon.errors import InputError, UsageError
 from dbrecon.settings import Config
 
 NEEDED = ("MYSQL_HOST", "MYSQL_DATABASE", "MYSQL_USER", "MYSQL_PASSWORD")
-OPEN_NAMES = {"MYSQL_HOST", "MYSQL_PORT", "MYSQL_DATABASE", "MYSQL_USER", "DAS_S3ROOT", "REIDENT", "AWS_DEFAULT_REGION"}
+OPEN_NAMES = {
+    *("MYSQL_HOST", "MYSQL_PORT", "MYSQL_DATABASE", "MYSQL_USER", "MYSQL_SSL_CA"),
+    *("DAS_S3ROOT", "REIDENT", "AWS_DEFAULT_REGION"),
+}
 """Variables whose values anybody may see."""
 
 _UNQUOTED = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
@@ -112,6 +115,7 @@ def variables(config: Config) -> dict[str, str]:
         "MYSQL_DATABASE": database.mysql_database,
         "MYSQL_USER": database.mysql_user,
         "MYSQL_PASSWORD": database.mysql_password,
+        "MYSQL_SSL_CA": database.ssl_ca,
     }
     return {name: str(value) for name, value in named.items() if value is not None} | found
 

@@ -15,11 +15,11 @@ from dbrecon.ctools.background import Background
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.emr import cluster_id
 from dbrecon.ctools.ssh import Unreachable
-from dbrecon.errors import DBReconError, RemoteError
+from dbrecon.errors import DBReconError, RemoteError, UsageError
 from dbrecon.fleet.credentials import with_credentials
 from dbrecon.fleet.findings import DISK_MIB, GIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.fleet.hosts import Host, list_hosts, node_variables, on_each, on_node, parse_report, reason, script, values
-from dbrecon.fleet.launch import passed_on, source
+from dbrecon.fleet.launch import check_reachable, passed_on, source
 from dbrecon.settings import Config
 
 PROBE = Path(__file__).resolve().parent / "probe_node.py"
@@ -47,10 +47,9 @@ def examine_nodes(config: Config, seconds: float) -> Iterator[Finding]:
         return
     try:
         database = _database(config)
-    except DBReconError:
-        database = {}  # told already, of this machine
-    if hosts and not database:
-        yield Finding("FAIL", "nodes", "they meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners")
+    except DBReconError as error:
+        database = {}
+        yield Finding("FAIL", "nodes", explain(error))
     with _marker(config, seconds) as marker:
         text = _script(config, variables, database | marker)
         limit = config.cluster.ssh_seconds + 3 * PROBE_SECONDS + 2
@@ -75,16 +74,18 @@ def _source(config: Config) -> dict[str, str]:
 
 
 def _database(config: Config) -> dict[str, str]:
-    """What the program on a node needs for looking at the database; nothing where none is set."""
+    """What the program on a node needs for looking at the database. UsageError where nodes have none in which to meet."""
     given = with_credentials(config).database()
     if not given["mysql_host"]:
-        return {}
+        raise UsageError("they meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners")
+    check_reachable(given["mysql_host"])
     found = {
         "PROBE_MYSQL_HOST": given["mysql_host"],
         "PROBE_MYSQL_PORT": str(given["mysql_port"] or MYSQL_PORT),
         "PROBE_MYSQL_DATABASE": given["mysql_database"],
         "PROBE_MYSQL_USER": given["mysql_user"],
         "PROBE_MYSQL_PASSWORD": given["mysql_password"],
+        "PROBE_MYSQL_SSL_CA": given["mysql_ssl_ca"],
     }
     return {name: value or "" for name, value in found.items()}
 

@@ -43,12 +43,21 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
     database = config.database()
     if not database["mysql_host"]:
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
+    check_reachable(database["mysql_host"])
     repository, branch = source(config, branch)
     environment = passed_on(config.cluster.environment or "", os.environ if env is None else env)
     environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
     environment["DAS_S3ROOT"] = config.root()
     text = Path(config.path).read_text(encoding="utf-8")
     return Launch(tuple(arguments), repository, branch, force, environment, text)
+
+
+def check_reachable(host: str) -> None:
+    """UsageError for a database that is reached by a socket, which no other machine can."""
+    if host.startswith("/"):
+        raise UsageError(
+            f"nodes cannot reach the database by the socket {host}: set MYSQL_HOST to a name that is right on all nodes"
+        )
 
 
 def source(config: Config, branch: str | None = None) -> tuple[str, str]:

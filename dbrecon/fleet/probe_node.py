@@ -6,6 +6,7 @@ where something fails. With pymysql there (an environment that a launch made) it
 
 import os
 import socket
+import ssl
 import sys
 import urllib.request
 
@@ -35,13 +36,16 @@ def database(seconds: float) -> str:
     except ImportError:
         return version
     name, user, password = (os.environ["PROBE_MYSQL_" + part] for part in ("DATABASE", "USER", "PASSWORD"))
+    authority = os.environ.get("PROBE_MYSQL_SSL_CA")
+    context = ssl.create_default_context(cafile=authority) if authority else None
     try:
         pymysql.connect(
             host=host,
             port=port,
             database=name,
             user=user,
-            password=password.encode(),
+            password=password.encode("utf-8", "surrogateescape"),
+            ssl=context,
             connect_timeout=seconds,
             read_timeout=seconds,
         ).close()

@@ -52,6 +52,19 @@ def node_of(engine: Engine, root: str) -> Node:
     return Node(Ledger(engine, patience=60), lambda: config, lambda: [Experiment.make(R, config)], STEADILY, Assignment(ALL))
 
 
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.mysql)])
+def server(request: pytest.FixtureRequest) -> MariaServer:
+    """MariaDB's server, and MySQL's own."""
+    found: MariaServer = request.getfixturevalue(f"{request.param}_server")
+    return found
+
+
+@pytest.fixture
+def server_env(server: MariaServer) -> dict[str, str]:
+    """MYSQL_HOST and its partners, for a fresh database there."""
+    return server.settings(server.fresh_database())
+
+
 def restart(server: MariaServer) -> None:
     server.kill()
     time.sleep(AWAY_SECONDS)
@@ -85,9 +98,9 @@ def be_full(server: MariaServer) -> None:
 
 
 @pytest.fixture
-def two_nodes(mariadb_env: dict[str, str], tmp_path: Path) -> Iterator[tuple[Ledger, Callable[[], list[Outcome]]]]:
+def two_nodes(server_env: dict[str, str], tmp_path: Path) -> Iterator[tuple[Ledger, Callable[[], list[Outcome]]]]:
     """Two nodes at work on ten tracts; the function waits for both, and gives what they did."""
-    settings = {name.lower(): value for name, value in mariadb_env.items()}
+    settings = {name.lower(): value for name, value in server_env.items()}
     engines = [make_engine(sqlite_path="", **settings) for _ in range(3)]
     ledger = ledger_with(engines[2], [f"{i:06d}" for i in range(100, 106)])
     outcomes: list[Outcome] = []
@@ -113,11 +126,11 @@ def two_nodes(mariadb_env: dict[str, str], tmp_path: Path) -> Iterator[tuple[Led
 
 @pytest.mark.parametrize("trouble", [restart, write_nothing, be_full])
 def test_a_database_that_is_away_for_longer_than_a_lease_is_waited_for(
-    two_nodes: tuple[Ledger, Callable[[], list[Outcome]]], mariadb_server: MariaServer, trouble: Callable[[MariaServer], None]
+    two_nodes: tuple[Ledger, Callable[[], list[Outcome]]], server: MariaServer, trouble: Callable[[MariaServer], None]
 ) -> None:
     ledger, wait = two_nodes
     wait_for(lambda: any(state.sol_count for state in ledger.tract_states(R, "oh")), "the first solution")
-    trouble(mariadb_server)
+    trouble(server)
     outcomes = wait()
     states = ledger.tract_states(R, "oh")
     assert [(state.status, state.attempts, state.lp_count, state.sol_count) for state in states] == [("solved", 0, 1, 1)] * 6
@@ -126,18 +139,18 @@ def test_a_database_that_is_away_for_longer_than_a_lease_is_waited_for(
     assert ledger.claimants(R) == []
 
 
-def test_a_node_uses_one_connection(two_nodes: tuple[Ledger, Callable[[], list[Outcome]]], mariadb_server: MariaServer) -> None:
-    count = f"SELECT count(*) FROM information_schema.processlist WHERE user = '{mariadb_server.user}'"
+def test_a_node_uses_one_connection(two_nodes: tuple[Ledger, Callable[[], list[Outcome]]], server: MariaServer) -> None:
+    count = f"SELECT count(*) FROM information_schema.processlist WHERE user = '{server.user}'"
     most = 0
     for _ in range(15):
-        most = max(most, mariadb_server.execute(count)[0][0])
+        most = max(most, server.execute(count)[0][0])
         time.sleep(0.1)
     assert most <= 3, "two nodes, and this test's own ledger"
 
 
-def test_two_processes_of_a_node_may_report_in_the_same_second(mariadb_env: dict[str, str]) -> None:
+def test_two_processes_of_a_node_may_report_in_the_same_second(server_env: dict[str, str]) -> None:
     """A scheduler and a --run beside it, say."""
-    settings = {name.lower(): value for name, value in mariadb_env.items()}
+    settings = {name.lower(): value for name, value in server_env.items()}
     engines = [make_engine(sqlite_path="", **settings) for _ in range(2)]
     done: list[int] = []
 
@@ -157,24 +170,24 @@ def test_two_processes_of_a_node_may_report_in_the_same_second(mariadb_env: dict
 
 
 def test_a_halt_does_not_wait_for_a_database_that_is_away(
-    mariadb_env: dict[str, str], mariadb_server: MariaServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server_env: dict[str, str], server: MariaServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The node's patience is a minute, which its thread would spend here."""
-    engine = make_engine(sqlite_path="", **{name.lower(): value for name, value in mariadb_env.items()})
+    engine = make_engine(sqlite_path="", **{name.lower(): value for name, value in server_env.items()})
     ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 120)])
     node = node_of(engine, str(tmp_path))
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(node.run()))
     thread.start()
     wait_for(lambda: bool(ledger.claimants(R)), "a claim")
-    mariadb_server.kill()
+    server.kill()
     try:
         wait_for(lambda: any("is away" in line for line in caplog.messages), "the loss of the database")
         node.halt()
         thread.join(20)
         assert [outcome.halted for outcome in outcomes] == [True]
     finally:
-        mariadb_server.start()
+        server.start()
         thread.join()
         engine.dispose()
 

@@ -150,6 +150,7 @@ def test_mysql_is_used_where_its_host_is_set(tmp_path: Path) -> None:
         "mysql_user": "u",
         "mysql_password": "p",
         "mysql_port": 3307,
+        "mysql_ssl_ca": None,
         "sqlite_path": "",
     }
 
