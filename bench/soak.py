@@ -5,11 +5,11 @@
     bench/soak.py --seconds 20 --people 60000 --seed 7
     make soak SERVER=mysql                         the same on MySQL's own server
 
-Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private server (MariaDB's, or MySQL's own) between them, and is started
-again a moment after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long SIGSTOP to
-schedulers, SIGKILL and restart of the database server, and spells in which it is read-only or takes no connections. When all is done: every
-tract was solved once, counting the updates; every county was written once; every file is whole; the people are byte for byte those
-of an undisturbed run; nothing is claimed, and no process is left.
+Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private server (MariaDB's, or MySQL's own) between them, and is
+started again a moment after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long
+SIGSTOP to schedulers, SIGKILL and restart of the database server, and spells in which it is read-only or takes no connections.
+When all is done: every tract was solved once, counting the updates; every county was written once; every file is whole; the people
+are byte for byte those of an undisturbed run; nothing is claimed, and no process is left.
 """
 
 import argparse

@@ -6,8 +6,10 @@ what is left. Alembic does not fit: the tables are named after experiments, whic
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from sqlalchemy import Column, Connection, Table, func, insert, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex, Index
 
 from dbrecon.errors import DatabaseError
@@ -73,7 +75,8 @@ def upgrade(connection: Connection, place: str, now: int) -> int:
 
 def _enter(connection: Connection, version: int, now: int) -> None:
     if connection.execute(select(schema_versions).where(schema_versions.c.version == version)).first() is None:
-        connection.execute(insert(schema_versions).values(version=version, since=now))
+        with suppress(IntegrityError), connection.begin_nested():  # another node enters it at the same moment
+            connection.execute(insert(schema_versions).values(version=version, since=now))
 
 
 def _refuse_at_work(connection: Connection, place: str, version: int, now: int) -> None:

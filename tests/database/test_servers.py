@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from dbrecon.ctools.database import Database, describe, make_engine
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import TractRow, Worker
+from dbrecon.ledger.records import Worker
 from tests.console_world import Operator
+from tests.helpers import TractRow, geography
 from tests.mysql_server import server_or_skip
 from tests.servers import MariaServer, check_installed, free_port
 from tests.waiting import wait_for
@@ -157,7 +158,7 @@ def test_the_commands_take_socket_and_ca_from_the_settings(settings: dict[str, A
 def ledger_with(engine: Any, patience: float = 0.0) -> Ledger:
     ledger = Ledger(engine, patience=patience)
     ledger.register("r1", "all", "2010_sf1")
-    ledger.replace_geography("r1", "de", [], [TractRow("10", "001", f"{number:06d}", 5) for number in range(12)])
+    ledger.replace_geography("r1", "de", geography([TractRow("10", "001", f"{number:06d}", 5) for number in range(12)]))
     return ledger
 
 
