@@ -136,7 +136,7 @@ def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
         wait_for(lambda: bool(said()), "a word of the wait")
         time.sleep(1.5)  # it looks again once a second, and says nothing more
         with engine.begin() as connection:
-            connection.execute(update(tracts).where(tracts.c.claimed_host == "elsewhere").values(lease_end=1))
+            connection.execute(update(tracts).where(tracts.c.claimed_host == "elsewhere").values(hold_ends=1))
 
     with ThreadPoolExecutor() as threads:
         ended = threads.submit(end_the_lease)
