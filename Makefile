@@ -62,8 +62,9 @@ $(SPARK): $(READY) constraints-spark.txt
 	@rm -f $(LOG)
 	@touch $@
 
-demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth
-	@$(PY) bench/demo.py
+PRODUCT ?= sf1_2010
+demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth (PRODUCT=dhc2020)
+	@$(PY) bench/demo.py --product $(PRODUCT)
 
 # Two at once at the least: tests wait for servers for much of their time. A module's tests stay together, for what they share.
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo $$n || echo 2)

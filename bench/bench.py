@@ -37,7 +37,7 @@ from dbrecon.recon.solve.program import Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.settings import Config
-from dbrecon.steps.download import open_sf1, state_reader
+from dbrecon.steps.download import open_zip, state_reader
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.prepare import open_experiment
 
@@ -82,8 +82,8 @@ def cpu_of(work: Callable[[], object]) -> float:
 
 def inflate(experiment: Experiment, stusab: str) -> int:
     """Unpack the members that steps 1 and 2 need with Python's zipfile; return their bytes."""
-    with open_sf1(experiment, stusab) as sf1:
-        members = state_reader(experiment, sf1).members
+    with open_zip(experiment, stusab) as opened:
+        members = state_reader(experiment, opened).members
     total = 0
     with zipfile.ZipFile(experiment.dist_zip(stusab)) as archive:
         for member in members:

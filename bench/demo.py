@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job in one go, on a synthetic state with known people: from its published tables to checked people.
 
-    make demo
+    make demo [PRODUCT=dhc2020]
 
 Everything lies in demo-data/ beside this checkout's files, which each run makes anew. SQLite, local files, HiGHS.
 """
@@ -14,11 +14,17 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import dbrecon.ctools.venv  # noqa: F401 - without the packages this starts again under .venv
+
+# isort: split
+from dbrecon.recon.product.release import DEFAULT_RELEASE, load_release, shipped
+
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE / "demo-data"
 PEOPLE = 40_000
 STUSAB = "de"
-DIST = ROOT / "2010-re" / "demo" / "dist"
 TRUTH = ROOT / "truth_de.csv.gz"
 
 
@@ -47,24 +53,29 @@ def indented(text: str) -> str:
 
 def main() -> None:
     """Run the demo."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--product", default=DEFAULT_RELEASE, choices=shipped(), help="whose tables (default %(default)s)")
+    release = load_release(parser.parse_args().product)
+    base = ROOT / release.prefix / "demo"
+    dist = base / "dist"
     begin = time.monotonic()
     shutil.rmtree(ROOT, ignore_errors=True)
     print(f"A reconstruction from beginning to end: {PEOPLE:,} invented people of a state called {STUSAB.upper()}.")
-    zip_and_truth = ["--out", str(DIST.relative_to(HERE)), "--truth", str(TRUTH.relative_to(HERE))]
+    zip_and_truth = ["--out", str(dist.relative_to(HERE)), "--truth", str(TRUTH.relative_to(HERE))]
     run(
-        "Making the state: its Summary File 1 as published, and its people:",
-        *("bench/make_state.py", "-q", "--stusab", STUSAB, "--people", str(PEOPLE), "--seed", "1", *zip_and_truth),
+        "Making the state: its tables as published, and its people:",
+        *("bench/make_state.py", "-q", "--stusab", STUSAB, "--people", str(PEOPLE), "--seed", "1"),
+        *("--product", release.name, *zip_and_truth),
     )
-    run("Registering an experiment (its tables are in SQLite):", "dbrtool.py", "--register", "demo")
+    run("Registering an experiment (its tables are in SQLite):", "dbrtool.py", "--register", "demo", "--product", release.name)
     run("Steps 1 and 2, from the zip to each county's tables:", "dbrtool.py", "-q", "--step1", "--step2", "--stusab", "all")
     did = run("Steps 3 to 5, by the scheduler: an integer program a tract, solved, checked:", "dbrtool.py", "-q", "--run")
     print(indented(did), end="")
     report = run("Comparing the reconstructed people with the true ones:", "dbrtool.py", "-q", "--evaluate", zip_and_truth[-1])
     print(indented(report))
-    work = f"demo-data/2010-re/demo/work/{STUSAB}"
+    work = base.relative_to(HERE) / "work" / STUSAB
     print(f"""All of it took {time.monotonic() - begin:.0f} seconds. The files:
-  {DIST.relative_to(HERE)}/   the state's zip, as published
+  {dist.relative_to(HERE)}/   the state's zip, as published
   {work}/10001/   a county: its tables, lp/, sol/, and synth_out_10001.csv, its people
   {zip_and_truth[-1]}   who really lives there
 What to try next:

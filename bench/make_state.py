@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a synthetic state: its Summary File 1 zip, and the people it tells of.
+"""Makes a synthetic state: its zip of published tables, and the people it tells of.
 
     bench/make_state.py --stusab de --people 40000 --seed 1 --out demo/dist --truth demo/truth_de.csv.gz
 
@@ -27,14 +27,15 @@ from dbrecon.ctools.progress import counted
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError, UsageError
 from dbrecon.recon.people.people import HEADER
-from dbrecon.recon.product.sf1_writer import SEGMENTS, County, write_state_zip
+from dbrecon.recon.product.release import DEFAULT_RELEASE, Release, load_release, shipped
+from dbrecon.recon.product.writer import County, segments_written, write_state_zip
 from dbrecon.recon.study.synthetic import StatePlan, make_counties, plan_state, truth_lines
 from dbrecon.states import STATES, check_stusab
 
 log = logging.getLogger(__name__)
 
 
-def make_state(plan: StatePlan, out: str, truth: str | None) -> None:
+def make_state(plan: StatePlan, out: str, truth: str | None, release: Release | None = None) -> None:
     """Write the plan's zip to the local path ``out`` and, if ``truth`` is a path, its people there (gzip by ``.gz``).
 
     Raises StorageError if one cannot be written; then neither is there, nor replaced.
@@ -44,7 +45,8 @@ def make_state(plan: StatePlan, out: str, truth: str | None) -> None:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: the folder cannot be made ({error.strerror}); take another --out.") from error
-    steps = len(plan.counties) + 1 + len(SEGMENTS)
+    release = release or load_release()
+    steps = len(plan.counties) + 1 + len(segments_written(release))
     with tqdm(total=steps, disable=not sys.stderr.isatty(), unit="part", leave=False) as bar:
 
         def tell(what: str) -> None:
@@ -54,7 +56,7 @@ def make_state(plan: StatePlan, out: str, truth: str | None) -> None:
 
         state = plan.state
         if truth is None:
-            write_state_zip(Path(out), plan.stusab, state, make_counties(plan), progress=tell)
+            write_state_zip(Path(out), plan.stusab, state, make_counties(plan), release, progress=tell)
             return
         with sopen(truth, "wb") as file:
             file.write(HEADER)
@@ -65,7 +67,7 @@ def make_state(plan: StatePlan, out: str, truth: str | None) -> None:
                         file.write(lines)
                     yield county
 
-            write_state_zip(Path(out), plan.stusab, state, told(), progress=tell)
+            write_state_zip(Path(out), plan.stusab, state, told(), release, progress=tell)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +76,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stusab", required=True, help="two-letter code of the state to play, as in de")
     parser.add_argument("--people", type=int, required=True, help="how many, exactly")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another state (default %(default)s)")
-    parser.add_argument("--out", required=True, help="the zip to write, or the folder to put {st}2010.sf1.zip into")
+    parser.add_argument("--out", required=True, help="the zip to write, or the folder to put it into under its published name")
+    parser.add_argument("--product", default=DEFAULT_RELEASE, help=f"{', '.join(shipped())} or a folder (default %(default)s)")
     parser.add_argument("--truth", help="where to write the people, one a line; gzipped if it ends in .gz")
     parser.add_argument("--counties", type=int, help="how many (default: one for every 98,000 people, at least 4)")
     parser.add_argument("--big_tract", type=int, default=0, metavar="N", help="one tract has N people, as in 40000")
@@ -91,8 +94,9 @@ def main() -> int:
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: a seed is 0 or more.")
     plan = plan_state(stusab, STATES[stusab].fips, args.people, args.seed, args.counties, args.big_tract, args.big_block)
-    out = args.out if args.out.endswith(".zip") else os.path.join(args.out, f"{stusab}2010.sf1.zip")
-    make_state(plan, out, args.truth)
+    release = load_release(args.product)
+    out = args.out if args.out.endswith(".zip") else os.path.join(args.out, release.zip_of(stusab))
+    make_state(plan, out, args.truth, release)
     made = (counted(plan.population, "person"), counted(len(plan.counties), "county"), counted(plan.n_tracts, "tract"))
     print(f"{out}: {', '.join(made)}")
     if args.truth:

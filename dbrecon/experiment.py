@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dbrecon.errors import UsageError
 from dbrecon.settings import Config, normal_root
 from dbrecon.states import STATES
 
+if TYPE_CHECKING:
+    from dbrecon.recon.product.release import Release
+
+DEFAULT_PRODUCT = "2010_sf1"
 TABLE_CHOICES = ("all", "block")
 AGE_CHOICES = ("bins", "single")
 
@@ -37,7 +42,8 @@ class Experiment:
     """One reconstruction: its name, its root, which tables it uses, its settings. Says where each artifact lies.
 
     ``tables`` is "all" or "block". ``ages`` says what its programs count: "bins" of ages where years may be given out afterwards,
-    or "single" ages throughout. In the methods ``stusab`` is lower case, ``county`` is CCC and ``tract`` is TTTTTT.
+    or "single" ages throughout; ``product`` which release it is of. In the methods ``stusab`` is lower case, ``county`` is CCC and
+    ``tract`` is TTTTTT.
     """
 
     reident: str
@@ -45,6 +51,7 @@ class Experiment:
     tables: str
     config: Config
     ages: str = "bins"
+    product: str = DEFAULT_PRODUCT
 
     def __post_init__(self) -> None:
         """Checks the name, the root, ``tables`` and ``ages``; UsageError."""
@@ -56,14 +63,28 @@ class Experiment:
             raise UsageError(f"{self.ages!r}: an experiment's ages are one of {', '.join(AGE_CHOICES)}.")
 
     @classmethod
-    def make(cls, reident: str, config: Config, tables: str = "all", ages: str = "bins") -> Experiment:
+    def make(
+        cls, reident: str, config: Config, tables: str = "all", ages: str = "bins", product: str = DEFAULT_PRODUCT
+    ) -> Experiment:
         """The experiment of that name under the root that ``config`` names."""
-        return cls(reident, config.root(), tables, config, ages)
+        return cls(reident, config.root(), tables, config, ages, product)
 
     @property
     def base(self) -> str:
         """The experiment's own folder or prefix."""
-        return f"{self.root}/2010-re/{self.reident}"
+        return f"{self.root}/{self.release.prefix}/{self.reident}"
+
+    @property
+    def release(self) -> Release:
+        """How the product's tables lie in files. Raises UsageError if there is no such product."""
+        from dbrecon.recon.product.release import load_release  # here, since most commands need no files
+
+        return load_release(self.product)
+
+    @property
+    def tables_path(self) -> str:
+        """The file that says what each cell of the product's tables counts."""
+        return str(self.release.tables_path)
 
     @property
     def kms_key(self) -> str | None:
@@ -78,7 +99,11 @@ class Experiment:
 
     def dist_zip(self, stusab: str) -> str:
         """The state's tables, as published."""
-        return f"{self.dist}/{stusab}2010.sf1.zip"
+        return f"{self.dist}/{self.release.zip_of(stusab)}"
+
+    def url(self, stusab: str) -> str:
+        """Where the state's zip is published. UsageError for an unknown state."""
+        return self.config.zip_url(stusab, self.release.url, self.release.zip_of(stusab))
 
     def geofile(self, stusab: str) -> str:
         """The state's geography (step 1)."""
@@ -90,11 +115,11 @@ class Experiment:
 
     def block_csv(self, stusab: str, county: str) -> str:
         """The county's block tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/sf1_block_{STATES[stusab].fips}{county}.csv"
+        return f"{self.county_dir(stusab, county)}/{self.release.county_files}_block_{STATES[stusab].fips}{county}.csv"
 
     def tract_csv(self, stusab: str, county: str) -> str:
         """The county's tract tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/sf1_tract_{STATES[stusab].fips}{county}.csv"
+        return f"{self.county_dir(stusab, county)}/{self.release.county_files}_tract_{STATES[stusab].fips}{county}.csv"
 
     def lp(self, stusab: str, county: str, tract: str) -> str:
         """The tract's integer program (step 3)."""

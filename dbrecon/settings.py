@@ -107,10 +107,10 @@ class Sf1Settings:
     """``[sf1]``: the census product."""
 
     url: str = setting(
-        "https://www2.census.gov/census_2010/04-Summary_File_1/{State_Name}/{st}2010.sf1.zip",
-        "Where step 0 finds a state's zip; `{State_Name}` and `{st}` are filled in (`North_Dakota`, `nd`).",
+        "",
+        "Where step 0 finds a state's zip; not set means the product's own address. `{State_Name}`, `{st}` and `{zip}` are "
+        "filled in (`North_Dakota`, `nd`, `nd2010.sf1.zip`).",
     )
-    tables: str = setting("config/tables_2010_sf1.toml", "The product's tables: what each cell counts.", path=True)
 
 
 @dataclass(frozen=True)
@@ -333,15 +333,18 @@ class Config:
             )
         return f"{root}/2010-re/dbrecon.sqlite3"
 
-    def sf1_url(self, stusab: str) -> str:
-        """Where the state's zip is published. UsageError for an unknown state or a template with other placeholders."""
+    def zip_url(self, stusab: str, published: str, zip_name: str) -> str:
+        """Where the state's zip is: at the product's own address ``published``, or where [sf1] url says.
+
+        UsageError for an unknown state or a template with other placeholders.
+        """
         stusab = check_stusab(stusab)
-        template = self.sf1.url
+        template = self.sf1.url or published
         try:
-            return template.format(st=stusab, State_Name=STATES[stusab].url_name)
+            return template.format(st=stusab, State_Name=STATES[stusab].url_name, zip=zip_name)
         except (KeyError, IndexError, ValueError) as error:
             raise UsageError(
-                f"{self.path}: [sf1] url = {template} may hold {{State_Name}} and {{st}} and no other braces."
+                f"{self.path}: [sf1] url = {template} may hold {{State_Name}}, {{st}} and {{zip}}, and no other braces."
             ) from error
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ def some_records(counties: Sequence[str] = ("013", "001")) -> list[Record]:
 def segment_tables() -> dict[int, list[tuple[str, int]]]:
     """Each segment's tables and their numbers of cells, in file order."""
     tables: dict[int, list[tuple[str, int]]] = {}
-    with (CONFIG / "segments_2010_sf1.csv").open(newline="") as file:
+    with (CONFIG / "products" / "sf1_2010" / "segments.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             tables.setdefault(int(row["segment"]), []).append((row["table"], int(row["cells"])))
     return tables
@@ -87,7 +87,7 @@ def _header_line(record: Record, number: int, stusab: str) -> str:
         "AREALAND": "1234567", "AREAWATR": "89", "INTPTLAT": "+32.3526466", "INTPTLON": "-106.8327890",
     }  # fmt: skip
     line = ""
-    with (CONFIG / "geo_header_2010.csv").open(newline="") as file:
+    with (CONFIG / "products" / "sf1_2010" / "header.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             width = int(row["length"])
             value = values.get(row["field"], "")

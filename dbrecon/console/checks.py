@@ -16,7 +16,7 @@ def given(args: Arguments, name: str) -> bool:
 
 def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     """UsageError for options that mean nothing for this action."""
-    for option in ("tables", "ages"):
+    for option in ("tables", "ages", "product"):
         if getattr(args, option) and not args.register and args.register != "":
             raise UsageError(f"--{option} is settled when an experiment is registered: give it with --register")
     if args.json and action not in ("status", "evaluate", "certainty", "cluster", "reidentify"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from dbrecon.console.parser import Arguments, split
-from dbrecon.errors import UsageError
-from dbrecon.experiment import check_reident
+from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.experiment import Experiment, check_reident
 from dbrecon.place import Place
 from dbrecon.settings import Config
 
@@ -58,3 +59,17 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
     if not make:
         check_exists(engine)
     return Ledger(engine, patience=patience, upgrade=make)
+
+
+def find_experiment(config: Config, reident: str) -> Experiment:
+    """An experiment for commands that need its files alone: as the database has it; else, where that does not answer or does not
+    know it, of the first product in whose folder it lies."""
+    from dbrecon.ctools import storage
+    from dbrecon.recon.product.release import load_release, shipped
+    from dbrecon.steps.prepare import open_experiment
+
+    with contextlib.suppress(DatabaseError):
+        return open_experiment(open_ledger(config, make=False), config, reident)
+    found = [Experiment.make(reident, config, product=load_release(name).product) for name in shipped()]
+    there = [one for one in found if next(storage.listdir(one.base), None) is not None]
+    return there[0] if there else Experiment.make(reident, config)

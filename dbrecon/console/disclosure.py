@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
@@ -50,7 +49,7 @@ def audit_records(args: Arguments, config: Config) -> int:
         from dbrecon.report.audit import audit
 
     out = _new_folder(args)
-    variants = [_variant(word, config) for word in ("all", *args.what_if)]
+    variants = [_variant(word) for word in ("all", *args.what_if)]
     truth = People.concatenate([_read_people(path) for path in args.audit]).merged()
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
     with Progress("ways to publish", "way", len(variants)) as progress, _workers(truth) as executor:
@@ -133,8 +132,9 @@ def _read_people(path: str) -> People:
         return read_people(file, path)
 
 
-def _variant(word: str, config: Config) -> Variant:
+def _variant(word: str) -> Variant:
     """A way to publish, as --what_if names it: "block", "swap=0.1", "block+ages=5"."""
+    from dbrecon.recon.census.tables import DEFAULT_PRODUCT
     from dbrecon.recon.risk.variants import Variant
 
     tables = "all"
@@ -147,7 +147,7 @@ def _variant(word: str, config: Config) -> Variant:
     if len(protections) > 1:
         raise UsageError(f"--what_if {word}: one protection at a time; {VARIANTS}")
     name = f"{tables} tables" + "".join(f", {said}" for said, _ in protections)
-    return Variant(name, Path(config.sf1.tables), tables, protections[0][1] if protections else None)
+    return Variant(name, DEFAULT_PRODUCT, tables, protections[0][1] if protections else None)
 
 
 def _protection(part: str, word: str) -> tuple[str, RecordProtection]:

@@ -46,7 +46,7 @@ def evaluate_people(args: Arguments, config: Config) -> int:
     if place.tracts:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
     truth = truth_files([name for name in args.evaluate if name])
-    product = load_product(Path(config.sf1.tables), experiment.tables)
+    product = load_product(Path(experiment.tables_path), experiment.tables)
     counties = written_counties(experiment, ledger, place)
     by_state: dict[str, list[str]] = {}
     for stusab, county in counties:

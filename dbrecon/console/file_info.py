@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
-from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 
@@ -24,7 +23,7 @@ Facts = list[tuple[str, str]]
 
 def _folder(args: Arguments, config: Config) -> str:
     """What is asked for: the experiment, a state, or a county. (No database is needed.)"""
-    experiment, place = Experiment.make(asked_reident(args), config), asked_place(args)
+    experiment, place = find_experiment(config, asked_reident(args)), asked_place(args)
     if place.tracts:
         raise UsageError("a tract has no folder of its own: leave --tract out")
     if place.stusab and place.county:
@@ -83,8 +82,8 @@ def show_info(args: Arguments, config: Config) -> int:
 def _reader_of(path: str) -> Callable[[str], Facts]:
     name = path.rsplit("/", 1)[-1].removesuffix(".gz")
     kinds: dict[str, Callable[[str], Facts]] = {
-        r".*\.lp": _lp, r".*\.sol": _solution, r".*\.ilp": _ilp, r"sf1_(block|tract)_\d{5}\.csv": _county_file,
-        r"geofile_[a-z]{2}\.csv": _geofile, r"[a-z]{2}2010\.sf1\.zip": _zip, r".*\.csv": _people,
+        r".*\.lp": _lp, r".*\.sol": _solution, r".*\.ilp": _ilp, r"\w+_(block|tract)_\d{5}\.csv": _county_file,
+        r"geofile_[a-z]{2}\.csv": _geofile, r"[a-z]{2}.*\.zip": _zip, r".*\.csv": _people,
     }  # fmt: skip
     for pattern, reader in kinds.items():
         if re.fullmatch(pattern, name):
@@ -183,27 +182,27 @@ def _geofile(path: str) -> Facts:
             people += unit.pop100 if unit.sumlev == "140" else 0
     return _known(
         ("kind", "a state's geography (step 1)"), ("state", STATES[stusab].name), ("counties", levels.get("050")),
-        ("tracts", levels.get("140")), ("blocks", levels.get("101", levels.get("750"))), ("people", people),
+        ("tracts", levels.get("140")), ("blocks", sum(levels.get(level, 0) for level in ("101", "750", "100"))), ("people", people),
     )  # fmt: skip
 
 
 def _zip(path: str) -> Facts:
-    from dbrecon.recon.product.sf1 import Sf1Zip
+    from dbrecon.recon.product.release import StateZip, release_of_zip
 
     stusab = path.rsplit("/", 1)[-1][:2]
     with storage.open_ranges(path) as file:
-        sf1 = Sf1Zip(file, stusab, path)
-        unpacked = sum(sf1.size(member) for member in sf1.members)
+        release = release_of_zip(path.rsplit("/", 1)[-1], stusab)
+        archive = StateZip(file, release, stusab, path)
     state = STATES[stusab].name if stusab in STATES else ""
     return _known(
-        ("kind", "a state's tables, as published (step 0)"), ("state", state), ("members", len(sf1.members)),
-        ("unpacked bytes", unpacked),
+        ("kind", "a state's tables, as published (step 0)"), ("product", release.title), ("state", state),
+        ("members", len(archive.members)), ("unpacked bytes", archive.unpacked),
     )  # fmt: skip
 
 
 def _from_ledger(path: str, config: Config) -> Facts:
     """What the ledger knows of the tract that a file of an experiment is of; nothing for other files."""
-    match = re.search(r"/2010-re/(\w+)/work/([a-z]{2})/\d{5}/(?:lp|sol)/model_\d{2}(\d{3})(\d{6})\.", path)
+    match = re.search(r"/[\w.-]+/(\w+)/work/([a-z]{2})/\d{5}/(?:lp|sol)/model_\d{2}(\d{3})(\d{6})\.", path)
     if match is None or not config.paths.root or not path.startswith(f"{config.root()}/"):
         return []
     reident, stusab, county, tract = match.groups()

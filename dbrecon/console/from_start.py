@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbrecon.console.commands import asked_place, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
-from dbrecon.console.registration import chosen_name, register_new
+from dbrecon.console.registration import chosen_name, chosen_product, register_new
 from dbrecon.console.step_commands import do_states
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import describe
@@ -32,7 +32,7 @@ def run_from_start(args: Arguments, config: Config) -> int:
         asked_place(args)  # a county of several states, or of none, is refused before anything is done
     check_writable(config)
     ledger = open_ledger(config)
-    experiment = _registered(ledger, config, reident, args.tables, args.ages)
+    experiment = _registered(ledger, config, reident, args)
     stusabs = _states(experiment, states_asked(args))
     _download_lacking(experiment, ledger, stusabs)
     say(f"Steps 1 and 2: geography and county files of {', '.join(stusabs)}, into {experiment.base}/work")
@@ -40,18 +40,21 @@ def run_from_start(args: Arguments, config: Config) -> int:
     return _solve(ledger, experiment, _places(args, stusabs))
 
 
-def _registered(ledger: Ledger, config: Config, reident: str, tables: str | None, ages: str | None) -> Experiment:
-    """The experiment, made now if it is new. UsageError if it is there on other tables or ages than are asked for."""
+def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -> Experiment:
+    """The experiment, made now if it is new. UsageError if it is there on another product, tables or ages than are asked for."""
+    tables, ages, product = args.tables, args.ages, chosen_product(args.product)
     found = {row.reident: row for row in ledger.experiments()}.get(reident)
     if found is None:
-        experiment = Experiment.make(reident, config, tables or "all", ages or "bins")
+        experiment = Experiment.make(reident, config, tables or "all", ages or "bins", product)
         say(f"Registering {reident} in {describe(ledger.engine)}, on {experiment.tables} tables")
-        register_new(ledger, config, experiment)
+        register_new(ledger, experiment)
         return experiment
     if tables and tables != found.tables:
         raise UsageError(f"{reident} is registered on {found.tables} tables: leave --tables {tables} out, or register another name")
     if ages and ages != found.ages:
         raise UsageError(f"{reident} is registered with --ages {found.ages}: leave --ages {ages} out, or register another name")
+    if args.product and product != found.product:
+        raise UsageError(f"{reident} is registered on {found.product}: leave --product out, or register another name")
     say(f"{reident} is registered in {describe(ledger.engine)} already: going on with it")
     return open_experiment(ledger, config, reident)
 
@@ -72,7 +75,7 @@ def _download_lacking(experiment: Experiment, ledger: Ledger, stusabs: list[str]
         if not storage.exists(experiment.dist_zip(stusab)) and not _is_unpacked(experiment, ledger, stusab)
     ]
     for stusab in lacking:
-        say(f"Step 0: downloading {experiment.config.sf1_url(stusab)} to {experiment.dist_zip(stusab)}")
+        say(f"Step 0: downloading {experiment.url(stusab)} to {experiment.dist_zip(stusab)}")
     if lacking:
         do_states([0], experiment, ledger, lacking, force=False)
     else:

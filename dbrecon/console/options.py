@@ -129,6 +129,11 @@ def operator_groups() -> tuple[Group, ...]:
                     help="with --register: programs count ages by bins (default), or single ages throughout",
                 ),
                 flag("--reidents", help="list the experiments"),
+                Option(
+                    "--product", metavar="P", help="with --register: whose tables (default sf1_2010), or a folder"
+                ),
+                flag("--products", help="list the products that come with the program, with their tables"),
+                Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),
                 flag("--upgrade_database", help="bring the tables of an earlier version of this program to those of this one"),
                 flag("--drop", help="remove the experiment's tables from the database, but no files"),
             ),

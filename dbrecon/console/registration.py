@@ -11,24 +11,27 @@ from dbrecon.ctools import cli, storage
 from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
-from dbrecon.experiment import Experiment, check_reident
+from dbrecon.experiment import DEFAULT_PRODUCT, Experiment, check_reident
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import command
 from dbrecon.settings import Config
 from dbrecon.steps.prepare import check_writable, open_experiment
 
 log = logging.getLogger(__name__)
+MAX_PRODUCT = 100
 
 
 def register(args: Arguments, config: Config) -> int:
     """Make an experiment, and say what comes next."""
     reident, tables = chosen_name(args), args.tables or "all"
-    experiment = Experiment.make(reident, config, tables, args.ages or "bins")
+    experiment = Experiment.make(reident, config, tables, args.ages or "bins", chosen_product(args.product))
     check_writable(config)
     ledger = open_ledger(config)
-    register_new(ledger, config, experiment)
-    print(f"{reident} is registered in {describe(ledger.engine)}, on {'all' if tables == 'all' else 'block'} tables.")
-    print(f"Next: put states' zips into {experiment.dist} (as oh2010.sf1.zip),")
+    register_new(ledger, experiment)
+    which, release = "all" if tables == "all" else "block", experiment.release
+    of = "" if experiment.product == DEFAULT_PRODUCT else f" of the {release.title}"
+    print(f"{reident} is registered in {describe(ledger.engine)}, on {which} tables{of}.")
+    print(f"Next: put states' zips into {experiment.dist} (as {release.zip_of('oh')}),")
     print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
     print(f"then: {command('dbrtool')} --reident {reident} --step1 --step2")
     print(f"and:  {command('dbrtool')} --reident {reident} --run")
@@ -45,17 +48,35 @@ def chosen_name(args: Arguments) -> str:
     return check_reident(name)
 
 
-def register_new(ledger: Ledger, config: Config, experiment: Experiment) -> None:
+def register_new(ledger: Ledger, experiment: Experiment) -> None:
     """Enter an experiment in the ledger, and make the folder for its zips. Raises UsageError if the name is taken."""
     from dbrecon.recon.census.tables import load_product
 
-    product = load_product(Path(config.sf1.tables), experiment.tables)
-    ledger.register(experiment.reident, experiment.tables, product.name, ages=experiment.ages)
+    load_product(Path(experiment.tables_path), experiment.tables)
+    ledger.register(experiment.reident, experiment.tables, experiment.product, ages=experiment.ages)
     if not storage.is_s3(experiment.dist):
         os.makedirs(experiment.dist, exist_ok=True)
     if next(storage.listdir(f"{experiment.base}/work"), None) is not None:
         left = "files of an earlier experiment: move them away, or begin with --step1 --step2 --force"
         log.warning("%s/work has %s", experiment.base, left)
+
+
+def chosen_product(word: str | None) -> str:
+    """What the database keeps of a product that is named: its own name, or the path of a folder of somebody's own.
+
+    Raises UsageError if there is no such product, or its path is none that the database keeps.
+    """
+    from dbrecon.recon.product.release import load_release, shipped
+
+    if not word:
+        return DEFAULT_PRODUCT
+    release = load_release(word)
+    if release.name in shipped() and release == load_release(release.name):
+        return release.product
+    path = str(release.folder.resolve())  # at the same place on every node
+    if not path.isascii() or len(path) > MAX_PRODUCT:
+        raise UsageError(f"{path}: a product's folder has a path of at most {MAX_PRODUCT} ASCII characters; move it")
+    return path
 
 
 def upgrade_database(_args: Arguments, config: Config) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import NoSuchDatabase
@@ -104,7 +104,7 @@ def _open(config: Config, reident: str, pretend: bool) -> Ledger:
     try:
         return open_ledger(config, make=False)
     except NoSuchDatabase:
-        if _tables_of(Experiment.make(reident, config)) is None:
+        if _tables_of(find_experiment(config, reident)) is None:
             raise
         if pretend:
             raise UsageError(NOT_ENTERED.format(reident)) from None
@@ -115,7 +115,8 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
     """An experiment whose files were copied here is registered; one without files is refused as ever."""
     if reident in [row.reident for row in ledger.experiments()]:
         return
-    tables = _tables_of(Experiment.make(reident, config))
+    experiment = find_experiment(config, reident)
+    tables = _tables_of(experiment)
     if tables is None:
         ledger.experiment(reident)  # raises, and names those that exist
         return
@@ -123,8 +124,8 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
         raise UsageError(NOT_ENTERED.format(reident))
     from dbrecon.recon.census.tables import load_product
 
-    product = load_product(Path(config.sf1.tables), tables)
-    ledger.register(reident, tables, product.name)
+    load_product(Path(experiment.tables_path), tables)
+    ledger.register(reident, tables, experiment.product)
     result.entered.append(f"{reident}, on {tables} tables")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dbrecon.console import rescan
-from dbrecon.console.commands import asked_place, asked_reident, asked_steps, open_ledger, states_asked
+from dbrecon.console.commands import asked_place, asked_reident, asked_steps, find_experiment, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted, say
@@ -65,7 +65,7 @@ def run(args: Arguments, config: Config) -> int:
         return 0
     need = max(STATE_MIB if of_states else 0.0, need_mib(work))
     name = f"dbrecon {reident}: steps {', '.join(map(str, [*of_states, *sorted(of_tracts)]))}"
-    with Spark(config, name, need, config.sf1.tables) as spark:
+    with Spark(config, name, need, experiment.release.folder) as spark:
         shipped = portable(experiment, config.spark.master)
         for step in of_states:
             do_states(spark, ledger, experiment, shipped, step, states_asked(args), args.force)
@@ -82,7 +82,7 @@ def run(args: Arguments, config: Config) -> int:
 def rescan_there(args: Arguments, config: Config) -> int:
     """Check all files by a task a county; what is found is put right by this process, as without Spark."""
     reident, master = asked_reident(args), config.spark.master
-    with Spark(config, f"dbrecon {reident}: rescan", COUNTY_MIB, config.sf1.tables) as spark:
+    with Spark(config, f"dbrecon {reident}: rescan", COUNTY_MIB, find_experiment(config, reident).release.folder) as spark:
 
         def ship(task: "Task") -> "Task":
             return replace(task, experiment=portable(task.experiment, master))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from dbrecon.console.commands import asked_place, asked_reident, asked_steps, open_ledger, states_asked
+from dbrecon.console.commands import asked_place, asked_reident, asked_steps, find_experiment, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
@@ -17,7 +17,7 @@ def validate(args: Arguments, config: Config) -> int:
     """Check the zips in dist/, and name what is wrong with each; the exit code is that of bad data if something is."""
     from dbrecon.steps.download import report_validity
 
-    return report_validity(Experiment.make(asked_reident(args), config), states_asked(args))
+    return report_validity(find_experiment(config, asked_reident(args)), states_asked(args))
 
 
 def do_steps(args: Arguments, config: Config) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger, states_asked
+from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger, states_asked
 from dbrecon.console.entry import start_program
 from dbrecon.console.options import VALIDATE, single_file_group, step_groups
 from dbrecon.console.parser import PLACE_WORDS, Arguments, Group, Parser, flag
 from dbrecon.errors import UsageError
-from dbrecon.experiment import Experiment
 from dbrecon.place import Place
 from dbrecon.settings import Config
 
@@ -44,7 +43,7 @@ def _download(args: Arguments) -> int:
     from dbrecon.steps.download import download, each_state, report_validity, states_to_download
 
     words = _whole_states(args, 0)
-    experiment = Experiment.make(asked_reident(args), Config.load())
+    experiment = find_experiment(Config.load(), asked_reident(args))
     if args.validate:
         return report_validity(experiment, words)
     each_state(states_to_download(words), lambda stusab: download(experiment, stusab, args.force))

@@ -153,7 +153,7 @@ class Views:
             return rows
 
     def _experiment(self, reident: str) -> Experiment:
-        return Experiment.make(reident, self._config)
+        return Experiment.make(reident, self._config, product=self._reader.product(reident))
 
 
 _SUMMED = (

@@ -131,6 +131,14 @@ class DashboardReader:
             processor_seconds=_processor_seconds(connection, tables),
         )
 
+    def product(self, reident: str) -> str:
+        """Which product the experiment is of."""
+
+        def work(connection: Connection, _tables: ExperimentTables) -> str:
+            return next(row.product for row in ledger_experiments.registered(connection) if row.reident == reident)
+
+        return self._of(reident, work)
+
     def counties(self, reident: str) -> tuple[int, list[Json]]:
         """The time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
         return self._of(reident, lambda connection, tables: (now := self._now(connection), _counties(connection, tables, now)))

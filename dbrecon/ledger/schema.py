@@ -171,7 +171,7 @@ def _states(meta: MetaData, reident: str) -> Table:
         Column("stusab", _ascii(2), primary_key=True),
         Column("state", _ascii(2), nullable=False),
         Column("geo_end", BigInteger, nullable=False),  # 0 until the geography is in place
-        _digest("zip_digest"),  # of the zip that step 1 has read (see Sf1Zip.digest); NULL where the geofile alone is known
+        _digest("zip_digest"),  # of the zip that step 1 has read (see StateZip.digest); NULL where the geofile alone is known
         _digest("geofile_digest"),
         **_MYSQL,
     )

@@ -78,7 +78,9 @@ class _Experiments:
             else:
                 rows = self._ledger.experiments()
                 self._found = [
-                    made for row in rows if self._is_ready(made := Experiment.make(row.reident, config, row.tables, row.ages))
+                    made
+                    for row in rows
+                    if self._is_ready(made := Experiment.make(row.reident, config, row.tables, row.ages, row.product))
                 ]
         return self._found
 
@@ -192,9 +194,9 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
     from dbrecon.steps.provenance import check_zip, counties_to_make
 
-    reident, tables = experiment.reident, experiment.config.sf1.tables
+    reident, tables = experiment.reident, experiment.tables_path
     if steps & {3, 4} and not os.path.isfile(tables):
-        raise InputError(f"{tables}: no such table file; set [sf1] tables to one")
+        raise InputError(f"{tables}: no such table file; restore the product's folder")
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
     for stusab in states if steps & {3, 4} else []:
         left = ledger.work_left(reident, steps & {3, 4}, place if place.stusab else Place(stusab))

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -88,8 +89,8 @@ class Engine(Protocol):
 class Spark:
     """A Spark application, for the length of a ``with`` block."""
 
-    def __init__(self, config: Config, name: str, need_mib: float, tables: str) -> None:
-        """``tables`` is the product's table definitions, a local file. Raises UsageError without Spark, SparkError if it fails."""
+    def __init__(self, config: Config, name: str, need_mib: float, product: Path) -> None:
+        """``product`` is the product's folder. Raises UsageError without Spark, SparkError if it fails."""
         master = config.spark.master
         find_pyspark()
         check_master(master)
@@ -102,7 +103,7 @@ class Spark:
         self._folder = tempfile.mkdtemp(prefix="dbrecon-spark-")
         log.info("starting Spark at %s", master)
         try:
-            self._context = self._start(config, name, need_mib, tables)
+            self._context = self._start(config, name, need_mib, product)
         except BaseException:
             with _held_back(signal.SIGINT, signal.SIGTERM):
                 self._jvm.break_off()
@@ -116,13 +117,13 @@ class Spark:
         place = self._context.uiWebUrl
         log.info("Spark %s at %s%s", self._context.version, master, f"; its page is {place}" if place else "")
 
-    def _start(self, config: Config, name: str, need_mib: float, tables: str) -> Any:
+    def _start(self, config: Config, name: str, need_mib: float, product: Path) -> Any:
         from py4j.protocol import Py4JError, Py4JJavaError
         from pyspark import SparkConf, SparkContext
 
         found, master = properties(config, name, need_mib), config.spark.master
         if not is_local(master):
-            found["spark.archives"] = self._archives(config, tables)
+            found["spark.archives"] = self._archives(config, product)
         conf = SparkConf().setAll(list(found.items()))
         try:
             with _environment(master), _held_back(signal.SIGINT, signal.SIGTERM):
@@ -139,9 +140,9 @@ class Spark:
             raise SparkError(f"Spark at {master} cannot be started ({self._jvm.last_error}): {SETTINGS}")
         return context
 
-    def _archives(self, config: Config, tables: str) -> str:
+    def _archives(self, config: Config, product: Path) -> str:
         code = os.path.join(self._folder, "code.tar.gz")
-        pack_code(tables, code)
+        pack_code(product, code)
         environment = config.spark.environment
         return ",".join([f"{code}#{CODE}"] + ([f"{environment}#{ENVIRONMENT}"] if environment else []))
 

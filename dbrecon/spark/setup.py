@@ -27,7 +27,7 @@ from dbrecon.settings import Config, DashboardSettings, DatabaseSettings
 log = logging.getLogger(__name__)
 
 CODE, ENVIRONMENT = "dbrecon_code", "dbrecon_environment"
-SHIPPED_TABLES = "shipped_tables.toml"
+SHIPPED_PRODUCT = "shipped_product"
 SHIPPED = (".py", ".toml", ".csv", ".ini")
 TO_EXECUTORS = ("AWS_", "GRB_")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -58,9 +58,8 @@ def is_local(master: str) -> bool:
 def portable(experiment: Experiment, master: str) -> Experiment:
     """The experiment as executors get it: no secrets, nothing of the database, and table definitions that are found there."""
     config = replace(experiment.config, db=DatabaseSettings(), dashboard=DashboardSettings())
-    if not is_local(master):
-        config = replace(config, sf1=replace(config.sf1, tables=f"{CODE}/{SHIPPED_TABLES}"))
-    return Experiment(experiment.reident, experiment.root, experiment.tables, config)
+    product = experiment.product if is_local(master) else f"{CODE}/{SHIPPED_PRODUCT}"
+    return replace(experiment, config=config, product=product)
 
 
 def local_master(master: str, need_mib: float, cores: int, free_mib: float) -> str:
@@ -145,14 +144,16 @@ def executors_environment(config: Config, environment: Mapping[str, str] = os.en
     return passed | ONE_THREAD | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
-def pack_code(tables: str, path: str) -> None:
-    """Write the code that executors run, its data files and the product's table definitions to ``path``, a .tar.gz."""
+def pack_code(product: Path, path: str) -> None:
+    """Write the code that executors run, its data files and the product's folder to ``path``, a .tar.gz."""
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for folder in [PACKAGE] if INSTALLED else [PACKAGE, CONFIG]:
             for file in sorted(folder.rglob("*")):
                 if file.is_file() and file.suffix in SHIPPED:
                     archive.add(file, str(file.relative_to(folder.parent)))
-        archive.add(tables, SHIPPED_TABLES)
+        for file in sorted(product.iterdir()):
+            if file.suffix in SHIPPED:
+                archive.add(file, f"{SHIPPED_PRODUCT}/{file.name}")
 
 
 def find_pyspark(environment: Mapping[str, str] = os.environ) -> None:

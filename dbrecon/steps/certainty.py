@@ -54,7 +54,7 @@ def _builder(tables_file: str, tables: str) -> ModelBuilder:
 
 def builder_for(experiment: Experiment) -> ModelBuilder:
     """The builder of the programs of which certainty is told; one a process."""
-    return _builder(experiment.config.sf1.tables, experiment.tables)
+    return _builder(experiment.tables_path, experiment.tables)
 
 
 def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract: str, intervals: bool) -> tuple[TractRecord, bool]:

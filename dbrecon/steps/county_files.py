@@ -19,7 +19,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
-from dbrecon.steps.download import open_sf1, state_reader
+from dbrecon.steps.download import open_zip, state_reader
 from dbrecon.steps.geography_files import derived_geofile
 from dbrecon.steps.provenance import Zip, broken_link, counties_to_make, zip_of
 
@@ -114,15 +114,15 @@ def what_was_made(stusab: str, made: int, counties: int) -> str:
 def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str], enter: Entering) -> str:
     """Write the files of the counties ``todo``, each pair given to ``enter`` when it is whole; ``counties`` are all that step 1 has
     found. Returns the zip's digest. Raises as :func:`make_county_files`; files that were not entered are gone then."""
-    with open_sf1(experiment, stusab) as sf1:
-        reader = state_reader(experiment, sf1)
-        sf1.verify(reader.members)
+    with open_zip(experiment, stusab) as archive:
+        reader = state_reader(experiment, archive)
+        archive.verify(reader.members)
         last_lines = reader.last_lines()
         _check_counties({county for _, county in last_lines}, counties, reader, stusab)
         with Progress(stusab, "file", 2 * len(todo)) as progress:
             for county, block, tract in _staged(experiment, stusab, reader, last_lines, todo, lambda: progress.add(1)):
                 enter(county, block, tract)
-        return sf1.digest
+        return archive.digest
 
 
 def derived_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Collection[str]) -> dict[str, CountyDigests]:
@@ -131,9 +131,9 @@ def derived_files(experiment: Experiment, stusab: str, counties: Sequence[str], 
     Raises as :func:`make_county_files`.
     """
     found: dict[str, dict[str, tuple[str, int]]] = {}
-    with open_sf1(experiment, stusab) as sf1:
-        reader = state_reader(experiment, sf1)
-        sf1.verify(reader.members)
+    with open_zip(experiment, stusab) as archive:
+        reader = state_reader(experiment, archive)
+        archive.verify(reader.members)
         last_lines = reader.last_lines()
         _check_counties({county for _, county in last_lines}, counties, reader, stusab)
         for part in reader.counties(last_lines, _others(last_lines, todo)):
@@ -144,7 +144,7 @@ def derived_files(experiment: Experiment, stusab: str, counties: Sequence[str], 
                 size += len(piece)
             found.setdefault(part.county, {})[part.level] = (content.hexdigest(), size)
         return {
-            county: CountyDigests(sf1.digest, level["block"][0], level["tract"][0], level["block"][1], level["tract"][1])
+            county: CountyDigests(archive.digest, level["block"][0], level["tract"][0], level["block"][1], level["tract"][1])
             for county, level in found.items()
         }
 
@@ -153,8 +153,8 @@ def _check_counties(in_zip: Collection[str], in_ledger: Collection[str], reader:
     differing = sorted(set(in_zip) ^ set(in_ledger))
     if differing:
         raise InputError(
-            f"{reader.sf1.name}: county {differing[0]} is {'not ' if differing[0] in in_ledger else ''}in this zip, unlike in the "
-            f"one that step 1 has read; run s1_make_geo_files.py --force {stusab} (or --step1 --force) first"
+            f"{reader.archive.name}: county {differing[0]} is {'not ' if differing[0] in in_ledger else ''}in this zip, "
+            f"unlike in the one that step 1 has read; run s1_make_geo_files.py --force {stusab} (or --step1 --force) first"
         )
 
 

@@ -1,4 +1,4 @@
-"""Step 0: download states' SF1 zips from the Census Bureau into ``dist/``, and check what lies there.
+"""Step 0: download states' zips from the Census Bureau into ``dist/``, and check what lies there.
 
 A zip is fetched under ``{name}.part``, resumed where an earlier run broke off, and gets its name when every member is whole.
 No database is needed.
@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -24,9 +23,8 @@ from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
-from dbrecon.recon.census.geography import load_header_layout
 from dbrecon.recon.product.county_rows import LevelPlan, StateReader
-from dbrecon.recon.product.sf1 import Sf1Zip, load_segments, read_tables
+from dbrecon.recon.product.release import StateZip
 from dbrecon.states import STATES, check_stusab
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ BLOCK = 1 << 18
 MAX_REDIRECTS = 10
 CONNECT_SECONDS = 20.0
 READ_SECONDS = 60.0
-_ZIP_NAME = re.compile(r"([a-z]{2})2010\.sf1\.zip")
-_EXPECTED_NAME = re.compile(f"(?:{'|'.join(STATES)})2010\\.sf1\\.zip(?:\\.part(?:\\.version)?)?|\\..*")  # hidden ones are others'
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +44,27 @@ log = logging.getLogger(__name__)
 
 def stusabs_in_dist(experiment: Experiment) -> list[str]:
     """The states whose zip is in ``dist/``, sorted."""
-    found = (_ZIP_NAME.fullmatch(name) for name in listdir(experiment.dist))
-    return [match[1] for match in found if match and match[1] in STATES]
+    names = set(listdir(experiment.dist))
+    return sorted(stusab for stusab in STATES if os.path.basename(experiment.dist_zip(stusab)) in names)
 
 
 def passed_over(experiment: Experiment) -> dict[str, str]:
     """What else lies in ``dist/`` and is no state's zip by its name: for each name a sentence that says what to do."""
     names = sorted(listdir(experiment.dist))
-    return {name: _what_to_rename(experiment, name, names) for name in names if not _EXPECTED_NAME.fullmatch(name)}
+    zips = [os.path.basename(experiment.dist_zip(stusab)) for stusab in STATES]
+    expected = {f"{name}{ending}" for name in zips for ending in ("", ".part", ".part.version")}
+    others = [name for name in names if name not in expected and not name.startswith(".")]
+    return {name: _what_to_rename(experiment, name, names) for name in others}
 
 
 def _what_to_rename(experiment: Experiment, name: str, names: Sequence[str]) -> str:
     path = f"{experiment.dist}/{name}"
     guess = re.match(r"([a-z]{2})[^a-z]", name.lower())
     stusab = guess[1] if guess and guess[1] in STATES else "ST"
-    wanted = os.path.basename(experiment.dist_zip(stusab))
     if stusab == "ST":
-        return f"{path}: not read: a state's zip has the name {wanted}, such as ri2010.sf1.zip"
+        known = [experiment.release.zip_of(example) for example in ("ST", "ri")]
+        return f"{path}: not read: a state's zip has the name {known[0]}, such as {known[1]}"
+    wanted = experiment.release.zip_of(stusab)
     if wanted in names:
         return f"{path}: not read, for {wanted} lies beside it; remove the one that is not wanted"
     if not name.lower().endswith(".zip"):
@@ -80,7 +80,7 @@ def _misnamed(experiment: Experiment, stusab: str) -> str:
 
 
 @contextlib.contextmanager
-def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
+def open_zip(experiment: Experiment, stusab: str) -> Iterator[StateZip]:
     """The state's zip, for a ``with`` block; of one on S3 what is read is fetched, once, into a temporary file.
 
     Raises InputError if there is none or it is no zip.
@@ -93,17 +93,15 @@ def open_sf1(experiment: Experiment, stusab: str) -> Iterator[Sf1Zip]:
             there_is_none = f"{path}: there is no zip of {STATES[stusab].name}"
             remedy = _misnamed(experiment, stusab) or "; run step 0 (s0_download_data.py) or put it there"
             raise InputError(there_is_none + remedy) from None
-        yield Sf1Zip(file, stusab, path)
+        yield StateZip(file, experiment.release, stusab, path)
 
 
-def state_reader(experiment: Experiment, sf1: Sf1Zip) -> StateReader:
+def state_reader(experiment: Experiment, archive: StateZip) -> StateReader:
     """What reads the experiment's tables out of a zip."""
-    tables = read_tables(Path(experiment.config.sf1.tables))
-    layout = load_segments()
-    block = LevelPlan([table for table in tables if table.level == "block"], layout)
-    with_tracts = experiment.tables == "all"
-    tract = LevelPlan([table for table in tables if table.level == "tract" and with_tracts], layout)
-    return StateReader(sf1, load_header_layout(), block, tract)
+    release, with_tracts = experiment.release, experiment.tables == "all"
+    block = LevelPlan([table for table in release.tables if table.level == "block"], release)
+    tract = LevelPlan([table for table in release.tables if table.level == "tract" and with_tracts], release)
+    return StateReader(archive, block, tract)
 
 
 def asked_states(experiment: Experiment, words: Sequence[str], warn: bool = True) -> list[str]:
@@ -158,19 +156,19 @@ def validate(experiment: Experiment, stusabs: Sequence[str]) -> dict[str, list[s
 
 def _faults_in_dist(experiment: Experiment, stusab: str) -> list[str]:
     try:
-        with open_sf1(experiment, stusab) as sf1:
-            return zip_faults(experiment, sf1)
+        with open_zip(experiment, stusab) as archive:
+            return zip_faults(experiment, archive)
     except InputError as error:
         return [str(error)]
 
 
-def zip_faults(experiment: Experiment, sf1: Sf1Zip) -> list[str]:
+def zip_faults(experiment: Experiment, archive: StateZip) -> list[str]:
     """What is wrong with an open zip: members that the tables need and that are not there, members that are damaged."""
     try:
-        sf1.require(state_reader(experiment, sf1).members)
+        archive.require(state_reader(experiment, archive).members)
     except InputError as error:
-        return [str(error), *sf1.faults()]
-    return sf1.faults()
+        return [str(error), *archive.faults()]
+    return archive.faults()
 
 
 # -- downloading --------------------------------------------------------------------------------------------------------
@@ -261,7 +259,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
     give the file, InputError if what it gives is not a whole zip.
     """
     path = experiment.dist_zip(stusab)
-    url = experiment.config.sf1_url(stusab)
+    url = experiment.url(stusab)
     if not force and exists(path):
         faults = _faults_in_dist(experiment, stusab)
         if not faults:
@@ -269,7 +267,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
             return path
         log.warning("%s; downloading it again", faults[0])
     folder = _scratch_folder(path) if is_s3(path) else experiment.dist
-    partial = Partial(os.path.join(folder, f"{stusab}2010.sf1.zip.part"))
+    partial = Partial(os.path.join(folder, f"{os.path.basename(path)}.part"))
     try:
         if force:
             partial.restart("")
@@ -317,7 +315,7 @@ def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, paus
 def _faults_of_partial(experiment: Experiment, stusab: str, url: str, partial: Partial) -> list[str]:
     try:
         with open(partial.path, "rb") as file:
-            return zip_faults(experiment, Sf1Zip(file, stusab, url))
+            return zip_faults(experiment, StateZip(file, experiment.release, stusab, url))
     except InputError as error:
         return [str(error)]
 

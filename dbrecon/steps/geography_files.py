@@ -25,17 +25,14 @@ from dbrecon.ledger.records import GeoRow, StateDigests
 from dbrecon.place import Place
 from dbrecon.recon.artifacts import read_geofile
 from dbrecon.recon.census.geography import (
-    BLOCK_LEVELS,
     TRACT_LEVEL,
     UNIT_FIELDS,
     HeaderLayout,
     Unit,
-    load_header_layout,
     read_units,
 )
-from dbrecon.recon.product.sf1 import header_member
 from dbrecon.states import STATES
-from dbrecon.steps.download import open_sf1
+from dbrecon.steps.download import open_zip
 from dbrecon.steps.prepare import tell_put_back
 from dbrecon.steps.provenance import zip_of
 
@@ -110,20 +107,19 @@ def derived_geofile(experiment: Experiment, stusab: str) -> tuple[str, str]:
 
 def _copy_header(experiment: Experiment, stusab: str, write: Callable[[bytes], object]) -> str:
     """Give the geofile's content to ``write``; return the zip's digest."""
-    with open_sf1(experiment, stusab) as sf1:
-        member = header_member(stusab)
-        sf1.verify([member])
-        layout = load_header_layout()
-        people = PeopleInBlocks(f"{sf1.name}: member {member}")
-        lines = people.watching(sf1.lines(member), layout)
-        units = read_units(lines, layout, stusab, STATES[stusab].fips, f"{sf1.name}: member {member}")
+    with open_zip(experiment, stusab) as archive:
+        member, layout = archive.header, archive.release.header
+        archive.verify([member])
+        people = PeopleInBlocks(f"{archive.name}: member {member}")
+        lines = people.watching(archive.lines(member), layout)
+        units = read_units(lines, layout, stusab, STATES[stusab].fips, f"{archive.name}: member {member}")
         write(_csv([UNIT_FIELDS]))
-        shown = _shown(units, stusab, sf1.size(member) // (layout.width + 1))
+        shown = _shown(units, stusab, layout.lines_in(archive.size(member)))
         while rows := list(islice(shown, ROWS_AT_ONCE)):
             write(_csv(rows))
             people.add(rows)
         people.check()
-        return sf1.digest
+        return archive.digest
 
 
 def _csv(rows: Iterable[Iterable[str | int]]) -> bytes:
@@ -160,13 +156,16 @@ class PeopleInBlocks:
         self._levels: Counter[str] = Counter()
         self._tracts: dict[str, int] = {}
         self._blocks: Counter[str] = Counter()
+        self._block_levels: tuple[str, ...] = ()
 
     def watching(self, lines: Iterable[bytes], layout: HeaderLayout) -> Iterator[bytes]:
         """The header's lines; the summary levels of those with a block's number are counted on the way."""
-        level, block = layout.fields["SUMLEV"], layout.fields["BLOCK"]
+        self._block_levels = layout.block_levels
         for line in lines:
-            if line[block].strip():
-                self._levels[line[level].decode("latin-1")] += 1
+            if not layout.wrong_length(line):  # which is refused by whoever reads it
+                level, block = layout.values(line, ("SUMLEV", "BLOCK"))
+                if block.strip():
+                    self._levels[level.decode("latin-1")] += 1
             yield line
 
     def add(self, units: Iterable[Unit]) -> None:
@@ -174,7 +173,7 @@ class PeopleInBlocks:
         for unit in units:
             if unit.sumlev == TRACT_LEVEL:
                 self._tracts[unit.geoid] = unit.pop100
-            elif unit.sumlev in BLOCK_LEVELS:
+            elif unit.sumlev in self._block_levels:
                 self._blocks[unit.geoid[:11]] += unit.pop100
 
     def check(self) -> None:
@@ -183,9 +182,10 @@ class PeopleInBlocks:
             if self._blocks[geoid] == people:
                 continue
             has = f"tract {geoid} has {counted(people, 'person')}, its blocks have {self._blocks[geoid]:,}"
-            others = sorted(set(self._levels) - set(BLOCK_LEVELS))
+            others = sorted(set(self._levels) - set(self._block_levels))
             if others and not self._blocks[geoid]:
-                has += f"; blocks stand there at summary level {', '.join(others)}, which is not one of {', '.join(BLOCK_LEVELS)}"
+                known = ", ".join(self._block_levels)
+                has += f"; blocks stand there at summary level {', '.join(others)}, which is not one of {known}"
             raise InputError(f"{self._where}: {has}; get the state's zip anew (step 0)")
 
 

@@ -13,12 +13,12 @@ from dbrecon.recon.tract.model import ModelBuilder, TractTables
 
 def builder_of(experiment: Experiment) -> ModelBuilder:
     """The program builder for an experiment's tables and ages."""
-    return _builder(experiment.config.sf1.tables, experiment.tables, experiment.ages)
+    return _builder(experiment.tables_path, experiment.tables, experiment.ages)
 
 
 def binning_of(experiment: Experiment) -> Binning:
     """The age bins of an experiment's tables, whether its programs count by them or not: its solutions may."""
-    return _binning(experiment.config.sf1.tables, experiment.tables)
+    return _binning(experiment.tables_path, experiment.tables)
 
 
 def with_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, seed: int, source: str) -> People:

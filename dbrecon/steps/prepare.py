@@ -23,7 +23,7 @@ COUNTIES_NAMED = 5
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
     """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none."""
     row = ledger.experiment(reident)
-    return Experiment.make(reident, config, row.tables, row.ages)
+    return Experiment.make(reident, config, row.tables, row.ages, row.product)
 
 
 def put_back(ledger: Ledger, reident: str, step: int, place: Place) -> None:

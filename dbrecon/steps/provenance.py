@@ -1,7 +1,8 @@
 """What an experiment's files are made of, and whether that is still there: the zip, the geofile, the county files.
 
-A state's zip is known by the digest of its directory (:attr:`Sf1Zip.digest`), which holds the CRC-32 and the size of every member;
-steps 1 and 2 check the members against it while they read them. To compute it on every command takes a millisecond on a disk and
+A state's zip is known by the digest of its directory (:attr:`StateZip.digest`), which holds the CRC-32 and the size of every
+member; steps 1 and 2 check the members against it while they read them. To compute
+it on every command takes a millisecond on a disk and
 two or three requests on S3, where a digest of all bytes would take minutes. All other files are known by SHA-256, taken while they
 are written or read anyway.
 """
@@ -15,7 +16,7 @@ from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import CountyDigests
-from dbrecon.recon.product.sf1 import Sf1Zip
+from dbrecon.recon.product.release import StateZip
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def zip_of(experiment: Experiment, ledger: Ledger, stusab: str) -> Zip:
     path = experiment.dist_zip(stusab)
     try:
         with storage.open_ranges(path) as file:
-            digest = Sf1Zip(file, stusab, path).digest
+            digest = StateZip(file, experiment.release, stusab, path).digest
     except storage.MissingFile:
         digest = None
     entered = ledger.state_digests(experiment.reident, stusab)

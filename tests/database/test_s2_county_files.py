@@ -19,7 +19,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
-from dbrecon.recon.product.sf1 import DEFAULT_TABLES, read_tables
+from dbrecon.recon.product.release import load_release
 from dbrecon.steps.county_files import make_county_files, step2
 from dbrecon.steps.geography_files import enter_geofile, make_geo_files
 from tests.paths import CHECKOUT, SHARED_DATA
@@ -86,7 +86,7 @@ def test_every_cell_of_real_zips_is_the_published_one(tmp_path: Path, stusab: st
 def test_columns_are_those_of_the_product_that_step_3_reads_with() -> None:
     product = load_product()
     for level in ("block", "tract"):
-        own = [name for table in read_tables(DEFAULT_TABLES) if table.level == level for name in table.cell_names]
+        own = [name for table in load_release().tables if table.level == level for name in table.cell_names]
         assert own == list(product.columns(level))
 
 

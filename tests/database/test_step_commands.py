@@ -276,11 +276,17 @@ def test_steps_in_the_wrong_order_say_what_comes_first(real_zips: list[Path], op
 
 def test_what_no_tract_could_do_without_is_missed_before_any_is_tried(real_zips: list[Path], operator: Operator) -> None:
     """The census's table file, and a county's files of step 2 where finished tracts are to be solved again."""
-    operator.register(real_zips[-1]).done("--step1", "--step2", "--run")
+    product = operator.root.parent / "own_product"
+    shutil.copytree(CHECKOUT / "config" / "products" / "sf1_2010", product)
+    operator.done("--register", "r1", "--product", str(product))
+    shutil.copy(real_zips[-1], operator.base / "dist")
+    operator.done("--step1", "--step2", "--run")
     before = operator.status()
-    result = operator.run("--run", settings="[sf1]\ntables = nope.toml\n")
+    (product / "tables.toml").rename(product / "away.toml")
+    result = operator.run("--run")
     assert (result.returncode, result.stderr.count("\n")) == (3, 1)
-    assert "nope.toml: no such table file; set [sf1] tables to one" in result.stderr
+    assert f"{product}/tables.toml: no such table file; restore the product's folder" in result.stderr
+    (product / "away.toml").rename(product / "tables.toml")
     for path in operator.base.glob("work/*/*/sf1_tract_*"):
         path.unlink()
     result = operator.run("--step4", "--force")

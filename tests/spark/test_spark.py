@@ -35,6 +35,7 @@ from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.daemon import run_here
 from dbrecon.node.pool import Broken
 from dbrecon.place import Place
+from dbrecon.recon.product.release import load_release
 from dbrecon.settings import Config
 from dbrecon.spark.driver import Driver
 from dbrecon.spark.engine import Answered, Event, Spark
@@ -150,7 +151,7 @@ def spark(cluster: SparkCluster, config: Config) -> Iterator[Spark]:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         (cluster.folder / "spark-defaults.conf").write_text(DEFAULTS, encoding="utf-8")
         patch.setenv("SPARK_CONF_DIR", str(cluster.folder))
-        yield stack.enter_context(Spark(config, "dbrecon test", 200.0, config.sf1.tables))
+        yield stack.enter_context(Spark(config, "dbrecon test", 200.0, load_release().folder))
 
 
 @dataclass

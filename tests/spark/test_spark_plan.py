@@ -222,18 +222,21 @@ def test_executors_memory_fits_the_tracts_and_settings_beat_it(tmp_path: Path) -
 
 def test_the_shipped_code_runs_without_this_checkout(tmp_path: Path) -> None:
     """Unpacked elsewhere, with the packages alone, it finds its own files and the product's tables."""
-    pack_code(str(CHECKOUT / "config" / "tables_2010_sf1.toml"), str(tmp_path / "code.tar.gz"))
+    pack_code(CHECKOUT / "config" / "products" / "dhc2020", str(tmp_path / "code.tar.gz"))
     with tarfile.open(tmp_path / "code.tar.gz") as archive:
         archive.extractall(tmp_path / "dbrecon_code", filter="data")
     code = (
-        "import pathlib, dbrecon.node.worker, dbrecon.spark.job\n"
-        "from dbrecon.recon.census import geography, tables\n"
-        "geography.load_header_layout()\n"
-        "print(dbrecon.node.worker.__file__, tables.load_product(pathlib.Path('dbrecon_code/shipped_tables.toml')).name)"
+        "import dbrecon.node.worker, dbrecon.spark.job\n"
+        "from dbrecon.recon.census.tables import load_product\n"
+        "from dbrecon.recon.product.release import load_release\n"
+        "load_release().header\n"
+        "release = load_release('dbrecon_code/shipped_product')\n"
+        "print(dbrecon.node.worker.__file__, load_product(release.tables_path).name, len(release.segments))"
     )
     env = os.environ | {"PYTHONPATH": str(tmp_path / "dbrecon_code")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(tmp_path))
+    assert done.stdout.endswith(" 2020_dhc 44\n")
 
 
 def test_what_is_packed_is_what_the_product_needs() -> None:

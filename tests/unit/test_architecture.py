@@ -24,7 +24,7 @@ ARROWS = {
     "states": set[str](),
     "place": {"states"},
     "settings": {"states"},
-    "experiment": {"states", "settings"},
+    "experiment": {"states", "settings", "recon"},
     "ledger": NAMES | {"ctools"},
     "steps": NAMES | {"ctools", "recon", "ledger"},
     "node": NAMES | {"ctools", "recon", "ledger", "steps"},

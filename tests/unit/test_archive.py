@@ -13,7 +13,7 @@ import pytest
 
 from dbrecon.errors import InputError
 from dbrecon.recon.product.archive import MAX_LINE, MAX_MEMBERS, Archive
-from dbrecon.recon.product.sf1 import Sf1Zip, header_member, segment_member
+from dbrecon.recon.product.release import StateZip, load_release
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT, SHARED
@@ -98,7 +98,7 @@ OTHERS = {
     ),
     "Urban/Rural Update": (
         {name.replace(".sf1", ".ur1"): text for name, text in MEMBERS.items()},
-        r"holds nmgeo2010.ur1: it is of the Urban/Rural Update, not of Summary File 1; get nm2010.sf1.zip \(step 0\)",
+        r"holds nmgeo2010.ur1: it is of the Urban/Rural Update, not of the 2010 Census Summary File 1; get nm2010",
     ),
     "a zip in a zip": ({"nm2010.sf1.zip": b"PK"}, "members nmgeo2010.sf1.* are missing; it holds another zip, nm2010.sf1.zip"),
     "a zip of other files": ({"a": b"", "b": b"", "c": b"", "d": b""}, r"members .* are missing; it holds a, b, c, \.\.\.: get"),
@@ -111,10 +111,11 @@ OTHERS = {
 @pytest.mark.parametrize("what", OTHERS)
 def test_another_zip_under_this_name_is_named_for_what_it_is(what: str) -> None:
     members, expected = OTHERS[what]
-    sf1 = Sf1Zip(io.BytesIO(zip_bytes(members)), "nm", "the.zip")
-    wanted = [header_member("nm"), segment_member("nm", 1), segment_member("nm", 2)]
+    release = load_release()
+    archive = StateZip(io.BytesIO(zip_bytes(members)), release, "nm", "the.zip")
+    wanted = [release.header_member("nm"), release.segment_member("nm", 1), release.segment_member("nm", 2)]
     with pytest.raises(InputError, match=f"the.zip: {expected}"):
-        sf1.require(wanted)
+        archive.require(wanted)
 
 
 def test_an_endless_line_is_refused_in_no_time_and_memory(tmp_path: Path) -> None:

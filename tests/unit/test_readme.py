@@ -25,7 +25,7 @@ def test_its_exit_codes_are_those_that_the_commands_list() -> None:
 
 def test_every_script_and_file_it_names_is_there() -> None:
     named = set(re.findall(r"`\.?/?((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|toml|ini))\b", README))
-    assert {"dbrtool.py", "scheduler.py", "config/tables_2010_sf1.toml"} <= named
+    assert {"dbrtool.py", "scheduler.py", "config/products/sf1_2010/tables.toml"} <= named
     assert [name for name in sorted(named) if not (CHECKOUT / name).exists()] == []
 
 

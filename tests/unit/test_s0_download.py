@@ -17,7 +17,7 @@ from dbrecon.console.step_scripts import step0
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
-from dbrecon.steps.download import ATTEMPTS, MAX_REDIRECTS, Partial, asked_states, download, open_sf1, validate
+from dbrecon.steps.download import ATTEMPTS, MAX_REDIRECTS, Partial, asked_states, download, open_zip, validate
 from tests.paths import CHECKOUT
 from tests.tiny_sf1 import SEGMENTS, environment, make_members, put_zip, some_records, zip_bytes
 
@@ -447,7 +447,7 @@ def test_files_in_dist_with_other_names_are_named_with_what_to_rename(
     assert len(caplog.messages) == 5
     with (
         pytest.raises(InputError, match=r"no zip of Kansas; .*ks2010.zip: not read: .* rename it to ks2010.sf1.zip"),
-        open_sf1(experiment, "ks"),
+        open_zip(experiment, "ks"),
     ):
         pass
     (dist / "nm2010.sf1.zip").unlink()

@@ -161,7 +161,8 @@ def test_sqlite_cannot_live_on_s3(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_checkout_is_found_from_anywhere(tmp_path: Path) -> None:
-    assert load(tmp_path, "").sf1.tables == os.path.join(str(HOME), "config/tables_2010_sf1.toml")
+    experiment = Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}))
+    assert experiment.tables_path == os.path.join(str(HOME), "config/products/sf1_2010/tables.toml")
 
 
 @pytest.mark.parametrize(
@@ -311,9 +312,13 @@ def test_an_unknown_state_is_refused_with_the_nearest_first(written: str, neares
 
 
 def test_step_0_finds_a_state_where_the_census_bureau_has_it(tmp_path: Path) -> None:
-    assert load(tmp_path, "").sf1_url("nd") == ("https://www2.census.gov/census_2010/04-Summary_File_1/North_Dakota/nd2010.sf1.zip")
+    own = "https://www2.census.gov/census_2010/04-Summary_File_1/North_Dakota/nd2010.sf1.zip"
+    experiment = Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}))
+    assert experiment.url("nd") == own
+    mirror = load(tmp_path, "[sf1]\nurl = http://h/{st}/{zip}\n", {"DAS_S3ROOT": "/data"})
+    assert Experiment.make("r1", mirror, product="2020_dhc").url("nd") == "http://h/nd/nd2020.dhc.zip"
 
 
 def test_a_url_with_other_braces_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\[sf1\] url = http://h/\{state\}.zip may hold \{State_Name\} and \{st\}"):
-        load(tmp_path, "[sf1]\nurl = http://h/{state}.zip\n").sf1_url("nd")
+    with pytest.raises(UsageError, match=r"\[sf1\] url = http://h/\{state\}.zip may hold \{State_Name\}, \{st\} and \{zip\}"):
+        load(tmp_path, "[sf1]\nurl = http://h/{state}.zip\n").zip_url("nd", "", "nd2010.sf1.zip")

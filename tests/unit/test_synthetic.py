@@ -15,7 +15,7 @@ from dbrecon.errors import UsageError
 from dbrecon.recon.census.kinds import RACE_COUNT, IntArray, split_kind
 from dbrecon.recon.people.people import HEADER, People, people_csv
 from dbrecon.recon.people.people_reader import read_people
-from dbrecon.recon.product.sf1_writer import County
+from dbrecon.recon.product.writer import County
 from dbrecon.recon.study.synthetic import StatePlan, make_counties, make_county, plan_state, truth_lines
 from tests.paths import CHECKOUT
 

@@ -1,4 +1,4 @@
-"""The tables are data: what config/tables_2010_sf1.toml makes of them is what the Census Bureau documents."""
+"""The tables are data: what config/products/sf1_2010/tables.toml makes of them is what the Census Bureau documents."""
 
 import csv
 import itertools
@@ -64,7 +64,7 @@ def test_cells_are_named_as_in_the_files(product: Product) -> None:
 
 
 def test_every_table_stands_in_the_segment_that_the_layout_says(product: Product) -> None:
-    with (Path(DEFAULT_PRODUCT).parent / "segments_2010_sf1.csv").open(encoding="utf-8") as file:
+    with (Path(DEFAULT_PRODUCT).parent / "segments.csv").open(encoding="utf-8") as file:
         layout = {row["table"]: (int(row["segment"]), int(row["cells"])) for row in csv.DictReader(file)}
     for table in product.tables:
         assert layout[table.prefix] == (table.segment, len(table.cells)), table.name

@@ -1,27 +1,24 @@
-"""The geographic header of a Summary File: fixed width, Latin-1, one line a record.
+"""The geographic header of a Summary File: one line a record, of fixed width or of separated fields.
 
-Which columns hold which field is data: ``config/geo_header_2010.csv``, from the 2010 SF1 technical documentation
-(chapter "Data dictionary", geographic header record). Summary levels and components used: 040 state, 050 county, 140 tract,
-101 block (in some products 750), each with component 00, the whole of the unit.
+Where which field stands is data: ``config/products/NAME/header.csv``, from the technical documentation of the release. Summary
+levels used: 040 state, 050 county, 140 tract, and the product's blocks (101, 750, 100), each the whole of its unit.
 """
 
 import csv
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
 
-DEFAULT_HEADER = CONFIG / "geo_header_2010.csv"
+DEFAULT_HEADER = CONFIG / "products" / "sf1_2010" / "header.csv"
 
 STATE_LEVEL = "040"
 COUNTY_LEVEL = "050"
 TRACT_LEVEL = "140"
 BLOCK_LEVELS = ("101", "750")
-LEVELS = (STATE_LEVEL, COUNTY_LEVEL, TRACT_LEVEL, *BLOCK_LEVELS)
-WHOLE = "00"
 
 
 class Unit(NamedTuple):
@@ -58,18 +55,59 @@ _POP100 = Unit._fields.index("pop100")
 _HU100 = Unit._fields.index("hu100")
 
 
-class HeaderLayout:
-    """Where each field of the header stands. ``fields`` gives a field's slice, counted from 0; ``width`` is a line's length."""
+class Key(NamedTuple):
+    """What is looked at in every line: state, LOGRECNO, summary level, and whether the record is of a whole unit."""
 
-    def __init__(self, fields: dict[str, slice]) -> None:
-        self.fields = fields
-        self.width = max(field.stop for field in fields.values())
-        self._unit = tuple(fields[name] for name in UNIT_FIELDS)
+    state: bytes
+    recno: bytes
+    level: bytes
+    whole: bool
+
+
+class HeaderLayout:
+    """Where each field of the header stands, and how its lines are read. Two shapes of file are below."""
+
+    def __init__(
+        self, encodings: tuple[str, ...], file_id: str, whole: tuple[tuple[str, str], ...], block_levels: tuple[str, ...]
+    ) -> None:
+        self.encodings = encodings
+        self.file_id = file_id.encode()
+        self.whole = whole
+        self.block_levels = block_levels
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The summary levels that are used."""
+        return (STATE_LEVEL, COUNTY_LEVEL, TRACT_LEVEL, *self.block_levels)
+
+    def wrong_length(self, line: bytes) -> str:
+        """What is wrong with the line's length or number of fields; nothing if it is right."""
+        raise NotImplementedError
+
+    def key(self, line: bytes) -> Key:
+        """The fields that are looked at in every line."""
+        raise NotImplementedError
+
+    def values(self, line: bytes, names: Iterable[str]) -> list[bytes]:
+        """The bytes of some fields."""
+        raise NotImplementedError
+
+    def lines_in(self, size: int) -> int:
+        """About how many lines a header of so many bytes has."""
+        raise NotImplementedError
+
+    def decode(self, value: bytes) -> str:
+        """A field's text, by the first of the encodings that it fits."""
+        for encoding in self.encodings:
+            try:
+                return value.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+        return value.decode("latin-1")
 
     def unit(self, line: bytes, where: str) -> Unit:
         """The record of a line. Raises InputError, beginning with ``where``, for a code or a count that cannot be one."""
-        text = line.decode("latin-1")
-        values: list[str | int] = [text[field].strip() for field in self._unit]
+        values: list[str | int] = [self.decode(value).strip() for value in self.values(line, UNIT_FIELDS)]
         for i in (_POP100, _HU100):
             value = str(values[i])
             if not value.isascii() or not value.isdigit():
@@ -92,54 +130,146 @@ class HeaderLayout:
         return unit
 
 
-@lru_cache(maxsize=4)
-def load_header_layout(path: Path = DEFAULT_HEADER) -> HeaderLayout:
-    """Read a header's layout: CSV with ``field,start,length``, columns counted from 1.
+class FixedHeader(HeaderLayout):
+    """Lines of fixed width. ``fields`` gives a field's slice, counted from 0; ``width`` is a line's length."""
+
+    def __init__(self, fields: dict[str, slice], *more: Any) -> None:
+        super().__init__(*more)
+        self.fields = fields
+        self.width: int = max(field.stop for field in fields.values())
+        self._key = tuple(fields[name] for name in ("STUSAB", "LOGRECNO", "SUMLEV"))
+        self._whole = [fields[name] for name, _ in self.whole]
+        self._values = [value.encode() for _, value in self.whole]
+
+    def wrong_length(self, line: bytes) -> str:
+        """See HeaderLayout."""
+        if len(line) == self.width:
+            return ""
+        return f"{len(line)} bytes long instead of {self.width} (Latin-1, fixed width)"
+
+    def key(self, line: bytes) -> Key:
+        """See HeaderLayout."""
+        state, recno, level = self._key
+        return Key(line[state], line[recno], line[level], [line[at] for at in self._whole] == self._values)
+
+    def values(self, line: bytes, names: Iterable[str]) -> list[bytes]:
+        """See HeaderLayout."""
+        return [line[self.fields[name]] for name in names]
+
+    def lines_in(self, size: int) -> int:
+        """See HeaderLayout."""
+        return size // (self.width + 1)
+
+
+class SeparatedHeader(HeaderLayout):
+    """Fields between separators. ``places`` gives a field's number, counted from 0."""
+
+    def __init__(self, places: dict[str, int], separator: bytes, *more: Any) -> None:
+        super().__init__(*more)
+        self.places = places
+        self.separator = separator
+        self._fields = max(places.values()) + 1
+        self._key = tuple(places[name] for name in ("STUSAB", "LOGRECNO", "SUMLEV"))
+        self._whole = [places[name] for name, _ in self.whole]
+        self._values = [value.encode() for _, value in self.whole]
+        self._splits = max((*self._key, *self._whole)) + 1
+
+    def wrong_length(self, line: bytes) -> str:
+        """See HeaderLayout."""
+        found = line.count(self.separator) + 1
+        return (
+            "" if found == self._fields else f"{found} fields instead of {self._fields}, separated by {self.separator.decode()!r}"
+        )
+
+    def key(self, line: bytes) -> Key:
+        """See HeaderLayout."""
+        parts = line.split(self.separator, self._splits)
+        state, recno, level = self._key
+        return Key(parts[state], parts[recno], parts[level], [parts[at] for at in self._whole] == self._values)
+
+    def values(self, line: bytes, names: Iterable[str]) -> list[bytes]:
+        """See HeaderLayout."""
+        parts = line.split(self.separator)
+        return [parts[self.places[name]] for name in names]
+
+    def lines_in(self, size: int) -> int:
+        """See HeaderLayout."""
+        return size // 300  # bytes a line, about
+
+
+@lru_cache(maxsize=8)
+def load_header_layout(
+    path: Path = DEFAULT_HEADER,
+    separator: bytes | None = None,
+    encodings: tuple[str, ...] = ("latin-1",),
+    file_id: str = "SF1ST",
+    whole: tuple[tuple[str, str], ...] = (("GEOCOMP", "00"),),
+    block_levels: tuple[str, ...] = BLOCK_LEVELS,
+) -> HeaderLayout:
+    """Read a header's layout: CSV with ``field,start,length``, columns counted from 1, or with ``field,number`` if separated.
 
     Raises InputError, naming the file, if it cannot be read or lacks a field that is needed.
     """
+    more = encodings, file_id, whole, block_levels
+    columns = "field,number" if separator else "field,start,length"
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            fields = {
-                row["field"]: slice(int(row["start"]) - 1, int(row["start"]) - 1 + int(row["length"]))
-                for row in csv.DictReader(file)
-            }
-        return HeaderLayout(fields)
+            rows = list(csv.DictReader(file))
+        layout: HeaderLayout
+        if separator:
+            layout = SeparatedHeader({row["field"]: int(row["number"]) - 1 for row in rows}, separator, *more)
+        else:
+            starts = {row["field"]: (int(row["start"]) - 1, int(row["length"])) for row in rows}
+            layout = FixedHeader({name: slice(start, start + length) for name, (start, length) in starts.items()}, *more)
+        known = {row["field"] for row in rows}
+        lacking = [name for name in UNIT_FIELDS if name not in known]
     except OSError as error:
         raise InputError(f"{path}: the header's layout cannot be read ({error.strerror}); restore the file") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a header layout ({error}); its columns are field,start,length") from error
+        raise InputError(f"{path}: not a header layout ({error}); its columns are {columns}") from error
+    if lacking:
+        raise InputError(f"{path}: has no field {lacking[0]}; a geographic header has {', '.join(UNIT_FIELDS)}")
+    return layout
 
 
 def wanted_lines(
-    lines: Iterable[bytes], layout: HeaderLayout, stusab: str, where: str, levels: Iterable[str] = LEVELS
+    lines: Iterable[bytes], layout: HeaderLayout, stusab: str, where: str, levels: Iterable[str] | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """The lines, with their numbers from 1, of the given levels and component 00; every line is checked.
+    """The lines, with their numbers from 1, of the given levels (all that are used) and of whole units; every line is checked.
 
-    Raises InputError, beginning with ``where`` (the file and member), for a line of another width or state, or a LOGRECNO that
-    does not increase: data are joined to the header by it.
+    Raises InputError, beginning with ``where`` (the file and member), for a line of another length, state or release, or a LOGRECNO
+    that does not increase: data are joined to the header by it.
     """
-    fields = layout.fields
-    level, component, recno, state = (fields[name] for name in ("SUMLEV", "GEOCOMP", "LOGRECNO", "STUSAB"))
-    wanted = frozenset(one.encode() for one in levels)
-    width, whole, expected, last = layout.width, WHOLE.encode(), stusab.upper().encode(), b""
+    wanted = frozenset(level.encode() for level in (layout.levels if levels is None else levels))
+    expected, last, key_of, file_id = stusab.upper().encode(), b"", layout.key, layout.file_id
     for number, line in enumerate(lines, 1):
-        if len(line) != width:
-            raise InputError(
-                f"{where}, line {number}: {len(line)} bytes long instead of {width} (Latin-1, fixed width); get the file anew"
-            )
-        record = line[recno]
-        if line[state] != expected or record <= last or not record.isdigit():
-            raise _header_fault(line[state], expected, record, last, f"{where}, line {number}")
+        if wrong := layout.wrong_length(line):
+            mark = _BYTE_ORDER_MARK if line.startswith(_UTF8_MARK) else ""
+            raise InputError(f"{where}, line {number}: {mark}{wrong}; get the file anew")
+        key = key_of(line)
+        record = key.recno
+        if key.state != expected or record <= last or not record.isdigit() or not line.startswith(file_id):
+            raise _header_fault(line, key, layout, expected, last, f"{where}, line {number}")
         last = record
-        if line[level] in wanted and line[component] == whole:
+        if key.whole and key.level in wanted:
             yield number, line
 
 
-def _header_fault(state: bytes, expected: bytes, record: bytes, last: bytes, where: str) -> InputError:
-    if state != expected:
-        return InputError(f"{where}: of state {text(state)}, not {text(expected)}; put the right state's zip there")
-    return InputError(f"{where}: LOGRECNO {text(record)} is no number above {text(last)}; get the file anew")
+_UTF8_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = "begins with a byte-order mark, which no published file has; "
+
+
+def _header_fault(line: bytes, key: Key, layout: HeaderLayout, expected: bytes, last: bytes, where: str) -> InputError:
+    if line.startswith(_UTF8_MARK):
+        return InputError(f"{where}: {_BYTE_ORDER_MARK}get the file anew")
+    if not line.startswith(layout.file_id):
+        found = line[: len(layout.file_id)]
+        return InputError(
+            f"{where}: FILEID is {text(found)}, not {text(layout.file_id)}: the file is of another release; put the right zip there"
+        )
+    if key.state != expected:
+        return InputError(f"{where}: of state {text(key.state)}, not {text(expected)}; put the right state's zip there")
+    return InputError(f"{where}: LOGRECNO {text(key.recno)} is no number above {text(last)}; get the file anew")
 
 
 def text(value: bytes) -> str:
@@ -149,7 +279,7 @@ def text(value: bytes) -> str:
 
 
 def read_units(lines: Iterable[bytes], layout: HeaderLayout, stusab: str, fips: str, where: str) -> Iterator[Unit]:
-    """The records of levels 040, 050, 140 and 101 or 750 with component 00, in file order.
+    """The records of states, counties, tracts and blocks as wholes, in file order.
 
     ``fips`` is the state's two-digit code. Raises InputError for what :func:`wanted_lines` refuses, another state's code, a tract
     or block that stands there twice, a block of a tract that has no record, or no tract at all.
@@ -162,7 +292,7 @@ def read_units(lines: Iterable[bytes], layout: HeaderLayout, stusab: str, fips: 
         unit = layout.unit(line, at)
         if unit.state != fips:
             raise InputError(f"{at}: state {unit.state}, but {stusab.upper()} is {fips}; put the right state's zip there")
-        if unit.sumlev in BLOCK_LEVELS or unit.sumlev == TRACT_LEVEL:
+        if unit.sumlev in layout.block_levels or unit.sumlev == TRACT_LEVEL:
             geoid = unit.geoid
             seen = tracts if unit.sumlev == TRACT_LEVEL else blocks
             if seen.setdefault(geoid, number) != number:
@@ -175,7 +305,7 @@ def read_units(lines: Iterable[bytes], layout: HeaderLayout, stusab: str, fips: 
 def _check_tracts(tracts: dict[str, int], tract_of_blocks: dict[str, int], where: str) -> None:
     """``tracts`` have records; ``tract_of_blocks`` gives the first line that speaks of a tract."""
     if not tracts:
-        raise InputError(f"{where}: there is no tract (summary level {TRACT_LEVEL}, component {WHOLE}); get the file anew")
+        raise InputError(f"{where}: there is no tract (summary level {TRACT_LEVEL}, component 00); get the file anew")
     for geoid, number in tract_of_blocks.items():
         if geoid not in tracts:
             raise InputError(f"{where}, line {number}: a block of tract {geoid}, which has no record; get the file anew")

@@ -1,6 +1,6 @@
 """Published tables as data: what each cell of each table counts.
 
-A product (``config/tables_2010_sf1.toml``) says for each table its level, universe and division. From that this module derives
+A product (``config/products/NAME/tables.toml``) says for each table its level, universe and division. From that this module derives
 
 * the names of all cells, in file order;
 * ``membership``: a sparse matrix, kinds of person x cells, that tabulates any people by one product;
@@ -34,9 +34,10 @@ from dbrecon.recon.census.kinds import (
     RACES,
     SEXES,
 )
+from dbrecon.recon.census.names import cell_names
 
 LEVELS = ("block", "tract")
-DEFAULT_PRODUCT = CONFIG / "tables_2010_sf1.toml"
+DEFAULT_PRODUCT = CONFIG / "products" / "sf1_2010" / "tables.toml"
 
 BoolArray = npt.NDArray[np.bool_]
 Spec = Mapping[str, Any]
@@ -68,7 +69,7 @@ class Box:
         """
         unknown = set(spec) - {"sex", "ages", "race", "race_alone", "races", "hisp", "then"}
         if unknown:
-            raise InputError(f"{where}: selector {sorted(unknown)[0]!r} is not known; see the head of tables_2010_sf1.toml")
+            raise InputError(f"{where}: selector {sorted(unknown)[0]!r} is not known; see the head of sf1_2010/tables.toml")
         sex, age, race, hisp = self.sex, self.age, self.race, self.hisp
         if "sex" in spec:
             sex = sex & (np.array(SEXES) == spec["sex"])
@@ -137,9 +138,8 @@ class Table:
 
     @cached_property
     def cell_names(self) -> tuple[str, ...]:
-        """Names as in the file: the number has four digits where the prefix ends in a digit, else three."""
-        width = 4 if self.prefix[-1].isdigit() else 3
-        return tuple(f"{self.prefix}{n:0{width}d}" for n in range(1, len(self.cells) + 1))
+        """Names as in the file."""
+        return cell_names(self.prefix, len(self.cells))
 
     @cached_property
     def undivided(self) -> tuple[int, ...]:
@@ -368,9 +368,9 @@ def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
         spec = tomllib.loads(path.read_text(encoding="utf-8"))
         return _Reader(spec, str(path)).product().restrict(tables)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such table file; set [sf1] tables to one") from None
+        raise InputError(f"{path}: no such table file; restore the product's folder") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); set [sf1] tables to a table file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the product's folder") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from error
     except KeyError as error:

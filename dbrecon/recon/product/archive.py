@@ -83,6 +83,11 @@ class Archive:
         """The member's bytes when inflated, as the directory says. Raises InputError if it is missing."""
         return self._info(member).file_size
 
+    @property
+    def unpacked(self) -> int:
+        """The bytes of all members when inflated, as the directory says."""
+        return sum(info.file_size for info in self._infos)
+
     def checksum(self, member: str) -> int:
         """The member's CRC-32, as the directory says. Raises InputError if it is missing."""
         return self._info(member).CRC

@@ -1,23 +1,21 @@
 """From a state's zip to the rows of its counties' files: every cell that is used, as the text that was published.
 
-Header and segments are read line by line in step. A line begins with 24 fixed characters (``SF1ST,OH,000,03,0000001,``), so
-that one comparison holds it to the header's LOGRECNO. The cells needed are few runs of neighbouring fields, so that they are
-cut out as text and written as they are: nothing is parsed that need not be. On a county of 3,769 blocks this takes 0.055 CPU
-seconds, where pyarrow.csv takes 0.14 to parse the same five segments and 0.1 more to write the rows.
+Header and segments are read line by line in step. A line begins with known characters (``SF1ST,OH,000,03,0000001,``), so that
+one comparison holds it to the header's LOGRECNO. The cells needed are few runs of neighbouring fields, so that they are cut out
+as text and written as they are, with commas between them: nothing is parsed that need not be. On a county of 3,769 blocks this
+takes 0.055 CPU seconds, where pyarrow.csv takes 0.14 to parse the same five segments and 0.1 more to write the rows.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from dbrecon.errors import InputError
-from dbrecon.recon.census.geography import BLOCK_LEVELS, TRACT_LEVEL, WHOLE, HeaderLayout, text, wanted_lines
-from dbrecon.recon.product.sf1 import SegmentTable, Sf1Zip, TableSpec, header_member, segment_member
+from dbrecon.recon.census.geography import TRACT_LEVEL, text, wanted_lines
+from dbrecon.recon.product.release import Release, SegmentTable, StateZip, TableSpec
 
-_ID_WIDTH = 24  # of FILEID,STUSAB,CHARITER,CIFSN,LOGRECNO, with their commas
-_ID_FIELDS = 5
-_RECNO = slice(16, 23)
+_RECNO_DIGITS = 7
 _CELL_CHARACTERS = b"0123456789,"
 _EMPTY_CELL = re.compile(rb",,")  # here three times as fast as the operator in
 
@@ -33,11 +31,14 @@ class Run(NamedTuple):
 class Cutter:
     """Cuts the runs that are needed out of a segment's lines.
 
-    ``commas`` is how many each line has; ``runs`` are in order and do not touch.
+    ``begin`` is what each line begins with before its LOGRECNO, ``separators`` how many it has; ``runs`` are in order and do not
+    touch.
     """
 
-    def __init__(self, runs: Sequence[Run], cells: int) -> None:
-        self.commas = _ID_FIELDS + cells - 1
+    def __init__(self, runs: Sequence[Run], cells: int, begin: str, separator: bytes) -> None:
+        self.separator = separator
+        self.separators = begin.encode().count(separator) + cells
+        self.id_width = len(begin) + _RECNO_DIGITS + len(separator)
         first, last = runs[0], runs[-1]
         self._before = first.start
         self._after = cells - last.start - last.cells
@@ -48,16 +49,16 @@ class Cutter:
         ][::-1]
 
     def __call__(self, line: bytes) -> list[bytes]:
-        """The runs' text, in order. The line has ``commas`` commas."""
-        cells = line[_ID_WIDTH:]
+        """The runs' text, in order. The line has ``separators`` of them."""
+        cells, separator = line[self.id_width :], self.separator
         if self._after:
-            cells = cells.rsplit(b",", self._after)[0]
+            cells = cells.rsplit(separator, self._after)[0]
         if self._before:
-            cells = cells.split(b",", self._before)[self._before]
+            cells = cells.split(separator, self._before)[self._before]
         found = []
         for count, gap in self._gaps:
-            cells, *rest = cells.rsplit(b",", count)
-            found.append(b",".join(rest[gap:]))
+            cells, *rest = cells.rsplit(separator, count)
+            found.append(separator.join(rest[gap:]))
         found.append(cells)
         return found[::-1]
 
@@ -68,12 +69,13 @@ class LevelPlan:
     ``segments`` are the ones needed, ascending; ``cutters`` fit them; ``columns`` are names in the file's order.
     """
 
-    def __init__(self, tables: Sequence[TableSpec], layout: dict[int, tuple[SegmentTable, ...]]) -> None:
+    def __init__(self, tables: Sequence[TableSpec], release: Release) -> None:
         """Raises InputError for a table that its segment does not hold, or with another number of cells."""
+        layout, self._separator = release.segments, release.separator
         self.columns = tuple(name for table in tables for name in table.cell_names)
         runs: list[Run] = []
         for table in tables:
-            run = _place(table, layout)
+            run = _place(table, layout, release)
             if runs and runs[-1].segment == run.segment and runs[-1].start + runs[-1].cells == run.start:
                 runs[-1] = Run(run.segment, runs[-1].start, runs[-1].cells + run.cells)
             else:
@@ -85,22 +87,27 @@ class LevelPlan:
         for segment in self.segments:
             last = layout[segment][-1]
             own = [run for run in in_file_order if run.segment == segment]
-            self.cutters.append(Cutter(own, last.start + last.cells))
+            begin = release.line_head("xx", segment).decode()
+            self.cutters.append(Cutter(own, last.start + last.cells, begin, release.separator))
 
         self._total_line = self.segments.index(runs[0].segment) if runs else 0
         self._total_cell = runs[0].start if runs else 0
 
     def total(self, lines: Sequence[bytes]) -> bytes:
         """Text of the first column: everyone."""
-        cells = lines[self._total_line][_ID_WIDTH:]
-        return cells.split(b",", self._total_cell + 1)[self._total_cell]
+        cells = lines[self._total_line][self.cutters[self._total_line].id_width :]
+        return cells.split(self._separator, self._total_cell + 1)[self._total_cell]
 
     def cells(self, lines: Sequence[bytes]) -> bytes | None:
         """The columns' text, joined by commas, from one line of each segment; None if a cell is no count."""
         found: list[bytes] = []
         for cutter, line in zip(self.cutters, lines, strict=True):
             found += cutter(line)
-        cells = b",".join([found[i] for i in self._order])
+        cells = self._separator.join([found[i] for i in self._order])
+        if self._separator != b",":
+            if b"," in cells:
+                return None
+            cells = cells.replace(self._separator, b",")
         # Leaves nothing of a row of counts; an empty cell makes two commas meet, or one stand at an end.
         if cells.translate(None, _CELL_CHARACTERS) or _EMPTY_CELL.search(cells) or cells[:1] == b"," or cells[-1:] == b",":
             return None
@@ -109,20 +116,20 @@ class LevelPlan:
     def bad_cell(self, lines: Sequence[bytes]) -> tuple[int, str, bytes]:
         """Of lines for which ``cells`` is None: position of the line, the first bad cell's name and its text."""
         found = [(i, piece) for i, cutter in enumerate(self.cutters) for piece in cutter(lines[i])]
-        values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(b",")]
+        values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(self._separator)]
         for name, (i, value) in zip(self.columns, values, strict=True):
             if not value.isdigit():
                 return i, name, value
         raise AssertionError("no cell is bad")
 
 
-def _place(table: TableSpec, layout: dict[int, tuple[SegmentTable, ...]]) -> Run:
+def _place(table: TableSpec, layout: dict[int, tuple[SegmentTable, ...]], release: Release) -> Run:
     for place in layout.get(table.segment, ()):
         if place.prefix == table.prefix and place.cells == table.cells:
             return Run(table.segment, place.start, place.cells)
     raise InputError(
         f"table {table.name} is said to be {table.prefix} with {table.cells} cells in segment {table.segment}, but the segments' "
-        "layout has no such table there; correct config/tables_2010_sf1.toml or config/segments_2010_sf1.csv"
+        f"layout has no such table there; correct tables.toml or segments.csv in {release.folder}"
     )
 
 
@@ -140,48 +147,106 @@ class CountyRows(NamedTuple):
 class Follower:
     """Reads the segments of a level in step with one another and with the header, and makes the rows.
 
-    ``level`` is "block" or "tract". Segments with block tables have a line for every record of the header, those with tract
-    tables only for some. ``next_recno`` is the LOGRECNO of the lines that come next.
+    ``level`` is "block" or "tract". Where the release has a line for every record in segments with block tables, one that lacks is
+    a fault at once; else (and in segments with tract tables) it is one where its unit's cells are needed.
     """
 
-    def __init__(self, sf1: Sf1Zip, plan: LevelPlan, level: str) -> None:
+    def __init__(self, archive: StateZip, plan: LevelPlan, level: str) -> None:
+        release, stusab = archive.release, archive.stusab
         self.level = level
         self.plan = plan
-        self._zip = sf1.name
-        self._members = [segment_member(sf1.stusab, segment) for segment in plan.segments]
-        heads = [f"SF1ST,{sf1.stusab.upper()},000,{segment:02d},".encode() for segment in plan.segments]
-        self._checks = [(head, cutter.commas) for head, cutter in zip(heads, plan.cutters, strict=True)]
-        self._source = zip_longest(*[sf1.lines(member) for member in self._members], fillvalue=b"")
-        self._every = level == "block"
+        self._zip = archive.name
+        self._members = [release.segment_member(stusab, segment) for segment in plan.segments]
+        heads = [release.line_head(stusab, segment) for segment in plan.segments]
+        self._checks = [(head, cutter.separators) for head, cutter in zip(heads, plan.cutters, strict=True)]
+        self._separator = release.separator
+        self._recno = [slice(len(head), len(head) + _RECNO_DIGITS) for head in heads]
+        self._lines = [archive.lines(member) for member in self._members]
+        self._source = zip_longest(*self._lines, fillvalue=b"")
+        self._every = level == "block" and release.every_record
+        self._strict = release.every_record
+        self._numbers = [0] * len(self._members)
+        self._ahead: list[bytes] | None = None  # once the segments are not in step: the line of each that comes next
+        self._next: tuple[bytes, ...] | None = None
         self._number = 0
         self._advance()
 
     def _advance(self) -> None:
         self._next = next(self._source, None)
         self._number += 1
-        self.next_recno = self._next[0][_RECNO] if self._next else b""
+        if self._strict or not self._next:
+            self.next_recno = self._next[0][self._recno[0]] if self._next else b""
+        else:
+            self.next_recno = self._first_recno(self._next)
+
+    def _first_recno(self, lines: Iterable[bytes]) -> bytes:
+        """The smallest LOGRECNO of the segments' lines, of which those at their end are empty."""
+        return min((line[at] for line, at in zip(lines, self._recno, strict=True) if line), default=b"")
 
     def at(self, recno: bytes) -> tuple[bytes, ...] | None:
         """The lines of the header's record with that LOGRECNO, checked; None if the segments have none for it."""
+        if self._ahead is not None:
+            return self._each_at(recno)
         lines = self._next
         if lines is None or (not self._every and self.next_recno != recno):
             if self._every and self._members:
                 raise self._fault(0, self._number, f"missing, where LOGRECNO {text(recno)} belongs: {_CUT_OFF}")
-            return None
-        end = recno + b","
-        for line, (head, commas) in zip(lines, self._checks, strict=True):
-            if not line.startswith(head + end) or line.count(b",") != commas:
+            in_front = self._strict or lines is None or self.next_recno > recno
+            return None if in_front else self._leave_step(recno)
+        end = recno + self._separator
+        for line, (head, separators) in zip(lines, self._checks, strict=True):
+            if not line.startswith(head + end) or line.count(self._separator) != separators:
+                if not self._strict:
+                    return self._leave_step(recno)
                 raise self._line_fault(lines, end)
         self._advance()
         return lines
 
+    def _leave_step(self, recno: bytes) -> tuple[bytes, ...] | None:
+        """From here on each segment is followed by itself, for one may have lines that another lacks."""
+        self._ahead = list(self._next or ())
+        self._numbers = [self._number] * len(self._members)
+        return self._each_at(recno)
+
+    def _each_at(self, recno: bytes) -> tuple[bytes, ...] | None:
+        """:meth:`at` where segments are not in step. A line without cells, or with empty ones, stands for none."""
+        ahead, end = self._ahead, recno + self._separator
+        assert ahead is not None
+        found: list[bytes] = []
+        for i, (line, (head, separators)) in enumerate(zip(ahead, self._checks, strict=True)):
+            if not line:
+                continue
+            if not line.startswith(head):
+                raise self._fault(
+                    i, self._numbers[i], f"begins with {text(line[:24])} instead of {text(head + end)}: {_OUT_OF_STEP}"
+                )
+            if line[self._recno[i]] < recno:
+                raise self._fault(
+                    i,
+                    self._numbers[i],
+                    f"LOGRECNO {text(line[self._recno[i]])} has no record in the header, or not in this order",
+                )
+            if line[self._recno[i]] != recno:
+                continue
+            ahead[i] = next(self._lines[i], b"")
+            self._numbers[i] += 1
+            if line.count(self._separator) == separators and line.strip(self._separator)[len(head) + _RECNO_DIGITS :]:
+                found.append(line)
+            elif line[len(head) + _RECNO_DIGITS :].strip(self._separator):
+                fields = line.count(self._separator) + 1
+                raise self._fault(i, self._numbers[i] - 1, f"{fields} fields instead of {separators + 1}: {_CUT_OFF}")
+        self.next_recno = self._first_recno(ahead)
+        self._number = max(self._numbers)
+        return tuple(found) if len(found) == len(ahead) else None
+
     def end(self) -> None:
         """Raises InputError if lines are left over when the header is at its end."""
-        if self._next is not None:
-            i = next(i for i, line in enumerate(self._next) if line)
-            raise self._fault(
-                i, self._number, f"LOGRECNO {text(self._next[i][_RECNO])} has no record in the header, or not in this order"
-            )
+        left = self._next if self._ahead is None else tuple(self._ahead)
+        if left and any(left):
+            i = next(i for i, line in enumerate(left) if line)
+            number = self._number if self._ahead is None else self._numbers[i]
+            recno = text(left[i][self._recno[i]])
+            raise self._fault(i, number, f"LOGRECNO {recno} has no record in the header, or not in this order")
 
     def row(self, lines: tuple[bytes, ...] | None, recno: bytes, geoid: bytes, pop100: int) -> bytes:
         """``geoid,logrecno,cells`` of the record whose lines ``at`` has just given; empty for a block without people.
@@ -190,6 +255,8 @@ class Follower:
         """
         if not self._members:
             return geoid + b"," + recno
+        if lines is None and self._ahead is not None:
+            raise self._lacking(recno, geoid)
         if lines is None and self._next is None:
             raise self._fault(0, self._number, f"missing, where {self._unit(geoid)}, LOGRECNO {text(recno)}, belongs: {_CUT_OFF}")
         if lines is None:
@@ -212,16 +279,25 @@ class Follower:
             )
         return b"" if self.level == "block" and not total else geoid + b"," + recno + b"," + cells
 
+    def _lacking(self, recno: bytes, geoid: bytes) -> InputError:
+        """For a unit whose cells are needed: the first segment that has no line for it."""
+        assert self._ahead is not None
+        behind = [i for i, line in enumerate(self._ahead) if not line or line[self._recno[i]] > recno]
+        i = min(behind, key=lambda i: self._numbers[i], default=0)
+        return self._fault(
+            i, self._numbers[i], f"no line with cells for {self._unit(geoid)}, LOGRECNO {text(recno)}: {_OUT_OF_STEP}"
+        )
+
     def _line_fault(self, lines: tuple[bytes, ...], end: bytes) -> InputError:
         """What is wrong with the first of the lines that is not as it should be. ``end`` is LOGRECNO and comma."""
-        for i, (line, (head, commas)) in enumerate(zip(lines, self._checks, strict=True)):
-            start, fields = line[:_ID_WIDTH], line.count(b",") + 1
+        for i, (line, (head, separators)) in enumerate(zip(lines, self._checks, strict=True)):
+            start, fields = line[: len(head) + len(end)], line.count(self._separator) + 1
             if not line:
                 return self._fault(i, self._number, f"missing, where LOGRECNO {text(end[:-1])} belongs: {_CUT_OFF}")
             if start != head + end:
                 return self._fault(i, self._number, f"begins with {text(start)} instead of {text(head + end)}: {_OUT_OF_STEP}")
-            if fields != commas + 1:
-                return self._fault(i, self._number, f"{fields} fields instead of {commas + 1}: {_CUT_OFF}")
+            if fields != separators + 1:
+                return self._fault(i, self._number, f"{fields} fields instead of {separators + 1}: {_CUT_OFF}")
         raise AssertionError("no line is at fault")
 
     def _unit(self, geoid: bytes) -> str:
@@ -235,11 +311,7 @@ _CUT_OFF = "the member is cut off or damaged; get the zip anew (step 0)"
 _OUT_OF_STEP = "out of step with the header; get the zip anew (step 0)"
 
 
-class _Kind(NamedTuple):
-    """How records of a summary level are treated: whose tables they have, and the slices of their geoid."""
-
-    follower: Follower
-    geoid: tuple[slice, ...]
+_GEOID = {"tract": ("STATE", "COUNTY", "TRACT"), "block": ("STATE", "COUNTY", "TRACT", "BLOCK")}
 
 
 class StateReader:
@@ -248,27 +320,28 @@ class StateReader:
     Its methods raise InputError, naming member and line, for anything that is not as it should be.
     """
 
-    def __init__(self, sf1: Sf1Zip, header: HeaderLayout, block: LevelPlan, tract: LevelPlan) -> None:
-        self.sf1 = sf1
+    def __init__(self, archive: StateZip, block: LevelPlan, tract: LevelPlan) -> None:
+        self.archive = archive
         self.plans = {"block": block, "tract": tract}
-        self.layout = header
-        self.header = header_member(sf1.stusab)
+        self.layout = archive.release.header
+        self.header = archive.header
 
     @property
     def members(self) -> list[str]:
         """The members that are needed, the header first."""
+        release, stusab = self.archive.release, self.archive.stusab
         segments = sorted({segment for plan in self.plans.values() for segment in plan.segments})
-        return [self.header] + [segment_member(self.sf1.stusab, segment) for segment in segments]
+        return [self.header] + [release.segment_member(stusab, segment) for segment in segments]
 
     def last_lines(self) -> dict[tuple[str, str], int]:
         """For each level and county, the header's line (from 1) of its last record; 0 if it has none. Reads the header once."""
-        level, county = self.layout.fields["SUMLEV"], self.layout.fields["COUNTY"]
         found: dict[tuple[str, str], int] = {}
-        where = f"{self.sf1.name}: member {self.header}"
-        lines = self.sf1.lines(self.header)
-        for number, line in wanted_lines(lines, self.layout, self.sf1.stusab, where, [TRACT_LEVEL, *BLOCK_LEVELS]):
-            name = "tract" if line[level] == TRACT_LEVEL.encode() else "block"
-            found[name, line[county].decode("latin-1")] = number
+        where = f"{self.archive.name}: member {self.header}"
+        lines, levels = self.archive.lines(self.header), [TRACT_LEVEL, *self.layout.block_levels]
+        for number, line in wanted_lines(lines, self.layout, self.archive.stusab, where, levels):
+            name = "tract" if self.layout.key(line).level == TRACT_LEVEL.encode() else "block"
+            (county,) = self.layout.values(line, ("COUNTY",))
+            found[name, county.decode("latin-1")] = number
         counties = sorted({county for _, county in found})
         return {(name, county): found.get((name, county), 0) for county in counties for name in self.plans}
 
@@ -294,29 +367,27 @@ class StateReader:
         for one, other in pairwise(rows):
             if one[:width] == other[:width]:
                 geoid = one[:width].decode()
-                raise InputError(f"{self.sf1.name}: member {self.header} has {level} {geoid} twice; get the zip anew (step 0)")
+                raise InputError(f"{self.archive.name}: member {self.header} has {level} {geoid} twice; get the zip anew (step 0)")
         return rows
 
     def _rows(self, skip: frozenset[str]) -> Iterator[tuple[int, str, str, bytes]]:
         """(header line, level, county, row) of each block and tract; the row is empty where there is none to write."""
-        blocks = Follower(self.sf1, self.plans["block"], "block")
-        tracts = Follower(self.sf1, self.plans["tract"], "tract")
-        fields = self.layout.fields
-        recno_at, level_at, component_at, county_at = (fields[name] for name in ("LOGRECNO", "SUMLEV", "GEOCOMP", "COUNTY"))
-        tract_at = (fields["STATE"], county_at, fields["TRACT"])
-        kinds = {level.encode(): _Kind(blocks, (*tract_at, fields["BLOCK"])) for level in BLOCK_LEVELS}
-        kinds[TRACT_LEVEL.encode()] = _Kind(tracts, tract_at)
-        whole, pop_at, skipped = WHOLE.encode(), fields["POP100"], {county.encode() for county in skip}
-        for number, line in enumerate(self.sf1.lines(self.header), 1):
-            recno = line[recno_at]
-            of_block = blocks.at(recno)
-            of_tract = tracts.at(recno) if tracts.next_recno == recno else None
-            kind = kinds.get(line[level_at])
-            if kind is None or line[component_at] != whole or line[county_at] in skipped:
+        blocks = Follower(self.archive, self.plans["block"], "block")
+        tracts = Follower(self.archive, self.plans["tract"], "tract")
+        kinds = {level.encode(): blocks for level in self.layout.block_levels} | {TRACT_LEVEL.encode(): tracts}
+        names = {follower: ("POP100", "COUNTY", *_GEOID[follower.level]) for follower in (blocks, tracts)}
+        key_of, skipped = self.layout.key, {county.encode() for county in skip}
+        for number, line in enumerate(self.archive.lines(self.header), 1):
+            key = key_of(line)
+            of_block = blocks.at(key.recno)
+            of_tract = tracts.at(key.recno) if tracts.next_recno == key.recno else None
+            follower = kinds.get(key.level)
+            if follower is None or not key.whole:
                 continue
-            follower = kind.follower
-            geoid = b"".join([line[field] for field in kind.geoid])
-            row = follower.row(of_block if follower is blocks else of_tract, recno, geoid, int(line[pop_at]))
-            yield number, follower.level, line[county_at].decode("latin-1"), row
+            pop, county, *parts = self.layout.values(line, names[follower])
+            if county in skipped:
+                continue
+            row = follower.row(of_block if follower is blocks else of_tract, key.recno, b"".join(parts), int(pop))
+            yield number, follower.level, county.decode("latin-1"), row
         blocks.end()
         tracts.end()

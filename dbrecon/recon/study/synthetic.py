@@ -19,7 +19,7 @@ import numpy as np
 from dbrecon.errors import UsageError
 from dbrecon.recon.census.kinds import N_KINDS, N_RACE_SETS, N_RH, IntArray
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, HEADER, People, people_csv
-from dbrecon.recon.product.sf1_writer import County
+from dbrecon.recon.product.writer import County
 from dbrecon.recon.study.households import QUARTERS, QUARTERS_SHARE, TractPeople, people_of_tract
 
 FEWEST_PEOPLE = 1000

@@ -1,10 +1,10 @@
-"""Writes a state's Summary File 1 zip from known people: the files that the Census Bureau would publish of them.
+"""Writes a state's zip of a release from known people: the files that the Census Bureau would publish of them.
 
-What is written: the geographic header and segments ``SEGMENTS``, the ones with tables of people that are used; in
-them every table of the product, P3, P4, P5 and the medians P13, P13A ... P13I. Other tables of those segments are
-zero-filled (P2, P15 to P51 and their iterations). Records, in order of LOGRECNO: the state (component 00, and once
-more as its urban part, 01), then each county, followed by its tracts, each followed by its blocks. Lines end with a
-line feed.
+What is written: the geographic header and the segments with tables that are used, and those between them; in them
+every table of the product, P3, P4, P5 and the medians P13, P13A ... P13I. Other tables of those segments are
+zero-filled. Records, in order of LOGRECNO: the state (component 00, and once more as its urban part, 01), then each
+county, followed by its tracts, each followed by its blocks; in a release whose files are sorted by summary level, all
+counties, then all tracts, then all blocks. Lines end with a line feed.
 
 A county is tabulated when it comes and kept as compressed counts in a temporary file, for the state's record stands
 first: memory is bounded by the largest county.
@@ -14,7 +14,7 @@ import os
 import secrets
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,17 +23,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, StorageError
-from dbrecon.recon.census.geography import load_header_layout
+from dbrecon.recon.census.geography import FixedHeader, SeparatedHeader
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RH, N_SA, RACE_BITS, RACE_COUNT, RACES, IntArray, split_kind
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.product.sf1 import header_member, load_segments, segment_member
-
-SEGMENTS = (*range(1, 9), 17, *range(20, 35))
-"""Segments that are written: those of the product's tables, and 2, 5, 6 as they stand between them."""
-
-FIRST_PCT_SEGMENT = 15
-"""Segments from here on hold PCT tables: they go down to tracts, with no block records (2010 SF1 documentation)."""
+from dbrecon.recon.product.release import Release, load_release
 
 _DATE = (2011, 6, 1, 0, 0, 0)  # always the same, so that the same people make the same bytes
 _ROWS_AT_ONCE = 4096
@@ -92,11 +86,11 @@ class _Records:
     geoid: IntArray  # 15 digits; zeros where the level has no tract or no block
     level: npt.NDArray[np.int8]  # 0 county, 1 tract, 2 block
     population: IntArray
-    first_logrecno: int
+    logrecno: IntArray  # filled in when all counties are there
 
-    @property
-    def logrecno(self) -> IntArray:
-        return np.arange(self.first_logrecno, self.first_logrecno + len(self.geoid))
+    def rows(self, levels: Sequence[int]) -> IntArray:
+        """The positions of the records of some levels."""
+        return np.flatnonzero(np.isin(self.level, levels))
 
 
 class _Spool:
@@ -127,21 +121,23 @@ def write_state_zip(
     stusab: str,
     state: str,
     counties: Iterable[County],
-    product: Product | None = None,
+    release: Release | None = None,
     progress: Callable[[str], None] | None = None,
+    block_lines: str = "none",
 ) -> int:
-    """Write ``path`` (``{stusab}2010.sf1.zip``) and return how many people it tells of.
+    """Write ``path``, a state's zip of the release (2010 SF1 unless given), and return how many people it tells of.
 
     ``state`` is the two-digit FIPS code; ``counties`` come in ascending order and are consumed one at a time;
-    ``progress`` is told the name of each county and member when it is done. The file gets its name when it is whole.
+    ``progress`` is told the name of each county and member when it is done; ``block_lines`` is what segments of tract tables have
+    for a block: "none", "empty" cells, or "zeros". The file gets its name when it is whole.
 
     Raises InputError for a county that is not consistent, StorageError if the disk refuses.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         try:
-            tables, tell = product or load_product(), progress or (lambda _: None)
-            with _StateWriter(stusab, state, tables, tell, path.parent) as writer:
+            of, tell = release or load_release(), progress or (lambda _: None)
+            with _StateWriter(stusab, state, of, tell, path.parent, block_lines) as writer:
                 for county in counties:
                     writer.add(county)
                 with zipfile.ZipFile(partial, "w") as archive:
@@ -157,11 +153,16 @@ def write_state_zip(
 class _StateWriter:
     """Collects the counties' counts, then writes the members."""
 
-    def __init__(self, stusab: str, state: str, product: Product, progress: Callable[[str], None], scratch: Path) -> None:
+    def __init__(
+        self, stusab: str, state: str, release: Release, progress: Callable[[str], None], scratch: Path, block_lines: str
+    ) -> None:
         self.stusab = stusab
         self.state = state
+        self.release = release
         self.progress = progress
-        self.tables = _TableTexts(product)
+        self.block_lines = block_lines
+        self.tables = _TableTexts(load_product(release.tables_path), release)
+        self.passes: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,)) if release.sorted_by_level else ((0, 1, 2),)
         self.records: list[_Records] = []
         self.state_counts = np.zeros(N_KINDS, np.int64)
         self.every = _Spool(scratch)
@@ -193,14 +194,16 @@ class _StateWriter:
         every = sp.csr_array(sp.vstack([upper, blocks]))[order]
         self.every.append(every)
         self.without_blocks.append(upper)
-        first = last.first_logrecno + len(last.geoid) if last else 3
-        self.records.append(_Records(county.code, county.name, geoid[order], level[order], every.sum(axis=1), first))
+        empty = np.zeros(len(geoid), np.int64)
+        self.records.append(_Records(county.code, county.name, geoid[order], level[order], every.sum(axis=1), empty))
         self.progress(f"county {county.code}")
 
     def write(self, archive: zipfile.ZipFile) -> None:
         """Write all members."""
-        members = {header_member(self.stusab): self._header_lines()}
-        members |= {segment_member(self.stusab, segment): self._segment_lines(segment) for segment in SEGMENTS}
+        self._number()
+        members = {self.release.header_member(self.stusab): self._header_lines()}
+        for segment in segments_written(self.release):
+            members[self.release.segment_member(self.stusab, segment)] = self._segment_lines(segment)
         for name, pieces in members.items():
             info = zipfile.ZipInfo(name, _DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -210,25 +213,59 @@ class _StateWriter:
                     member.write(piece)
             self.progress(name)
 
+    def _number(self) -> None:
+        """Give every record its LOGRECNO: 1 and 2 are the state's."""
+        following = 3
+        for levels in self.passes:
+            for records in self.records:
+                rows = records.rows(levels)
+                records.logrecno[rows] = np.arange(following, following + len(rows))
+                following += len(rows)
+
     def _header_lines(self) -> Iterator[bytes]:
-        head = _HeaderText(self.stusab, self.state)
+        head = _header_text(self.release, self.stusab, self.state)
         yield head.state_lines(self.population)
-        for records in self.records:
-            for start in range(0, len(records.geoid), _ROWS_AT_ONCE):
-                yield head.county_lines(records, slice(start, start + _ROWS_AT_ONCE))
+        for levels in self.passes:
+            for records in self.records:
+                rows = records.rows(levels)
+                for start in range(0, len(rows), _ROWS_AT_ONCE):
+                    yield head.county_lines(records, rows[start : start + _ROWS_AT_ONCE])
 
     def _segment_lines(self, segment: int) -> Iterator[bytes]:
         text = self.tables.segment(segment)
-        head = f"SF1ST,{self.stusab.upper()},000,{segment:02d},"
+        head, separator = self.release.line_head(self.stusab, segment), self.release.separator
         state = sp.csr_array(np.stack([self.state_counts, self.state_counts]))
-        yield _lines(head, np.array([1, 2]), text(state))
-        with_blocks = segment < FIRST_PCT_SEGMENT
-        spool = self.every if with_blocks else self.without_blocks
-        for records, counts in zip(self.records, spool, strict=True):
-            logrecno = records.logrecno if with_blocks else records.logrecno[records.level < 2]
-            for start in range(0, len(logrecno), _ROWS_AT_ONCE):
-                rows = slice(start, start + _ROWS_AT_ONCE)
-                yield _lines(head, logrecno[rows], text(counts[rows]))
+        yield _lines(head, np.array([1, 2]), text(state), separator)
+        with_blocks = has_blocks(self.release, segment)
+        for levels in self.passes:
+            for records, counts in zip(self.records, self.every if with_blocks else self.without_blocks, strict=True):
+                kept = records.rows(levels if with_blocks else [level for level in levels if level < 2])
+                # Counts without blocks are the county's, then its tracts', as they stand among all records.
+                place = kept if with_blocks else np.searchsorted(records.rows((0, 1)), kept)
+                for start in range(0, len(kept), _ROWS_AT_ONCE):
+                    rows = slice(start, start + _ROWS_AT_ONCE)
+                    yield _lines(head, records.logrecno[kept[rows]], text(counts[place[rows]]), separator)
+                if not with_blocks and 2 in levels and self.block_lines != "none":
+                    yield self._without_cells(head, records.logrecno[records.rows((2,))], segment)
+
+    def _without_cells(self, head: bytes, logrecno: IntArray, segment: int) -> bytes:
+        """Lines for blocks in a segment of tract tables."""
+        separator, cell = self.release.separator, b"0" if self.block_lines == "zeros" else b""
+        cells = sum(table.cells for table in self.release.segments[segment])
+        return b"".join(head + b"%07d" % recno + (separator + cell) * cells + b"\n" for recno in logrecno.tolist())
+
+
+def has_blocks(release: Release, segment: int) -> bool:
+    """Whether a segment has lines for blocks: PCT, HCT and PCO tables go down to tracts, or counties, alone."""
+    return not all(table.prefix.startswith(("PCT", "HCT", "PCO")) for table in release.segments[segment])
+
+
+def segments_written(release: Release) -> tuple[int, ...]:
+    """The segments of the product's tables, and those between the ones with blocks."""
+    used = sorted({table.segment for table in release.tables})
+    blocks = [segment for segment in used if has_blocks(release, segment)]
+    between = range(min(blocks), max(blocks) + 1) if blocks else ()
+    return tuple(sorted({*used, *between}))
 
 
 def _counts_by_level(county: County) -> tuple[sp.csr_array, sp.csr_array, IntArray]:
@@ -251,9 +288,10 @@ SegmentText = Callable[[sp.csr_array], TextArray]
 class _TableTexts:
     """Turns counts of kinds into the text of segments' cells."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, release: Release) -> None:
+        self.segments = release.segments
         self.counted = {table.prefix: sp.csr_array(table.membership()) for table in product.tables}
-        self.counted |= _race_and_origin_tables()
+        self.counted = _race_and_origin_tables() | self.counted
         self.universes = _universes()
 
     def segment(self, segment: int) -> SegmentText:
@@ -262,7 +300,7 @@ class _TableTexts:
         Characters 0 are padding, to be left out.
         """
         parts: list[SegmentText] = []
-        for table in load_segments()[segment]:
+        for table in self.segments[segment]:
             if table.prefix in self.counted:
                 parts.append(_count_text(self.counted[table.prefix]))
             elif table.prefix in self.universes:
@@ -382,26 +420,81 @@ def _fixed(values: IntArray, width: int, fill: str = "0") -> TextArray:
     return text
 
 
-def _lines(head: str, logrecno: IntArray, cells: TextArray) -> bytes:
-    """Lines of a segment: what every line begins with, LOGRECNO, the cells."""
-    start = np.broadcast_to(np.frombuffer(head.encode(), np.uint8), (len(cells), len(head)))
+def _lines(head: bytes, logrecno: IntArray, cells: TextArray, separator: bytes) -> bytes:
+    """Lines of a segment: what every line begins with, LOGRECNO, the cells, each of which is followed by a comma."""
+    start = np.broadcast_to(np.frombuffer(head, np.uint8), (len(cells), len(head)))
     comma = np.full((len(cells), 1), _COMMA, np.uint8)
     text = np.hstack([start, _fixed(logrecno, 7), comma, cells])
     text[:, -1] = _NEWLINE
-    return text.tobytes().translate(None, b"\0")
+    lines = text.tobytes().translate(None, b"\0")
+    return lines if separator == b"," else lines.replace(b",", separator)
+
+
+def _header_text(release: Release, stusab: str, state: str) -> "_HeaderText | _SeparatedText":
+    layout = release.header
+    if isinstance(layout, SeparatedHeader):
+        return _SeparatedText(layout, stusab, state)
+    assert isinstance(layout, FixedHeader)
+    return _HeaderText(layout, stusab, state)
+
+
+def _tract_name(code: int) -> str:
+    """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
+    return f"Census Tract {code // 100}" + (f".{code % 100:02d}" if code % 100 else "")
+
+
+class _SeparatedText:
+    """Lines of a geographic header with separators, otherwise as _HeaderText's."""
+
+    def __init__(self, layout: SeparatedHeader, stusab: str, state: str) -> None:
+        self.layout = layout
+        self.levels = ("050", "140", layout.block_levels[0])
+        fields = {"FILEID": layout.file_id.decode(), "STUSAB": stusab.upper(), "CHARITER": "000", "CIFSN": "00", "STATE": state,
+                  "FUNCSTAT": "S", **dict(layout.whole)}  # fmt: skip
+        self.fields = fields
+        self.blank = [""] * (max(layout.places.values()) + 1)
+
+    def _line(self, **fields: str) -> bytes:
+        values = self.blank.copy()
+        for name, value in {**self.fields, **fields}.items():
+            values[self.layout.places[name]] = value
+        return (self.layout.separator.decode().join(values) + "\n").encode(self.layout.encodings[0])
+
+    def state_lines(self, population: int) -> bytes:
+        """The state's record, and its urban part's."""
+        counts = {"POP100": str(population), "HU100": str((population + 1) // 2), "SUMLEV": "040"}
+        whole = self._line(**counts, LOGRECNO="0000001", NAME="State")
+        return whole + self._line(**counts, LOGRECNO="0000002", NAME="State -- Urban", GEOCOMP="01")
+
+    def county_lines(self, records: _Records, rows: IntArray) -> bytes:
+        """Some of a county's records."""
+        found = zip(
+            *(array[rows].tolist() for array in (records.geoid, records.level, records.population, records.logrecno)), strict=True
+        )
+        return b"".join(self._record(records, *one) for one in found)
+
+    def _record(self, records: _Records, geoid: int, level: int, population: int, logrecno: int) -> bytes:
+        tract, block = geoid // BLOCKS_PER_TRACT % 10**6, geoid % BLOCKS_PER_TRACT
+        fields = {"SUMLEV": self.levels[level], "LOGRECNO": f"{logrecno:07d}", "COUNTY": records.code,
+                  "POP100": str(population), "HU100": str((population + 1) // 2)}  # fmt: skip
+        if level == 0:
+            return self._line(**fields, NAME=records.name)
+        fields["TRACT"] = f"{tract:06d}"
+        if level == 1:
+            return self._line(**fields, NAME=_tract_name(tract))
+        return self._line(**fields, BLKGRP=str(block // 1000), BLOCK=f"{block:04d}", NAME=f"Block {block:04d}")
 
 
 class _HeaderText:
     """Lines of the geographic header. As in published files, HU100 is there; here one housing unit for two people."""
 
-    LEVELS = (b"050", b"140", b"101")
-
-    def __init__(self, stusab: str, state: str) -> None:
-        layout = load_header_layout()
+    def __init__(self, layout: FixedHeader, stusab: str, state: str) -> None:
+        self.levels = (b"050", b"140", layout.block_levels[0].encode())
         self.fields = layout.fields
         self.blank = np.full(layout.width + 1, ord(" "), np.uint8)
         self.blank[-1] = _NEWLINE
-        for name, value in (("FILEID", "SF1ST"), ("STUSAB", stusab.upper()), ("CHARITER", "000"), ("FUNCSTAT", "S")):
+        known = (("FILEID", layout.file_id.decode()), ("STUSAB", stusab.upper()), ("CHARITER", "000"), ("FUNCSTAT", "S"))
+        for name, value in known:
             self._put(self.blank[None, :], name, value.encode())
         self._put(self.blank[None, :], "STATE", state.encode())
 
@@ -429,7 +522,7 @@ class _HeaderText:
         self._put_counts(lines, np.array([population, population]))
         return lines.tobytes()
 
-    def county_lines(self, records: _Records, rows: slice) -> bytes:
+    def county_lines(self, records: _Records, rows: IntArray) -> bytes:
         """Some of a county's records."""
         geoid, level = records.geoid[rows], records.level[rows]
         lines = np.tile(self.blank, (len(geoid), 1))
@@ -441,7 +534,7 @@ class _HeaderText:
         for which, name in names.items():
             chosen = np.flatnonzero(level == which)
             part = lines[chosen]
-            self._put(part, "SUMLEV", self.LEVELS[which])
+            self._put(part, "SUMLEV", self.levels[which])
             if which >= 1:
                 self._put_number(part, "TRACT", geoid[chosen] // BLOCKS_PER_TRACT % 10**6)
             if which == 2:
@@ -455,10 +548,8 @@ class _HeaderText:
         return lambda lines, _: self._put(lines, "NAME", name.encode("latin-1"))
 
     def _tract_names(self, lines: TextArray, geoid: IntArray) -> None:
-        """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
         for i, code in enumerate((geoid // BLOCKS_PER_TRACT % 10**6).tolist()):
-            suffix = f".{code % 100:02d}" if code % 100 else ""
-            self._put(lines[i : i + 1], "NAME", f"Census Tract {code // 100}{suffix}".encode())
+            self._put(lines[i : i + 1], "NAME", _tract_name(code).encode())
 
     def _block_names(self, lines: TextArray, geoid: IntArray) -> None:
         self._put(lines, "NAME", b"Block ")

@@ -1,0 +1,68 @@
+"""Products: which there are, and whether a folder is one."""
+
+from itertools import groupby
+
+from dbrecon.console.parser import Arguments
+from dbrecon.errors import InputError
+from dbrecon.settings import Config
+
+LEVELS = ("block", "tract")
+
+
+def list_products(_args: Arguments, _config: Config) -> int:
+    """List the products that come with the program."""
+    from dbrecon.recon.product.release import load_release, shipped
+
+    for name in shipped():
+        release = load_release(name)
+        print(f"{name}: {release.title} ({release.year})")
+        for level in LEVELS:
+            tables = [table for table in release.tables if table.level == level]
+            if tables:
+                cells = sum(table.cells for table in tables)
+                print(f"   {level}: {len(tables)} tables, {cells:,} cells: {_shortened([table.name for table in tables])}")
+        print(f"   zip: {release.zip_of('ri')} from {release.url}")
+        print(f"   source: {release.source}")
+    return 0
+
+
+def _shortened(names: list[str]) -> str:
+    """Table names, with iterations as a range: P12, P12A-P12AH."""
+    groups = [list(group) for _, group in groupby(names, lambda name: name.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))]
+    return ", ".join(
+        name
+        for group in groups
+        for name in (group if len(group) < 4 else [group[0], f"{group[1]}-{group[-1]}"])  # the parent, its iterations
+    )
+
+
+def check_product(args: Arguments, _config: Config) -> int:
+    """Prove a product: print what holds; InputError for the first thing that does not."""
+    from dbrecon.recon.census.bins import derive_binning
+    from dbrecon.recon.census.tables import load_product
+    from dbrecon.recon.product.county_rows import LevelPlan
+    from dbrecon.recon.product.coverage import coverage
+    from dbrecon.recon.product.release import load_release
+
+    release = load_release(args.check_product)
+    product = load_product(release.tables_path)
+    if product.name != release.product:
+        raise InputError(f"{release.folder}: tables.toml is of {product.name!r}, but product.toml of {release.product!r}; name one")
+    print(f"{release.folder}: {release.title}, {len(product.tables)} tables", flush=True)
+    for level in LEVELS:
+        plan = LevelPlan([table for table in release.tables if table.level == level], release)
+        if plan.columns != product.columns(level):
+            raise InputError(f"{release.folder}: the {level} tables' cells are not those of their segments")
+    print(f"   header: {len(release.header.levels)} summary levels; every table lies where its segment has it", flush=True)
+    for level in LEVELS:
+        found = coverage(product, level)
+        if found.missing:
+            raise InputError(
+                f"{release.folder}: {found.missing[0]} and {len(found.missing) - 1:,} other {level} cells do not follow from the "
+                "constraints; write more of them in tables.toml"
+            )
+        if found.cells:
+            written = f"the {found.rows:,} counts that are written (rank {found.rank:,})"
+            print(f"   {level}: all {found.cells:,} cells follow from {written}", flush=True)
+    print(f"   programs count {derive_binning(product).bins.n} bins of ages", flush=True)
+    return 0

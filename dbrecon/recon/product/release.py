@@ -1,0 +1,297 @@
+"""A release: how a census's published tables lie in files. A folder of data, ``config/products/NAME`` or one of somebody's own.
+
+``product.toml`` names the zip, its members and their shape, ``header.csv`` the fields of the geographic header, ``segments.csv``
+which tables a segment holds, ``tables.toml`` what their cells count. Two shapes of file are known, fixed width and separated;
+nothing else of a release is in the code.
+"""
+
+import csv
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from dbrecon.errors import InputError, UsageError
+from dbrecon.paths import CONFIG
+from dbrecon.recon.census.geography import HeaderLayout, load_header_layout
+from dbrecon.recon.census.names import cell_names
+from dbrecon.recon.product.archive import Archive
+
+PRODUCTS = CONFIG / "products"
+DEFAULT_RELEASE = "sf1_2010"
+_ANY_HEADER = re.compile(r"([a-z]{2})geo(\d{4})\.(\w+)")
+
+
+class TableSpec(NamedTuple):
+    """What must be known of a table to read it: see ``dbrecon.recon.census.tables.Table``, which has the same names."""
+
+    name: str
+    prefix: str
+    level: str
+    segment: int
+    cells: int
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """Names as in the technical documentation: P0010001, P012A003, P012AA03, PCT0120209."""
+        return cell_names(self.prefix, self.cells)
+
+
+class SegmentTable(NamedTuple):
+    """A table's place in its segment: the number of cells before it, and its own."""
+
+    prefix: str
+    start: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """A product's files. ``name`` is what ``--product`` takes; ``product`` is what LP files and the database call it.
+
+    ``header_whole`` are the header's fields that tell a whole unit from its parts; ``begin`` is what a segment's lines begin with,
+    before LOGRECNO; ``sorted_by_level``: files have all counties, then all tracts, then all blocks; ``every_record``: segments with
+    block tables have a line for every record of the header.
+    """
+
+    folder: Path
+    name: str
+    product: str
+    title: str
+    year: int
+    prefix: str
+    county_files: str
+    source: str
+    zip_name: str
+    url: str
+    header_name: str
+    header_shape: str
+    header_separator: str
+    encodings: tuple[str, ...]
+    file_id: str
+    header_whole: Mapping[str, str]
+    block_levels: tuple[str, ...]
+    sorted_by_level: bool
+    segment_name: str
+    separator: bytes
+    begin: str
+    every_record: bool
+
+    @property
+    def tables_path(self) -> Path:
+        """What each cell of each table counts."""
+        return self.folder / "tables.toml"
+
+    def zip_of(self, stusab: str) -> str:
+        """The name of a state's zip."""
+        return self.zip_name.format(st=stusab, ST=stusab.upper())
+
+    def header_member(self, stusab: str) -> str:
+        """The zip's member with the geographic header."""
+        return self.header_name.format(st=stusab, ST=stusab.upper())
+
+    def segment_member(self, stusab: str, segment: int) -> str:
+        """The zip's member with a data segment."""
+        return self.segment_name.format(st=stusab, ST=stusab.upper(), segment=segment)
+
+    def line_head(self, stusab: str, segment: int) -> bytes:
+        """What every line of a segment begins with, before its LOGRECNO."""
+        return self.begin.format(st=stusab, ST=stusab.upper(), segment=segment).encode()
+
+    @cached_property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """The tables in the file's order, which is that of the county files' columns. Raises InputError."""
+        spec = _toml(self.tables_path)
+        try:
+            return tuple(TableSpec(t["name"], t["prefix"], t["level"], t["segment"], t["cells"]) for t in spec["table"])
+        except KeyError as error:
+            raise InputError(f"{self.tables_path}: a table lacks its {error}") from error
+
+    @cached_property
+    def segments(self) -> dict[int, tuple[SegmentTable, ...]]:
+        """The segments' tables in file order. Raises InputError."""
+        return load_segments(self.folder / "segments.csv")
+
+    @cached_property
+    def header(self) -> HeaderLayout:
+        """The layout of the geographic header. Raises InputError."""
+        return load_header_layout(
+            self.folder / "header.csv",
+            separator=self.header_separator.encode() if self.header_shape == "separated" else None,
+            encodings=self.encodings,
+            file_id=self.file_id,
+            whole=tuple(sorted(self.header_whole.items())),
+            block_levels=self.block_levels,
+        )
+
+
+class StateZip(Archive):
+    """A state's zip of a release."""
+
+    def __init__(self, file: BinaryIO, release: Release, stusab: str, name: str) -> None:
+        """Read the zip's directory. Raises InputError if there is none."""
+        super().__init__(file, name)
+        self.release = release
+        self.stusab = stusab
+
+    @property
+    def header(self) -> str:
+        """The member with the geographic header."""
+        return self.release.header_member(self.stusab)
+
+    def require(self, members: Iterable[str]) -> None:
+        """Raises InputError if a member is not there; it says so if the zip is another state's, or of another release."""
+        if not self.has(self.header):
+            self._name_other()
+        super().require(members)
+
+    def _name_other(self) -> None:
+        """Raises InputError if the header that is there is another state's, or another release's."""
+        wanted = self.release.zip_of(self.stusab)
+        for member in self.members:
+            base = member.lower().rsplit("/", 1)[-1]
+            found = _ANY_HEADER.fullmatch(base)
+            if found is None:
+                continue
+            other = found[1]
+            if base == self.release.header_member(other):
+                raise InputError(
+                    f"{self.name}: holds {member}: it is the zip of {other.upper()}, not of {self.stusab.upper()}; "
+                    f"rename it to {self.release.zip_of(other)}, and get {self.stusab.upper()}'s (step 0)"
+                )
+            raise InputError(
+                f"{self.name}: holds {member}: it is of {_release_named(base)}, not of the {self.release.title}; "
+                f"get {wanted} (step 0)"
+            )
+
+
+def _release_named(header: str) -> str:
+    """What a header's name tells of the release that it is of."""
+    found = _ANY_HEADER.fullmatch(header)
+    if found is None:
+        return "another release"
+    for name in shipped():
+        release = load_release(name)
+        if release.header_member(found[1]) == header:
+            return f"the {release.title}"
+    return "the Urban/Rural Update" if found[3].startswith("ur") else "another release"
+
+
+def shipped() -> list[str]:
+    """The names of the products that come with the program."""
+    return sorted(path.parent.name for path in PRODUCTS.glob("*/product.toml"))
+
+
+def release_of_zip(name: str, stusab: str) -> Release:
+    """The shipped release whose zip of the state has that name. Raises InputError if none has."""
+    for which in shipped():
+        if load_release(which).zip_of(stusab) == name:
+            return load_release(which)
+    known = ", ".join(load_release(which).zip_of("ri") for which in shipped())
+    raise InputError(f"{name}: no name of a state's zip; they are such as {known}")
+
+
+@lru_cache(maxsize=16)
+def load_release(which: str = DEFAULT_RELEASE) -> Release:
+    """The release of that name, of that product (as the database has it), or in that folder.
+
+    Raises UsageError if there is none, InputError for a folder whose product.toml is none.
+    """
+    names = shipped()
+    if which in names:
+        return _read(PRODUCTS / which)
+    for name in names:
+        if _toml(PRODUCTS / name / "product.toml").get("product") == which:
+            return _read(PRODUCTS / name)
+    if (Path(which) / "product.toml").is_file():
+        return _read(Path(which))
+    raise UsageError(
+        f"{which}: no product, and no folder with a product.toml; those that come with the program: {', '.join(names)}"
+    )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the product's folder") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML: {error}") from error
+
+
+def _read(folder: Path) -> Release:
+    path = folder / "product.toml"
+    spec = _toml(path)
+    try:
+        header, segments = spec["header"], spec["segments"]
+        release = Release(
+            folder=folder,
+            name=folder.name,
+            product=spec["product"],
+            title=spec["title"],
+            year=spec["year"],
+            prefix=spec["prefix"],
+            county_files=spec["county_files"],
+            source=spec["source"],
+            zip_name=spec["zip"]["name"],
+            url=spec["zip"]["url"],
+            header_name=header["member"],
+            header_shape=header["shape"],
+            header_separator=header.get("separator", ""),
+            encodings=tuple(header["encodings"]),
+            file_id=header["file_id"],
+            header_whole=header["whole"],
+            block_levels=tuple(header["block_levels"]),
+            sorted_by_level=header.get("sorted_by_level", False),
+            segment_name=segments["member"],
+            separator=segments["separator"].encode(),
+            begin=segments["begin"],
+            every_record=segments["every_record"],
+        )
+    except KeyError as error:
+        raise InputError(
+            f"{path}: lacks {error}; config/products/{DEFAULT_RELEASE}/product.toml shows what there must be"
+        ) from error
+    _check(release, path)
+    return release
+
+
+def _check(release: Release, path: Path) -> None:
+    """InputError for values that cannot be."""
+    if release.header_shape not in ("fixed", "separated") or (release.header_shape == "separated") != bool(
+        release.header_separator
+    ):
+        raise InputError(f"{path}: [header] shape is fixed, or separated with a separator")
+    if not re.fullmatch(r"\w[\w.-]*", release.prefix) or not re.fullmatch(r"\w+", release.county_files):
+        raise InputError(f"{path}: prefix and county_files become names of folders and files: letters, digits, _, - and .")
+    try:
+        named = release.zip_of("xx"), release.header_member("xx"), release.segment_member("xx", 1), release.line_head("xx", 1)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"{path}: {{st}}, {{ST}}, {{segment}} and {{State_Name}} may stand in names, and no other braces"
+        ) from error
+    if not named[0].endswith(".zip") or len(release.separator) != 1:
+        raise InputError(f"{path}: [zip] name ends in .zip, and [segments] separator is one character")
+
+
+@lru_cache(maxsize=4)
+def load_segments(path: Path) -> dict[int, tuple[SegmentTable, ...]]:
+    """The segments' tables in file order: CSV with ``segment,table,cells``.
+
+    Raises InputError, naming the file, if it cannot be read.
+    """
+    segments: dict[int, list[SegmentTable]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                tables = segments.setdefault(int(row["segment"]), [])
+                start = tables[-1].start + tables[-1].cells if tables else 0
+                tables.append(SegmentTable(row["table"], start, int(row["cells"])))
+    except OSError as error:
+        raise InputError(f"{path}: the segments' layout cannot be read ({error.strerror}); restore the file") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a segment layout ({error}); its columns are segment,table,cells") from error
+    return {segment: tuple(tables) for segment, tables in segments.items()}
