@@ -315,6 +315,7 @@ def test_block_tables_alone_are_enough_for_an_experiment(real_zips: list[Path], 
     operator.register(*real_zips, tables="block").done("--step1", "--step2", "--run")
     evaluation = operator.evaluated(real_truth)
     assert list(evaluation["violations"]) == ["block"]
+    assert "spread evenly over age groups, and carry no information" in operator.done("--evaluate", str(real_truth))
     assert wrong_cells(evaluation) == 0
     assert evaluation["agreement"]["reconstruction"]["binned_age"]["all"] > 0.9
 

@@ -502,6 +502,8 @@ def format_report(result: Evaluation) -> str:
         cells = "".join(f"{share:>{width}}" for share, width in zip(shares, (7, 9, 8, 9, 8, 9), strict=True))
         lines.append(f"  {label:10}{n_blocks:>7,}{truth:>11,}{cells}")
     lines += ["Ages of 100 and over are compared as 100-104, 105-109, 110+; baselines know published counts alone."]
+    if "tract" not in result.violations:
+        lines += ["No table here tells single years of adults: theirs are spread evenly over age groups, and carry no information."]
     if result.left_out:
         lines.append(
             f"Left out: {sum(result.left_out.values()):,} true people of {_number(len(result.left_out), 'county', 'counties')} "
