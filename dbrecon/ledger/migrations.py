@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from sqlalchemy import Column, Connection, Table, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, DropIndex, Index
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.schema import VERSION, common, experiment_tables, experiments, schema_versions, sysload
@@ -128,7 +128,8 @@ def _indexes(connection: Connection, table: Table) -> None:
     wanted = {str(index.name): [column.name for column in index.columns] for index in table.indexes}
     for name, columns in there.items():
         if name is not None and wanted.get(name) != columns:
-            connection.execute(DropIndex(Index(name, _table=table)))
+            on_table = f" ON {table.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
+            connection.execute(text(f"DROP INDEX {name}{on_table}"))
     for index in sorted(table.indexes, key=lambda one: str(one.name)):
         if there.get(str(index.name)) != wanted[str(index.name)]:
             connection.execute(CreateIndex(index))
