@@ -25,6 +25,10 @@ class InputError(DBReconError):
     exit_code = 3
 
 
+class ContradictoryTables(InputError):
+    """Published tables of which no people can be: trying again cannot help."""
+
+
 class StorageError(DBReconError):
     """A file or an object that cannot be read or written."""
 

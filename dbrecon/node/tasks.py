@@ -105,13 +105,13 @@ class Failure:
     final: bool = False
 
     @classmethod
-    def of(cls, error: DBReconError, blame: str) -> "Failure":
+    def of(cls, error: DBReconError, blame: str, *, final: bool = False) -> "Failure":
         """The failure that an error means."""
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-1] if frames else None
         stack = "".join(traceback.format_exception(error))
         file, line = (last.filename, last.lineno or 0) if last else ("", 0)
-        return cls(explain(error), file, line, stack, error.exit_code, blame)
+        return cls(explain(error), file, line, stack, error.exit_code, blame, final)
 
     def report(self, claim: Claim | CountyClaim, pid: int) -> ErrorReport:
         """For the table of errors."""

@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass, replace
 
 from dbrecon.ctools.patience import patience, patient
-from dbrecon.errors import DBReconError, StorageError
+from dbrecon.errors import ContradictoryTables, DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests
 from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, StorageAway, TractTask
 from dbrecon.recon.census.tables import Product
-from dbrecon.recon.solve.program import LicenceError
+from dbrecon.recon.solve.program import Infeasible, LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import make_lp, read_county
@@ -44,7 +44,7 @@ def _serve(task: TractTask | CountyTask, send: Send) -> None:
         try:
             _do_tract(task, index, builder, county, send)
         except DBReconError as error:
-            send(Failed(index, Failure.of(error, blame(error))))
+            send(Failed(index, Failure.of(error, blame(error), final=is_final(error))))
 
 
 @dataclass
@@ -85,6 +85,11 @@ def blame(error: DBReconError) -> str:
     return "node" if isinstance(error, StorageError) else "tract"
 
 
+def is_final(error: DBReconError) -> bool:
+    """Whether trying again cannot help: the tables are to blame."""
+    return isinstance(error, (ContradictoryTables, Infeasible))
+
+
 def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
     """Steps 3 and 4 of one tract. Done together they share the program in memory."""
     claim = task.claims[index]
@@ -105,6 +110,6 @@ def _write_county(task: CountyTask, send: Send) -> None:
         product = builder_of(task.experiment).product
         people, file = make_microdata(task.experiment, _county_of(task.experiment, product, task.claim), task.claim)
     except DBReconError as error:
-        send(Failed(0, Failure.of(error, blame(error))))
+        send(Failed(0, Failure.of(error, blame(error), final=is_final(error))))
     else:
         send(CountyWritten(people, time.monotonic() - begin, file))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from dbrecon.errors import InputError
+from dbrecon.errors import ContradictoryTables
 from dbrecon.recon.census.bins import SINGLE_AGES, AgeBins, binned_constraint, binned_partition
 from dbrecon.recon.census.kinds import N_RH, IntArray
 from dbrecon.recon.census.tables import Partition, Product
@@ -332,7 +332,7 @@ def _refuse_negative(values: IntArray, labels: tuple[str, ...], tables: TractTab
         return
     unit, group = np.argwhere(values < 0)[0]
     place = f"block {tables.geoid}{tables.blocks[unit]:04d}" if is_block else f"tract {tables.geoid}"
-    raise InputError(
+    raise ContradictoryTables(
         f"{place}: {labels[group]} counts {values[unit, group]} people: the published tables contradict each other there; "
         "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from dbrecon.errors import InputError, VerificationError
+from dbrecon.errors import ContradictoryTables, VerificationError
 from dbrecon.recon.census.kinds import N_KINDS, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, BinnedPeople, People
@@ -92,7 +92,7 @@ def verify(product: Product, tables: TractTables, people: People) -> None:
     at = np.searchsorted(tables.blocks, people.geoid_block % BLOCKS_PER_TRACT)
     found = violations(product, tables, at, people.kind, people.count)
     if found:
-        raise InputError(
+        raise ContradictoryTables(
             f"tract {tables.geoid}: the published tables contradict each other: {_shown(found)}; "
             "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
         )
