@@ -16,6 +16,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import command
 from dbrecon.settings import Config
 from dbrecon.steps.prepare import check_writable, open_experiment
+from dbrecon.version import PROGRAM
 
 log = logging.getLogger(__name__)
 MAX_PRODUCT = 100
@@ -53,7 +54,8 @@ def register_new(ledger: Ledger, experiment: Experiment) -> None:
     from dbrecon.recon.census.tables import load_product
 
     load_product(Path(experiment.tables_path), experiment.tables)
-    ledger.register(experiment.reident, experiment.tables, experiment.product, ages=experiment.ages)
+    seed, ages = experiment.config.solve.seed, experiment.ages
+    ledger.register(experiment.reident, experiment.tables, experiment.product, seed=seed, program=PROGRAM, ages=ages)
     if not storage.is_s3(experiment.dist):
         os.makedirs(experiment.dist, exist_ok=True)
     if next(storage.listdir(f"{experiment.base}/work"), None) is not None:

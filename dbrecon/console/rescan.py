@@ -25,6 +25,7 @@ from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.prepare import open_experiment
+from dbrecon.version import PROGRAM
 
 if TYPE_CHECKING:
     from dbrecon.console.scan import Report, Task
@@ -125,7 +126,7 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
     from dbrecon.recon.census.tables import load_product
 
     load_product(Path(experiment.tables_path), tables)
-    ledger.register(reident, tables, experiment.product)
+    ledger.register(reident, tables, experiment.product, seed=config.solve.seed, program=PROGRAM)
     result.entered.append(f"{reident}, on {tables} tables")
 
 
