@@ -21,13 +21,8 @@ def binning_of(experiment: Experiment) -> Binning:
     return _binning(experiment.tables_path, experiment.tables)
 
 
-def with_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, seed: int, source: str) -> People:
-    """A solution's people with single years given out: see :func:`dbrecon.recon.people.years.deal_years`."""
-    return deal_years(people, binning_of(experiment), tables.tract_cells, seed, source)
-
-
 def with_any_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, source: str) -> People:
-    """As :func:`with_years`, with the years as they come: to check a solution. All dealings make the same tables."""
+    """A solution's people with the years as they come, to check it: all dealings make the same tables."""
     return deal_years(people, binning_of(experiment), tables.tract_cells, 0, source, best=False)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dbrecon.ctools.cli import explain
@@ -15,10 +15,11 @@ from dbrecon.ledger.records import SOLVED, CountyClaim, SolvedTract, Worker
 from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
 from dbrecon.recon.people.solution import REMEDY, Solution, parse_solution
+from dbrecon.recon.people.years import Undealt, deal_tracts
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.verify import verify_people
 from dbrecon.steps.lp_files import read_county
-from dbrecon.steps.methods import builder_of, with_years
+from dbrecon.steps.methods import binning_of, builder_of
 from dbrecon.steps.origin import check_accepted, staged
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PEOPLE_AT_ONCE = 60_000
+"""So many people's years are dealt at once, in about as many kilobytes; a bigger tract's alone."""
+
 
 def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyClaim) -> tuple[int, Staged]:
     """Write the people of a county from the accepted solutions of its tracts; return how many they are, and the file.
 
     A solution that counts by age bins is completed from the county's tables. Each tract's people are counted again and compared
-    with every published cell. Bounded memory: one tract at a time.
+    with every published cell. Bounded memory: some tracts at a time.
 
     Raises, and leaves nothing: InputError for a tract without a solution, with a damaged one, or with another than the ledger has
     accepted; VerificationError for one whose people are not as many as published, or do not make a published cell.
@@ -39,22 +43,35 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
     people = 0
     with staged(experiment.synth_out(claim.stusab, claim.county), claim, experiment.kms_key) as out:
         out.write(HEADER)
-        for one in claim.solved:
-            people += write_rows(_people(experiment, county, claim, one), cast("BinaryIO", out))
+        for some in _batches(claim.solved):
+            for of_tract in _people(experiment, county, claim, some):
+                people += write_rows(of_tract, cast("BinaryIO", out))
     return people, out.made
 
 
-def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, one: SolvedTract) -> People:
-    """The people of one tract, with single years, of whom the tables say the same."""
-    path = experiment.sol(claim.stusab, claim.county, one.tract)
-    found, tables = _solution(county, claim, one, path), county.tract(one.tract)
-    people = found.people
-    if people.exact.all():
-        dealt = People(people.geoid_block, people.kind, people.count)
-    else:
-        dealt = with_years(experiment, people, tables, found.seed, path)
-    verify_people(county.product, tables, dealt, path, REMEDY)
-    return dealt
+def _batches(tracts: Sequence[SolvedTract]) -> Iterator[list[SolvedTract]]:
+    """The tracts in their order, some at a time: their years are dealt together."""
+    batch: list[SolvedTract] = []
+    for one in tracts:
+        if batch and sum(other.pop for other in batch) + one.pop > PEOPLE_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, tracts: list[SolvedTract]) -> Iterator[People]:
+    """The people of some tracts, with single years, of whom the tables say the same."""
+    tables = [county.tract(one.tract) for one in tracts]
+    undealt = []
+    for one, of_tract in zip(tracts, tables, strict=True):
+        path = experiment.sol(claim.stusab, claim.county, one.tract)
+        found = _solution(county, claim, one, path)
+        undealt.append(Undealt(found.people, of_tract.tract_cells, found.seed, path))
+    for known, of_tract, dealt in zip(undealt, tables, deal_tracts(undealt, binning_of(experiment)), strict=True):
+        verify_people(county.product, of_tract, dealt, known.source, REMEDY)
+        yield dealt
 
 
 def _solution(county: CountyTables, claim: CountyClaim, one: SolvedTract, path: str) -> Solution:

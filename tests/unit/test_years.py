@@ -15,7 +15,7 @@ from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray, join_kind
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.people.dealing import SCALE, Flows, Sizes, best_flows, gains, improve
 from dbrecon.recon.people.people import BinnedPeople
-from dbrecon.recon.people.years import deal_years
+from dbrecon.recon.people.years import Undealt, deal_tracts, deal_years
 from dbrecon.recon.tract.verify import verify_people
 from tests.helpers import tables_of
 
@@ -57,6 +57,17 @@ def test_the_order_of_the_people_does_not_matter(drawn: list[tuple[int, int]], r
     other = BinnedPeople(one.geoid_block[order], one.kind[order], one.last[order], one.count[order])
     first, second = (deal_years(people, BINNING, tables.tract_cells, 3, "x") for people in (one, other))
     assert all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("geoid_block", "kind", "count"))
+
+
+def test_many_tracts_at_once_get_what_each_gets_alone() -> None:
+    rng = np.random.default_rng(3)
+    drawn = [[(1000 + int(b), kind_of(0, int(a), 32, 0)) for b, a in zip(rng.integers(0, 9, n), rng.integers(40, 60, n),
+    strict=True)]
+             for n in (5, 80, 300)]  # fmt: skip
+    tracts = [Undealt(binned(people), tables_of(PRODUCT, people).tract_cells, seed, "x") for seed, people in enumerate(drawn)]
+    for tract, together in zip(tracts, deal_tracts(tracts, BINNING), strict=True):
+        alone = deal_years(tract.people, BINNING, tract.tract_cells, tract.seed, tract.source)
+        assert all(np.array_equal(getattr(alone, name), getattr(together, name)) for name in ("geoid_block", "kind", "count"))
 
 
 def test_people_of_known_age_keep_it_and_the_others_get_the_rest() -> None:
