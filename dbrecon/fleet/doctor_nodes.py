@@ -38,20 +38,20 @@ def examine_nodes(config: Config, seconds: float) -> Iterator[Finding]:
         return
     try:
         hosts = Background(lambda: list_hosts(config)).result(seconds)
-        variables = _source(config)
     except TimeoutError as error:
         yield Finding("FAIL", "nodes", f"EMR gives {error}: see AWS_DEFAULT_REGION and the way to it")
         return
     except DBReconError as error:
         yield Finding("FAIL", "nodes", explain(error))
         return
-    try:
-        database = _database(config)
-    except DBReconError as error:
-        database = {}
-        yield Finding("FAIL", "nodes", explain(error))
+    given: dict[str, dict[str, str]] = {"source": {}, "database": {}}
+    for name, look in (("source", _source), ("database", _database)):
+        try:
+            given[name] = look(config)
+        except DBReconError as error:  # the nodes are looked at all the same
+            yield Finding("FAIL", "nodes", explain(error))
     with _marker(config, seconds) as marker:
-        text = _script(config, variables, database | marker)
+        text = _script(config, given["source"], given["database"] | marker)
         limit = config.cluster.ssh_seconds + 3 * PROBE_SECONDS + 2
 
         def work(host: Host) -> tuple[str, float]:
@@ -120,7 +120,7 @@ def _script(config: Config, variables: Mapping[str, str], probe: Mapping[str, st
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exported.items())
     end = f"end_{secrets.token_hex(8)}"
     program = f"probe() {{ cat <<'{end}'\n{PROBE.read_text(encoding='utf-8')}{end}\n}}\n"
-    return script("facts", {**node_variables(config), **variables}, lines + program)
+    return script("facts", {"repository": "", "branch": "", **node_variables(config), **variables}, lines + program)
 
 
 # -- what comes back ------------------------------------------------------------------------------------------------------

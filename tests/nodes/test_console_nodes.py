@@ -577,6 +577,12 @@ def test_doctor_looks_from_the_node_itself_at_what_a_launch_needs_there(running:
     assert re.match(r"the repository cannot be used from there \(.*no/such/repository.*\): see \[cluster\] repository", repository)
     lines = doctor_lines(running.here("--doctor", hosts="n1", branch="gone"))
     assert lines["FAIL  n1"][0].startswith("the repository cannot be used from there (it has no branch or tag gone): ")
+    lines = doctor_lines(running.here("--doctor", hosts="n1", branch="-x", env={"MYSQL_HOST": "/run/some.sock"}))
+    assert [text.partition(":")[0] for text in lines["FAIL  nodes"]] == [
+        "-x is no branch",
+        "nodes cannot reach the database by the socket /run/some.sock",
+    ]
+    assert "repository" not in lines["ok    n1"][0]
     lines = doctor_lines(running.here("--doctor", hosts="bare4", venv=""))
     assert lines["FAIL  bare4"] == ["there is no python: install Python 3.11 or newer with its venv there"]
 
