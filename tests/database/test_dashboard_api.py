@@ -168,7 +168,7 @@ def test_a_host_works_or_is_idle_and_has_left_or_is_lost_when_it_is_silent(fresh
     for host in told["hosts"]:
         assert told["at"] - host["last_report"] >= 20000
         assert set(host["history"]["load1"]) == {None}
-    change(fresh, "UPDATE r1_tracts SET lease_end = 5 WHERE lease_end > 0")
+    change(fresh, "UPDATE r1_tracts SET hold_ends = 5 WHERE hold = 'leased'")
     (host,) = [one for one in fresh.browser().json(f"{R}/hosts")["hosts"] if one["host"] == "node-b"]
     assert (host["tracts_held"], host["tracts_locked"], host["state"]) == (0, 1, "lost")
 
@@ -205,7 +205,7 @@ def test_the_list_tells_whether_anybody_works_and_what_is_in_quarantine(fresh: W
     expected = {"tracts_running": 1, "hosts": ["node-b"], "tracts_quarantined": 1, "people_quarantined": 800,
                 "counties_to_write": 0, "counties_quarantined": 0}  # fmt: skip
     assert {name: one[name] for name in expected} == expected
-    change(fresh, "UPDATE r1_tracts SET lease_end = 5 WHERE lease_end > 0")
+    change(fresh, "UPDATE r1_tracts SET hold_ends = 5 WHERE hold = 'leased'")
     (one,) = fresh.browser().json(API)["experiments"]
     assert (one["tracts_running"], one["hosts"]) == (0, [])
 

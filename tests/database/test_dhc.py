@@ -2,6 +2,10 @@
 
 import csv
 import io
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -21,6 +25,7 @@ from dbrecon.recon.study.synthetic import make_counties, plan_state
 from dbrecon.settings import Config
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
+from tests.paths import CHECKOUT
 from tests.tiny_sf1 import zip_bytes
 from tests.unit.test_release import cells_of_person
 
@@ -184,3 +189,38 @@ def test_the_same_people_make_the_same_zip() -> None:
     members.cache_clear()
     assert members("none") == once
     assert np.array([len(text) for text in once.values()]).sum() > 100_000
+
+
+def tool(root: Path, *arguments: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MYSQL_", "DBRECON_", "REIDENT"))}
+    command = [sys.executable, *arguments]
+    env |= {"DAS_S3ROOT": str(root)}
+    done = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_experiments_of_two_products_share_a_database_and_every_cell_is_met(tmp_path: Path) -> None:
+    """By the commands that an operator types: registered, read, solved, checked against the files and the truth."""
+    for reident, product, folder, county_file in (
+        ("r10", "sf1_2010", "2010-re", "sf1_block_10001.csv"),
+        ("r20", "dhc2020", "2020-re", "dhc_block_10001.csv"),
+    ):
+        said = tool(tmp_path, "dbrtool.py", "--register", reident, "--product", product)
+        release = load_release(product)
+        assert f"(as {release.zip_of('oh')})" in said
+        dist, truth = tmp_path / folder / reident / "dist", tmp_path / "truth.csv.gz"
+        state = ["--stusab", "de", "--people", "1500", "--counties", "2", "--out", str(dist), "--truth", str(truth)]
+        tool(tmp_path, "bench/make_state.py", "-q", "--product", product, *state)
+        assert [path.name for path in dist.iterdir()] == [release.zip_of("de")]
+        tool(tmp_path, "dbrtool.py", "--reident", reident, "--step1", "--step2")
+        tool(tmp_path, "dbrtool.py", "-q", "--reident", reident, "--run")
+        assert (tmp_path / folder / reident / "work" / "de" / "10001" / county_file).exists()
+        found = json.loads(tool(tmp_path, "dbrtool.py", "-q", "--reident", reident, "--evaluate", str(truth), "--json"))
+        assert found["violations"]["block"]["wrong"] == found["violations"]["tract"]["wrong"] == 0
+        assert found["reconstructed_people"] == found["true_people_compared"] == 1500
+        assert "the ledger and the files agree" in tool(tmp_path, "dbrtool.py", "--reident", reident, "--rescan")
+        assert "is whole" in tool(tmp_path, "s0_download_data.py", "--reident", reident, "--validate")
+    listed = tool(tmp_path, "dbrtool.py", "--reidents")
+    assert "r10" in listed
+    assert "r20" in listed
