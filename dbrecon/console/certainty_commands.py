@@ -61,6 +61,17 @@ def certify_counties(experiment: Experiment, ledger: Ledger, place: Place, *, ce
             print(f"{path}: {count_of(records)}", flush=True)
 
 
+def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
+    """Begin the certainty anew of counties whose files of it are gone, or not of their people, tables and budget as they are
+    now."""
+    from dbrecon.steps.certainty import is_current
+
+    for stusab, county in ledger.certain_counties(experiment.reident, place):
+        if not is_current(experiment, stusab, county, cells=False):
+            log.info("the certainty of %s %s is stale or its files are gone: it is made again", stusab, county)
+            ledger.reset_certainty(experiment.reident, Place(stusab, county))
+
+
 def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
     """State and county of a place where people are written. Warns of those that are left out; InputError if all are."""
     if place.tracts:

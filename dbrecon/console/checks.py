@@ -76,6 +76,8 @@ def _check_spark(args: Arguments, action: str) -> None:
             raise UsageError("--limit goes with --spark, --launch or --launch_all")
         return
     steps = asked_steps(args)
+    if 6 in steps and (args.force or args.cells):
+        raise UsageError("--step6 with --force or --cells is done here: leave --spark out")
     if 0 in steps:
         raise UsageError("--step0 downloads to where it is run: do it without --spark, then the other steps with it")
     if args.rescan and (steps or args.pop100 or args.limit or args.force):
@@ -83,7 +85,7 @@ def _check_spark(args: Arguments, action: str) -> None:
     if (args.pop100 or args.limit) and not args.run and not any(step > 2 for step in steps):
         raise UsageError("--pop100 and --limit choose tracts: they go with --run and steps 3 to 5")
     if not steps and not args.run and not args.rescan:
-        raise UsageError("--spark does what? Give --step1 to --step5, --run for all of steps 3 to 5, or --rescan")
+        raise UsageError("--spark does what? Give --step1 to --step6, --run for all of steps 3 to 5, or --rescan")
 
 
 def _check_certainty(args: Arguments, action: str) -> None:

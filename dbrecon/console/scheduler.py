@@ -55,7 +55,7 @@ def work(args: Arguments) -> int:
 
     with lock:
         ledger = open_ledger(config, daemon.PATIENCE_SECONDS)
-        steps, not_ready = daemon.steps_of(args.step3, args.step4), 0
+        steps, not_ready = daemon.steps_of(args.step3, args.step4) | ({6} if args.step6 else set()), 0
         if reident is not None:
             not_ready = daemon.check_ready(open_experiment(ledger, config, reident), ledger, place, steps)
         assignment = Assignment(steps, place, args.limit, args.asc)

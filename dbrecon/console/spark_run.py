@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dbrecon.console import rescan
+from dbrecon.console.certainty_commands import reopen_stale
 from dbrecon.console.commands import asked_place, asked_reident, asked_steps, find_experiment, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
@@ -49,7 +50,7 @@ def run(args: Arguments, config: Config) -> int:
     from dbrecon.spark.driver import Driver
 
     steps, reident = asked_steps(args), asked_reident(args)
-    of_tracts = steps_of(args.step3, args.step4) if args.run else frozenset(step for step in steps if step > 2)
+    of_tracts = steps_of(args.step3, args.step4) | set(steps) & {6} if args.run else frozenset(step for step in steps if step > 2)
     place = asked_place(args) if of_tracts else None
     check_writable(config)
     ledger = open_ledger(config, PATIENCE_SECONDS)
@@ -57,6 +58,8 @@ def run(args: Arguments, config: Config) -> int:
     of_states = [step for step in steps if step < 3]
     if place and not of_states:
         ledger.check_place(reident, place)
+    if 6 in of_tracts:
+        reopen_stale(experiment, ledger, place or EVERYWHERE)
     people = People(*args.pop100) if args.pop100 else People()
     assignment = Assignment(of_tracts, place or EVERYWHERE, args.limit)
     work = make_plan(ledger, experiment, assignment, people, args.force)

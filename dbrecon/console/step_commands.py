@@ -29,8 +29,14 @@ def do_steps(args: Arguments, config: Config) -> int:
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
     do_states(steps, experiment, ledger, states_asked(args), args.force)
+    by_hand = args.force or args.cells
+    if 6 in steps and not by_hand:
+        of_tracts |= {6}
+        from dbrecon.console.certainty_commands import reopen_stale
+
+        reopen_stale(experiment, ledger, place)
     code = _do_tracts(args, experiment, ledger, place, of_tracts) if args.run or of_tracts else 0
-    if 6 in steps and code == 0:
+    if 6 in steps and by_hand and code == 0:
         from dbrecon.console.certainty_commands import certify_counties
 
         certify_counties(experiment, ledger, place, cells=args.cells, force=args.force)
@@ -38,14 +44,14 @@ def do_steps(args: Arguments, config: Config) -> int:
 
 
 def _do_tracts(args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int]) -> int:
-    """Steps 3 to 5 of a place."""
+    """Steps 3 to 6 of a place, as a scheduler does them."""
     if not args.run and of_tracts == {5} and place.stusab and place.county:
         write_counties(experiment, ledger, place, args.force)
         return 0
     from dbrecon.node.daemon import run_here, steps_of
 
     if args.run:
-        of_tracts = steps_of(args.step3, args.step4)
+        of_tracts = steps_of(args.step3, args.step4) | (of_tracts & {6})
     return run_here(ledger, experiment.config, experiment.reident, place, of_tracts, args.force)
 
 

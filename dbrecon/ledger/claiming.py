@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, sele
 
 from dbrecon.ledger import moves
 from dbrecon.ledger.moves import UNHELD, Condition
-from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
 from dbrecon.ledger.schema import ExperimentTables, experiment_tables
 from dbrecon.ledger.states import CLAIM as CLAIM_IT
 from dbrecon.ledger.states import (
@@ -60,6 +60,8 @@ def index_for(place: Place) -> str:
 def table_of(claim: AnyClaim) -> Table:
     """The table that holds the claim."""
     tables = experiment_tables(claim.reident)
+    if isinstance(claim, CertaintyClaim):
+        return tables.certainty
     return tables.tracts if isinstance(claim, Claim) else tables.counties
 
 
@@ -79,9 +81,9 @@ def lost(claim: AnyClaim) -> LostLease:
 
 def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list[Condition]]]:
     """Claims made together, with their table and the condition that finds those still held: one statement for each."""
-    together: dict[tuple[str, str, str, str, bool], list[AnyClaim]] = defaultdict(list)
+    together: dict[tuple[str, str, str, str, str], list[AnyClaim]] = defaultdict(list)
     for claim in claims:
-        together[claim.reident, claim.stusab, claim.county, claim.token, isinstance(claim, Claim)].append(claim)
+        together[claim.reident, claim.stusab, claim.county, claim.token, type(claim).__name__].append(claim)
     result = []
     for (_, stusab, county, token, _), group in sorted(together.items(), key=lambda item: item[0]):
         table = table_of(group[0])
@@ -161,7 +163,7 @@ def reap(connection: Connection, table: Table, which: Condition, max_lost: int, 
 def free_holders(connection: Connection, tables: ExperimentTables, which: Callable[[Table], Condition]) -> int:
     """Frees tracts and counties whose holder fits, nothing counted. How many."""
     freed = 0
-    for table in (tables.tracts, tables.counties):
+    for table in (tables.tracts, tables.counties, tables.certainty):
         held = [table.c.hold == LEASED, which(table)]
         freed += moves.move(connection, table, RELEASE, held, UNHELD | {"token": None})
     return freed

@@ -13,16 +13,17 @@ Every operation may be repeated: a token that is already the row's, in the state
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Row, Table, select
 
 from dbrecon.ctools import staging
 from dbrecon.ctools.staging import Staged
 from dbrecon.ctools.storage import MissingFile
 from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.ledger import certain as ledger_certain
 from dbrecon.ledger import claiming as sql
 from dbrecon.ledger import moves
 from dbrecon.ledger import reconcile as ledger_files
@@ -39,6 +40,7 @@ from dbrecon.ledger.records import (
     QUARANTINED,
     SOLVED,
     WRITTEN,
+    CertaintyClaim,
     Claim,
     Claimant,
     CountyClaim,
@@ -59,7 +61,7 @@ from dbrecon.ledger.records import (
     Worker,
 )
 from dbrecon.ledger.schema import experiment_tables
-from dbrecon.ledger.states import FAIL, LEASED, RELEASE, SOLVE, WRITE_LP, WRITE_PEOPLE
+from dbrecon.ledger.states import CERTAIN, FAIL, LEASED, RELEASE, SOLVE, WRITE_CERTAINTY, WRITE_LP, WRITE_PEOPLE
 from dbrecon.place import EVERYWHERE, Place
 
 __all__ = [
@@ -296,6 +298,74 @@ class Ledger(Atlas):
         }
         self._finish(claim, WRITE_PEOPLE, values, was=OPEN, becomes=WRITTEN, files=[file])
 
+    # -- certainty --------------------------------------------------------------------------------------------------
+
+    def claim_certainty(
+        self,
+        reident: str,
+        worker: Worker,
+        *,
+        limit: int = 1,
+        lease_seconds: int = 600,
+        place: Place = EVERYWHERE,
+        ascending: bool = False,
+        max_pop: int | None = None,
+    ) -> list[CertaintyClaim]:
+        """Up to ``limit`` tracts of one county whose certainty is to be computed (step 6), or a county whose files of it are to be
+        written, since all its tracts are done. Only counties whose people are written. As :meth:`claim` else."""
+        mine = experiment_tables(reident)
+        table = mine.certainty
+        token, runs = uuid.uuid4().hex, 0
+
+        def claims(connection: Connection, rows: Sequence[Row[Any]], now: int | None) -> list[CertaintyClaim]:
+            tracts = ledger_certain.tracts_of(connection, mine, rows[0])
+            fences = [row.fence if now is None else moves.next_fence(row.fence, now) for row in rows]
+            found = zip(rows, fences, strict=True)
+            return [ledger_certain.claim_of(reident, row, worker, token, fence, tracts) for row, fence in found]
+
+        def work(connection: Connection) -> list[CertaintyClaim]:
+            nonlocal runs
+            runs += 1
+            if runs > 1 and (before := sql.held_by_token(connection, table, token)):
+                return claims(connection, before, None)
+            now = self._now(connection)
+            ledger_certain.enter(connection, mine, place)
+            sql.reap(connection, table, table.c.hold_ends <= now, self._max_lost)
+            rows = ledger_certain.take(connection, mine, place, limit, ascending, max_pop)
+            if not rows:
+                return []
+            sql.mark(connection, table, rows, worker, token, now, lease_seconds)
+            return claims(connection, rows, now)
+
+        return self._run(work, reident=reident) if limit > 0 else []
+
+    def certainty_written(self, claim: CertaintyClaim, seconds: float = 0.0) -> None:
+        """Step 6 of a tract, or of a county's files, is done; ends the claim. Raises LostLease."""
+        now = self._database.now()
+        values = {
+            "sure_start": now - round(seconds),
+            "sure_end": now,
+            "sure_host": claim.worker.host,
+            "error": None,
+            **moves.UNHELD,
+        }
+        self._finish(claim, WRITE_CERTAINTY, values | moves.UNHELD, was=NEW, becomes=CERTAIN, files=[])
+
+    def certainty_progress(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int, int]:
+        """Tracts whose certainty is computed, tracts for which it is to be, and counties whose files of it are written."""
+        mine = experiment_tables(reident)
+        return self._run(lambda connection: ledger_certain.progress(connection, mine, place), reident=reident, write=False)
+
+    def certain_counties(self, reident: str, place: Place = EVERYWHERE) -> list[tuple[str, str]]:
+        """State and county of those whose files of certainty are in place, as far as the ledger knows."""
+        mine = experiment_tables(reident)
+        return self._run(lambda connection: ledger_certain.complete(connection, mine, place), reident=reident, write=False)
+
+    def reset_certainty(self, reident: str, place: Place = EVERYWHERE) -> int:
+        """For --step6 --force: the certainty of a place is computed anew. Returns how many tracts and counties."""
+        mine = experiment_tables(reident)
+        return self._run(lambda connection: ledger_certain.reset(connection, mine, place), reident=reident, repeat_commit=False)
+
     # -- what the operator does -------------------------------------------------------------------------------------
 
     def finished(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int]:
@@ -348,7 +418,7 @@ class Ledger(Atlas):
         def work(connection: Connection) -> int:
             if not died:
                 return sql.free_holders(connection, mine, which)
-            both = (mine.tracts, mine.counties)
+            both = (mine.tracts, mine.counties, mine.certainty)
             return sum(sql.reap(connection, table, which(table), self._max_lost, None) for table in both)
 
         return self._run(work, reident=reident)
@@ -383,11 +453,21 @@ class Ledger(Atlas):
         now = self._database.now()
         places = (sql.narrow(mine.tracts, place), sql.narrow(mine.counties, place))
         closable, index = sql.closable(mine, place, held_too=True), sql.index_for(place)
-        return self._run(
-            lambda connection: ledger_reports.work_left(connection, mine, now, steps, places, index, closable),
-            reident=reident,
-            write=False,
-        )
+
+        def work(connection: Connection) -> Work:
+            left = ledger_reports.work_left(connection, mine, now, steps, places, index, closable)
+            if 6 not in steps:
+                return left
+            free, running, waiting, bad = ledger_certain.left(connection, mine, place, self._now(connection))
+            return replace(
+                left,
+                certainty_claimable=free,
+                certainty_running=running,
+                certainty_waiting=waiting,
+                certainty_quarantined=bad,
+            )
+
+        return self._run(work, reident=reident, write=False)
 
     def status(self, reident: str, place: Place = EVERYWHERE) -> Status:
         """Everything that --status prints, of a state or a county if ``place`` is one.

@@ -180,4 +180,15 @@ def _ages(connection: Connection) -> None:
     _add(connection, experiments, ("ages",), ages="'bins'")
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages}
+# -- from version 3 to version 4 -----------------------------------------------------------------------------------------
+
+
+def _certainty(connection: Connection) -> None:
+    """Version 4: each experiment has a table of step 6's work."""
+    for reident in _reidents(connection):
+        table = experiment_tables(reident).certainty
+        connection.execute(CreateTable(table, if_not_exists=True))
+        _indexes(connection, table)
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages, 3: _certainty}

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, case, update
 
-from dbrecon.ledger.states import COUNTY, FREE, LEASED, RESTING, TRACT, Life
+from dbrecon.ledger.states import CERTAINTY, COUNTY, FREE, LEASED, RESTING, TRACT, Life
 
 Condition = ColumnElement[bool]
 Values = dict[str, Any]
@@ -21,11 +21,14 @@ NO_SOL: Values = dict.fromkeys(
 )
 NO_LP: Values = dict.fromkeys(["lp_start", "lp_end", "lp_host", "lp_digest", "lp_seconds", "variables", "constraints", "nonzeros"])
 NO_CSV: Values = dict.fromkeys(["csv_start", "csv_end", "csv_host", "csv_digest"])
+NO_CERTAINTY: Values = dict.fromkeys(["sure_start", "sure_end", "sure_host"])
 NO_COUNTY_FILES: Values = dict.fromkeys(["zip_digest", "block_digest", "tract_digest", "block_bytes", "tract_bytes"])
 
 
 def life_of(table: Table) -> Life:
     """The life of the units that a table of an experiment holds."""
+    if "people_digest" in table.c:
+        return CERTAINTY
     return TRACT if "tract" in table.c else COUNTY
 
 

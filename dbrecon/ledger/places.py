@@ -39,7 +39,7 @@ def replace(
         return False
     last = select(func.max(tables.tracts.c.fence)).where(tables.tracts.c.stusab == stusab)
     fence = connection.execute(last).scalar_one() or 0
-    for table in (tables.geo, tables.tracts, tables.counties):
+    for table in (tables.geo, tables.tracts, tables.counties, tables.certainty):
         connection.execute(delete(table).where(table.c.stusab == stusab))
     names: dict[str, str] = {}
     tracts: list[GeoRow] = []

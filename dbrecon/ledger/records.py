@@ -167,6 +167,26 @@ class Claim:
         return f"{self.stusab} {self.county} {self.tract}"
 
 
+COUNTY_FILES = "000000"
+"""Stands for a tract's code where a county's own files of certainty are meant: no tract with people has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertaintyClaim(Claim):
+    """One tract whose certainty ``worker`` shall compute; or, where ``tract`` is ``COUNTY_FILES``, the county whose files of
+    certainty it shall write from its ``tracts``."""
+
+    tracts: tuple[str, ...] = ()
+
+    @property
+    def of_county(self) -> bool:
+        """True if the county's files are to be written."""
+        return self.tract == COUNTY_FILES
+
+    def __str__(self) -> str:
+        return f"certainty of {self.stusab} {self.county}{'' if self.of_county else f' {self.tract}'}"
+
+
 @dataclass(frozen=True, slots=True)
 class CountyClaim:
     """One county, every tract with people solved, whose file of people ``worker`` shall write."""
@@ -264,11 +284,16 @@ class Work:
     counties_waiting: int
     quarantined: int  # tracts
     counties_quarantined: int
+    certainty_claimable: int = 0  # tracts, and counties' files, of step 6
+    certainty_running: int = 0
+    certainty_waiting: int = 0
+    certainty_quarantined: int = 0
 
     @property
     def nothing_left(self) -> bool:
         """True if no work can be claimed, now or later (quarantined work aside)."""
         tracts = self.claimable + self.running + self.waiting
+        tracts += self.certainty_claimable + self.certainty_running + self.certainty_waiting
         return tracts + self.counties_claimable + self.counties_running + self.counties_waiting == 0
 
 

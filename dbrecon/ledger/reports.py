@@ -145,7 +145,7 @@ def _people_per_second(connection: Connection, tracts: Table, at: int, place: Pl
 
 def _quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[Quarantine, ...]:
     found: list[Quarantine] = []
-    for table in (tables.tracts, tables.counties):
+    for table in (tables.tracts, tables.counties, tables.certainty):
         query = select(table).where(table.c.status == QUARANTINED, *narrow(table, place)).order_by(*table.primary_key.columns)
         for row in connection.execute(by_index(query.limit(QUARANTINED_SHOWN), table, "free")):
             tract = row.tract if "tract" in table.c else ""
@@ -195,13 +195,13 @@ def _states(connection: Connection, table: Table, at: int, index: str, *which: C
 def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
     """Everyone who holds something."""
     found: dict[tuple[str, str], list[int]] = {}
-    for slot, table in enumerate((tables.tracts, tables.counties)):
+    for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty)):
         columns = (table.c.claimed_host, table.c.claimed_by)
         query = select(*columns, func.count().label("many"), func.max(table.c.hold_ends).label("last"))
         query = query.where(table.c.hold == LEASED).group_by(*columns)
         for row in connection.execute(query):
             sums = found.setdefault((row.claimed_host, row.claimed_by), [0, 0, 0])
-            sums[slot] = row.many
+            sums[slot] += row.many
             sums[2] = max(sums[2], row.last)
     return [
         Claimant(Worker(host, claimed_by[len(host) + 1 :]), tracts, counties, last)

@@ -2,8 +2,8 @@
 
 from sqlalchemy import Connection, func, or_, select
 
+from dbrecon.ledger import certain, moves
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger import moves
 from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.ledger.states import (
     CHANGE_TABLES,
@@ -64,4 +64,5 @@ def retry_quarantined(connection: Connection, tables: ExperimentTables, place: P
     back = moves.move(connection, table, RETRY, sql.narrow(table, place), anew, NEW)
     if place.tracts is None:
         back += moves.move(connection, counties, RETRY, sql.narrow(counties, place), moves.ANEW, OPEN)
+        back += certain.retry(connection, tables, place)
     return back

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 from dbrecon.ledger.records import WORKER_LENGTH
 from dbrecon.ledger.states import FREE
 
-VERSION = 3
+VERSION = 4
 """Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -134,10 +134,11 @@ class ExperimentTables:
     geo: Table
     tracts: Table
     counties: Table
+    certainty: Table
 
     def all(self) -> tuple[Table, ...]:
         """Every table, in the order of making them."""
-        return (self.states, self.geo, self.tracts, self.counties)
+        return (self.states, self.geo, self.tracts, self.counties, self.certainty)
 
 
 def _claim_columns() -> list[Column[object]]:
@@ -161,7 +162,8 @@ def _claim_columns() -> list[Column[object]]:
 def experiment_tables(reident: str) -> ExperimentTables:
     """The table objects of an experiment whose REIDENT has been checked by the caller."""
     meta = MetaData()
-    return ExperimentTables(meta, _states(meta, reident), _geo(meta, reident), _tracts(meta, reident), _counties(meta, reident))
+    units = (_tracts(meta, reident), _counties(meta, reident), _certainty(meta, reident))
+    return ExperimentTables(meta, _states(meta, reident), _geo(meta, reident), *units)
 
 
 def _states(meta: MetaData, reident: str) -> Table:
@@ -267,6 +269,28 @@ def _counties(meta: MetaData, reident: str) -> Table:
         _digest("csv_digest"),
         Column("csv_count", Integer, nullable=False, default=0),
         PrimaryKeyConstraint("stusab", "county"),
+        Index(f"{name}_free", "status", "hold", "pop"),
+        Index(f"{name}_hold", "hold", "hold_ends"),
+        **_MYSQL,
+    )
+
+
+def _certainty(meta: MetaData, reident: str) -> Table:
+    name = f"{reident}_certainty"
+    return Table(
+        name,
+        meta,
+        Column("stusab", _ascii(2), nullable=False),
+        Column("state", _ascii(2), nullable=False),
+        Column("county", _ascii(3), nullable=False),
+        Column("tract", _ascii(6), nullable=False),  # COUNTY_FILES is the county's own files
+        Column("pop", BigInteger, nullable=False),
+        *_claim_columns(),
+        _digest("people_digest"),  # of the county's people
+        Column("sure_start", BigInteger),
+        Column("sure_end", BigInteger),
+        Column("sure_host", String(255)),
+        PrimaryKeyConstraint("stusab", "county", "tract"),
         Index(f"{name}_free", "status", "hold", "pop"),
         Index(f"{name}_hold", "hold", "hold_ends"),
         **_MYSQL,

@@ -17,6 +17,7 @@ LP = "lp"  # the LP file is in place, needs solving
 SOLVED = "solved"  # the checked solution is in place
 QUARANTINED = "quarantined"  # failed too often; the error is kept
 OPEN = "open"  # a county whose file of people is not written
+CERTAIN = "certain"  # a tract's certainty, or its county's files of it, is in place
 WRITTEN = "written"  # a county whose file of people is in place
 
 FREE = "free"
@@ -32,6 +33,7 @@ REST_ENDS = "rest ends"
 WRITE_LP = "write LP"
 SOLVE = "solve"
 WRITE_PEOPLE = "write people"
+WRITE_CERTAINTY = "write certainty"
 FAIL = "fail"
 REAP = "reap"
 RETRY = "retry"
@@ -39,6 +41,8 @@ RESET_LP = "make again from step 3"
 RESET_SOLUTION = "make again from step 4"
 RESET_PEOPLE = "make again from step 5"
 CHANGE_TABLES = "tables changed"
+CHANGE_PEOPLE = "people changed"
+RESET_CERTAINTY = "make again from step 6"
 RESCAN = "rescan"
 
 
@@ -140,7 +144,24 @@ COUNTY = Life(
         Transition(RESCAN, (WRITTEN,), (WRITTEN,), "--rescan"),
     ),
 )
-LIVES = (TRACT, COUNTY)
+CERTAINTY = Life(
+    "tract's certainty",
+    (NEW, CERTAIN, QUARANTINED),
+    (),
+    (
+        *_staying((NEW,), CLAIM, "a scheduler, when the county's people are written (a county, when all its tracts are certain)"),
+        *_staying((NEW,), HEARTBEAT, "its holder"),
+        *_staying((NEW,), RELEASE, "its holder, or --unlock"),
+        *_staying((NEW,), REST_ENDS, "the next claim, when the rest after a failure is over"),
+        Transition(WRITE_CERTAINTY, (NEW,), (CERTAIN,), "its holder (step 6)"),
+        Transition(FAIL, (NEW,), (NEW, QUARANTINED), "its holder"),
+        Transition(REAP, (NEW,), (NEW, QUARANTINED), "the next claim, when the lease is over"),
+        Transition(RETRY, (QUARANTINED,), (NEW,), "--retry_quarantined"),
+        Transition(RESET_CERTAINTY, (NEW, CERTAIN, QUARANTINED), (NEW,), "--step6 --force"),
+        Transition(CHANGE_PEOPLE, (NEW, CERTAIN, QUARANTINED), (NEW,), "step 6, when the county's people were written anew"),
+    ),
+)
+LIVES = (TRACT, COUNTY, CERTAINTY)
 
 
 def mermaid(life: Life) -> str:

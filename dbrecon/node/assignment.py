@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 from dbrecon.ctools.progress import counted
-from dbrecon.ledger.records import Claim, CountyClaim, Quarantine
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, Quarantine
 from dbrecon.node.tasks import Failure
 from dbrecon.place import EVERYWHERE, Place
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a scheduler is to do: ``steps`` of 3, 4, 5, where, and how much."""
+    """What a scheduler is to do: ``steps`` of 3 to 6, where, and how much."""
 
     steps: frozenset[int]
     place: Place = EVERYWHERE
@@ -33,6 +33,8 @@ class Outcome:
     solved: int = 0
     people: int = 0
     counties: int = 0
+    certain_tracts: int = 0
+    certain_counties: int = 0
     put_back: int = 0
     quarantined: list[tuple[str, Quarantine]] = field(default_factory=list)
     seconds: float = 0.0
@@ -45,7 +47,7 @@ class Outcome:
     def did_something(self) -> bool:
         """Whether there is anything to tell."""
         broken_off = self.put_back or self.node_failure or self.halted or self.ended
-        return bool(self.lps or self.solved or self.counties or broken_off)
+        return bool(self.lps or self.solved or self.counties or self.certain_tracts or self.certain_counties or broken_off)
 
     def count_lp(self, _claim: Claim) -> None:
         """An LP file is made, by step 3 alone."""
@@ -55,6 +57,13 @@ class Outcome:
         """A tract is solved."""
         self.solved += 1
         self.people += claim.pop
+
+    def count_certain(self, claim: CertaintyClaim) -> None:
+        """A tract's certainty is computed, or a county's files of it are written."""
+        if claim.of_county:
+            self.certain_counties += 1
+        else:
+            self.certain_tracts += 1
 
     def count_county(self, _claim: CountyClaim) -> None:
         """A county's people are written."""

@@ -125,6 +125,8 @@ def summary(outcome: Outcome, not_ready: int = 0) -> str:
         done.append(f"{counted(outcome.solved, 'tract')} solved and checked ({counted(outcome.people, 'person')})")
     if outcome.counties:
         done.append(f"the people of {counted(outcome.counties, 'county')} written")
+    if outcome.certain_tracts or outcome.certain_counties:
+        done.append(f"the certainty of {units(outcome.certain_tracts, outcome.certain_counties)} computed")
     broken_off = outcome.halted or outcome.node_failure or outcome.ended
     nothing = f"nothing {'else ' if outcome.quarantined else ''}was left to do"
     if broken_off or not_ready:
@@ -182,7 +184,7 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
     reident = experiment.reident
     ledger.check_place(reident, place)
     check_files(experiment, ledger, place, steps, force)
-    first = "34" if steps == {5} else "3" if 3 not in steps else ""
+    first = "34" if steps <= {5, 6} else "3" if 3 not in steps else ""
     left = ledger.work_left(reident, [int(step) for step in first], place)
     number = left.claimable + left.running + left.waiting
     if number:

@@ -11,11 +11,12 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Worker
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.pool import Pool
-from dbrecon.node.stages import COUNTIES, TRACTS, Stage, Wanted
+from dbrecon.node.stages import CERTAINTY, COUNTIES, TRACTS, Stage, Wanted
 from dbrecon.node.tasks import ClaimedTask
 from dbrecon.settings import Config
 
 RECOUNT_SECONDS = 5.0
+CERTAIN_AT_ONCE = 4
 
 
 class Claimer:
@@ -52,6 +53,9 @@ class Claimer:
                 return county
             if tracts := self._next_tracts(experiment, most):
                 return tracts
+        for experiment in self._experiments() if 6 in self._assignment.steps else []:  # never before people
+            if certain := self._claim(CERTAINTY, self._wanted(experiment, self._certain_at_once(most), self._pool.room())):
+                return certain
         if counties_due:
             self._counties_looked, self._entered = time.monotonic(), False
         return []
@@ -75,6 +79,7 @@ class Claimer:
         steps, place = self._assignment.steps, self._assignment.place
         works = [self._ledger.work_left(experiment.reident, steps, place) for experiment in self._experiments()]
         tracts = sum(work.claimable + work.running + work.waiting for work in works)
+        tracts += sum(work.certainty_claimable + work.certainty_running + work.certainty_waiting for work in works)
         return tracts, sum(work.counties_claimable + work.counties_running + work.counties_waiting for work in works)
 
     def _wanted(self, experiment: Experiment, limit: int = 1, max_pop: int | None = None) -> Wanted:
@@ -96,6 +101,11 @@ class Claimer:
         tasks = self._claim(TRACTS, wanted)
         self._claimable = max(0, self._claimable - sum(len(task.claims) for task in tasks))
         return tasks
+
+    def _certain_at_once(self, most: int | None) -> int:
+        """How many tracts' certainty to claim at once: few, since one may take long."""
+        few = 1 if self._pool.one_at_a_time else CERTAIN_AT_ONCE
+        return few if most is None else min(few, most)
 
     def _how_many(self, experiment: Experiment) -> int:
         """How many tracts to claim at once: several, so that a county's files are read once, but fewer towards the end, so that

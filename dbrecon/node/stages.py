@@ -11,9 +11,9 @@ from typing import Any
 
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Claim, CountyClaim, LpStats, Worker
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, LpStats, Worker
 from dbrecon.node.assignment import Outcome
-from dbrecon.node.tasks import ClaimedTask, CountyTask, CountyWritten, LpMade, Solved, TractTask
+from dbrecon.node.tasks import CertaintyMade, CertaintyTask, ClaimedTask, CountyTask, CountyWritten, LpMade, Solved, TractTask
 from dbrecon.place import Place
 
 AnyClaim = Claim | CountyClaim
@@ -76,6 +76,18 @@ def _county_task(ledger: Ledger, wanted: Wanted, claims: Sequence[CountyClaim]) 
     return CountyTask(wanted.experiment, claim, tuple((state.tract, state.pop) for state in states if state.pop))
 
 
+def _claim_certainty(ledger: Ledger, wanted: Wanted) -> Sequence[CertaintyClaim]:
+    return ledger.claim_certainty(
+        wanted.experiment.reident,
+        wanted.worker,
+        limit=wanted.limit,
+        lease_seconds=wanted.lease_seconds,
+        ascending=wanted.ascending,
+        max_pop=wanted.max_pop,
+        place=wanted.place,
+    )
+
+
 TRACTS = Stage(
     frozenset({3, 4}),
     _claim_tracts,
@@ -95,7 +107,13 @@ COUNTIES = Stage(
         )
     },
 )
-STAGES = (COUNTIES, TRACTS)
+CERTAINTY = Stage(
+    frozenset({6}),
+    _claim_certainty,
+    lambda _ledger, wanted, claims: CertaintyTask(wanted.experiment, tuple(claims)),
+    {CertaintyMade: Entry(lambda ledger, claim, made, _lp: ledger.certainty_written(claim, made.seconds), Outcome.count_certain)},
+)
+STAGES = (COUNTIES, TRACTS, CERTAINTY)
 """In the order in which a scheduler looks for work: what completes something comes first."""
 
 ENTRIES: Mapping[type, Entry] = {kind: entry for stage in STAGES for kind, entry in stage.entries.items()}

@@ -9,7 +9,7 @@ from dbrecon.ctools.cli import explain
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError
 from dbrecon.experiment import Experiment
-from dbrecon.ledger.records import Claim, CountyClaim, ErrorReport, LpStats, SolStats
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, ErrorReport, LpStats, SolStats
 
 
 @runtime_checkable
@@ -46,6 +46,14 @@ class CountyTask:
     def claims(self) -> tuple[CountyClaim, ...]:
         """The one claim."""
         return (self.claim,)
+
+
+@dataclass(frozen=True)
+class CertaintyTask:
+    """Compute the certainty of claimed tracts of one county, or write a county's files of it."""
+
+    experiment: Experiment
+    claims: tuple[CertaintyClaim, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,14 @@ class CountyWritten:
     seconds: float
     file: Staged | None = None
     index: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class CertaintyMade:
+    """The certainty of the ``index``-th claim is in place."""
+
+    index: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -137,4 +153,4 @@ class Failed:
     failure: Failure
 
 
-Send = Callable[[Begun | StorageAway | LpMade | Solved | CountyWritten | Failed], None]
+Send = Callable[[Begun | StorageAway | LpMade | Solved | CountyWritten | CertaintyMade | Failed], None]

@@ -7,7 +7,20 @@ from dbrecon.ctools.patience import patience, patient
 from dbrecon.errors import ContradictoryTables, DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests
-from dbrecon.node.tasks import Begun, CountyTask, CountyWritten, Failed, Failure, LpMade, Send, Solved, StorageAway, TractTask
+from dbrecon.node.tasks import (
+    Begun,
+    CertaintyMade,
+    CertaintyTask,
+    CountyTask,
+    CountyWritten,
+    Failed,
+    Failure,
+    LpMade,
+    Send,
+    Solved,
+    StorageAway,
+    TractTask,
+)
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.solve.program import Infeasible, LicenceError
 from dbrecon.recon.tract.county_tables import CountyTables
@@ -19,15 +32,18 @@ from dbrecon.steps.origin import Origin
 from dbrecon.steps.solutions import solve_lp, solve_model
 
 
-def serve(task: TractTask | CountyTask, send: Send) -> None:
+def serve(task: TractTask | CountyTask | CertaintyTask, send: Send) -> None:
     """Do a task in a worker process: make the artifacts, and say what came of each claim. Storage that is away is waited for."""
     with patient(task.experiment.config.run.storage_wait, lambda text: send(StorageAway(text))):
         _serve(task, send)
 
 
-def _serve(task: TractTask | CountyTask, send: Send) -> None:
+def _serve(task: TractTask | CountyTask | CertaintyTask, send: Send) -> None:
     if isinstance(task, CountyTask):
         _write_county(task, send)
+        return
+    if isinstance(task, CertaintyTask):
+        _certify(task, send)
         return
     try:
         builder = builder_of(task.experiment)
@@ -113,3 +129,21 @@ def _write_county(task: CountyTask, send: Send) -> None:
         send(Failed(0, Failure.of(error, blame(error), final=is_final(error))))
     else:
         send(CountyWritten(people, time.monotonic() - begin, file))
+
+
+def _certify(task: CertaintyTask, send: Send) -> None:
+    """Step 6 of some tracts, or of a county's files."""
+    from dbrecon.steps.certainty import make_record_of, write_county  # step 6 alone needs them
+
+    for index, claim in enumerate(task.claims):
+        begin = time.monotonic()
+        send(Begun(index))
+        try:
+            if claim.of_county:
+                write_county(task.experiment, claim.stusab, claim.county, claim.tracts)
+            else:
+                make_record_of(task.experiment, claim.stusab, claim.county, claim.tract)
+        except DBReconError as error:
+            send(Failed(index, Failure.of(error, blame(error))))
+        else:
+            send(CertaintyMade(index, time.monotonic() - begin))

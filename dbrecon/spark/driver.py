@@ -19,7 +19,7 @@ from dbrecon.ledger.records import Claim, CountyClaim, Worker
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.loop import Scheduler
 from dbrecon.node.source import RECOUNT_SECONDS, Claimer
-from dbrecon.node.stages import COUNTIES, TRACTS
+from dbrecon.node.stages import CERTAINTY, COUNTIES, TRACTS, Stage
 from dbrecon.node.tasks import ClaimedTask
 from dbrecon.place import Place
 from dbrecon.settings import Config
@@ -66,14 +66,15 @@ class Waves(Claimer):
         """Whether there is work, now or later, in these or in others' hands. Looks into the ledger anew, now and then."""
         if not self._plan and not self._look():
             return True  # looked just now: what was there may rest after a failure, or be another's
-        return bool(self._plan) or (5 in self._assignment.steps and self._counties_left())
+        return bool(self._plan) or any(self._is_left(stage) for stage in (COUNTIES, CERTAINTY))
 
     def left(self) -> tuple[int, int]:
         """How many tracts (of the range of people) and counties are not done, those that are quarantined aside."""
         return sum(len(work.tracts) for work in self._make_plan()), super().left()[1]
 
-    def _counties_left(self) -> bool:
-        return not self._ledger.work_left(self._experiment.reident, COUNTIES.steps, self._assignment.place).nothing_left
+    def _is_left(self, stage: Stage) -> bool:
+        steps = stage.steps & self._assignment.steps
+        return bool(steps) and not self._ledger.work_left(self._experiment.reident, steps, self._assignment.place).nothing_left
 
     def _look(self) -> bool:
         """Plan anew, unless that was done just now and no job has ended since."""

@@ -76,12 +76,28 @@ def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract
     return record, True
 
 
-def make_record_of(experiment: Experiment, stusab: str, county: str, tract: str, intervals: bool, force: bool) -> bool:
+def make_record_of(
+    experiment: Experiment, stusab: str, county: str, tract: str, intervals: bool = False, force: bool = False
+) -> bool:
     """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there."""
     if force:
         storage.remove(experiment.certainty_record(stusab, county, tract))
     tables = read_county(experiment, builder_for(experiment).product, stusab, county, AS_THEY_ARE)
     return make_record(experiment, tables, stusab, tract, intervals)[1]
+
+
+def write_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> None:
+    """Write a county's files of certainty from the records of its ``tracts``. What is there and current is left alone.
+
+    Raises InputError if a record is not there, or not of the county's people as they are.
+    """
+    if is_current(experiment, stusab, county, cells=False):
+        return
+    records = []
+    for tract in tracts:
+        make_record_of(experiment, stusab, county, tract)  # mostly it is there and matches
+        records.append(load_record(experiment, stusab, county, tract))
+    close_county(experiment, stusab, county, records, all(record.intervals for record in records))
 
 
 def load_record(experiment: Experiment, stusab: str, county: str, tract: str) -> TractRecord:

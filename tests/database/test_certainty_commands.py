@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from tests.console_world import Operator, assert_refused
 from tests.paths import CHECKOUT
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +42,7 @@ def county_folder(operator: Operator, county: str = "10001") -> Path:
 
 def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     assert_refused(operator.here("--certainty"), 3, "do step 6 (--step6)")
-    first = operator.done("--step6").splitlines()
-    assert len(first) == 2
-    assert all("may differ" in line and "are certain" in line for line in first)
+    assert "the certainty of 2 tracts and 2 counties computed" in operator.done("--step6")
     folder = county_folder(operator)
     files = [folder / name for name in ("certainty_10001.csv", "certainty_10001.json", "people_certainty_10001.csv")]
     before = [file.read_bytes() for file in files]
@@ -58,11 +59,9 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     differ = sum(int(block["differ_upper"]) for block in blocks)
     assert everyone["cumulative_upper"] == pytest.approx(100 * differ / 6000, abs=1e-4)
 
-    again = operator.run("--step6", "--stusab", "de")
-    assert again.stdout == ""
-    assert "exists; --force makes it again" in again.stderr
+    assert "nothing was left to do" in operator.done("--step6", "--stusab", "de")
     (folder / "certainty_10001.csv").unlink()
-    assert "10001" in operator.done("--step6")
+    assert "the certainty of 1 tract and 1 county computed" in operator.done("--step6")
     assert [file.read_bytes() for file in files] == before
 
     path = folder / "sf1_tract_10001.csv"
@@ -118,4 +117,23 @@ def test_places_and_options_that_do_not_fit_are_refused(operator: Operator) -> N
     assert_refused(operator.here("--claim", "block 990019999991000: somebody"), 2, "no state has the code 99")
     assert_refused(operator.here("--certificate", "c.json", "--certainty"), 2, "--certificate goes with --claim")
     assert_refused(operator.here("--cells", "--certainty"), 2, "--cells goes with --step6")
-    assert_refused(operator.here("--step6", "--stusab", "de", "--county", "001", "--tract", "000100"), 2, "leave --tract out")
+    assert_refused(
+        operator.here("--step6", "--cells", "--stusab", "de", "--county", "1", "--tract", "000102"), 2, "leave --tract out"
+    )
+
+
+def test_a_scheduler_that_is_killed_in_the_middle_goes_on_and_makes_the_same_bytes(operator: Operator) -> None:
+    operator.done("--step6")
+    root = county_folder(operator).parent
+    before = {path: path.read_bytes() for path in sorted(root.rglob("*certain*")) if path.is_file()}
+    before |= {path: path.read_bytes() for path in root.rglob("tract_*.json.gz")}
+    for path in before:
+        path.unlink()
+    running = operator.start("--step6")
+    try:
+        wait_for(lambda: any(root.rglob("tract_*.json.gz")), "a tract's record")
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    operator.done("--step6")
+    assert {path: path.read_bytes() for path in before} == before
