@@ -201,7 +201,7 @@ def test_a_truth_in_several_files_or_a_folder_gives_the_same_figures(real: Opera
     for words in ([str(path) for path in files], [str(tmp_path)]):
         told = real.run("--evaluate", *words, "--json")
         assert {name: value for name, value in json.loads(told.stdout).items() if name != "truth"} == whole
-    assert f"{tmp_path}/notes.txt: not read, being neither .csv nor .csv.gz" in told.stderr
+    assert f"{tmp_path}/notes.txt: not read, being neither .csv, .csv.gz nor .parquet" in told.stderr
     twice = real.run("--evaluate", str(files[0]), str(files[0]))
     assert (twice.returncode, twice.stdout) == (2, "")
     assert f"{files[0]} is named twice" in twice.stderr
@@ -504,12 +504,12 @@ def test_a_state_with_a_bad_zip_does_not_stop_the_others(real_zips: list[Path], 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Mounts a file system of 64 KiB at a folder; all are unmounted at the end."""
+    """Mounts a file system of 8 KiB at a folder; all are unmounted at the end."""
     mounted: list[Path] = []
 
     def mount(folder: Path) -> None:
         folder.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(folder)]
         if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("needs the right to mount a small file system")
         mounted.append(folder)
@@ -526,7 +526,7 @@ def test_a_full_disk_while_an_lp_is_written_loses_nothing(
     operator.register(source).done("--step1", "--step2")
     [county] = list(operator.base.glob("work/al/01*"))
     small_disk(county / "lp")
-    result = operator.run("--run")
+    result = operator.run("--run", settings="storage_wait = 0\n")
     assert result.returncode == 4, result.stderr
     assert "the disk is full" in result.stderr.splitlines()[-1]
     assert list((county / "lp").iterdir()) == []
