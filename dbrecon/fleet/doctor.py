@@ -10,9 +10,10 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.background import Background
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.database import describe, make_engine
+from dbrecon.ctools.emr import cluster_id
+from dbrecon.ctools.extras import MissingPackage
 from dbrecon.errors import DBReconError
 from dbrecon.fleet.credentials import encrypted_file, with_credentials
-from dbrecon.fleet.doctor_nodes import examine_nodes
 from dbrecon.fleet.findings import DISK_MIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.ledger.fitness import examine_database
 from dbrecon.settings import Config
@@ -43,6 +44,19 @@ def examine(config: Config, solver: Callable[[], str]) -> Iterator[Finding]:
             yield from work.result(seconds)
         except TimeoutError:
             yield Finding("FAIL", what, f"no answer within {seconds:g} s: {remedy}")
+    yield from _nodes(config)
+
+
+def _nodes(config: Config) -> Iterator[Finding]:
+    """What there is to say of nodes. What reaches them is loaded only where there are any: one machine needs no SSH."""
+    if not config.cluster.hosts and cluster_id(config.cluster.emr_cluster_id) is None:
+        yield Finding("ok", "nodes", "no cluster is set: this machine alone")
+        return
+    try:
+        from dbrecon.fleet.doctor_nodes import examine_nodes
+    except MissingPackage as error:
+        yield Finding("FAIL", "nodes", str(error))
+        return
     yield from examine_nodes(config, CHECK_SECONDS)
 
 

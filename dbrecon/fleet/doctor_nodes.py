@@ -13,7 +13,6 @@ from pathlib import Path
 from dbrecon.ctools import s3, storage
 from dbrecon.ctools.background import Background
 from dbrecon.ctools.cli import explain
-from dbrecon.ctools.emr import cluster_id
 from dbrecon.ctools.ssh import Unreachable
 from dbrecon.errors import DBReconError, RemoteError, UsageError
 from dbrecon.fleet.credentials import with_credentials
@@ -33,9 +32,6 @@ UNREACHABLE_REMEDY = "see that it is up and that sshd runs there, or take it out
 
 def examine_nodes(config: Config, seconds: float) -> Iterator[Finding]:
     """The findings of all nodes, as they answer. What is asked of EMR and of the storage here has ``seconds``."""
-    if not config.cluster.hosts and cluster_id(config.cluster.emr_cluster_id) is None:
-        yield Finding("ok", "nodes", "no cluster is set: this machine alone")
-        return
     try:
         hosts = Background(lambda: list_hosts(config)).result(seconds)
     except TimeoutError as error:

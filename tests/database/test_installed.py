@@ -16,6 +16,8 @@ from tests.paths import CHECKOUT
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MYSQL = "[db]\nmysql_host = h\nmysql_database = d\nmysql_user = u\nmysql_password = p"
 
+ON_S3 = "[paths]\nroot = s3://bucket/a\n[db]\nsqlite = local.sqlite3"
+
 
 @dataclass
 class Installed:
@@ -131,7 +133,11 @@ def test_a_state_is_reconstructed_with_no_checkout_and_no_extra(installed: Insta
             "[db]\nmysql_host = h\nmysql_database = d\nmysql_user = u\nmysql_password = p",
             "pip install 'dbrecon[cluster]'",
         ),
-        (["--uploads"], "[paths]\nroot = s3://bucket/a", "needs boto3, which is not installed: pip install 'dbrecon[aws]'"),
+        (
+            ["--uploads"],
+            ON_S3,
+            "needs boto3, which is not installed: pip install 'dbrecon[aws]'",
+        ),
         (["--run", "--spark"], "", "Spark's Python package is not here: install it (pip install 'dbrecon[spark]')"),
     ],
 )
@@ -145,8 +151,15 @@ def test_what_lacks_a_package_names_the_extra_that_brings_it(
     assert done.stderr.count("\n") == 1
 
 
+def test_the_doctor_needs_no_extra_on_one_machine_and_names_that_of_nodes(installed: Installed) -> None:
+    assert "nodes: no cluster is set: this machine alone" in re.sub(r" +", " ", installed.run("dbrtool", "--doctor").stdout)
+    (installed.home / "nodes.ini").write_text("[cluster]\nhosts = n1\n")
+    done = installed.run("dbrtool", "--doctor", DBRECON_CONFIG=installed.home / "nodes.ini")
+    assert "pip install 'dbrecon[cluster]'" in done.stdout
+
+
 def test_a_relative_path_in_the_settings_is_beside_them(installed: Installed) -> None:
-    (installed.home / "settings.ini").write_text("[db]\nsqlite = mine.sqlite3\n[sf1]\ntables = config/tables_2010_sf1.toml\n")
+    (installed.home / "settings.ini").write_text("[db]\nsqlite = mine.sqlite3\n")
     done = installed.run("dbrtool", "--register", "r2", DBRECON_CONFIG=installed.home / "settings.ini")
     assert done.returncode == 0, done.stderr
     assert (installed.home / "mine.sqlite3").is_file()
