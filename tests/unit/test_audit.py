@@ -50,6 +50,7 @@ def test_every_study_has_its_part_and_the_pyramid_is_that_of_the_records() -> No
     assert [row["women, published"] for row in table("pyramid")] == counts[1].tolist()
 
 
+@pytest.mark.slow
 def test_sizes_add_up_to_all_people_and_blocks() -> None:
     for name in ("agreement", "certainty"):
         rows = table(name)

@@ -43,6 +43,7 @@ def test_distances_and_certain_people_are_those_of_the_list_of_all_solutions(tra
         assert diameter <= found.any_two[number] == min(people, 2 * exact, people - found.certain[number])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(small_tracts())
 def test_intervals_are_the_least_and_the_most_of_every_count(tract: SmallTract) -> None:
@@ -54,6 +55,7 @@ def test_intervals_are_the_least_and_the_most_of_every_count(tract: SmallTract) 
     assert np.array_equal(cells.seen_upper, cells.upper)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(small_tracts(), st.sampled_from([Budget(1, 0), Budget(1, 0, 0), Budget(1, 3), Budget(40, 0, 60)]))
 def test_whatever_the_budget_the_intervals_hold_the_truth(tract: SmallTract, budget: Budget) -> None:

@@ -48,6 +48,7 @@ def test_every_table_lies_where_its_segment_has_it(name: str, level: str) -> Non
     assert plan.columns == product_of(name).columns(level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS_KNOWN)
 @pytest.mark.parametrize("level", ["block", "tract"])
 def test_every_cell_follows_from_the_counts_that_are_written(name: str, level: str) -> None:
