@@ -63,7 +63,7 @@ def timed(owner: Any, name: str, seconds: dict[str, float]) -> None:
     setattr(owner, name, run)
 
 
-def measure(product: Product, people: People) -> tuple[dict[str, float], Counter[str]]:
+def measure(product: Product, people: People, objective: str, budget: Budget) -> tuple[dict[str, float], Counter[str]]:
     """CPU seconds by part, and counts of what was found."""
     seconds: dict[str, float] = defaultdict(float)
     found: Counter[str] = Counter()
@@ -72,15 +72,15 @@ def measure(product: Product, people: People) -> tuple[dict[str, float], Counter
     timed(search, "solve_mip", seconds)
     for tables in tracts_of(product, people):
         begin = time.process_time()
-        made = reconstructor.reconstruct(tables, Options())
+        made = reconstructor.reconstruct(tables, Options(objective=objective))
         solved = time.process_time()
         model = builder.build(tables)
         counts = counts_of(model, made.people)
         system = CountSystem.of_model(model)
         built, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"]
-        blockwise_distances(system, model.block, model.row_block, counts, len(model.blocks), Budget())
+        blockwise_distances(system, model.block, model.row_block, counts, len(model.blocks), budget)
         blockwise, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"] - inside
-        certain = certainty(model, counts, Budget())
+        certain = certainty(model, counts, budget)
         end = time.process_time()
         seconds["reconstruction"] += solved - begin
         seconds["blockwise bound"] += blockwise - built
@@ -135,13 +135,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="another seed, another county (default %(default)s)")
     parser.add_argument("--big_tract", type=int, default=0, metavar="N", help="one tract has N people")
     parser.add_argument("--block_tables", action="store_true", help="on block tables alone")
+    parser.add_argument(
+        "--objective", choices=("spread", "none"), default="spread", help="of the reconstruction ([solve] objective)"
+    )
+    parser.add_argument("--tree_steps", type=int, default=Budget.tree, help="[certainty] tree_steps (default %(default)s)")
     add_common(parser)
     args = parser.parse_args()
     start(args)
     plan = plan_state("de", "10", args.people, args.seed, 1, args.big_tract)
     [county] = make_counties(plan)
     product = load_product(tables="block" if args.block_tables else "all")
-    print(report(*measure(product, county.people)))
+    print(report(*measure(product, county.people, args.objective, Budget(tree=args.tree_steps))))
     return 0
 
 

@@ -33,11 +33,18 @@ class MipAnswer:
 
 
 def solve_mip(
-    system: CountSystem, lower: IntArray, upper: IntArray, objective: Objective, known: IntArray, checks: int
+    system: CountSystem,
+    lower: IntArray,
+    upper: IntArray,
+    objective: Objective,
+    known: IntArray,
+    checks: int,
+    target: int | None = None,
 ) -> MipAnswer:
     """Minimise an objective from the solution ``known``; interrupted when HiGHS asks for the ``checks``-th time whether to go on.
 
-    These checks are steps of its search, not of a clock: the answer is the same on any machine.
+    A solution whose value is ``target`` ends it too. These checks are steps of its search, not of a clock: the answer is the
+    same on any machine.
     """
     highs = _program(system, lower, upper, objective, known)
     asked = itertools.count(1)
@@ -49,6 +56,8 @@ def solve_mip(
         if last >= checks:
             event.interrupt()
 
+    if target is not None:
+        highs.setOptionValue("objective_target", target + 0.5)
     highs.cbMipInterrupt += ask
     highs.run()
     finished = highs.getModelStatus() == highspy.HighsModelStatus.kOptimal

@@ -62,18 +62,31 @@ STEPS_A_CHECK = 50
 """What HiGHS's branch and cut does between two checks, in simplex steps: for the accounts of a tract."""
 
 
-def minimise(part: Part, objective: Objective, budget: Budget) -> Minimum:
+@dataclass(frozen=True)
+class Floor:
+    """A value below which an objective is known not to go, and what that rests on."""
+
+    value: int
+    proof: Proof
+
+
+def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | None = None) -> Minimum:
     """The least value of an objective over a part's integer solutions: proved by our own tree, else on HiGHS's word, else an
-    interval."""
-    found = _Search(part, objective, part.steps + budget.tree).run()
+    interval. A ``floor`` that a solution reaches ends the search."""
+    search = _Search(part, objective, part.steps + budget.tree)
+    search.floor = floor
+    found = search.run()
     if found.proof is not Proof.OPEN or not budget.checks:
         return found
-    answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, budget.checks)
+    target = None if floor is None else floor.value
+    answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, budget.checks, target)
     part.steps += answer.checks * STEPS_A_CHECK
     best, witness = found.upper, found.witness
     whole = None if answer.values is None else part.offer(answer.values)
     if whole is not None and int(objective.value(whole)) < best:
         best, witness = int(objective.value(whole)), whole
+    if floor is not None and best <= floor.value:
+        return Minimum(best, best, max(floor.proof, Proof.MIP_PROVED), witness)
     if answer.finished and answer.bound >= best:
         return Minimum(best, best, Proof.MIP, witness)
     return Minimum(min(found.lower, best), best, Proof.OPEN if found.lower < best else Proof.MIP_PROVED, witness)
@@ -110,11 +123,14 @@ class _Search:
         self.best, self.witness = part.best_seen(objective)
         self.unsettled = int(UNBOUNDED)  # the least proved bound of pieces that could be neither closed nor cut further
         self.nodes = 0
+        self.floor: Floor | None = None
         self.record: list[ProofStep] | None = None
 
     def run(self) -> Minimum:
         stack = [_Node(self._by_bounds(), self.part.lower, self.part.upper)]
         while stack:
+            if self.floor is not None and self.best <= self.floor.value:
+                return Minimum(self.best, self.best, max(self.floor.proof, Proof(min(self.nodes, 1))), self.witness)
             if self.nodes and self.part.steps >= self.last_step:
                 self.unsettled = min([self.unsettled] + [node.bound for node in stack])
                 break

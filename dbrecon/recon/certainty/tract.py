@@ -15,7 +15,7 @@ from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
 from dbrecon.recon.certainty.objective import Objective
 from dbrecon.recon.certainty.part import Part
-from dbrecon.recon.certainty.search import Budget, Minimum, Proof, minimise
+from dbrecon.recon.certainty.search import Budget, Floor, Minimum, Proof, minimise
 from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, components, propagate
 from dbrecon.recon.tract.model import Model
 
@@ -71,7 +71,7 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
     steps = blockwise_steps
     for columns, part in split(system, lower, upper, counts):
         part.steps = steps
-        _work_part(part, model.block[columns], exact, budget, intervals)
+        _work_part(part, model.block[columns], exact, blockwise, budget, intervals)
         steps = part.steps
         cells.lower[columns], cells.upper[columns] = part.lower, part.upper
         cells.seen_lower[columns], cells.seen_upper[columns] = part.seen_lower, part.seen_upper
@@ -112,11 +112,11 @@ def bounds(system: CountSystem) -> tuple[IntArray, IntArray]:
     return propagate(system, np.zeros(n, np.int64), np.full(n, UNBOUNDED))
 
 
-def _work_part(part: Part, block: IntArray, found: Distances, budget: Budget, intervals: bool) -> None:
+def _work_part(part: Part, block: IntArray, found: Distances, blockwise: Distances, budget: Budget, intervals: bool) -> None:
     """Find the distance of each block of a part, then the least of what is filled: most of it has been seen by then."""
     filled = np.flatnonzero(part.known > 0)
     for number in np.unique(block[filled]).tolist():
-        _distance(part, block, number, found, budget)
+        _distance(part, block, number, found, budget, blockwise)
     tighten_lower(part, filled, block[filled], budget)
     if intervals:
         every = np.arange(len(block))
@@ -124,17 +124,24 @@ def _work_part(part: Part, block: IntArray, found: Distances, budget: Budget, in
         tighten_upper(part, every, block, budget)
 
 
-def _distance(part: Part, block: IntArray, number: int, found: Distances, budget: Budget) -> None:
-    """Add a part's share of the distance of block ``number`` to what is found."""
+def _distance(part: Part, block: IntArray, number: int, found: Distances, budget: Budget, most: Distances | None = None) -> None:
+    """Add a part's share of the distance of block ``number`` to what is found. It is never more than the block's ``most``."""
     columns = np.flatnonzero((block == number) & (part.known > 0))
     if not len(columns):
         return
     objective = Objective.shared(columns, part.known[columns])
     people = int(part.known[columns].sum())
-    least = minimise(part, objective, budget) if part.steps < budget.tract else _unsearched(part, objective)
+    floor = None if most is None else _floor(people, most, number)
+    least = minimise(part, objective, budget, floor) if part.steps < budget.tract else _unsearched(part, objective)
     found.lower[number] += people - least.upper
     found.upper[number] += people - least.lower
     found.proof[number] = max(int(found.proof[number]), least.proof)
+
+
+def _floor(people: int, most: Distances, number: int) -> Floor:
+    """What a part's people have in common at the least, since its block cannot differ by more than ``most``."""
+    proof = Proof(int(most.proof[number]))
+    return Floor(people - int(most.upper[number]), Proof.MIP_PROVED if proof is Proof.OPEN else proof)
 
 
 def _unsearched(part: Part, objective: Objective) -> Minimum:
