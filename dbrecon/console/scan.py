@@ -102,10 +102,15 @@ class _Scan:
 
     def _expected(self) -> set[str]:
         experiment, tracts = self._experiment, self._task.tracts
-        county = {path(*self._place) for path in (experiment.block_csv, experiment.tract_csv, experiment.synth_out)}
-        return county | {
-            path(*self._place, tract) for tract, _ in tracts for path in (experiment.lp, experiment.sol, experiment.ilp)
-        }
+        of_certainty = (
+            experiment.certainty,
+            experiment.certainty_sidecar,
+            experiment.certainty_cells,
+            experiment.people_certainty,
+        )
+        of_county = (experiment.block_csv, experiment.tract_csv, experiment.synth_out, *of_certainty)
+        of_tract = (experiment.lp, experiment.sol, experiment.ilp, experiment.certainty_record)
+        return {path(*self._place) for path in of_county} | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
 
     def _fault(self, path: str, error: Exception) -> None:
         self._faults.append((path, str(error)))

@@ -60,6 +60,8 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     assert everyone["cumulative_upper"] == pytest.approx(100 * differ / 6000, abs=1e-4)
 
     assert "nothing was left to do" in operator.done("--step6", "--stusab", "de")
+    assert "the ledger and the files agree" in (rescanned := operator.done("--rescan"))
+    assert "certainty" not in rescanned, "these files are the experiment's"
     (folder / "certainty_10001.csv").unlink()
     assert "the certainty of 1 tract and 1 county computed" in operator.done("--step6")
     assert [file.read_bytes() for file in files] == before
