@@ -240,6 +240,7 @@ NOBODY_ELSE = [
 """Their zeros leave white and black alone."""
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(small_people([22, 23, 24], [32, 16]))
 def test_so_do_nested_groups(tmp_path_factory: pytest.TempPathFactory, people: list[tuple[int, int]]) -> None:

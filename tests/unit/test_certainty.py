@@ -95,6 +95,7 @@ def test_any_multipliers_prove_a_bound_that_every_solution_keeps(tract: SmallTra
     assert (relaxed <= objective.value(solutions) * SCALE).all(), "the relaxation lies below"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(small_tracts())
 def test_propagated_bounds_lose_no_solution_and_parts_are_independent(tract: SmallTract) -> None:

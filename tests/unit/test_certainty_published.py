@@ -131,6 +131,7 @@ def unbinned_distance(model: Model, kinds: IntArray, people: People, block: int)
     return int(h.sum()) - round(highs.getInfo().objective_function_value)
 
 
+@pytest.mark.slow
 @needs_shared
 def test_distances_are_those_of_the_program_over_single_ages() -> None:
     """Bins, propagation, parts, chords and proofs change nothing: real blocks, the whole tract's program of single ages."""

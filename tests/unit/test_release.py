@@ -57,6 +57,7 @@ def test_every_cell_follows_from_the_counts_that_are_written(name: str, level: s
     assert found.cells == len(product_of(name).columns(level)) > 800
 
 
+@pytest.mark.slow
 def test_a_constraint_that_lacks_is_missed() -> None:
     product = product_of("sf1_2010")
     less = Product(

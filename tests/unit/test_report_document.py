@@ -63,6 +63,7 @@ def test_words_that_look_like_markup_stay_words() -> None:
     assert "By &lt;size&gt;" in page
 
 
+@pytest.mark.slow
 def test_the_page_says_how_many_rows_it_leaves_out_and_the_files_have_all(tmp_path: Path) -> None:
     path = report(tuple(drawings()[:1])).write(str(tmp_path / "out"))
     page = Path(path).read_text(encoding="utf-8")

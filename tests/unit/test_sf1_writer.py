@@ -171,6 +171,7 @@ rows_of_people = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(rows_of_people)
 def test_every_count_of_every_unit_is_the_plain_tabulation_of_its_people(
