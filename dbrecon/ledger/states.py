@@ -58,12 +58,13 @@ class Transition:
 
 @dataclass(frozen=True)
 class Life:
-    """The states of one kind of unit, and its transitions. ``begins`` are the states in which step 1 enters a row."""
+    """The states of one kind of unit, and its transitions. ``begins`` are the states in which ``entered_by`` enters a row."""
 
     unit: str
     states: tuple[str, ...]
     begins: tuple[str, ...]
     transitions: tuple[Transition, ...]
+    entered_by: str = "step 1"
 
     def before(self, event: str, after: str | None = None) -> tuple[str, ...]:
         """The states that ``event`` may begin with, if it ends in ``after`` (None: where it leaves the state as it is).
@@ -147,7 +148,7 @@ COUNTY = Life(
 CERTAINTY = Life(
     "tract's certainty",
     (NEW, CERTAIN, QUARANTINED),
-    (),
+    (NEW,),
     (
         *_staying((NEW,), CLAIM, "a scheduler, when the county's people are written (a county, when all its tracts are certain)"),
         *_staying((NEW,), HEARTBEAT, "its holder"),
@@ -160,6 +161,7 @@ CERTAINTY = Life(
         Transition(RESET_CERTAINTY, (NEW, CERTAIN, QUARANTINED), (NEW,), "--step6 --force"),
         Transition(CHANGE_PEOPLE, (NEW, CERTAIN, QUARANTINED), (NEW,), "step 6, when the county's people were written anew"),
     ),
+    entered_by="step 6",
 )
 LIVES = (TRACT, COUNTY, CERTAINTY)
 
@@ -167,7 +169,7 @@ LIVES = (TRACT, COUNTY, CERTAINTY)
 def mermaid(life: Life) -> str:
     """The life as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {state}: {ENTER} (step 1)" for state in life.begins]
+    lines += [f"    [*] --> {state}: {ENTER} ({life.entered_by})" for state in life.begins]
     for transition in life.transitions:
         lines += [
             f"    {before} --> {after}: {transition.event}"
