@@ -202,6 +202,8 @@ DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
     "negative count": (line(S4, 5, cell(150, b"-3")), f"member {S4}, line 5: P0120006 of block 350130002001003 is '-3'"),
     "negative count where nobody lives": (line(S4, 7, cell(1, b"-1")), f"member {S4}, line 7: P0100001 of block"),
     "fraction": (line(S8, 5, cell(1, b"1.5")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '1.5'"),
+    "2^64": (line(S8, 5, cell(1, b"18446744073709551616")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '18446"),
+    "thirty digits in a tract": (line(P12B, 14, cell(209, b"1" * 30)), f"member {P12B}, line 14: PCT012B209 of tract"),
     "empty cell": (line(S8, 5, cell(196, b"")), f"member {S8}, line 5: P012I049 of block 350130002001003 is ''"),
     "word in a tract": (line(P12B, 14, cell(209, b"NA")), f"member {P12B}, line 14: PCT012B209 of tract"),
     "field missing": (line(S4, 5, field_dropped), f"member {S4}, line 5: 243 fields"),

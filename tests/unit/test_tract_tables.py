@@ -91,6 +91,16 @@ def test_a_row_with_a_cell_too_few_is_refused(county: CountyTables) -> None:
         CountyTables(PRODUCT, "10001", CountyFile(short, "blocks"), county.tracts).tract("000100")
 
 
+@pytest.mark.parametrize("value", ["1000000000", "1" * 30, str(2**64)])
+def test_a_cell_of_more_people_than_there_are_is_refused_with_its_value(county: CountyTables, value: str) -> None:
+    lines = county.blocks.text[:].decode().splitlines()
+    lines[1] = lines[1].rsplit(",", 1)[0] + "," + value
+    damaged = CountyTables(PRODUCT, "10001", CountyFile(("\n".join(lines) + "\n").encode(), "sf1_block_10001.csv"), county.tracts)
+    with pytest.raises(InputError, match=r"^sf1_block_10001\.csv: .*") as refused:
+        damaged.tract("000100")
+    assert value in str(refused.value).replace(",", "")
+
+
 def test_block_tables_alone_have_no_tract_cells(county: CountyTables) -> None:
     product = load_product(tables="block")
     tracts = CountyFile(b"geoid_tract,logrecno\n10001000100,0000007\n", "sf1_tract_10001.csv")

@@ -17,6 +17,9 @@ from dbrecon.recon.product.release import Release, SegmentTable, StateZip, Table
 
 _RECNO_DIGITS = 7
 _CELL_CHARACTERS = b"0123456789,"
+_LONGEST_COUNT = 9  # digits; no country counts so many people
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_TOO_LONG = b"0" * (_LONGEST_COUNT + 1)
 _EMPTY_CELL = re.compile(rb",,")  # here three times as fast as the operator in
 
 
@@ -111,14 +114,14 @@ class LevelPlan:
         # Leaves nothing of a row of counts; an empty cell makes two commas meet, or one stand at an end.
         if cells.translate(None, _CELL_CHARACTERS) or _EMPTY_CELL.search(cells) or cells[:1] == b"," or cells[-1:] == b",":
             return None
-        return cells
+        return None if _TOO_LONG in cells.translate(_AS_ZEROS) else cells
 
     def bad_cell(self, lines: Sequence[bytes]) -> tuple[int, str, bytes]:
         """Of lines for which ``cells`` is None: position of the line, the first bad cell's name and its text."""
         found = [(i, piece) for i, cutter in enumerate(self.cutters) for piece in cutter(lines[i])]
         values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(self._separator)]
         for name, (i, value) in zip(self.columns, values, strict=True):
-            if not value.isdigit():
+            if not value.isdigit() or len(value) > _LONGEST_COUNT:
                 return i, name, value
         raise AssertionError("no cell is bad")
 

@@ -17,6 +17,9 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.model import TractTables
 
+MOST_PEOPLE = 999_999_999
+"""What a cell counts at the most; a larger one is an error of the file."""
+
 REMEDY = "make the county files again (--step2 --force)"
 
 
@@ -33,7 +36,9 @@ def parse_counts(text: bytes, source: str) -> IntArray:
         raise InputError(f"{source}: holds what is no count, or ends within a line; {REMEDY}")
     lengths = np.diff(ends, prepend=-1) - 1
     if lengths.min() < 1 or lengths.max() > 15:
-        raise InputError(f"{source}: a field is empty or too long for a count; {REMEDY}")
+        i = int(np.argmin(lengths)) if lengths.min() < 1 else int(np.argmax(lengths))
+        field = text[int(ends[i] - lengths[i]) : int(ends[i])][:40].decode("ascii")
+        raise InputError(f"{source}: a field is {field!r}, which is no count of people; {REMEDY}")
     values = digit[ends - 1].astype(np.int64)
     longer, power = np.flatnonzero(lengths > 1), 10
     for place in range(2, int(lengths.max()) + 1):
@@ -101,7 +106,13 @@ class CountyFile:
         table = values.reshape(-1, width)
         if not rows.startswith(tract.encode()) or (np.diff(table[:, 0]) <= 0).any():
             raise InputError(f"{self.source}: the rows of tract {tract} are not in order; {REMEDY}")
-        return table[:, 0], table[:, 2:]
+        cells = table[:, 2:]
+        if cells.max(initial=0) > MOST_PEOPLE:
+            row, column = np.argwhere(cells > MOST_PEOPLE)[0]
+            level = geoid_column.removeprefix("geoid_")
+            where = f"{columns[column]} of {level} {table[row, 0]:0{15 if level == 'block' else 11}d}"
+            raise InputError(f"{self.source}: {where} is {cells[row, column]:,}, more people than there are; {REMEDY}")
+        return table[:, 0], cells
 
 
 @dataclass(frozen=True)
