@@ -147,7 +147,9 @@ class SolveSettings:
     solver: str = setting(
         "highs", "`auto` is Gurobi where its licence allows the model's size, else HiGHS.", choices=("auto", "highs", "gurobi")
     )
-    seed: int = setting(0, "The solver's seed: the same gives the same people.", minimum=0, maximum=2_000_000_000)
+    seed: int = setting(
+        0, "The seed of experiments registered from now on: the same gives the same people.", minimum=0, maximum=2_000_000_000
+    )
     objective: str = setting(
         "spread",
         "`spread`: of all answers the one that spreads people most evenly over kinds; `none`: the first that is found.",

@@ -113,5 +113,5 @@ def _check_disclosure(args: Arguments, action: str) -> None:
         raise UsageError("--truth goes with --reidentify")
     if args.out is not None and action not in ("audit", "make_attacker"):
         raise UsageError("--out goes with --audit or --make_attacker")
-    if args.seed is not None and action not in ("audit", "reidentify", "make_attacker"):
-        raise UsageError("--seed goes with --audit, --reidentify or --make_attacker")
+    if args.seed is not None and action not in ("register", "from_start", "audit", "reidentify", "make_attacker"):
+        raise UsageError("--seed goes with --register, --audit, --reidentify or --make_attacker")

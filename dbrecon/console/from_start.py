@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbrecon.console.commands import asked_place, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
-from dbrecon.console.registration import chosen_name, chosen_product, register_new
+from dbrecon.console.registration import chosen_name, chosen_product, register_new, seeded
 from dbrecon.console.step_commands import do_states
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import describe
@@ -45,7 +45,7 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
     tables, ages, product = args.tables, args.ages, chosen_product(args.product)
     found = {row.reident: row for row in ledger.experiments()}.get(reident)
     if found is None:
-        experiment = Experiment.make(reident, config, tables or "all", ages or "bins", product)
+        experiment = Experiment.make(reident, seeded(args, config), tables or "all", ages or "bins", product)
         say(f"Registering {reident} in {describe(ledger.engine)}, on {experiment.tables} tables")
         register_new(ledger, experiment)
         return experiment
@@ -55,6 +55,8 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
         raise UsageError(f"{reident} is registered with --ages {found.ages}: leave --ages {ages} out, or register another name")
     if args.product and product != found.product:
         raise UsageError(f"{reident} is registered on {found.product}: leave --product out, or register another name")
+    if args.seed is not None and args.seed != found.seed:
+        raise UsageError(f"{reident} is registered with the seed {found.seed}: leave --seed out, or register another name")
     say(f"{reident} is registered in {describe(ledger.engine)} already: going on with it")
     return open_experiment(ledger, config, reident)
 

@@ -246,7 +246,7 @@ def _disclosure() -> Group:
             Option("--coverage", metavar="SHARE", type=SHARE, default=0.6, help="with it: the share of people known (default 0.6)"),
             Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
             Option("--out", metavar="FOLDER", shell_complete=completing("file"), help="where --audit and --make_attacker write"),
-            Option("--seed", metavar="N", type=Checked("N", _seed), help="what is drawn at random (default: 0)"),
+            Option("--seed", metavar="N", type=Checked("N", _seed), help="an experiment's seed, or of what is drawn"),
         ),
     )  # fmt: skip
 

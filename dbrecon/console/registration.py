@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dbrecon.console.commands import asked_reident, open_ledger
@@ -24,7 +25,7 @@ MAX_PRODUCT = 100
 
 def register(args: Arguments, config: Config) -> int:
     """Make an experiment, and say what comes next."""
-    reident, tables = chosen_name(args), args.tables or "all"
+    reident, tables, config = chosen_name(args), args.tables or "all", seeded(args, config)
     experiment = Experiment.make(reident, config, tables, args.ages or "bins", chosen_product(args.product))
     check_writable(config)
     ledger = open_ledger(config)
@@ -37,6 +38,11 @@ def register(args: Arguments, config: Config) -> int:
     print(f"then: {command('dbrtool')} --reident {reident} --step1 --step2")
     print(f"and:  {command('dbrtool')} --reident {reident} --run")
     return 0
+
+
+def seeded(args: Arguments, config: Config) -> Config:
+    """The settings with the seed of ``--seed``, where it is given."""
+    return config if args.seed is None else replace(config, solve=replace(config.solve, seed=args.seed))
 
 
 def chosen_name(args: Arguments) -> str:

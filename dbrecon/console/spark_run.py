@@ -79,7 +79,7 @@ def run(args: Arguments, config: Config) -> int:
             put_back(ledger, reident, min(of_tracts), place)
         outcome = Driver(ledger, spark, experiment, shipped, TRACTS, assignment, people).run()
     print(summary(outcome, not_ready))
-    return exit_code(outcome, who="")
+    return exit_code(outcome, who="", not_ready=not_ready)
 
 
 def rescan_there(args: Arguments, config: Config) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
@@ -16,11 +17,12 @@ def show_status(args: Arguments, config: Config) -> int:
     """Where an experiment stands."""
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     place = asked_place(args)
-    ledger.experiment(reident)
+    row = ledger.experiment(reident)
     ledger.check_place(reident, place)
     status = ledger.status(reident, place)
     if args.json:
-        print(json.dumps(status_dict(reident, status) | {"stusab": place.stusab, "county": place.county}, indent=2))
+        made = {"experiment": asdict(row), "solutions_made_by": [asdict(maker) for maker in ledger.makers(reident)]}
+        print(json.dumps(status_dict(reident, status) | {"stusab": place.stusab, "county": place.county} | made, indent=2))
         return 0
     # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.
     on_screen = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()

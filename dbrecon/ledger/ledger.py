@@ -51,6 +51,7 @@ from dbrecon.ledger.records import (
     InProgress,
     LostLease,
     LpStats,
+    Maker,
     Quarantine,
     SolStats,
     Status,
@@ -486,6 +487,11 @@ class Ledger(Atlas):
     def errors(self, reident: str | None = None, limit: int = 20) -> list[ErrorEntry]:
         """The newest errors, newest first, of one experiment or of all."""
         return self._run(lambda connection: ledger_reports.errors(connection, reident, limit), write=False)
+
+    def makers(self, reident: str) -> list[Maker]:
+        """By what the experiment's solutions were made, and how many by each, most first."""
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: ledger_reports.makers(connection, tables), reident=reident, write=False)
 
     def record_sysload(self, load: SysLoad, keep_seconds: int = 7 * 86400) -> None:
         """Keeps a node's report, and forgets this host's that are older than ``keep_seconds``."""

@@ -231,6 +231,16 @@ class SolStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Maker:
+    """What made the solutions of ``tracts`` tracts: solver and version, seed (None: not known), this program's version."""
+
+    solver: str
+    seed: int | None
+    program: str
+    tracts: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentRow:
     """A registered experiment. ``tables`` is "all" or "block"; ``product`` names the table definitions; ``ages`` is "bins" or
     "single"."""

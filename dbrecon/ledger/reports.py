@@ -22,6 +22,7 @@ from dbrecon.ledger.records import (
     ErrorEntry,
     ErrorReport,
     InProgress,
+    Maker,
     Quarantine,
     Status,
     SysLoad,
@@ -232,6 +233,14 @@ def insert_error(connection: Connection, uid: str, now: ColumnElement[int], repo
         for piece, start in enumerate(range(0, len(text), PIECE)):
             part = {"error_id": primary_key[0], "field": field, "piece": piece, "text": text[start : start + PIECE]}
             connection.execute(insert(error_texts).values(part))
+
+
+def makers(connection: Connection, tables: ExperimentTables) -> list[Maker]:
+    """By what the solutions were made, and how many by each, most first."""
+    by = tables.tracts.c.solver, tables.tracts.c.sol_seed, tables.tracts.c.sol_program
+    number = func.count().label("tracts")
+    query = select(*by, number).where(tables.tracts.c.status == SOLVED).group_by(*by).order_by(number.desc(), *by)
+    return [Maker(solver or "", seed, program or "", tracts) for solver, seed, program, tracts in connection.execute(query).all()]
 
 
 def errors(connection: Connection, reident: str | None, limit: int) -> list[ErrorEntry]:

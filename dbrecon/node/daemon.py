@@ -18,7 +18,7 @@ from dbrecon.node.machine import Node
 from dbrecon.node.waiting import units
 from dbrecon.place import Place
 from dbrecon.settings import Config
-from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, open_experiment, put_back
+from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, experiment_of, open_experiment, put_back
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,7 @@ class _Experiments:
                 self._found = [open_experiment(self._ledger, config, self._reident)]
             else:
                 rows = self._ledger.experiments()
-                self._found = [
-                    made
-                    for row in rows
-                    if self._is_ready(made := Experiment.make(row.reident, config, row.tables, row.ages, row.product))
-                ]
+                self._found = [made for row in rows if self._is_ready(made := experiment_of(row, config))]
         return self._found
 
     def _is_ready(self, experiment: Experiment) -> bool:
@@ -148,13 +144,18 @@ def what_is_left(outcome: Outcome) -> str:
     return f"{units(tracts, 0 if tracts else counties) or 'nothing'} {'are' if (tracts or counties) > 1 else 'is'} left"
 
 
-def exit_code(outcome: Outcome, who: str = "this node gives up: ") -> int:
-    """What a command line leaves with after a scheduler's run; an error is said, after ``who``."""
+def exit_code(outcome: Outcome, who: str = "this node gives up: ", not_ready: int = 0) -> int:
+    """What a command line leaves with after a scheduler's run; an error is said, after ``who``.
+
+    ``not_ready``: so many tracts lacked an earlier step. Where that left nothing to be done, what was asked for is not there.
+    """
     if outcome.halted:
         return cli.EXIT_INTERRUPTED
     if outcome.node_failure:
         sys.stderr.write(f"error: {who}{outcome.node_failure.message}\n")
         return outcome.node_failure.exit_code
+    if not_ready and not outcome.did_something:
+        return InputError.exit_code
     return EXIT_QUARANTINED if outcome.quarantined and not any(outcome.left) else 0
 
 
@@ -173,7 +174,7 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     assignment = Assignment(steps, place)
     outcome = work(ledger, config, reident, assignment)
     print(summary(outcome, not_ready))
-    return exit_code(outcome)
+    return exit_code(outcome, not_ready=not_ready)
 
 
 def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> int:

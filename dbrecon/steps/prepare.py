@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
 from dbrecon.place import Place
-from dbrecon.settings import Config
+from dbrecon.settings import Config, SolveSettings
 
 if TYPE_CHECKING:  # workers need not load a database's driver
     from dbrecon.ledger.ledger import Ledger
+    from dbrecon.ledger.records import ExperimentRow
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,25 @@ COUNTIES_NAMED = 5
 
 def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
     """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none."""
-    row = ledger.experiment(reident)
-    return Experiment.make(reident, config, row.tables, row.ages, row.product)
+    return experiment_of(ledger.experiment(reident), config)
+
+
+def experiment_of(row: ExperimentRow, config: Config) -> Experiment:
+    """A registered experiment with the settings as they are here, but for its seed, which was settled when it was registered.
+
+    One of before seeds were kept (its ``program`` is empty) goes by the setting, as it did.
+    """
+    if row.program and config.solve.seed != row.seed:
+        if config.solve.seed != SolveSettings().seed and row.reident not in _seeds_said:
+            _seeds_said.add(row.reident)
+            given = f"[solve] seed = {config.solve.seed}"
+            log.warning("%s is not used for %s, which was registered with the seed %s", given, row.reident, row.seed)
+        config = replace(config, solve=replace(config.solve, seed=row.seed))
+    return Experiment.make(row.reident, config, row.tables, row.ages, row.product)
+
+
+_seeds_said: set[str] = set()
+"""Experiments of which it was said that this host's seed is not theirs: once a process."""
 
 
 def put_back(ledger: Ledger, reident: str, step: int, place: Place) -> None:
