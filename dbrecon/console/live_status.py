@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
-from dbrecon.console.status_report import silent_hosts, utc
+from dbrecon.console.status_report import nobody_at_work, silent_hosts, utc
 from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
@@ -140,7 +140,7 @@ def _bar(name: str, done: int, total: int) -> str:
 def _rate(status: Status) -> str:
     rate = f"{status.people_per_hour:,.0f} people an hour" if status.people_per_hour else "no rate yet"
     left = f", {duration(status.seconds_left)} left" if status.seconds_left else ""
-    return f"{status.people_solved:,} of {status.people:,} people solved, {rate}{left}"
+    return "; ".join([f"{status.people_solved:,} of {status.people:,} people solved, {rate}{left}", *nobody_at_work(status)])
 
 
 def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:

@@ -134,4 +134,12 @@ def _people(status: Status) -> list[str]:
         lines.append(f"   rate: {status.people_per_hour:,.0f} an hour")
     if status.sol_remaining > status.quarantined_tracts and status.seconds_left is not None:
         lines.append(f"   time left: {duration(status.seconds_left)}")
-    return lines
+    return lines + [f"   {line}" for line in nobody_at_work(status)]
+
+
+def nobody_at_work(status: Status) -> list[str]:
+    """A line where tracts are left and nobody holds one."""
+    left = status.sol_remaining - status.quarantined_tracts
+    if left <= 0 or status.at_work:
+        return []
+    return [f"nobody is at work on the {counted(left, 'tract')} left: --run or a scheduler goes on with them"]

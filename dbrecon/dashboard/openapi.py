@@ -51,6 +51,7 @@ _WORK = {"people_quarantined": COUNT, "counties_to_write": COUNT, "counties_quar
 _PEOPLE = {"people_solved": COUNT, "people_quarantined": COUNT}
 _BY_STATUS = {f"tracts_{status}": COUNT for status in ("new", "lp", "solved", "quarantined", "running")}
 _PLACE = {"stusab": STUSAB, "county": COUNTY, "tract": TRACT}
+_REGISTERED = {"tables": TEXT, "product": TEXT, "ages": TEXT, "seed": COUNT, "program": TEXT, "created": TIME}
 _HELD = {"claimed_host": maybe(TEXT), "claimed_at": maybe(TIME), "lease_end": TIME, "held": {"type": "boolean"}}
 _TRACT = {
     **_PLACE, "pop": COUNT, "status": {"enum": list(TRACT_STATUSES)}, "attempts": COUNT, "lost": COUNT, **_HELD,
@@ -74,7 +75,7 @@ def _schemas() -> Json:
             description="Whether the database confirmed these data; if it does not answer they are the last known ones.",
         ),
         "Problem": record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT}, description="RFC 9457"),
-        "Progress": record({"reident": REIDENT, "tables": TEXT, "product": TEXT, "created": TIME, **_PROGRESS, **_WORK}),
+        "Progress": record({"reident": REIDENT, **_REGISTERED, **_PROGRESS, **_WORK}),
         "Running": record({**_PLACE, "pop": COUNT, "host": TEXT, "since": TIME, "step": {"enum": ["lp", "sol"]}}),
         "Slow": record({**_PLACE, "pop": COUNT, "sol_host": maybe(TEXT), "sol_end": maybe(TIME), "solve_seconds": NUMBER,
                         "variables": maybe(COUNT)}),
@@ -109,6 +110,7 @@ def _experiment(more: Json | None = None) -> Json:
     by_host = {"type": "object", "additionalProperties": COUNT}
     files = record(dict.fromkeys(FILES, COUNT), description="as in --status")
     people = {"total": COUNT, "solved": COUNT, "quarantined": COUNT, "per_hour": maybe(NUMBER), "seconds_left": maybe(NUMBER)}
+    people["at_work"] = {"type": "boolean"}
     cost = {f"{step}_processor_seconds": NUMBER for step in ("lp", "sol", "csv")} | {"processor_hours": NUMBER}
     return answer({
         "tables": TEXT, "product": TEXT, "created": TIME, "states": some(STUSAB), "completed_states": some(STUSAB),

@@ -253,6 +253,7 @@ def _people(status: Status) -> Json:
         "quarantined": status.people_quarantined,
         "per_hour": status.people_per_hour,
         "seconds_left": status.seconds_left,
+        "at_work": status.at_work,
     }
 
 

@@ -366,8 +366,9 @@ class Status:
     people: int
     people_solved: int
     people_quarantined: int
-    people_per_hour: float | None  # over the past hour at most; None until two moments with solutions are known
-    seconds_left: float | None
+    people_per_hour: float | None  # while somebody worked, in the past hour; None until two moments with solutions are known
+    seconds_left: float | None  # None where nobody is at work
+    at_work: bool  # whether somebody holds a tract
 
 
 @dataclass(frozen=True, slots=True)

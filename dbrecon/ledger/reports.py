@@ -45,6 +45,10 @@ TEXT_FIELDS = ("message", "file", "stack")
 # -- progress -----------------------------------------------------------------------------------------------------------
 
 
+PAUSE_SECONDS = 600
+"""Between two solutions that are farther apart nobody worked, as far as the rate goes."""
+
+
 def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int], place: Place) -> Status:
     """All of ``--status``, of a place. Sums come from indexes that hold every column they need."""
     at = int(connection.execute(select(now)).scalar_one())
@@ -57,7 +61,8 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
     with_people = sum(counts.values()) - counts.get(EMPTY, 0)
     lp_created = counts.get(LP, 0) + counts.get(SOLVED, 0) + quarantined_lp
     csv_completed, county_quarantined, completed = _counties(connection, tables, place)
-    rate = _people_per_second(connection, tracts, at, place)
+    at_work = any(row.hold_ends > at for row in held)
+    rate = _people_per_second(connection, tracts, at, place, at_work=at_work)
     people_open = people.get(NEW, 0) + people.get(LP, 0)
     return Status(
         now=at,
@@ -82,7 +87,8 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         people_solved=people.get(SOLVED, 0),
         people_quarantined=people.get(QUARANTINED, 0),
         people_per_hour=None if rate is None else rate * HOUR,
-        seconds_left=None if not rate else people_open / rate,
+        seconds_left=people_open / rate if rate and at_work else None,
+        at_work=at_work,
     )
 
 
@@ -132,16 +138,27 @@ def _past_hour(connection: Connection, tracts: Table, step: str, at: int, place:
     return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
 
 
-def _people_per_second(connection: Connection, tracts: Table, at: int, place: Place) -> float | None:
-    """Over the past hour, or since its first solution. The first second's people began before it, so they are left out; None if
-    there are no others."""
-    recent = and_(tracts.c.sol_end > at - HOUR, tracts.c.sol_host != FOUND, *narrow(tracts, place))
-    first = connection.execute(select(func.min(tracts.c.sol_end)).where(recent)).scalar_one()
-    if first is None or at <= first:
+def _people_per_second(connection: Connection, tracts: Table, at: int, place: Place, *, at_work: bool) -> float | None:
+    """Over the time of the past hour in which somebody worked: between solutions at most ``PAUSE_SECONDS`` apart, and since
+    the last one while somebody is ``at_work``.
+
+    The first second's people began before it, so they are left out; None if there are no others.
+    """
+    end, minute = tracts.c.sol_end, tracts.c.sol_end // 60
+    recent = and_(end > at - HOUR, tracts.c.sol_host != FOUND, *narrow(tracts, place))
+    by_minute = select(func.min(end), func.max(end), func.sum(tracts.c.pop)).where(recent).group_by(minute).order_by(minute)
+    rows = connection.execute(by_index(by_minute, tracts, "sol")).all()
+    if not rows:
         return None
-    people = by_index(select(func.sum(tracts.c.pop)).where(recent, tracts.c.sol_end > first), tracts, "sol")
-    solved = connection.execute(people).scalar_one()
-    return float(solved) / (at - first) if solved else None
+    first = last = int(rows[0][0])
+    worked = 0
+    for begin, finish, _ in rows:
+        worked += (begin - last if begin - last <= PAUSE_SECONDS else 0) + (finish - begin)
+        last = int(finish)
+    worked += at - last if at_work else 0
+    at_first = select(func.sum(tracts.c.pop)).where(recent, end == first)
+    solved = sum(int(row[2]) for row in rows) - int(connection.execute(by_index(at_first, tracts, "sol")).scalar_one())
+    return solved / worked if solved and worked else None
 
 
 def _quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[Quarantine, ...]:

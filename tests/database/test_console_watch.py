@@ -27,7 +27,7 @@ def status(**changes: object) -> Status:
         "lps_past_hour": (("n1", 6),), "sols_past_hour": (("n1", 3), ("n2", 1)),
         "lps_in_progress": (InProgress("oh", "001", "000100", 9, "n2", NOW - 5),),
         "quarantined": (), "quarantined_tracts": 0, "quarantined_counties": 0, "people": 4000, "people_solved": 1500,
-        "people_quarantined": 0, "people_per_hour": 1000.0, "seconds_left": 9000.0,
+        "people_quarantined": 0, "people_per_hour": 1000.0, "seconds_left": 9000.0, "at_work": True,
     }  # fmt: skip
     return Status(**(values | changes))  # type: ignore[arg-type]
 

@@ -365,7 +365,7 @@ EMPTY_STATUS = Status(
     now=1617825092, completed_states=(), lp_created=72368, lp_remaining=163, lp_in_process=0, lp_hostlocked=0,
     sol_created=72124, sol_remaining=407, sol_ready=244, csv_completed=0, csv_remaining=72531, lps_in_progress=(),
     sols_in_progress=(), lps_past_hour=(), sols_past_hour=(), quarantined=(), quarantined_tracts=0, quarantined_counties=0,
-    people=100, people_solved=0, people_quarantined=0, people_per_hour=None, seconds_left=None,
+    people=100, people_solved=0, people_quarantined=0, people_per_hour=None, seconds_left=None, at_work=True,
 )  # fmt: skip
 MANUAL = """Current Time
    now(): 2021-04-07 19:51:32
@@ -430,6 +430,13 @@ def test_quarantine_is_listed_with_the_first_line_of_its_error_cut_to_the_termin
 def test_rate_and_time_left_are_told_while_there_is_work() -> None:
     text = with_status(people_solved=25, people_per_hour=1_234_567.0, seconds_left=7500.0)
     assert "   solved: 25 of 100 (25.0 %)\n   rate: 1,234,567 an hour\n   time left: 2 h 05 min" in text
+
+
+def test_where_nobody_works_no_time_is_left_but_a_sentence() -> None:
+    text = with_status(people_solved=25, sol_remaining=3, quarantined_tracts=1, at_work=False)
+    assert "nobody is at work on the 2 tracts left: --run or a s" in text
+    assert "time left" not in text
+    assert "nobody is at work" not in with_status(sol_remaining=1, quarantined_tracts=1, at_work=False)
 
 
 def test_status_tells_where_every_tract_stands(root: Path) -> None:

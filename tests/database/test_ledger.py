@@ -603,6 +603,23 @@ def test_status_gives_the_rate_and_the_time_left(ledger: Ledger, clock: Clock) -
     assert status.seconds_left == pytest.approx(3000 / 30)
 
 
+def test_the_rate_is_of_the_time_in_which_somebody_worked(ledger: Ledger, clock: Clock) -> None:
+    """It stays what it was after the last one has left, and a pause in between does not count."""
+    held = ledger.claim(R, ANN, limit=2)
+    ledger.solved(held[0], SOL_STATS, LP_STATS)
+    clock.now += 100
+    ledger.solved(held[1], SOL_STATS, LP_STATS)
+    clock.now += 1000
+    status = ledger.status(R)
+    assert (status.at_work, status.seconds_left) == (False, None)
+    assert status.people_per_hour == pytest.approx(3000 / 100 * 3600)
+    (again,) = ledger.claim(R, ANN, limit=1)
+    clock.now += 50
+    assert ledger.status(R).at_work
+    ledger.solved(again, SOL_STATS, LP_STATS)
+    assert ledger.status(R).people_per_hour == pytest.approx((3000 + again.pop) / 100 * 3600)
+
+
 def test_status_of_an_experiment_without_geography_is_all_zero(ledger: Ledger) -> None:
     ledger.register("bare", "all", "2010_sf1")
     status = ledger.status("bare")

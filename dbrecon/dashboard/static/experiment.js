@@ -52,7 +52,7 @@ function Progress({ data }) {
   const left = files.sol_remaining - quarantined.tracts;
   const solvedPastHour = Object.values(data.past_hour.sol).reduce((total, count) => total + count, 0);
   const finished = tracts > 0 && left === 0 && files.csv_remaining === 0;
-  const wait = finished ? "done" : left === 0 ? "–" : people.seconds_left === null ? "unknown" : duration(people.seconds_left);
+  const wait = finished ? "done" : left === 0 ? "–" : !people.at_work ? "nobody is at work" : people.seconds_left === null ? "unknown" : duration(people.seconds_left);
   const bad = quarantined.tracts + quarantined.counties;
   const [worth, unit] = processorTime(cost.processor_hours);
   return html`
