@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from dbrecon.experiment import Experiment
+from dbrecon.experiment import DEFAULT_PRODUCT, Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import GeoRow
 from dbrecon.node.assignment import Assignment, Outcome
@@ -26,17 +26,25 @@ heartbeat_seconds = 1
 """
 
 
-def ledger_with(engine: Engine, tracts: list[str]) -> Ledger:
+def ledger_with(engine: Engine, tracts: list[str], product: str = DEFAULT_PRODUCT) -> Ledger:
     """A ledger of one county (001 of oh) with these tracts; each has 100 people more than the one before."""
     ledger = Ledger(engine)
-    ledger.register(R, "all", "2010_sf1")
+    ledger.register(R, "all", product)
     rows = [TractRow("39", "001", tract, 100 * (i + 1)) for i, tract in enumerate(tracts)]
     county = GeoRow("050", "00", 1, "39", "001", "", "", "A County", 1, 0, 0, 0, 0.0, 0.0)
     ledger.replace_geography(R, "oh", [county, *geography(rows)])
     return ledger
 
 
-def node_of(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE, workers: int = 2, settings: str = "") -> Node:
+def node_of(
+    ledger: Ledger,
+    root: Path,
+    assignment: Assignment,
+    work: str = SERVE,
+    workers: int = 2,
+    settings: str = "",
+    product: str = DEFAULT_PRODUCT,
+) -> Node:
     """A node with its settings and storage there; ``settings`` beat the usual ones."""
     ini = root / "config.ini"
     changed = [line.partition(" ")[0] for line in settings.splitlines()]
@@ -44,7 +52,7 @@ def node_of(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERV
     text = "\n".join([*usual, settings]).replace("_sol = 2", f"_sol = {workers}").replace("_lp = 2", f"_lp = {workers}")
     ini.write_text(text, encoding="utf-8")
     config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
-    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, assignment)
+    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config, product=product)], work, assignment)
 
 
 def run(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE) -> Outcome:

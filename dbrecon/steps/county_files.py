@@ -7,7 +7,8 @@ county's tables are others than before, its tracts go back to work. (After a cha
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from dbrecon.ctools import staging
@@ -119,8 +120,12 @@ def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[s
         archive.verify(reader.members)
         last_lines = reader.last_lines()
         _check_counties({county for _, county in last_lines}, counties, reader, stusab)
-        with Progress(stusab, "file", 2 * len(todo)) as progress:
-            for county, block, tract in _staged(experiment, stusab, reader, last_lines, todo, lambda: progress.add(1)):
+        # The pairs are closed here: whatever ends the loop, nothing that is not entered stays.
+        with (
+            Progress(stusab, "file", 2 * len(todo)) as progress,
+            closing(_staged(experiment, stusab, reader, last_lines, todo, lambda: progress.add(1))) as pairs,
+        ):
+            for county, block, tract in pairs:
                 enter(county, block, tract)
         return archive.digest
 
@@ -169,8 +174,8 @@ def _staged(
     last_lines: dict[tuple[str, str], int],
     todo: Collection[str],
     written: Callable[[], None],
-) -> Iterator[tuple[str, Staged, Staged]]:
-    """Each county with its two files, staged, when both are whole; those that never got their partner are removed at the end."""
+) -> Generator[tuple[str, Staged, Staged], None, None]:
+    """Each county with its two files, staged, when both are whole; those that were not taken are removed at the end."""
     waiting: dict[str, dict[str, Staged]] = {}
     try:
         for part in reader.counties(last_lines, _others(last_lines, todo)):
@@ -178,8 +183,8 @@ def _staged(
             pair[part.level] = _write_file(experiment, stusab, reader, part)
             written()
             if len(pair) == len(LEVELS):
-                del waiting[part.county]
                 yield part.county, pair["block"], pair["tract"]
+                del waiting[part.county]
     finally:
         for pair in waiting.values():
             for file in pair.values():

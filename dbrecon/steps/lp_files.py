@@ -9,7 +9,7 @@ from dbrecon.ledger.records import CountyDigests, LpStats
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
 from dbrecon.recon.tract.lp_text import format_lp
-from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.model import Model, ModelBuilder, NegativeCount, TractTables
 from dbrecon.states import STATES
 from dbrecon.steps.origin import Origin, check_accepted, staged
 
@@ -51,7 +51,13 @@ def make_lp(
     Raises InputError if the tables contradict each other on sight, StorageError if the file cannot be written.
     """
     begin = time.monotonic()
-    model = builder.build(tables)
+    try:
+        model = builder.build(tables)
+    except NegativeCount as error:
+        path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
+        with storage.sopen(path, "wb", kms_key=experiment.kms_key) as ilp:
+            ilp.write(error.ilp())
+        raise NegativeCount(f"{error}; the cells stand in {path}", error.name, error.cells) from None
     text = format_lp(model, tables.population, builder.product.name, experiment.tables, origin.lp_notes())
     path = experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:])
     with staged(path, origin, experiment.kms_key) as file:

@@ -22,7 +22,7 @@ from dbrecon.ctools.locks import NodeLock, node_lock_path
 from dbrecon.errors import DBReconError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Quarantine, Worker
+from dbrecon.ledger.records import CountyDigests, Quarantine, Worker
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, NotRunning, control_path, tell
 from dbrecon.node.daemon import exit_code, summary
@@ -210,6 +210,7 @@ def waiting(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, s
     for path in (experiment.block_csv("oh", "001"), experiment.tract_csv("oh", "001")):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Path(path).touch()
+    ledger.enter_county_files(R, "oh", "001", CountyDigests(None, "", "", 0, 0), [])
     ledger.claim(R, Worker("elsewhere", "1-1"), lease_seconds=3600)
     engine.dispose()
     with subprocess.Popen(scheduler(tmp_path), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dbrecon.node.daemon import WORK
 from dbrecon.node.waiting import Waiting
 from dbrecon.place import Place
 from tests.node_world import ALL, R, ledger_with, node_of, run, statuses
+from tests.paths import CHECKOUT
 from tests.waiting import wait_for
 
 
@@ -72,13 +74,14 @@ def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others
 
 
 def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Engine, tmp_path: Path) -> None:
-    """The census's table file is there, but is none."""
-    (tmp_path / "tables.toml").write_text("no = 1", encoding="utf-8")
-    ledger = ledger_with(engine, ["000100", "000200", "000300"])
-    settings = f"[sf1]\ntables = {tmp_path / 'tables.toml'}\n"
-    outcome = node_of(ledger, tmp_path, Assignment(ALL), WORK, settings=settings).run()
+    """The product's table file is there, but is none."""
+    product = tmp_path / "own"
+    shutil.copytree(CHECKOUT / "config" / "products" / "sf1_2010", product)
+    (product / "tables.toml").write_text("no = 1", encoding="utf-8")
+    ledger = ledger_with(engine, ["000100", "000200", "000300"], str(product))
+    outcome = node_of(ledger, tmp_path, Assignment(ALL), WORK, product=str(product)).run()
     assert outcome.node_failure is not None
-    assert f"{tmp_path / 'tables.toml'}: races must be" in outcome.node_failure.message
+    assert f"{product / 'tables.toml'}: races must be" in outcome.node_failure.message
     assert [(state.status, state.claimed_by, state.attempts) for state in ledger.tract_states(R, "oh")] == [("new", None, 0)] * 3
 
 

@@ -11,9 +11,10 @@ from dbrecon.errors import InputError, VerificationError
 from dbrecon.recon.census.kinds import N_KINDS, split_kind
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.people.people import BinnedPeople, People
-from dbrecon.recon.solve.program import Options, Program
+from dbrecon.recon.solve.lp_reader import read_lp
+from dbrecon.recon.solve.program import Infeasible, Options, Program
 from dbrecon.recon.solve.solvers import solve
-from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.model import Model, ModelBuilder, NegativeCount, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, satisfies, tabulate, verify, violations
 from tests.helpers import counts_of, random_people, tables_of
 
@@ -134,8 +135,14 @@ def test_a_part_that_is_larger_than_its_whole_is_refused_by_name() -> None:
     column = PRODUCT.columns("block").index("P0090003")
     assert tables.block_cells[0, column] > 0
     worse = changed(tables, "block", "P0110005", 1000)
-    with pytest.raises(InputError, match=r"block 100010001001000: P.* counts -\d+ people: the published tables contradict"):
+    said = r"block 100010001001000: P.* counts -\d+ people: .*P\w+ = \d+ less P\w+ = \d+"
+    with pytest.raises(NegativeCount, match=said) as refused:
         BUILDER.build(worse)
+    assert sum(times * value for _, times, value in refused.value.cells) < 0
+    assert all(name.endswith("_1000") for name, _, _ in refused.value.cells)
+    conflict = read_lp(refused.value.ilp(), "model.ilp")
+    with pytest.raises(Infeasible):
+        solve(conflict.program, Options(), "model.ilp")
 
 
 def test_a_cell_that_disagrees_with_those_it_follows_from_is_named() -> None:

@@ -176,12 +176,13 @@ class ModelBuilder:
         Raises InputError if a count that follows by subtraction is negative: the tables contradict each other.
         """
         values = self.block_level.values(tables.block_cells)
-        _refuse_negative(values, self.block_level.labels, tables, is_block=True)
+        _refuse_negative(self.block_level, self.product.columns("block"), tables.block_cells, values, tables)
         if self.tract_level is None:
             tract_values = None
         else:
             tract_values = self.tract_level.values(tables.tract_cells[None, :])[0]
-            _refuse_negative(tract_values[None, :], self.tract_level.labels, tables, is_block=False)
+            cells = tables.tract_cells[None, :]
+            _refuse_negative(self.tract_level, self.product.columns("tract"), cells, tract_values[None, :], tables)
         block, kind = self._candidates(values, tract_values)
         row_value, rows, columns = self._rows(values, tract_values, block, kind)
         return self._assemble(tables, block, kind, row_value, rows, columns)
@@ -327,12 +328,47 @@ def _by_first_appearance(columns: IntArray, n_columns: int) -> tuple[IntArray, I
     return order, new[columns]
 
 
-def _refuse_negative(values: IntArray, labels: tuple[str, ...], tables: TractTables, is_block: bool) -> None:
+SHOWN = 6
+"""So many published cells are named in a sentence."""
+
+
+class NegativeCount(ContradictoryTables):
+    """Published cells that leave fewer than no people between them. ``cells`` are (name with its block, coefficient, value): a
+    count is the sum of coefficient x value, here below zero; ``name`` is what the count is called."""
+
+    def __init__(self, message: str, name: str, cells: tuple[tuple[str, int, int], ...]) -> None:
+        super().__init__(message)
+        self.name, self.cells = name, cells
+
+    def ilp(self) -> bytes:
+        """The contradiction as LP text that no solver can satisfy: each cell as published, and what they would leave."""
+        names = [name for name, _, _ in self.cells]
+        terms = " ".join(f"{'+' if times > 0 else '-'} {abs(times)} n_{name}" for name, times, _ in self.cells)
+        lines = [f"\\ {self}", "Minimize", f" obj: 0 {self.name}", "Subject To", f" {self.name}_left: {terms} - {self.name} = 0"]
+        lines += [f" {name}: n_{name} = {value}" for name, _, value in self.cells]
+        return "\n".join(
+            [*lines, "General", *(f" {name}" for name in [self.name, *(f"n_{name}" for name in names)]), "End", ""]
+        ).encode()
+
+
+def _refuse_negative(level: _Level, columns: tuple[str, ...], cells: IntArray, values: IntArray, tables: TractTables) -> None:
+    """Raise NegativeCount for the first count of ``values`` (units, groups) that is below zero; ``cells`` (units, cells) are
+    published, one unit for the tract."""
     if not (values < 0).any():
         return
     unit, group = np.argwhere(values < 0)[0]
+    is_block = len(columns) == tables.block_cells.shape[1] and cells is tables.block_cells
+    suffix = f"_{tables.blocks[unit]:04d}" if is_block else ""
     place = f"block {tables.geoid}{tables.blocks[unit]:04d}" if is_block else f"tract {tables.geoid}"
-    raise ContradictoryTables(
-        f"{place}: {labels[group]} counts {values[unit, group]} people: the published tables contradict each other there; "
-        "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
+    column = sp.csc_array(level.coefficients[:, [group]])
+    found = [(columns[i], int(times), int(cells[unit, i])) for i, times in zip(column.indices, column.data, strict=True) if times]
+    found.sort(key=lambda cell: (-cell[1], cell[0]))
+    shown = "".join(f"{'' if n == 0 else ' less ' if times < 0 else ' and '}{name} = {value}" for n, (name, times, value) in
+                    enumerate(found[:SHOWN]))  # fmt: skip
+    more = f" and {len(found) - SHOWN} cells more" if len(found) > SHOWN else ""
+    raise NegativeCount(
+        f"{place}: {level.labels[group]} counts {values[unit, group]} people: the published tables contradict each other there: "
+        f"{shown}{more}; mend or replace the state's SF1 zip and make the county files again (--step2 --force)",
+        f"{level.labels[group]}{suffix}",
+        tuple((f"{name}{suffix}", times, value) for name, times, value in found),
     )
