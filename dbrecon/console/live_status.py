@@ -14,14 +14,13 @@ from dbrecon.console.status_report import nobody_at_work, silent_hosts, utc
 from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Status, SysLoadEntry
+from dbrecon.ledger.records import SILENT_SECONDS, Status, SysLoadEntry
 from dbrecon.place import Place
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 
 SECONDS = 2
-OLD_REPORT_SECONDS = 180
 BAR = 40
 EXIT_QUARANTINED = 10
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -149,7 +148,7 @@ def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
     for one in (*status.lps_in_progress, *status.sols_in_progress):
         work[one.host] = work.get(one.host, 0) + 1
     lps, sols = dict(status.lps_past_hour), dict(status.sols_past_hour)
-    reports = {entry.load.host: entry for entry in loads if status.now - entry.at <= OLD_REPORT_SECONDS}
+    reports = {entry.load.host: entry for entry in loads if status.now - entry.at <= SILENT_SECONDS}
     hosts = sorted({*work, *lps, *sols, *reports})
     if not hosts:
         return ["no host is at work, and none was in the past hour"]

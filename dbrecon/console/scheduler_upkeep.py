@@ -10,6 +10,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import SILENT_SECONDS
 from dbrecon.paths import HOME, INSTALLED, command
 from dbrecon.settings import Config
 
@@ -17,8 +18,6 @@ ENVIRONMENT_FILE = ".dbrecon.env"
 LOG_FILE = "dbrecon-scheduler.log"
 NAMES = ("DAS_S3ROOT", "DBRECON_CONFIG", "DBRECON_HOSTNAME", "GRB_LICENSE_FILE")
 PREFIXES = ("MYSQL_", "AWS_")
-SILENT_BEATS = 3
-REPORTS_EVERY_SECONDS = 60
 
 
 def crontab(args: Arguments, _config: Config) -> int:
@@ -70,8 +69,8 @@ def unlock(args: Arguments, config: Config) -> int:
 
 
 def silence_seconds(config: Config) -> int:
-    """After how many seconds without a word a host counts as gone."""
-    return SILENT_BEATS * max(REPORTS_EVERY_SECONDS, int(config.run.heartbeat_seconds))
+    """After how many seconds without a word a host counts as gone: three heartbeats, where these are farther apart than reports."""
+    return max(SILENT_SECONDS, 3 * config.run.heartbeat_seconds)
 
 
 def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dbrecon.ctools.progress import counted, duration, percent
-from dbrecon.ledger.records import ErrorEntry, ExperimentRow, InProgress, Status, SysLoadEntry
+from dbrecon.ledger.records import SILENT_SECONDS, ErrorEntry, ExperimentRow, InProgress, Status, SysLoadEntry
 
 RULE = "----------------------"
 FILES = (
@@ -26,7 +26,6 @@ FILES = (
 )
 SHOWN = 10
 STATES_IN_A_LINE = 20
-SILENT_SECONDS = 90  # reports come once a minute
 
 
 def utc(at: int) -> str:

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from dbrecon.console.status_report import FILES, SILENT_SECONDS
+from dbrecon.console.status_report import FILES
 from dbrecon.ctools import storage
 from dbrecon.dashboard.static_files import load_files
 from dbrecon.errors import StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
-from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
+from dbrecon.ledger.records import LP, NEW, QUARANTINED, SILENT_SECONDS, SOLVED, WRITTEN, Quarantine, Status
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 

@@ -86,6 +86,11 @@ class GeoRow(NamedTuple):
     intptlon: float
 
 
+SILENT_SECONDS = 180
+"""A host of which nothing was heard for so long, three of its reports, counts as gone: for --status, --watch, --unlock, nodes that
+wait and the dashboard alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """Who claims: ``host`` is the node, ``name`` is unique among all that ever ran there (pid and start, say)."""

@@ -7,14 +7,11 @@ from collections.abc import Collection, Iterable
 from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Claim, CountyClaim, InProgress, Status
+from dbrecon.ledger.records import SILENT_SECONDS, Claim, CountyClaim, InProgress, Status
 from dbrecon.paths import as_typed
 from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
-
-SILENT_SECONDS = 180
-"""After how long without a report, which comes once a minute, a host may be dead."""
 
 
 class Waiting:

@@ -11,7 +11,7 @@ from dbrecon.console.live_status import page
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
+from dbrecon.ledger.records import SILENT_SECONDS, InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
 from tests.console_world import Operator, assert_refused
 from tests.helpers import TractRow, geography
 from tests.servers import MariaServer
@@ -53,7 +53,9 @@ def test_a_host_that_is_silent_while_it_holds_tracts_is_named_with_the_remedy() 
     line = "n2 was not heard of for 3 min 20 s and holds 2 tracts: free when its lease ends, or now with --unlock n2"
     assert line in page("r1", status(lps_in_progress=held), loads, None)
     assert f"   {line}" in format_status(status(lps_in_progress=held), loads=loads).splitlines()
-    assert "not heard of" not in "\n".join(page("r1", status(lps_in_progress=held), [load("n2", NOW - 30)], None))
+    for seconds, named in ((30, False), (SILENT_SECONDS, False), (SILENT_SECONDS + 1, True)):
+        shown = "\n".join(page("r1", status(lps_in_progress=held), [load("n2", NOW - seconds)], None))
+        assert ("not heard of" in shown) is named, "when --unlock would act, and no sooner"
 
 
 def test_the_page_names_what_is_wrong() -> None:
