@@ -249,7 +249,7 @@ def test_mariadb_gives_the_same_people_byte_for_byte(
     operator.env = mariadb_env
     operator.register(*real_zips).done("--step1", "--step2", "--run")
     assert operator.people() == real.people()
-    clock = dict.fromkeys(("now", "people_per_hour", "seconds_left"))
+    clock = dict.fromkeys(("now", "people_per_hour", "seconds_left", "experiment"))
     assert operator.status() | clock == real.status() | clock
     assert not list(operator.root.rglob("*.sqlite3"))
 
@@ -292,7 +292,7 @@ def test_what_no_tract_could_do_without_is_missed_before_any_is_tried(real_zips:
     result = operator.run("--step4", "--force")
     assert result.returncode == 3
     assert "lacks the county files of 1 of 1 county" in result.stderr
-    clock = dict.fromkeys(("now", "people_per_hour", "seconds_left"))
+    clock = dict.fromkeys(("now", "people_per_hour", "seconds_left", "experiment"))
     assert operator.status() | clock == before | clock
 
 
