@@ -142,7 +142,9 @@ def _tables_of(experiment: Experiment) -> str | None:
 
 
 def _folders_of_states(experiment: Experiment) -> list[str]:
-    return [name for name in storage.listdir(f"{experiment.base}/work") if name in STATES]
+    """The states with files. (A step 1 that failed, or was killed, leaves an empty folder.)"""
+    work = f"{experiment.base}/work"
+    return [name for name in storage.listdir(work) if name in STATES and any(storage.listdir(f"{work}/{name}"))]
 
 
 def _states(experiment: Experiment, ledger: Ledger, place: Place) -> list[str]:
@@ -300,8 +302,9 @@ def _settle(
 ) -> None:
     """Puts a county right and notes what was found."""
     faults = dict(report.faults)
+    with_lp = {found.tract for found in report.found.tracts if found.lp is not None}
     for change in ledger.put_right(experiment.reident, report.found, before, pretend):
-        result.changes.append((change, _why(experiment, change, faults)))
+        result.changes.append((change, _why(experiment, change, faults, change.tract in with_lp)))
     for tract in report.found.tracts:
         if tract.sol is not None:
             result.makers[tract.sol.seed, tract.sol.solver] += 1
@@ -320,8 +323,8 @@ def _settle(
     result.tracts += len(task.tracts)
 
 
-def _why(experiment: Experiment, change: Change, faults: dict[str, str]) -> str:
-    """What in the files made the change."""
+def _why(experiment: Experiment, change: Change, faults: dict[str, str], has_lp: bool) -> str:
+    """What in the files made the change. ``has_lp``: there is a whole LP file, be it the right one or not."""
     place = (change.stusab, change.county)
     if not change.tract:
         path = experiment.synth_out(*place)
@@ -334,9 +337,12 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str]) -> str:
         return "; ".join(wrong)
     if change.was == change.becomes:
         return "another solution was put there, which meets every cell too"
-    if change.becomes == "solved":
-        return "its LP file and checked solution are there"
-    return "it has no LP file" if change.becomes == NEW else "it has an LP file and no solution that is checked"
+    other = f"{paths['LP file']} is not the LP file that the ledger has accepted: it was changed, or is of other tables"
+    reasons = {
+        "solved": "its LP file and checked solution are there",
+        NEW: other if has_lp else "it has no LP file",
+    }
+    return reasons.get(change.becomes, "it has an LP file and no solution that is checked")
 
 
 # -- telling ------------------------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ class _Work:
     def _becomes(self, row: Row[Any], one: TractFound) -> str:
         """What a tract is by its files."""
         was, known = str(row.status), self._found.files is not None
-        lp = one.lp is not None and (one.lp.of_tables is not False if known else row.lp_digest in ("", one.lp.digest))
+        lp = one.lp is not None and self._is_lp(row, one.lp, known)
         if lp and one.sol is not None:
             accepted = was == SOLVED and row.sol_digest in ("", one.sol.digest)
             if one.sol.checked if known else accepted:
@@ -214,12 +214,21 @@ class _Work:
             return was
         return LP if lp else NEW
 
+    @staticmethod
+    def _is_lp(row: Row[Any], lp: LpFound, known: bool) -> bool:
+        """Whether a whole LP file is the tract's: the one that was accepted; where none was, one of the ``known`` tables."""
+        if not known:
+            return row.lp_digest in ("", lp.digest)
+        return row.lp_digest in (None, "", lp.digest) and lp.of_tables is not False
+
 
 def _values(row: Row[Any], found: TractFound, becomes: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(moves.ANEW)
-    if becomes == NEW or found.lp is None:
-        return values | moves.NO_LP | moves.NO_SOL
     lp = found.lp
+    if lp is None:
+        return values | moves.NO_LP | moves.NO_SOL
+    if becomes == NEW:  # the digest that was accepted stays, or the next rescan would adopt this file
+        return values | moves.NO_LP | moves.NO_SOL | {"lp_digest": row.lp_digest}
     values["lp_digest"] = lp.digest
     if row.lp_end is None:
         values |= {"lp_start": lp.at, "lp_end": lp.at, "lp_host": FOUND}

@@ -154,6 +154,10 @@ DAMAGES: dict[str, tuple[Callable[[Files], None], list[tuple[str, str]]]] = {
         lambda one: edit(one.lp, lambda text: text.replace(one.tract.encode(), one.other.encode(), 1)),
         [BACK_TO_NEW, REOPENED],
     ),
+    "LP file in which a published count was changed": (
+        lambda one: edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1)),
+        [BACK_TO_NEW, REOPENED],
+    ),
     "no solution": (lambda one: one.sol.unlink(), [BACK_TO_LP, REOPENED]),
     "solution cut off": (lambda one: cut(one.sol), [BACK_TO_LP, REOPENED]),
     "empty solution": (lambda one: os.truncate(one.sol, 0), [BACK_TO_LP, REOPENED]),
@@ -215,6 +219,20 @@ def test_a_quarantined_tract_stays_so_unless_its_solution_is_there(made: Made) -
     made.put_right()
     found = {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}
     assert (found[one.tract], found[one.other]) == ("quarantined", "solved")
+
+
+def test_an_lp_file_that_was_changed_is_named_and_not_adopted_from_quarantine(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, ledger = files_of(made), made.ledger()
+    edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
+    assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
+    assert f"solved -> new: {one.lp} is not the LP file that the ledger has accepted" in capsys.readouterr().out
+    ledger.reset("r1", 4, Place(STUSAB, one.county, (one.tract,)))
+    (claim,) = ledger.claim("r1", Worker.here(), limit=1, place=Place(STUSAB, one.county, (one.tract,)))
+    assert ledger.failed(claim, "a test", 1)
+    made.put_right()
+    assert {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}[one.tract] == "quarantined"
 
 
 def test_damaged_county_files_are_named_and_what_was_solved_stays(made: Made) -> None:
@@ -331,6 +349,13 @@ def test_what_steps_1_and_2_must_make_again_is_said_and_can_be_made_again(made: 
     make_county_files(made.experiment, made.ledger(), STUSAB)
     assert {path: path.read_bytes() for path in before} == before
     assert rescan.rescan(arguments(), made.config) == 0
+
+
+def test_the_empty_folder_of_a_state_that_never_was_is_no_state(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="there is no zip of Florida"):
+        make_geo_files(made.experiment, made.ledger(), "fl")
+    assert rescan.rescan(arguments(), made.config) == 0
+    assert "fl" not in capsys.readouterr().out.split()
 
 
 def test_files_are_listed_with_their_sizes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
