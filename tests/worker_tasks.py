@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dbrecon.ctools import staging
 from dbrecon.ctools.proc import process_facts
 from dbrecon.errors import InputError, StorageError
 from dbrecon.ledger.records import LpStats, SolStats
@@ -70,6 +71,36 @@ def serve_broken_disk(task: TractTask | CountyTask, send: Send) -> None:
     for index in range(len(task.claims)):
         send(Begun(index))
         send(Failed(index, Failure.of(StorageError("the disk is full"), "node")))
+
+
+def serve_in_the_way(task: TractTask | CountyTask, send: Send) -> None:
+    """A folder stands where the first solution belongs when it is to come into place; the next attempt finds it gone."""
+    assert isinstance(task, TractTask)
+    for index, claim in enumerate(task.claims):
+        send(Begun(index))
+        path = Path(task.experiment.root) / f"{claim.tract}.sol"
+        if path.is_dir():
+            path.rmdir()
+        with staging.stage(str(path), claim.token, claim.fence) as file:
+            file.write(b"solved")
+        if not (tried := Path(task.experiment.root) / "tried").exists():
+            tried.touch()
+            path.mkdir()
+        send(LpMade(index, LpStats(1, 1, 1, 0.0)))
+        send(Solved(index, SolStats("none", 0.0, file=file.made)))
+
+
+def serve_always_in_the_way(task: TractTask | CountyTask, send: Send) -> None:
+    """No solution can ever come into place."""
+    assert isinstance(task, TractTask)
+    for index, claim in enumerate(task.claims):
+        send(Begun(index))
+        path = Path(task.experiment.root) / f"{claim.tract}.sol"
+        with staging.stage(str(path), claim.token, claim.fence) as file:
+            file.write(b"solved")
+        path.mkdir(exist_ok=True)
+        send(LpMade(index, LpStats(1, 1, 1, 0.0)))
+        send(Solved(index, SolStats("none", 0.0, file=file.made)))
 
 
 def serve_bad_county(task: TractTask | CountyTask, send: Send) -> None:

@@ -16,7 +16,7 @@ from dbrecon.ctools.patience import RareWarning
 from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.signals import handled
-from dbrecon.errors import DatabaseError, DBReconError
+from dbrecon.errors import DatabaseError, DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
@@ -195,9 +195,12 @@ class Scheduler:
             self._enter(held, message)
 
     def _enter(self, held: Held, message: Message) -> None:
-        """Tell the ledger of something finished. A claim that was lost meanwhile is another's, whose word counts."""
+        """Tell the ledger of something finished. A claim that was lost meanwhile is another's, whose word counts.
+
+        Where the storage fails as a file comes into place, the claim goes back like one whose worker could not write.
+        """
         body, lp = message.body, held.lp
-        claim, held.lp, self._faults = held.claims.pop(body.index, None), None, 0
+        claim, held.lp = held.claims.pop(body.index, None), None
         if claim is None:
             return
         stats = lp[1] if lp is not None and lp[0] == body.index else None
@@ -207,6 +210,10 @@ class Scheduler:
         except LostLease as error:
             log.warning("%s", error)
             return
+        except StorageError as error:
+            self._fail(claim, Failure.of(error, "node"), message.host, message.pid)
+            return
+        self._faults = 0
         entry.count(self._outcome, claim)
         self._returned.discard((claim.reident, str(claim)))
         self._source.entered()
@@ -274,6 +281,9 @@ class Scheduler:
                     held.claims[index] = self._ledger.lp_written(claim, stats, keep_claim=True)
                 except LostLease as error:
                     log.warning("%s", error)
+                except StorageError as error:  # it is tried again, at the latest with the solution
+                    held.lp = (index, stats, now)
+                    self._storage_away.say(str(error))
 
     def _beat(self) -> None:
         """Extend the leases. Whoever has what is lost does it; a worker that can be stopped is, and what else it has goes back."""

@@ -73,6 +73,23 @@ def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others
     assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
 
 
+def test_a_file_that_cannot_come_into_place_ends_no_scheduler_if_that_passes(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    outcome = run(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_in_the_way")
+    assert statuses(ledger) == {"000100": "solved", "000200": "solved"}
+    assert (outcome.solved, outcome.node_failure) == (2, None)
+    assert {path.name: path.read_text() for path in tmp_path.glob("0*.sol")} == {"000100.sol": "solved", "000200.sol": "solved"}
+    assert all(state.claimed_by is None and state.attempts == 0 for state in ledger.tract_states(R, "oh"))
+
+
+def test_a_node_where_no_file_can_come_into_place_gives_up_and_holds_nothing(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200"])
+    outcome = run(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_always_in_the_way")
+    assert outcome.node_failure is not None
+    assert outcome.node_failure.exit_code == 4
+    assert [(state.status, state.claimed_by, state.attempts) for state in ledger.tract_states(R, "oh")] == [("new", None, 0)] * 2
+
+
 def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Engine, tmp_path: Path) -> None:
     """The product's table file is there, but is none."""
     product = tmp_path / "own"
