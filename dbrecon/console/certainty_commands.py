@@ -165,8 +165,11 @@ def answer_claims(args: Arguments, config: Config) -> int:
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     storage.look_named(args.claims)
-    with storage.sopen(args.claims) as file:
-        texts = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    try:
+        lines = storage.read_bytes(args.claims).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{args.claims}: is not UTF-8 text ({error.reason}); give a file with a claim a line") from error
+    texts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     print("claim,least,most,verdict")
     code = 0
     for text in texts:

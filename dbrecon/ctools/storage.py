@@ -25,6 +25,7 @@ import mmap
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -169,6 +170,9 @@ def open_ranges(path: Path) -> Iterator[BinaryIO]:
     path = os.fspath(path)
     if not is_s3(path):
         try:
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would keep us waiting, a device has no end
+                raise StorageError(f"{path}: a pipe or a device stands where a file is needed: move it away.")
             file = open(path, "rb")  # noqa: SIM115 - closed below; not guarded: zipfile counts on a file's own errors
         except OSError as error:
             raise explain(error, path, "read") from error

@@ -194,9 +194,17 @@ class _Expecting:
         return len(data)
 
 
+def _rows(lines: Iterable[str], source: str, remedy: str) -> Iterator[list[str]]:
+    """The rows of CSV. InputError for what is none, a field of megabytes, say."""
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as error:
+        raise InputError(f"{source}: is no CSV file of ours ({error}); {remedy}.") from error
+
+
 def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> Iterator[Unit]:
     """The records of a state's geofile, as step 1 wrote them."""
-    rows = csv.reader(lines)
+    rows = _rows(lines, source, f"remove it and make it again (--step1 --stusab {stusab})")
     if next(rows, None) != list(UNIT_FIELDS):
         raise InputError(f"{source}: has not the columns of a geofile; remove it and make it again (--step1 --stusab {stusab}).")
     counts = [UNIT_FIELDS.index("POP100"), UNIT_FIELDS.index("HU100")]

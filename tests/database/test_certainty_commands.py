@@ -112,6 +112,8 @@ def test_claims_in_words_and_their_certificates(operator: Operator, tmp_path: Pa
     lines = list(csv.DictReader(found.stdout.splitlines()))
     assert [line["verdict"] for line in lines] == ["false in every data set with these tables", "not understood"]
     assert "'child' is not a word for whom" in found.stderr
+    claims.write_text(f"block {block}: at least 5000 people\n", encoding="utf-16")
+    assert_refused(operator.here("--claims", str(claims)), 3, "claims.txt: is not UTF-8 text")
 
 
 def test_places_and_options_that_do_not_fit_are_refused(operator: Operator) -> None:

@@ -358,6 +358,13 @@ def test_the_empty_folder_of_a_state_that_never_was_is_no_state(made: Made, caps
     assert "fl" not in capsys.readouterr().out.split()
 
 
+def test_a_geofile_with_a_field_of_no_end_is_damaged(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    geofile = Path(made.experiment.geofile(STUSAB))
+    edit(geofile, lambda text: text + b"x" * 200_000 + b"\n")
+    assert rescan.rescan(arguments(), made.config) == InputError.exit_code
+    assert f"{geofile}: is no CSV file of ours (field larger than field limit" in capsys.readouterr().out
+
+
 def test_files_are_listed_with_their_sizes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert files.list_files(arguments(stusab=STUSAB), made.config) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

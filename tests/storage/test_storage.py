@@ -327,6 +327,14 @@ def test_a_missing_file_has_no_ranges(root: str) -> None:
         open_it()
 
 
+def test_a_pipe_or_a_device_in_the_place_of_a_zip_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    (tmp_path / "device.zip").symlink_to("/dev/zero")
+    for name in ("pipe.zip", "device.zip"):
+        with pytest.raises(StorageError, match=f"{name}: a pipe or a device"), storage.open_ranges(tmp_path / name):
+            pass
+
+
 def test_a_usable_root_passes_the_check_and_stays_clean(root: str) -> None:
     storage.make_writable_check(root)
     assert everything_under(root) == []

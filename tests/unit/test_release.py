@@ -170,6 +170,8 @@ def test_a_folder_of_ones_own_is_a_product(own: Path) -> None:
         ('prefix = "2020-re"', 'prefix = "../x"', "prefix and county_files become names of folders and files"),
         ('member = "{st}geo2020.dhc"', 'member = "{state}geo"', "may stand in names, and no other braces"),
         ("year = 2020\n", "year = \n", "not TOML"),
+        ('name = "{st}2020.dhc.zip"', 'name = "../{st}2020.dhc.zip"', "name is that of a file in dist/"),
+        ('name = "{st}2020.dhc.zip"', 'name = "all2020.dhc.zip"', "another for each state"),
     ],
 )
 def test_what_a_product_toml_lacks_is_said(own: Path, old: str, new: str, expected: str) -> None:
@@ -179,6 +181,15 @@ def test_what_a_product_toml_lacks_is_said(own: Path, old: str, new: str, expect
     path.write_text(text.replace(old, new))
     with pytest.raises(InputError, match=re.escape(str(path)) + f".*{expected}"):
         load_release(str(own))
+
+
+@pytest.mark.parametrize("name", ["header.csv", "segments.csv"])
+def test_a_layout_with_a_field_of_no_end_is_refused_in_a_sentence(own: Path, name: str) -> None:
+    with (own / name).open("a") as file:
+        file.write("x" * 200_000 + "\n")
+    release = load_release(str(own))
+    with pytest.raises(InputError, match=re.escape(str(own / name)) + ": not a .* layout"):
+        _ = release.header, release.segments
 
 
 def test_an_unknown_product_is_refused_with_those_there_are(tmp_path: Path) -> None:

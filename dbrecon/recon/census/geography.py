@@ -225,7 +225,7 @@ def load_header_layout(
         lacking = [name for name in UNIT_FIELDS if name not in known]
     except OSError as error:
         raise InputError(f"{path}: the header's layout cannot be read ({error.strerror}); restore the file") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: not a header layout ({error}); its columns are {columns}") from error
     if lacking:
         raise InputError(f"{path}: has no field {lacking[0]}; a geographic header has {', '.join(UNIT_FIELDS)}")

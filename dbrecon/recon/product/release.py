@@ -275,6 +275,10 @@ def _check(release: Release, path: Path) -> None:
         ) from error
     if not named[0].endswith(".zip") or len(release.separator) != 1:
         raise InputError(f"{path}: [zip] name ends in .zip, and [segments] separator is one character")
+    if "/" in named[0] or named[0] == release.zip_of("yy"):
+        raise InputError(
+            f"{path}: [zip] name is that of a file in dist/, another for each state: it has {{st}} or {{ST}}, and no /"
+        )
 
 
 @lru_cache(maxsize=4)
@@ -292,6 +296,6 @@ def load_segments(path: Path) -> dict[int, tuple[SegmentTable, ...]]:
                 tables.append(SegmentTable(row["table"], start, int(row["cells"])))
     except OSError as error:
         raise InputError(f"{path}: the segments' layout cannot be read ({error.strerror}); restore the file") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: not a segment layout ({error}); its columns are segment,table,cells") from error
     return {segment: tuple(tables) for segment, tables in segments.items()}
