@@ -65,6 +65,8 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         # Python would complain once more when it flushes stdout at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
+    except MemoryError:
+        code = _fail("error: the memory that this process may take is used up; free some, or raise its limit (ulimit -v)", 1)
     except DBReconError as error:
         code = _fail(f"error: {as_typed(explain(error))}", error.exit_code)
     except OSError as error:

@@ -361,8 +361,8 @@ def test_an_outage_is_told_at_once_and_then_at_intervals_that_double(tmp_path: P
     assert max(later - earlier for earlier, later in itertools.pairwise(attempts)) <= 5, "it is asked every few seconds"
     assert len(told) > 4
     gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
-    assert gaps[0] >= 4
-    assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(gaps)), gaps
+    doubling = [5.0 * 2**number for number in range(len(gaps))]
+    assert all(due <= gap <= due + 5 for due, gap in zip(doubling, gaps, strict=True)), gaps
 
 
 # -- a full disk ----------------------------------------------------------------------------------------------------------

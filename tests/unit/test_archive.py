@@ -176,7 +176,7 @@ def test_info_on_a_gzip_bomb_is_a_sentence(tmp_path: Path) -> None:
     unpacks = "unpacks to more than 300 times its size, and so is no file of an experiment; remove it."
     for name, expected in {
         "model_39059977100.lp.gz": unpacks, "model_39059977100.sol.gz": unpacks, "sf1_block_39059.csv.gz": unpacks,
-        "synth_out_39059.csv.gz": "not a CSV file of people",
+        "synth_out_39059.csv.gz": "not a CSV file of people (it holds a NUL",
     }.items():  # fmt: skip
         path = tmp_path / name
         path.write_bytes(packed)

@@ -46,6 +46,12 @@ def run(body: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[s
     )
 
 
+def test_memory_that_is_used_up_is_a_sentence() -> None:
+    done = run("raise MemoryError")
+    assert done.returncode == 1
+    assert done.stderr == "error: the memory that this process may take is used up; free some, or raise its limit (ulimit -v)\n"
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [

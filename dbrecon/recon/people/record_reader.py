@@ -20,6 +20,7 @@ Source = str | Path | BinaryIO | IO[bytes]
 
 _READ_BYTES = 1 << 22
 _READ_ROWS = 1 << 17
+_HEAD_BYTES = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def iter_records(
     """
     parquet = False
     try:
-        parquet = _is_parquet(source, name, required)
+        parquet = _is_parquet(source, name, required, what)
         if parquet:
             yield from _parquet_records(source, name, required, what, optional)
         else:
@@ -105,7 +106,7 @@ def _csv_records(source: Source, name: str, required: Sequence[str], what: str, 
     types = {column: pa.string() for column in (*required, *optional)}
     reader = pacsv.open_csv(
         source,
-        read_options=pacsv.ReadOptions(block_size=_READ_BYTES),
+        read_options=pacsv.ReadOptions(block_size=_READ_BYTES, use_threads=False),  # threads that find no memory end the process
         parse_options=pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
         convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[]),
     )
@@ -154,22 +155,27 @@ _FORMATS = {
 """What files begin with that people take for CSV."""
 
 
-def _is_parquet(source: Source, name: str, columns: Sequence[str]) -> bool:
+def _is_parquet(source: Source, name: str, columns: Sequence[str], what: str) -> bool:
     """Whether a file is Parquet by its first bytes. Raises InputError for one that by them is neither that nor CSV."""
     if isinstance(source, str | Path):
         if str(source).endswith(".gz"):
             return False  # unpacked by the reader
         with open(source, "rb") as file:
-            head = file.read(8)
+            head = file.read(_HEAD_BYTES)
     elif source.seekable():
-        head = source.read(8)
+        head = source.read(_HEAD_BYTES)
         source.seek(0)
     else:
         return False
-    for magic, what in _FORMATS.items():
+    for magic, form in _FORMATS.items():
         if head.startswith(magic):
-            raise InputError(f"{name}: is {what}, not CSV; write it out as CSV or Parquet with the columns {','.join(columns)}.")
-    return head.startswith(b"PAR1")
+            raise InputError(f"{name}: is {form}, not CSV; write it out as CSV or Parquet with the columns {','.join(columns)}.")
+    parquet = head.startswith(b"PAR1")
+    if b"\0" in head and not parquet:
+        raise InputError(
+            f"{name}: not a CSV file of {what} (it holds a NUL, and is not text); it has the columns {','.join(columns)}."
+        )
+    return parquet
 
 
 _LOST_ZERO = "{digits} digits of a {level}; it has lost its leading zero, as in spreadsheets: write 0 before it"

@@ -268,7 +268,7 @@ def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: s
     try:
         reader = pacsv.open_csv(
             file,
-            read_options=pacsv.ReadOptions(block_size=_READ_BYTES),
+            read_options=pacsv.ReadOptions(block_size=_READ_BYTES, use_threads=False),
             convert_options=pacsv.ConvertOptions(
                 column_types={id_column: pa.int64(), **dict.fromkeys(columns, pa.int32())}, null_values=[]
             ),
