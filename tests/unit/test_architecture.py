@@ -32,6 +32,7 @@ ARROWS = {
     "fleet": NAMES | {"ctools", "ledger", "node", "recon", "spark"},
     "dashboard": NAMES | {"ctools", "ledger", "console"},
     "report": {"ctools", "recon"},
+    "library": {"ctools", "recon", "states"},
     "console": NAMES | {"ctools", "recon", "ledger", "steps", "node", "spark", "fleet", "dashboard", "report"},
 }
 SQL_OWNERS = re.compile(r"dbrecon/ledger/\w+\.py|dbrecon/ctools/database\.py|dbrecon/fleet/probe_node\.py")  # it only logs in

@@ -358,6 +358,14 @@ class _Reader:
         return Product(self.spec["product"], self.spec["title"], tables, known, constraints)
 
 
+def product_of(spec: Spec, source: str) -> Product:
+    """A product of a table file's content, parsed. Raises InputError, naming ``source``, if it contradicts itself."""
+    try:
+        return _Reader(spec, source).product()
+    except KeyError as error:
+        raise InputError(f"{source}: a table, division or constraint lacks its {error}") from error
+
+
 @lru_cache(maxsize=4)
 def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
     """Read a product's tables from its TOML file: "all" of them, or those of one level ("block").
@@ -366,12 +374,10 @@ def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
     """
     try:
         spec = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _Reader(spec, str(path)).product().restrict(tables)
+        return product_of(spec, str(path)).restrict(tables)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table file; restore the product's folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); restore the product's folder") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{path}: a table, division or constraint lacks its {error}") from error

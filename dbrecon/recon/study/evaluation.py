@@ -329,11 +329,15 @@ class BlockCounts:
             yield BlockCounts(self.geoid[part], self.sex_age[part], self.race_origin[part], self.sa_of_group), low, high
 
 
+class NoBaselines(InputError):
+    """A product whose block tables tell too little for the baselines."""
+
+
 class Margins:
     """Finds among a product's block tables those that count by sex and age group, and by race set and origin."""
 
     def __init__(self, product: Product) -> None:
-        """Raises InputError if the product has no such tables: there are no baselines then."""
+        """Raises NoBaselines if the product has no such tables."""
         self.product = product
         block = [partition for partition in product.partitions.values() if partition.level == "block"]
         whole = [partition for partition in block if partition.by_sa_only and (partition.index >= 0).all()]
@@ -346,7 +350,7 @@ class Margins:
                     if (group_of_rh == group_of_rh[rh]).sum() == 1:
                         alone[rh] = (partition, int(group_of_rh[rh]))
         if not whole or len(alone) < N_RH:
-            raise InputError(
+            raise NoBaselines(
                 f"{product.title}: no block table counts everyone by sex and age, or by race set and Hispanic origin; "
                 "an evaluation needs both for its baselines."
             )
@@ -408,16 +412,19 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
 # --- agreement -------------------------------------------------------------------------------------------------------
 
 
-def compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
-    """Agreement of one county's people and of the baselines with its true people."""
+def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.random.Generator) -> Agreement:
+    """Agreement of one county's people and of the baselines with its true people; without ``counts`` of the people alone."""
     people, truth, total = people.merged(), truth.merged(), Agreement()
+    if counts is None:
+        return _compare([people], truth)
     for some, low, high in counts.slices(PEOPLE_AT_ONCE):
-        total += _compare(_between(people, low, high), _between(truth, low, high), some, rng)
+        here = _between(people, low, high)
+        total += _compare([here, modal_people(here, some), random_people(some, rng)], _between(truth, low, high))
     return total
 
 
-def _compare(people: People, truth: People, counts: BlockCounts, rng: np.random.Generator) -> Agreement:
-    """:func:`compare` of some blocks; ``people`` and ``truth`` are merged."""
+def _compare(guesses: Sequence[People], truth: People) -> Agreement:
+    """The agreement of each method's people with the truth, all merged, of some blocks."""
     blocks, number = np.unique(truth.geoid_block, return_inverse=True)
     population = np.zeros(len(blocks), np.int64)
     np.add.at(population, number, truth.count)
@@ -425,7 +432,7 @@ def _compare(people: People, truth: People, counts: BlockCounts, rng: np.random.
     n_classes = len(SIZE_STARTS)
     matched = np.zeros((len(METHODS), len(MEASURES), n_classes), np.int64)
     binned_truth = binned(truth)
-    for i, guess in enumerate((people, modal_people(people, counts), random_people(counts, rng))):
+    for i, guess in enumerate(guesses):
         for j, (guessed, true) in enumerate(((guess, truth), (binned(guess), binned_truth))):
             where, n = _matches(guessed, true)
             np.add.at(matched[i, j], size_class[np.searchsorted(blocks, where)], n)
@@ -476,6 +483,16 @@ def _share(matched: int, truth: int) -> float | None:
 def _listed(names: list[str], most: int = 6) -> str:
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def agreement_rows(agreement: Agreement, methods: Sequence[str] = METHODS) -> list[tuple[str, str, str, int, int]]:
+    """(method, measure, size of block, matched, true people) of each class of blocks, and of all."""
+    return [
+        (method, measure, label, matched, truth)
+        for method in methods
+        for j, measure in enumerate(MEASURES)
+        for label, matched, truth in _with_all(agreement.matched[METHODS.index(method), j], agreement.truth)
+    ]
 
 
 def format_report(result: Evaluation) -> str:

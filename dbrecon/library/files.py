@@ -1,0 +1,72 @@
+"""Files that the commands make, as frames; and programs that are files, solved."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dbrecon.ctools import storage
+from dbrecon.library import frames as frame_kinds
+from dbrecon.library.reconstruction import people_in_place
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
+from dbrecon.recon.people import people as people_files
+from dbrecon.recon.people.people_reader import read_people as read_people_file
+from dbrecon.recon.people.solution import format_named_solution, parse_solution
+from dbrecon.recon.solve.lp_reader import read_lp
+from dbrecon.recon.solve.program import Options
+from dbrecon.recon.solve.solvers import solve
+from dbrecon.recon.tract.lp_text import tract_of_lp
+
+Path = str | os.PathLike[str]
+
+
+def read_people(path: Path, frames: str | None = None) -> Any:
+    """A frame of a people's file (``synth_out_SSCCC.csv``, a truth): CSV, perhaps with .gz, or Parquet; local or ``s3://``.
+
+    Raises InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
+    """
+    with storage.sopen(path, "rb") as file:
+        found = read_people_file(file, os.fspath(path))
+    return frame_kinds.native(frame_kinds.people_columns(found), frames)
+
+
+def write_people(people: Any, path: Path) -> int:
+    """Write people (a reconstruction, or a frame) as such a file; a path that ends in .gz is packed. Returns how many they are.
+
+    Raises InputError for a frame that is not of the form, StorageError if it cannot be written.
+    """
+    records = people_in_place(people)
+    with storage.sopen(path, "wb") as file:
+        return people_files.write_people(records, file)
+
+
+def read_solution(path: Path, frames: str | None = None) -> Any:
+    """A frame of a tract's solution (``model_SSCCCTTTTTT.sol.gz``): a row a variable that is not 0.
+
+    Its columns are those of people, with ``age_first`` and ``age_last`` (empty: no end) in place of the age, and ``count``. Raises
+    InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
+    """
+    return _solution_frame(storage.read_bytes(path), os.fspath(path), frames)
+
+
+def solve_lp(path: Path, *, solver: str = "highs", seconds: float = 3600.0, seed: int = 0, frames: str | None = None) -> Any:
+    """Solve a tract's LP file, ours or the predecessor's; a frame as :func:`read_solution` gives it.
+
+    Raises InputError for a file that is none, Infeasible where nobody can meet it, TimeLimit, LicenceError or SolverError.
+    """
+    name, text = os.fspath(path), storage.read_bytes(path)
+    named = read_lp(text, name)
+    answer = solve(named.program, Options(solver, seed, seconds), name)
+    tract = tract_of_lp(text) or "99001000100"
+    return _solution_frame(format_named_solution(tract, named.variables, answer.values, {}), name, frames)
+
+
+def _solution_frame(text: bytes, name: str, frames: str | None) -> Any:
+    people = parse_solution(text, name).people.merged()
+    columns = frame_kinds.person_columns(people.kind)
+    first = columns.pop("age")
+    ends = np.append(FIRST_AGES[1:] - 1, 0)[people.last]
+    age_last = pa.array(ends.astype(np.int16), mask=people.last == N_AGES - 1)
+    places = {"geoid_block": frame_kinds.geoids(people.geoid_block, 15), "sex": columns.pop("sex")}
+    return frame_kinds.native(places | {"age_first": first, "age_last": age_last} | columns | {"count": people.count}, frames)

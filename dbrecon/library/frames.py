@@ -1,0 +1,160 @@
+"""Data frames of others: what comes in becomes Arrow, what goes out is of the kind that came in.
+
+Frames are those that narwhals knows (pandas, polars, pyarrow, Modin, cuDF). GEOIDs are text in them, for they may begin with 0.
+"""
+
+import io
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from dbrecon.ctools.extras import extra
+from dbrecon.errors import InputError, UsageError
+from dbrecon.recon.census.kinds import FIRST_AGES, RACES, SEXES, IntArray, split_kind
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+
+with extra("frames"):
+    import narwhals as nw
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+FRAMES = ("pandas", "polars", "pyarrow")
+MOST_PEOPLE = 999_999_999
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A frame as a file in memory, for what reads files: Parquet, whose rows errors name."""
+
+    name: str
+    content: bytes
+
+    def open(self) -> "nullcontext[BinaryIO]":
+        """Open it at its beginning."""
+        return nullcontext(io.BytesIO(self.content))
+
+
+def chosen(frames: str | None) -> str:
+    """The kind of frame to give back: the one that is named, else the first of ``FRAMES`` that is installed.
+
+    Raises UsageError for a kind that is not known.
+    """
+    if frames is None:
+        return next(kind for kind in FRAMES if find_spec(kind) is not None)
+    if frames not in FRAMES:
+        raise UsageError(f"frames {frames!r} is not a kind of data frame; take one of {', '.join(FRAMES)}")
+    return frames
+
+
+def kind_of(frame: object) -> str | None:
+    """Which of ``FRAMES`` a frame is; None if it is another that narwhals knows, or none."""
+    module = type(frame).__module__.partition(".")[0]
+    return module if module in FRAMES else None
+
+
+def is_frame(value: object) -> bool:
+    """Whether it is a data frame that can be taken."""
+    return nw.dependencies.is_into_dataframe(value) and not isinstance(value, nw.LazyFrame)
+
+
+def arrow(frame: object, what: str) -> pa.Table:
+    """A frame as an Arrow table. Raises UsageError if it is none; ``what`` is what the error calls it."""
+    if isinstance(frame, pa.Table):
+        return frame
+    if not is_frame(frame):
+        raise UsageError(f"{what}: a {type(frame).__name__} is no data frame; give one of {', '.join(FRAMES)} (polars: collected)")
+    return nw.from_native(frame, eager_only=True).to_arrow()  # type: ignore[call-overload]  # whatever narwhals knows
+
+
+def native(columns: Mapping[str, Any] | pa.Table, frames: str | None) -> Any:
+    """A frame of the kind ``frames`` (see :func:`chosen`)."""
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    kind = chosen(frames)
+    with extra("frames"):
+        return table if kind == "pyarrow" else nw.from_arrow(table, backend=kind).to_native()  # type: ignore[arg-type]
+
+
+def as_file(frame: object, what: str) -> FrameFile:
+    """A frame of records as a file in memory."""
+    out = io.BytesIO()
+    table = arrow(frame, what)
+    kept = [name for name in table.column_names if not name.startswith("__index_level")]
+    pq.write_table(table.select(kept), out, compression="none")
+    return FrameFile(what, out.getvalue())
+
+
+def geoids(values: IntArray, width: int) -> pa.Array:
+    """GEOIDs as text of ``width`` digits."""
+    return pc.utf8_lpad(pa.array(values).cast(pa.string()), width=width, padding="0")
+
+
+def person_columns(kind: IntArray) -> dict[str, pa.Array]:
+    """The columns of people behind their places: sex, age (of a category its first year), races and origin."""
+    sex, age, race, hisp = split_kind(kind)
+    columns = {"sex": _words(sex, SEXES), "age": pa.array(FIRST_AGES[age].astype(np.int16))}
+    for place, name in enumerate(RACES):
+        columns[name] = _words(race >> (5 - place) & 1, ("N", "Y"))
+    return columns | {"hisp": _words(hisp, ("N", "Y"))}
+
+
+def _words(number: IntArray, words: tuple[str, ...]) -> pa.Array:
+    return pc.take(pa.array(words), pa.array(number))
+
+
+def people_columns(people: People) -> dict[str, pa.Array]:
+    """The columns of a people's file, one row a person, in the file's order."""
+    merged = people.merged()
+    block, kind = np.repeat(merged.geoid_block, merged.count), np.repeat(merged.kind, merged.count)
+    places = {"geoid_tract": geoids(block // BLOCKS_PER_TRACT, 11), "geoid_block": geoids(block, 15)}
+    return places | person_columns(kind)
+
+
+def counts_of_frame(frame: object, id_column: str, width: int, columns: tuple[str, ...], what: str) -> tuple[IntArray, IntArray]:
+    """(units,) GEOIDs as numbers, ascending, and (units, cells) the published cells that a frame of one's own has.
+
+    The frame may have other columns too. Raises InputError for a column that is missing, an id that is none or comes twice, and
+    a cell that is no count.
+    """
+    table = arrow(frame, what)
+    place_of = {name: place for place, name in enumerate(table.column_names)}
+    missing = [name for name in (id_column, *columns) if name not in place_of]
+    if missing:
+        raise InputError(
+            f"{what}: the column {missing[0]} is missing ({len(missing):,} are); it must have {id_column} and all cells"
+        )
+    ids = _geoids_of(table.column(place_of[id_column]), width, id_column, what)
+    order = np.argsort(ids)
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        raise InputError(f"{what}: {id_column} {ids[order][twice[0]]:0{width}d} comes twice; give each unit one row")
+    cells = np.empty((len(ids), len(columns)), np.int64)
+    for place, name in enumerate(columns):
+        cells[:, place] = _counts(table.column(place_of[name]), name, what)
+    return ids[order], cells[order]
+
+
+def _geoids_of(column: pa.ChunkedArray, width: int, name: str, what: str) -> IntArray:
+    values = column.cast(pa.string()).fill_null("")
+    fits = pc.match_substring_regex(values, rf"^[0-9]{{{width}}}$").to_numpy()
+    if not fits.all():
+        bad = values[int(np.argmin(fits))].as_py()
+        hint = "; it has lost its leading zero: keep GEOIDs as text" if bad.isdigit() and len(bad) == width - 1 else ""
+        raise InputError(f"{what}: {name} is {bad!r}, but must be {width} digits{hint}")
+    return np.asarray(values.cast(pa.int64()).to_numpy(), np.int64)
+
+
+def _counts(column: pa.ChunkedArray, name: str, what: str) -> npt.NDArray[np.int64]:
+    try:
+        values = column.cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{what}: the column {name} holds {column.type} that are no counts; give whole numbers") from error
+    counts = values.to_numpy() if not values.null_count else np.array([-1])
+    if counts.min(initial=0) < 0 or counts.max(initial=0) > MOST_PEOPLE:
+        raise InputError(f"{what}: the column {name} has a value that is missing, negative or above {MOST_PEOPLE:,}")
+    return np.asarray(counts, np.int64)

@@ -1,0 +1,161 @@
+"""People from published tables, tract by tract, and what was made on the way."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbrecon.ctools import storage
+from dbrecon.errors import ContradictoryTables
+from dbrecon.library import frames as frame_kinds
+from dbrecon.library.published import Published
+from dbrecon.recon.people.people import People, write_people
+from dbrecon.recon.people.solution import format_solution
+from dbrecon.recon.solve.conflict import find_conflict
+from dbrecon.recon.solve.program import Infeasible, Options, Program
+from dbrecon.recon.tract.lp_text import format_lp
+from dbrecon.recon.tract.model import Model, TractTables
+from dbrecon.recon.tract.reconstruct import Reconstruction as TractReconstruction
+from dbrecon.recon.tract.reconstruct import Reconstructor
+from dbrecon.recon.tract.verify import people_of
+
+CONFLICT_SECONDS = 10.0
+
+Progress = Callable[[int, int], object]
+"""Hears how many tracts are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The result of :func:`reconstruct`. ``by_tract``: of each tract (11 digits) its people, program and answer.
+
+    Every published cell of every table was counted again from the people, in integers.
+    """
+
+    published: Published
+    by_tract: Mapping[str, TractReconstruction] = field(repr=False)
+    seed: int = 0
+
+    @property
+    def records(self) -> People:
+        """Everybody, as counts of kinds of person by block."""
+        return People.concatenate([found.people for found in self.by_tract.values()])
+
+    @property
+    def population(self) -> int:
+        """How many people these are."""
+        return self.records.population
+
+    def people(self, frames: str | None = None) -> Any:
+        """A frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp."""
+        return frame_kinds.native(frame_kinds.people_columns(self.records), frames or self.published.frames)
+
+    def model(self, tract: str) -> Model:
+        """A tract's integer program, as arrays."""
+        return self.by_tract[tract].model
+
+    def sizes(self, frames: str | None = None) -> Any:
+        """A frame with a row a tract: people, blocks, and the program's variables, constraints and coefficients."""
+        found = self.by_tract.values()
+        columns = {
+            "geoid_tract": list(self.by_tract),
+            "people": [one.people.population for one in found],
+            "blocks": [len(one.model.blocks) for one in found],
+            "variables": [one.model.n_variables for one in found],
+            "constraints": [one.model.n_constraints for one in found],
+            "coefficients": [one.model.n_nonzeros for one in found],
+            "solver": [one.solver for one in found],
+        }
+        return frame_kinds.native(columns, frames or self.published.frames)
+
+    def lp_text(self, tract: str) -> str:
+        """A tract's program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read."""
+        found, product = self.by_tract[tract], self.published.product
+        return format_lp(found.model, found.people.population, product.name, self._tables).decode()
+
+    def solution_text(self, tract: str) -> str:
+        """A tract's answer in the form of Gurobi's .sol: a line a variable that is not 0."""
+        found = self.by_tract[tract]
+        notes = {"people": str(found.people.population), "solver": found.solver, "seed": str(self.seed)}
+        return format_solution(tract, people_of(found.model, found.values), notes).decode()
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``people.csv``, and of each tract ``lp/model_{tract}.lp.gz`` and ``sol/model_{tract}.sol.gz``, into a folder.
+
+        It is local, or ``s3://``. Raises StorageError if a file cannot be written.
+        """
+        for tract in self.by_tract:
+            for name, text in (("lp", self.lp_text(tract)), ("sol", self.solution_text(tract))):
+                with storage.sopen(f"{os.fspath(folder)}/{name}/model_{tract}.{name}.gz", "w") as file:
+                    file.write(text)
+        with storage.sopen(f"{os.fspath(folder)}/people.csv", "wb") as out:
+            write_people(self.records, out)
+
+    @property
+    def _tables(self) -> str:
+        return "all" if self.published.product.tables_of("tract") else "block"
+
+
+def reconstruct(
+    published: Published,
+    *,
+    seed: int = 0,
+    objective: str = "spread",
+    solver: str = "highs",
+    seconds: float = 3600.0,
+    single_ages: bool = False,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Find people who make every published cell. A pure function of the tables, the solver's version and these options.
+
+    ``objective`` "spread" takes of all answers the one that spreads people most evenly over kinds, "none" the first that is found.
+    ``solver``: "highs", "gurobi", or "auto". ``seconds``: the time limit of a tract. ``single_ages``: a variable for each single
+    year. ``progress`` is called with (done, all) tracts.
+
+    Raises ContradictoryTables where no people can be, naming cells that contradict each other; TimeLimit, LicenceError or
+    SolverError as the solver does.
+    """
+    reconstructor = Reconstructor(published.product, single_ages)
+    options = Options(solver, seed, seconds, objective=objective)
+    found = {}
+    for tables in published:
+        found[tables.geoid] = _tract(reconstructor, tables, options)
+        if progress is not None:
+            progress(len(found), len(published))
+    return Reconstruction(published, found, seed)
+
+
+def _tract(reconstructor: Reconstructor, tables: TractTables, options: Options) -> TractReconstruction:
+    try:
+        return reconstructor.reconstruct(tables, options)
+    except Infeasible:
+        raise _contradiction(reconstructor.builder.build(tables)) from None
+
+
+def _contradiction(model: Model) -> ContradictoryTables:
+    """Which published counts of a tract cannot all be true."""
+    conflict = find_conflict(Program.of_model(model), CONFLICT_SECONDS)
+    counts = [f"{model.row_name(row)} = {model.rhs[row]}" for row in conflict.rows.tolist()]
+    shown = ", ".join(counts[:12]) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")
+    return ContradictoryTables(f"tract {model.geoid}: no people can make these counts together: {shown}")
+
+
+def people_in_place(people: Any) -> People:
+    """People as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them. Raises InputError
+    for a frame that is not of the form."""
+    if isinstance(people, Reconstruction):
+        return people.records
+    if isinstance(people, People):
+        return people
+    from dbrecon.recon.people.people_reader import read_people
+
+    file = frame_kinds.as_file(people, "the frame of people")
+    with file.open() as opened:
+        return read_people(opened, file.name)
+
+
+def by_tract(people: People, published: Published) -> Iterator[tuple[TractTables, People]]:
+    """Each published tract with those of the people who live there."""
+    tracts = people.geoid_tract
+    for tables in published:
+        yield tables, people.select(tracts == int(tables.geoid))

@@ -1,0 +1,49 @@
+"""A synthetic state to try things on: invented people, and the zip of tables as it would be published of them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbrecon.library import frames as frame_kinds
+from dbrecon.recon.people.people import People
+from dbrecon.recon.product.release import load_release
+from dbrecon.recon.product.writer import write_state_zip
+from dbrecon.recon.study.synthetic import StatePlan, make_counties, plan_state
+from dbrecon.states import STATES, check_stusab
+
+
+@dataclass(frozen=True)
+class SyntheticState:
+    """A state whose people are invented. The same people, counties and seed make the same."""
+
+    plan: StatePlan
+
+    @property
+    def counties(self) -> tuple[str, ...]:
+        """The three digits of each county."""
+        return tuple(county.code for county in self.plan.counties)
+
+    def people(self, frames: str | None = None) -> Any:
+        """A frame of its people, the truth, with the columns of a people's file."""
+        everyone = People.concatenate([county.people for county in make_counties(self.plan)])
+        return frame_kinds.native(frame_kinds.people_columns(everyone), frames)
+
+    def write_zip(self, folder: str | os.PathLike[str], product: str = "sf1_2010") -> str:
+        """Write the zip of a product's tables into a local folder, under the name that the product gives it; return its path.
+
+        Raises StorageError if it cannot be written, UsageError for a product that is none.
+        """
+        release = load_release(product)
+        path = Path(folder, release.zip_of(self.plan.stusab))
+        write_state_zip(path, self.plan.stusab, self.plan.state, make_counties(self.plan), release)
+        return str(path)
+
+
+def make_state(people: int, *, state: str = "de", counties: int | None = None, seed: int = 1) -> SyntheticState:
+    """Lay out a synthetic state of exactly so many people. Its code is a real one (``state``), since there are no others.
+
+    Raises UsageError for numbers that cannot be.
+    """
+    stusab = check_stusab(state)
+    return SyntheticState(plan_state(stusab, STATES[stusab].fips, people, seed, counties))
