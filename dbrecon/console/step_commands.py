@@ -57,17 +57,17 @@ def _do_tracts(args: Arguments, experiment: Experiment, ledger: Ledger, place: P
 
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
     """Steps 0 to 2, each for all states before the next; they print what they have made."""
-    from dbrecon.steps.county_files import step2
-    from dbrecon.steps.download import asked_states, download, each_state, states_to_download
-    from dbrecon.steps.geography_files import step1
-
     if 0 in steps:
+        from dbrecon.steps.download import download, each_state, states_to_download
+
         each_state(states_to_download(words), lambda stusab: download(experiment, stusab, force))
-    later = [(1, step1), (2, step2)]
-    if any(number in steps for number, _ in later):
-        stusabs = asked_states(experiment, words)
-        works = [partial(work, experiment, ledger, force=force) for number, work in later if number in steps]
-        each_state(stusabs, *works)
+    if {1, 2} & set(steps):
+        from dbrecon.steps.county_files import step2
+        from dbrecon.steps.download import asked_states, each_state
+        from dbrecon.steps.geography_files import step1
+
+        works = [partial(work, experiment, ledger, force=force) for number, work in ((1, step1), (2, step2)) if number in steps]
+        each_state(asked_states(experiment, words), *works)
 
 
 def write_counties(experiment: Experiment, ledger: Ledger, place: Place, force: bool) -> None:

@@ -14,7 +14,7 @@ from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, control_path
-from dbrecon.node.machine import Node
+from dbrecon.node.machine import WORK, Node
 from dbrecon.node.waiting import units
 from dbrecon.place import Place
 from dbrecon.settings import Config
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 EXIT_QUARANTINED = 10
 PATIENCE_SECONDS = 600.0
 LOOK_AGAIN_SECONDS = 30.0
-WORK = "dbrecon.node.worker:serve"
-"""What worker processes run. By name: this process needs none of what they import."""
 
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

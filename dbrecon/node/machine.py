@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,9 @@ from dbrecon.node.tasks import Begun, Failed, Solved
 from dbrecon.settings import Config
 
 REPORT_SECONDS = 60.0
+WORK = "dbrecon.node.worker:serve"
+"""What worker processes run. By name: this process needs none of what they import."""
+ANCESTOR, ANCESTOR_TABLES = "dbrecon.node.ancestor", "DBRECON_ANCESTOR_TABLES"
 
 
 @dataclass
@@ -39,6 +44,16 @@ class _AtWork:
     since: float = field(default_factory=time.monotonic)
 
 
+@contextmanager
+def _tables_ready(experiment: Experiment) -> Iterator[None]:
+    """Where the workers' ancestor is started in this block it gets an experiment's tables ready (:mod:`.ancestor`)."""
+    os.environ[ANCESTOR_TABLES] = json.dumps([experiment.tables_path, experiment.tables, experiment.ages])
+    try:
+        yield
+    finally:
+        del os.environ[ANCESTOR_TABLES]
+
+
 class NodePool(WorkerPool):
     """Worker processes for the scheduling loop: as many as the settings say, with tracts for which there is memory."""
 
@@ -48,7 +63,7 @@ class NodePool(WorkerPool):
         self._config, self._makes_lps, self._read_memory = config, makes_lps, read_memory
         self._at_work: dict[int, _AtWork] = {}
         self._guard = MemoryGuard(Floors.of(config(), read_memory().total_mib), self._memory_users, read_memory)
-        super().__init__(work, self._configured_size())
+        super().__init__(work, self._configured_size(), (ANCESTOR,) if work == WORK else ())
 
     def __enter__(self) -> NodePool:
         self._guard.__enter__()
@@ -77,7 +92,8 @@ class NodePool(WorkerPool):
 
     def submit(self, task: Any) -> int:
         """Give a task to a free worker; returns its number."""
-        worker = super().submit(task)
+        with _tables_ready(task.experiment):
+            worker = super().submit(task)
         self._at_work[worker] = _AtWork({i: claim.pop for i, claim in enumerate(task.claims) if isinstance(claim, Claim)})
         return worker
 

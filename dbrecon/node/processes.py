@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -77,15 +77,16 @@ class WorkerPool:
     """At most ``size`` worker processes, started when there is a task for them.
 
     ``work`` names the :data:`Serve` function as ``module:function``; the workers' common ancestor imports the module once.
-    ``size`` may be changed at any time; workers above it are let go when they are free.
+    ``size`` may be changed at any time; workers above it are let go when they are free. ``preload`` names more modules that the
+    ancestor imports.
     """
 
-    def __init__(self, work: str, size: int) -> None:
+    def __init__(self, work: str, size: int, preload: Sequence[str] = ()) -> None:
         _check_temporary_folder(tempfile.gettempdir())
         self.size = size
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([work.partition(":")[0]])
+        self._context.set_forkserver_preload([work.partition(":")[0], *preload])
         self._slots: dict[int, _Slot] = {}
         self._next = 0
 

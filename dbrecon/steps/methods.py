@@ -13,12 +13,12 @@ from dbrecon.recon.tract.model import ModelBuilder, TractTables
 
 def builder_of(experiment: Experiment) -> ModelBuilder:
     """The program builder for an experiment's tables and ages."""
-    return _builder(experiment.tables_path, experiment.tables, experiment.ages)
+    return builder_of_tables(experiment.tables_path, experiment.tables, experiment.ages)
 
 
 def binning_of(experiment: Experiment) -> Binning:
     """The age bins of an experiment's tables, whether its programs count by them or not: its solutions may."""
-    return _binning(experiment.tables_path, experiment.tables)
+    return binning_of_tables(experiment.tables_path, experiment.tables)
 
 
 def with_any_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, source: str) -> People:
@@ -27,11 +27,13 @@ def with_any_years(experiment: Experiment, people: BinnedPeople, tables: TractTa
 
 
 @lru_cache(maxsize=4)
-def _builder(tables_file: str, tables: str, ages: str) -> ModelBuilder:
-    bins = _binning(tables_file, tables).bins if ages == "bins" else SINGLE_AGES
+def builder_of_tables(tables_file: str, tables: str, ages: str) -> ModelBuilder:
+    """Return the program builder for a file of table definitions. Raises InputError for one that is none."""
+    bins = binning_of_tables(tables_file, tables).bins if ages == "bins" else SINGLE_AGES
     return ModelBuilder(load_product(Path(tables_file), tables), bins)
 
 
 @lru_cache(maxsize=4)
-def _binning(tables_file: str, tables: str) -> Binning:
+def binning_of_tables(tables_file: str, tables: str) -> Binning:
+    """Return the age bins of a file of table definitions. Raises InputError for one that is none."""
     return derive_binning(load_product(Path(tables_file), tables))

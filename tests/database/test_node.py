@@ -17,7 +17,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.assignment import Assignment
-from dbrecon.node.daemon import WORK
+from dbrecon.node.machine import WORK
 from dbrecon.node.waiting import Waiting
 from dbrecon.place import Place
 from tests.node_world import ALL, R, ledger_with, node_of, run, statuses

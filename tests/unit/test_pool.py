@@ -1,5 +1,6 @@
 """Worker processes: what becomes of them, and of those who depend on them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -171,3 +172,31 @@ def test_a_temporary_folder_with_too_long_a_name_is_named_before_anything_is_sta
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     with pytest.raises(UsageError, match=f"the folder for temporary files, {folder}, .* set TMPDIR to another"):
         WorkerPool("tests.worker_tasks:serve_tracts", 1)
+
+
+# -- what starting costs --------------------------------------------------------------------------------------------------
+
+
+def python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_workers_load_nothing_that_only_other_steps_need() -> None:
+    heavy = "{'scipy.special', 'scipy.linalg', 'sqlalchemy', 'pyarrow', 'boto3', 'click'}"
+    assert python(f"import sys, dbrecon.node.worker; print({heavy} & set(sys.modules))") == "set()\n"
+
+
+def test_the_scheduler_s_own_process_loads_nothing_of_the_science() -> None:
+    heavy = "{'numpy', 'scipy', 'highspy', 'pyarrow'}"
+    assert python(f"import sys, dbrecon.node.daemon; print({heavy} & set(sys.modules))") == "set()\n"
+
+
+def test_the_workers_ancestor_derives_the_tables_once_for_all() -> None:
+    tables = json.dumps([str(CHECKOUT / "config/products/sf1_2010/tables.toml"), "all", "bins"])
+    code = "import dbrecon.node.ancestor; from dbrecon.steps import methods; print(methods.builder_of_tables.cache_info().currsize)"
+    assert python(code, DBRECON_ANCESTOR_TABLES=tables) == "1\n"
+    assert python(code) == "0\n"
+    assert python(code, DBRECON_ANCESTOR_TABLES=tables.replace("tables.toml", "gone.toml")) == "0\n"

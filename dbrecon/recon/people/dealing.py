@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
+from dbrecon.recon.census.factorials import log_factorial
 from dbrecon.recon.census.kinds import IntArray
 
 SCALE = 2.0**40
@@ -48,13 +48,13 @@ def gains(size: IntArray, ages: IntArray) -> IntArray:
     ``size`` (g, s), ``ages`` (g, a); ``most`` is the largest size.
     """
     most = int(size.max(initial=0))
-    total = ages.sum(axis=1)[:, None, None, None].astype(np.float64)
-    n, p = size[:, :, None, None].astype(np.float64), ages[:, None, :, None].astype(np.float64)
-    x = np.arange(most + 1, dtype=np.float64)
+    total = ages.sum(axis=1)[:, None, None, None]
+    n, p = size[:, :, None, None], ages[:, None, :, None]
+    x = np.arange(most + 1)
     possible = (x <= n) & (x <= p) & (n - x <= total - p)
 
-    def log_choose(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray(gammaln(above + 1) - gammaln(below + 1) - gammaln(above - below + 1))
+    def log_choose(above: IntArray, below: IntArray) -> npt.NDArray[np.float64]:
+        return log_factorial(above) - log_factorial(below) - log_factorial(above - below)
 
     safe = np.where(possible, x, np.maximum(0, n - (total - p)))
     log_p = log_choose(p, safe) + log_choose(total - p, n - safe) - log_choose(total, n)

@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
@@ -138,6 +137,8 @@ def components(system: CountSystem, lower: IntArray, upper: IntArray) -> tuple[I
 
     Two open counts are of one part if a sum that can be missed counts both. Parts are numbered by their first column.
     """
+    from scipy.sparse.csgraph import connected_components  # it loads scipy.linalg, which no other step of a worker needs
+
     is_open = lower < upper
     binding = (system.sums(upper) > system.row_upper) | (system.sums(lower) < system.row_lower)
     used = is_open[system.columns] & binding[system.row_of]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.special import gammaln
 
+from dbrecon.recon.census.factorials import log_factorial
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.program import FloatArray, Program
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, propagate
@@ -109,7 +109,7 @@ class _Units:
         which = np.arange(len(variable)) - np.repeat(np.cumsum(number) - number, number)
         begin, end = steps[which], np.minimum(steps[which + 1], room[variable])
         base = least[variable]
-        cost = (gammaln(base + end + 1.0) - gammaln(base + begin + 1.0)) / (end - begin)
+        cost = (log_factorial(base + end) - log_factorial(base + begin)) / (end - begin)
         matrix = sp.csr_array(reduced.program.matrix().tocsc()[:, variable])
         starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
         right, width = reduced.program.lower, (end - begin).astype(np.float64)
