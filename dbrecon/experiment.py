@@ -156,6 +156,22 @@ class Experiment:
         """A tract's certainty, of which the county's files are made."""
         return f"{self.county_dir(stusab, county)}/certainty/tract_{STATES[stusab].fips}{county}{tract}.json.gz"
 
+    def samples_record(self, stusab: str, county: str, tract: str) -> str:
+        """What a tract's samples tell (on request)."""
+        return f"{self.county_dir(stusab, county)}/certainty/samples_{STATES[stusab].fips}{county}{tract}.json.gz"
+
+    def samples(self, stusab: str, county: str, tract: str) -> str:
+        """A tract's samples themselves (on request)."""
+        return f"{self.county_dir(stusab, county)}/samples/tract_{STATES[stusab].fips}{county}{tract}.parquet"
+
+    def sample_blocks(self, stusab: str, county: str) -> str:
+        """How far samples of the county are from one another, by block (with samples)."""
+        return f"{self.county_dir(stusab, county)}/sample_blocks_{STATES[stusab].fips}{county}.csv"
+
+    def sample_cells(self, stusab: str, county: str) -> str:
+        """The same by count, of those that differ (with samples and cells)."""
+        return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.csv"
+
     def synth_out(self, stusab: str, county: str) -> str:
         """The county's people (step 5)."""
         return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"

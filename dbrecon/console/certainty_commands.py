@@ -26,6 +26,7 @@ from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.certainty.certificate import ClaimBounds
+    from dbrecon.steps.samples import SampleOrder
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +34,29 @@ log = logging.getLogger(__name__)
 # -- step 6 -------------------------------------------------------------------------------------------------------------
 
 
-def certify_counties(experiment: Experiment, ledger: Ledger, place: Place, *, cells: bool, force: bool) -> None:
-    """Step 6 of every county of a place whose people are written: prints a line a county.
+def certify_counties(
+    experiment: Experiment, ledger: Ledger, place: Place, *, cells: bool, force: bool, samples: SampleOrder | None = None
+) -> None:
+    """Step 6 of every county of a place whose people are written, with ``samples`` if they are ordered: prints a line a county.
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
-    from dbrecon.steps.certainty import close_county, count_of, is_current, load_record, make_record_of
+    from dbrecon.steps.certainty import close_county, count_of, has_samples, is_current, read_sidecar, samples_line
+    from dbrecon.steps.certainty_records import make_record_of
+    from dbrecon.steps.samples import make_samples_of
 
     counties = written_counties(ledger, experiment.reident, place)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
-            if not force and is_current(experiment, stusab, county, cells):
-                log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
-                continue
             states = ledger.tract_states(experiment.reident, stusab, county)
             tracts = sorted(state.tract for state in states if state.pop)
+            drawn = samples is None or has_samples(experiment, stusab, county, tracts, samples)
+            if not force and drawn and is_current(experiment, stusab, county, cells):
+                log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
+                continue
             jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, cells, force) for tract in tracts]
+            if samples is not None:
+                jobs += [pool.submit(make_samples_of, experiment, stusab, county, tract, samples, force) for tract in tracts]
             try:
                 for job in jobs:
                     job.result()
@@ -56,9 +64,18 @@ def certify_counties(experiment: Experiment, ledger: Ledger, place: Place, *, ce
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            records = [load_record(experiment, stusab, county, tract) for tract in tracts]
-            path = close_county(experiment, stusab, county, records, cells)
-            print(f"{path}: {count_of(records)}", flush=True)
+            records = close_county(experiment, stusab, county, tracts)
+            print(f"{experiment.certainty(stusab, county)}: {count_of(records)}", flush=True)
+            if samples is not None:
+                sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
+                print(f"{experiment.sample_blocks(stusab, county)}: {samples_line(sidecar)}", flush=True)
+
+
+def asked_samples(args: Arguments) -> SampleOrder | None:
+    """The samples that a command line asks for; None if it asks for none."""
+    from dbrecon.steps.samples import SampleOrder
+
+    return None if args.samples is None else SampleOrder(args.samples, args.seed or 0, args.keep_samples)
 
 
 def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
@@ -108,17 +125,52 @@ def show_certainty(args: Arguments, config: Config) -> int:
     counties = _computed(experiment, written_counties(ledger, reident, place))
     parts = [Blocks.parse(storage.read_bytes(path), path) for path in (experiment.certainty(*county) for county in counties)]
     found = summarise(Blocks.concatenate(parts)) | {"reident": reident, "place": place.text(), "counties": len(counties)}
+    if drawn := sample_figures(experiment, counties):
+        found["samples"] = drawn
+    if args.truth:
+        from dbrecon.console.calibration_command import calibration_of
+
+        found["calibration"] = calibration_of(experiment, counties, args.truth).rows()
     if target:
         text = summary_csv(found) if target.endswith(".csv") else json.dumps(found, indent=1) + "\n"
         with storage.sopen(target, "w") as file:
             file.write(text)
-    print(json.dumps(found, indent=1) if args.json else f"{_title(found, experiment)}\n\n{format_summary(found)}")
+    print(json.dumps(found, indent=1) if args.json else f"{_title(found, experiment)}\n\n{format_summary(found)}{_drawn(found)}")
     return 0
+
+
+def _drawn(found: dict[str, Any]) -> str:
+    """What samples tell, under the table."""
+    from dbrecon.recon.certainty.calibration import format_calibration
+
+    lines = [""]
+    if drawn := found.get("samples"):
+        counties, people = counted(drawn["counties"], "county"), drawn["people"]
+        apart, away = (100 * drawn[name] / people for name in ("mean_differ", "mean_from_people"))
+        lines.append(
+            f"samples ({counties}): two data sets differ by {apart:.2f} % of the people on average, one from the reconstruction by "
+            f"{away:.2f} %"
+        )
+    if rows := found.get("calibration"):
+        lines += ["", format_calibration(rows)]
+    return "\n".join(lines)
 
 
 def _title(found: dict[str, Any], experiment: Experiment) -> str:
     tables = "block tables alone" if experiment.tables == "block" else "block and tract tables"
     return f"{found['reident']}, {found['place']} ({counted(found['counties'], 'county')}): people who may differ, from {tables}"
+
+
+def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The sums over those of the counties that have samples; nothing if none has."""
+    from dbrecon.steps.certainty import read_sidecar
+
+    sidecars = [read_sidecar(experiment.certainty_sidecar(*county)) for county in counties]
+    drawn = [(sidecar["people"], sidecar["samples"]) for sidecar in sidecars if sidecar.get("samples")]
+    if not drawn:
+        return {}
+    sums = {name: round(sum(samples[name] for _, samples in drawn), 4) for name in ("mean_differ", "mean_from_people")}
+    return {"counties": len(drawn), "people": sum(people for people, _ in drawn), **sums}
 
 
 def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

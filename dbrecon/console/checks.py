@@ -76,8 +76,8 @@ def _check_spark(args: Arguments, action: str) -> None:
             raise UsageError("--limit goes with --spark, --launch or --launch_all")
         return
     steps = asked_steps(args)
-    if 6 in steps and (args.force or args.cells):
-        raise UsageError("--step6 with --force or --cells is done here: leave --spark out")
+    if 6 in steps and (args.force or args.cells or args.samples):
+        raise UsageError("--step6 with --force, --cells or --samples is done here: leave --spark out")
     if 0 in steps:
         raise UsageError("--step0 downloads to where it is run: do it without --spark, then the other steps with it")
     if args.rescan and (steps or args.pop100 or args.limit or args.force):
@@ -92,6 +92,10 @@ def _check_certainty(args: Arguments, action: str) -> None:
     """Options of step 6 and of claims."""
     if args.cells and 6 not in asked_steps(args):
         raise UsageError("--cells goes with --step6")
+    if args.samples is not None and 6 not in asked_steps(args):
+        raise UsageError("--samples goes with --step6")
+    if args.keep_samples and args.samples is None:
+        raise UsageError("--keep_samples goes with --samples N")
     if args.certificate is not None and action != "claim":
         raise UsageError("--certificate goes with --claim")
 
@@ -109,9 +113,10 @@ def _check_disclosure(args: Arguments, action: str) -> None:
     """Options of --audit, --reidentify and --make_attacker."""
     if args.what_if and action != "audit":
         raise UsageError("--what_if goes with --audit")
-    if args.truth and action != "reidentify":
-        raise UsageError("--truth goes with --reidentify")
+    if args.truth and action not in ("reidentify", "certainty"):
+        raise UsageError("--truth goes with --reidentify or --certainty")
     if args.out is not None and action not in ("audit", "make_attacker"):
         raise UsageError("--out goes with --audit or --make_attacker")
-    if args.seed is not None and action not in ("register", "from_start", "audit", "reidentify", "make_attacker"):
-        raise UsageError("--seed goes with --register, --audit, --reidentify or --make_attacker")
+    drawing = action in ("register", "from_start", "audit", "reidentify", "make_attacker") or args.samples is not None
+    if args.seed is not None and not drawing:
+        raise UsageError("--seed goes with --register, --audit, --reidentify, --make_attacker or --samples")

@@ -65,6 +65,11 @@ def _traceback_too(_ctx: click.Context, _param: click.Parameter, value: bool) ->
     return value
 
 
+def seed() -> Option:
+    """Of what is drawn."""
+    return Option("--seed", metavar="N", type=Checked("N", _seed), help="an experiment's seed, or of what is drawn")
+
+
 # -- options that several programs have ---------------------------------------------------------------------------------
 
 
@@ -84,6 +89,18 @@ def place() -> tuple[Option, ...]:
         ),
         Option("--county", metavar="CCC", shell_complete=completing("county"), help="a county of the state, by its three digits"),
         Option("--tract", metavar="TTTTTT,...", multiple=True, help="tracts of the county, by their six digits"),
+    )  # fmt: skip
+
+
+def certainty_extras(when: str) -> tuple[Option, ...]:
+    """What step 6 writes beside certainty."""
+    return (
+        flag("--cells", help=f"{when}the least and most of every count too"),
+        Option(
+            "--samples", metavar="N", type=POSITIVE,
+            help=f"{when}draw N data sets with the same tables (--seed S), and say in how many each person is",
+        ),
+        flag("--keep_samples", help="with --samples: keep them, as Parquet in samples/"),
     )  # fmt: skip
 
 
@@ -157,7 +174,7 @@ def operator_groups() -> tuple[Group, ...]:
                 flag("--step4", help="solutions, checked against every published cell"),
                 flag("--step5", help="the people of counties whose tracts are solved"),
                 flag("--step6", help="how sure the people are, of counties where they are written (with --run: after them)"),
-                flag("--cells", help="with --step6: the least and most of every count too"),
+                *certainty_extras("with --step6: "),
                 flag("--retry_quarantined", help="put tracts in quarantine back to work"),
             ),
         ),
@@ -246,7 +263,7 @@ def _disclosure() -> Group:
             Option("--coverage", metavar="SHARE", type=SHARE, default=0.6, help="with it: the share of people known (default 0.6)"),
             Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
             Option("--out", metavar="FOLDER", shell_complete=completing("file"), help="where --audit and --make_attacker write"),
-            Option("--seed", metavar="N", type=Checked("N", _seed), help="an experiment's seed, or of what is drawn"),
+            seed(),
         ),
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def do_steps(args: Arguments, config: Config) -> int:
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
     do_states(steps, experiment, ledger, states_asked(args), args.force)
-    by_hand = args.force or args.cells
+    by_hand = args.force or args.cells or args.samples is not None
     if 6 in steps and not by_hand:
         of_tracts |= {6}
         from dbrecon.console.certainty_commands import reopen_stale
@@ -37,9 +37,10 @@ def do_steps(args: Arguments, config: Config) -> int:
         reopen_stale(experiment, ledger, place)
     code = _do_tracts(args, experiment, ledger, place, of_tracts) if args.run or of_tracts else 0
     if 6 in steps and by_hand and code == 0:
-        from dbrecon.console.certainty_commands import certify_counties
+        from dbrecon.console.certainty_commands import asked_samples, certify_counties
 
-        certify_counties(experiment, ledger, place, cells=args.cells, force=args.force)
+        samples = asked_samples(args)
+        certify_counties(experiment, ledger, place, cells=args.cells, force=args.force, samples=samples)
     return code
 
 

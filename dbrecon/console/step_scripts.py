@@ -6,7 +6,7 @@ import os
 
 from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger, states_asked
 from dbrecon.console.entry import start_program
-from dbrecon.console.options import VALIDATE, single_file_group, step_groups
+from dbrecon.console.options import VALIDATE, certainty_extras, seed, single_file_group, step_groups
 from dbrecon.console.parser import PLACE_WORDS, Arguments, Group, Parser, flag
 from dbrecon.errors import UsageError
 from dbrecon.place import Place
@@ -185,7 +185,7 @@ def step5() -> int:
 
 def step6() -> int:
     """``s6_certainty.py``."""
-    cells = Group("cells", "more", (flag("--cells", help="write the least and the most of every count too"),))
+    more = Group("certainty", "more", (*certainty_extras(""), seed()))
     parser = _parser(
         "s6_certainty.py",
         "Step 6: how sure the people are: how many of each block may differ in another data set with the same tables.",
@@ -193,21 +193,24 @@ def step6() -> int:
         "--reident r1 oh                every county of Ohio whose people are written\n"
         "--reident r1 oh 059 --cells    and the least and most of every count",
         "compute again what is there",
-        cells,
+        more,
         words="STUSAB [COUNTY] | all",
     )
     return start_program(parser, _certify)
 
 
 def _certify(args: Arguments) -> int:
-    from dbrecon.console.certainty_commands import certify_counties
+    from dbrecon.console.certainty_commands import asked_samples, certify_counties
     from dbrecon.steps.prepare import open_experiment
 
     if not args.stusab:
         raise UsageError("name a state, or all: s6_certainty.py --reident R oh 059")
     place, config, reident = asked_place(args), Config.load(), asked_reident(args)
+    if args.samples is None and (args.keep_samples or args.seed is not None):
+        raise UsageError("--seed and --keep_samples go with --samples N")
     ledger = open_ledger(config, make=False)
-    certify_counties(open_experiment(ledger, config, reident), ledger, place, cells=args.cells, force=args.force)
+    experiment = open_experiment(ledger, config, reident)
+    certify_counties(experiment, ledger, place, cells=args.cells, force=args.force, samples=asked_samples(args))
     return 0
 
 

@@ -1,25 +1,17 @@
-"""Step 6: a county's people and tables -> how sure the people are, certainty_{SSCCC}.csv and what goes with it.
-
-The work is a tract's: its record lies in ``certainty/`` of the county and says by digests which people and tables it is of.
-What is there
-and matches is not computed again. When all tracts of a county have theirs, the county's files are written.
-"""
+"""Step 6 of a county: its tracts' records -> how sure the people are, certainty_{SSCCC}.csv and what goes with it."""
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
-from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.certainty.county import (
+    CONFIDENCE_HEADER,
     PEOPLE_HEADER,
     block_lines,
     cell_lines,
@@ -27,63 +19,21 @@ from dbrecon.recon.certainty.county import (
     per_cent,
     summary_of,
 )
-from dbrecon.recon.certainty.record import TractRecord, certainty_builder, people_digest, tables_digest, tract_record
-from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.people.people import People
-from dbrecon.recon.people.rows import parse_rows
+from dbrecon.recon.certainty.record import TractRecord, people_digest
+from dbrecon.recon.certainty.sample_files import (
+    confidence,
+    decimal,
+    sample_block_lines,
+    sample_cell_lines,
+    samples_summary,
+)
+from dbrecon.recon.certainty.sample_record import SampleRecord
 from dbrecon.recon.solve.highs import highs_version
-from dbrecon.recon.tract.county_tables import CountyTables
-from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.states import STATES
-from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
+from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
+from dbrecon.steps.samples import SampleOrder, samples_of
 
-PROBE_BYTES = 1 << 12
 READ_BYTES = 1 << 20
-
-
-def budget_of(experiment: Experiment) -> Budget:
-    """The work that the settings allow."""
-    settings = experiment.config.certainty
-    return Budget(settings.tree_steps, settings.mip_checks, settings.tract_steps)
-
-
-@lru_cache(maxsize=2)
-def _builder(tables_file: str, tables: str) -> ModelBuilder:
-    return certainty_builder(load_product(Path(tables_file), tables))
-
-
-def builder_for(experiment: Experiment) -> ModelBuilder:
-    """The builder of the programs of which certainty is told; one a process."""
-    return _builder(experiment.tables_path, experiment.tables)
-
-
-def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract: str, intervals: bool) -> tuple[TractRecord, bool]:
-    """The record of a tract (six digits), and whether it had to be computed: one that is there and matches is taken.
-
-    ``intervals``: with every count's least and most. Raises InputError if the people are not there or do not meet the tables.
-    """
-    builder, budget = builder_for(experiment), budget_of(experiment)
-    tables = county.tract(tract)
-    people = people_of_tract(experiment, stusab, tables.geoid)
-    path = experiment.certainty_record(stusab, tables.geoid[2:5], tract)
-    wanted = (people_digest(people, builder.bins), tables_digest(tables), budget, highs_version())
-    found = _read_record(path)
-    if found is not None and (found.intervals or not intervals) and wanted == _made_of(found):
-        return found, False
-    record = tract_record(builder, tables, people, budget, highs_version(), intervals)
-    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
-        file.write(record.text())
-    return record, True
-
-
-def make_record_of(
-    experiment: Experiment, stusab: str, county: str, tract: str, intervals: bool = False, force: bool = False
-) -> bool:
-    """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there."""
-    if force:
-        storage.remove(experiment.certainty_record(stusab, county, tract))
-    tables = read_county(experiment, builder_for(experiment).product, stusab, county, AS_THEY_ARE)
-    return make_record(experiment, tables, stusab, tract, intervals)[1]
 
 
 def write_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> None:
@@ -93,17 +43,9 @@ def write_county(experiment: Experiment, stusab: str, county: str, tracts: Seque
     """
     if is_current(experiment, stusab, county, cells=False):
         return
-    records = []
     for tract in tracts:
         make_record_of(experiment, stusab, county, tract)  # mostly it is there and matches
-        records.append(load_record(experiment, stusab, county, tract))
-    close_county(experiment, stusab, county, records, all(record.intervals for record in records))
-
-
-def load_record(experiment: Experiment, stusab: str, county: str, tract: str) -> TractRecord:
-    """A tract's record that is there. Raises InputError if it is not whole, MissingFile."""
-    path = experiment.certainty_record(stusab, county, tract)
-    return TractRecord.parse(storage.read_bytes(path), path)
+    close_county(experiment, stusab, county, tracts)
 
 
 def count_of(records: Sequence[TractRecord]) -> str:
@@ -117,6 +59,33 @@ def count_of(records: Sequence[TractRecord]) -> str:
         f"{counted(people, 'person')} in {counted(sums['blocks'], 'block')}; at most {differ:,} may differ ({share} %), "
         f"{certain:,} are certain{still_open}"
     )
+
+
+def samples_line(sidecar: dict[str, Any]) -> str:
+    """What the samples of a county tell, in a line."""
+    found, people = sidecar["samples"], sidecar["people"]
+    broken_off = f"; {found['unfinished']:,} draws of parts broken off at the budget" if found["unfinished"] else ""
+    apart, away = (
+        f"{found[name]:,.1f} people ({100 * found[name] / people:.2f} %)" for name in ("mean_differ", "mean_from_people")
+    )
+    return (
+        f"{counted(found['number'], 'sample')}, seed {found['seed']}: two of them differ by {apart} on average, one from these "
+        f"people by {away}; {counted(found['blocks_that_vary'], 'block')} and {counted(found['cells_that_vary'], 'cell')} "
+        f"vary{broken_off}"
+    )
+
+
+def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:
+    """Whether a county's files of certainty are with the samples that are ordered."""
+    try:
+        found = read_sidecar(experiment.certainty_sidecar(stusab, county)).get("samples") or {}
+    except InputError:
+        return False
+    if (found.get("number"), found.get("seed")) != (order.number, order.seed):
+        return False
+    files = [experiment.sample_blocks(stusab, county)]
+    files += [experiment.samples(stusab, county, tract) for tract in tracts if order.keep]
+    return None not in storage.sizes(files).values()
 
 
 def is_current(experiment: Experiment, stusab: str, county: str, cells: bool) -> bool:
@@ -134,97 +103,55 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: bool) ->
     return None not in storage.sizes(files).values()
 
 
-def _made_of(record: TractRecord) -> tuple[str, str, Budget, str]:
-    return record.people_digest, record.tables_digest, record.budget, record.solver
+def close_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> list[TractRecord]:
+    """Write a county's files of certainty from the records of its ``tracts``, ascending; the sidecar last, since it says that the
+    rest is there. Cells are among them where every record has intervals, confidence where there are samples of all.
+
+    Returns the records. Raises InputError if one is not there, or not of the county's people as they are.
+    """
+    records = [load_record(experiment, stusab, county, tract) for tract in tracts]
+    samples = samples_of(experiment, stusab, county, records)
+    cells = all(record.intervals for record in records)
+    _write(experiment, experiment.certainty(stusab, county), block_lines(records))
+    _write(experiment, experiment.certainty_cells(stusab, county), cell_lines(records) if cells else None)
+    _write(experiment, experiment.sample_blocks(stusab, county), sample_block_lines(samples) if samples else None)
+    _write(experiment, experiment.sample_cells(stusab, county), sample_cell_lines(samples) if samples and cells else None)
+    _write(experiment, experiment.people_certainty(stusab, county), _people_lines(experiment, stusab, county, records, samples))
+    sidecar = _sidecar(experiment, stusab, county, records, cells)
+    if samples:
+        sidecar["samples"] = samples_summary(samples)
+    text = json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n"
+    _write(experiment, experiment.certainty_sidecar(stusab, county), [text])
+    return records
 
 
-def _read_record(path: str) -> TractRecord | None:
-    """The record at ``path``; None if there is none, or none that is whole: it is made again."""
-    try:
-        return TractRecord.parse(storage.read_bytes(path), path)
-    except (storage.MissingFile, storage.DamagedFile, InputError):
-        return None
+def _write(experiment: Experiment, path: str, lines: Iterable[bytes] | None) -> None:
+    """Write a file of lines; None: it goes, since it would be of other people."""
+    if lines is None:
+        storage.remove(path)
+        return
+    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
+        for piece in lines:
+            file.write(piece)
 
 
-def people_of_tract(experiment: Experiment, stusab: str, geoid: str) -> People:
-    """The people of a tract (11 digits), one an entry in the file's order, out of its county's file, of which no more is read
-    than that
-    needs. Raises InputError if the file is not there or has nobody of the tract."""
-    path = experiment.synth_out(stusab, geoid[2:5])
-    try:
-        with storage.sopen(path, "rb") as file:
-            rows = lines_of(file, geoid.encode())
-    except storage.MissingFile:
-        raise InputError(f"{path}: the county's people are not written yet; step 5 comes first") from None
-    if not rows:
-        raise InputError(f"{path}: has nobody of tract {geoid}, where the tables have people; make it again (--step5 --force)")
-    return parse_rows(rows, path)
-
-
-def lines_of(file: IO[bytes], prefix: bytes) -> bytes:
-    """The lines of a sorted file (after its header) that begin with ``prefix``, found by bisection."""
-    low, high = 0, file.seek(0, io.SEEK_END)  # the first line that is not below the prefix begins in (low, high]
-    end = high
-    while high - low > PROBE_BYTES:
-        middle = (low + high) // 2
-        start, line = _line_after(file, middle)
-        if start < end and line[: len(prefix)] < prefix:
-            low = middle
-        else:
-            high = middle
-    start, line = _line_after(file, low)
-    while start < end and line[: len(prefix)] < prefix:
-        start += len(line)
-        file.seek(start)
-        line = file.readline()
-    file.seek(start)
-    return b"".join(_while_prefixed(file, prefix))
-
-
-def _line_after(file: IO[bytes], offset: int) -> tuple[int, bytes]:
-    """(where it begins, the line) of the first line that begins after ``offset``; never the header."""
-    file.seek(offset)
-    skipped = file.readline()
-    return offset + len(skipped), file.readline()
-
-
-def _while_prefixed(file: IO[bytes], prefix: bytes) -> Iterator[bytes]:
-    while line := file.readline():
-        if not line.startswith(prefix):
-            return
-        yield line
-
-
-def close_county(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord], cells: bool) -> str:
-    """Write a county's files of certainty from its tracts' records, ascending; the sidecar last, since it says that the rest is
-    there."""
-    key = experiment.kms_key
-    with storage.sopen(experiment.certainty(stusab, county), "wb", kms_key=key) as file:
-        for lines in block_lines(records):
-            file.write(lines)
-    if cells:
-        with storage.sopen(experiment.certainty_cells(stusab, county), "wb", kms_key=key) as file:
-            for lines in cell_lines(records):
-                file.write(lines)
-    digest = _write_people(experiment, stusab, county, records)
-    sidecar = _sidecar(experiment, stusab, county, records, digest, cells)
-    with storage.sopen(experiment.certainty_sidecar(stusab, county), "wb", kms_key=key) as file:
-        file.write(json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n")
-    return experiment.certainty(stusab, county)
-
-
-def _write_people(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord]) -> str:
-    """Write, line for line beside the county's people, who is certain. Returns the SHA-256 of the people's file."""
-    with storage.sopen(experiment.people_certainty(stusab, county), "wb", kms_key=experiment.kms_key) as file:
-        file.write(PEOPLE_HEADER.encode() + b"\n")
-        for record in records:
-            people = people_of_tract(experiment, stusab, record.geoid)
-            if people_digest(people, builder_for(experiment).bins) != record.people_digest:
-                raise InputError(
-                    f"{experiment.synth_out(stusab, county)}: has changed while certainty was computed; do step 6 again"
-                )
-            file.write(b"".join((b"N\n", b"Y\n")[flag] for flag in certain_flags(record, people).tolist()))
-    return file_digest(experiment.synth_out(stusab, county))
+def _people_lines(
+    experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord], samples: Sequence[SampleRecord]
+) -> Iterator[bytes]:
+    """Line for line beside the county's people, header first: who is certain; with samples, the share of them that hold each."""
+    yield (CONFIDENCE_HEADER if samples else PEOPLE_HEADER).encode() + b"\n"
+    for number, record in enumerate(records):
+        people = people_of_tract(experiment, stusab, record.geoid)
+        if people_digest(people, builder_for(experiment).bins) != record.people_digest:
+            raise InputError(f"{experiment.synth_out(stusab, county)}: has changed while certainty was computed; do step 6 again")
+        flags = certain_flags(record, people).tolist()
+        if not samples:
+            yield b"".join((b"N\n", b"Y\n")[flag] for flag in flags)
+            continue
+        drawn = samples[number].number
+        shares = [decimal(holders, drawn) for holders in range(drawn + 1)]
+        holders = confidence(samples[number], people).tolist()
+        yield "".join(f"{'NY'[flag]},{shares[held]}\n" for flag, held in zip(flags, holders, strict=True)).encode()
 
 
 def file_digest(path: str) -> str:
@@ -236,9 +163,7 @@ def file_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _sidecar(
-    experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord], people: str, cells: bool
-) -> dict[str, Any]:
+def _sidecar(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord], cells: bool) -> dict[str, Any]:
     bins = builder_for(experiment).bins
     return {
         "county": f"{STATES[stusab].fips}{county}",
@@ -251,7 +176,7 @@ def _sidecar(
         "budget": asdict(budget_of(experiment)),
         "cells": cells,
         "sha256": {
-            "people": people,
+            "people": file_digest(experiment.synth_out(stusab, county)),
             "block_tables": file_digest(experiment.block_csv(stusab, county)),
             "tract_tables": file_digest(experiment.tract_csv(stusab, county)),
         },

@@ -11,7 +11,7 @@ from dbrecon.recon.certainty.claims import Claim, parse_claim
 from dbrecon.recon.certainty.record import counts_of, tables_digest
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
 from dbrecon.states import STATES
-from dbrecon.steps.certainty import budget_of, builder_for, people_of_tract
+from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 

@@ -73,6 +73,26 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     assert "1 county" in left.stdout
 
 
+def test_samples_give_confidences_that_a_truth_weighs(operator: Operator, tmp_path: Path) -> None:
+    place = ("--stusab", "de", "--county", "001")
+    said = operator.done("--step6", "--samples", "4", "--seed", "2", *place)
+    assert "4 samples, seed 2: two of them differ by" in said
+    folder = county_folder(operator)
+    with (folder / "people_certainty_10001.csv").open() as file:
+        confident = list(csv.DictReader(file))
+    assert {row["confidence"] for row in confident} <= {"0.0000", "0.2500", "0.5000", "0.7500", "1.0000"}
+    found = json.loads(operator.here("--certainty", "--json", "--truth", str(folder / "synth_out_10001.csv")).stdout)
+    assert sum(row["people"] for row in found["calibration"]) == len(confident)
+    assert {row["true_share"] for row in found["calibration"]} <= {1.0, None}, "they are compared with themselves"
+    assert found["samples"]["counties"] == 1
+    assert "truth has" in operator.here("--certainty", "--truth", str(folder / "synth_out_10001.csv")).stdout
+
+    assert_refused(operator.here("--certainty", "--truth", str(tmp_path / "none.csv"), *place), 3, "none.csv")
+    assert_refused(operator.here("--samples", "4", "--status"), 2, "--samples goes with --step6")
+    assert_refused(operator.here("--keep_samples", "--step6"), 2, "--keep_samples goes with --samples N")
+    assert_refused(operator.here("--samples", "0", "--step6"), 2, "--samples")
+
+
 def test_the_table_is_written_where_it_is_asked_for(operator: Operator, tmp_path: Path) -> None:
     operator.done("--step6", "--stusab", "de", "--county", "001", "--cells")
     assert (county_folder(operator) / "certainty_cells_10001.csv").exists()

@@ -17,10 +17,12 @@ BLOCK_HEADER = (
     "geoid_block,people,differ_lower,differ_upper,variability_lower,variability_upper,blockwise_lower,blockwise_upper,"
     "certain,any_two_upper,proof"
 )
-CELL_HEADER = ",".join(
-    ["geoid_block", "sex", "age_first", "age_last", *RACES, "hisp", "count", "min", "max", "seen_min", "seen_max"]
-)
+CELL_KEY = ",".join(["geoid_block", "sex", "age_first", "age_last", *RACES, "hisp"])
+"""The columns that say which cell a line is of."""
+
+CELL_HEADER = f"{CELL_KEY},count,min,max,seen_min,seen_max"
 PEOPLE_HEADER = "certain"
+CONFIDENCE_HEADER = "certain,confidence"  # with samples
 DECIMALS = 4
 """Of percentages; the last digit is rounded half up, in integers."""
 
@@ -64,25 +66,21 @@ def cell_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
     """The lines of the cells that are filled or may vary, header first, a tract at a time."""
     yield CELL_HEADER.encode() + b"\n"
     for record in records:
-        bins, cells = AgeBins(record.bins), record.cells
-        sex, age, race, hisp = bins.split(cells["kind"])
-        first = FIRST_AGES[bins.first[age]].tolist()
-        last = [_last_age(category) for category in bins.last[age].tolist()]
-        rows = zip(
-            record.blocks["block"][cells["block"]].tolist(),
-            sex.tolist(),
-            first,
-            last,
-            race.tolist(),
-            hisp.tolist(),
-            *(cells[name].tolist() for name in ("count", "least", "most", "seen_least", "seen_most")),
-            strict=True,
-        )
-        lines = []
-        for block, s, begin, end, r, h, *counts in rows:
-            flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
-            lines.append(f"{record.geoid}{block:04d},{SEXES[s]},{begin},{end},{flags},{','.join(map(str, counts))}\n")
+        cells = record.cells
+        keys = cell_keys(AgeBins(record.bins), record.geoid, record.blocks["block"][cells["block"]], cells["kind"])
+        counts = zip(*(cells[name].tolist() for name in ("count", "least", "most", "seen_least", "seen_most")), strict=True)
+        lines = (f"{key},{','.join(map(str, numbers))}\n" for key, numbers in zip(keys, counts, strict=True))
         yield "".join(lines).encode()
+
+
+def cell_keys(bins: AgeBins, geoid: str, block: IntArray, kind: IntArray) -> Iterator[str]:
+    """The columns ``CELL_KEY`` of cells of a tract, by their four-digit ``block`` and their ``kind`` over ``bins``."""
+    sex, age, race, hisp = bins.split(kind)
+    first = FIRST_AGES[bins.first[age]].tolist()
+    last = [_last_age(category) for category in bins.last[age].tolist()]
+    for number, s, begin, end, r, h in zip(block.tolist(), sex.tolist(), first, last, race.tolist(), hisp.tolist(), strict=True):
+        flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
+        yield f"{geoid}{number:04d},{SEXES[s]},{begin},{end},{flags}"
 
 
 def _last_age(category: int) -> str:
@@ -101,11 +99,11 @@ def certain_flags(record: TractRecord, people: People) -> npt.NDArray[np.bool_]:
     order = np.argsort(key)
     wanted = people.geoid_block % BLOCKS_PER_TRACT * n_kinds + bins.of_kind(people.kind)
     least = np.minimum(cells["least"], cells["count"])[order[np.searchsorted(key[order], wanted)]]
-    return np.asarray(_rank_among_equals(wanted) <= least)
+    return np.asarray(rank_among_equals(wanted) <= least)
 
 
-def _rank_among_equals(key: IntArray) -> IntArray:
-    """(n,) 1 for the first entry of each value, 2 for the second, in their order."""
+def rank_among_equals(key: IntArray) -> IntArray:
+    """Number equal values: (n,) 1 for the first entry of each value, 2 for the second, in their order."""
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(key) else np.zeros(0, np.int64)

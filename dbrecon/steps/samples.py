@@ -1,0 +1,83 @@
+"""Samples of step 6: whole data sets with a tract's tables, summed up in a record a tract; kept themselves on request."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
+from dbrecon.errors import InputError
+from dbrecon.experiment import Experiment
+from dbrecon.recon.certainty.record import TractRecord, counts_of, people_digest, tables_digest
+from dbrecon.recon.certainty.sample_record import SampleRecord, sample_record
+from dbrecon.recon.certainty.sampling import Samples
+from dbrecon.recon.people.people import People
+from dbrecon.recon.solve.highs import highs_version
+from dbrecon.recon.tract.model import Model
+from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract
+from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """How many samples of each tract to draw, with which seed, and whether to keep them."""
+
+    number: int
+    seed: int = 0
+    keep: bool = False
+
+
+def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str, order: SampleOrder, force: bool = False) -> bool:
+    """Draw samples of a tract (six digits), in any process; whether they had to be drawn: what is there and matches is taken.
+
+    Raises InputError if the people are not there or do not meet the tables.
+    """
+    builder, budget = builder_for(experiment), budget_of(experiment)
+    tables = read_county(experiment, builder.product, stusab, county, AS_THEY_ARE).tract(tract)
+    people = people_of_tract(experiment, stusab, tables.geoid)
+    path, kept = (where(stusab, county, tract) for where in (experiment.samples_record, experiment.samples))
+    wanted = (people_digest(people, builder.bins), tables_digest(tables), order.number, order.seed, budget.checks, highs_version())
+    found = None if force else read_samples(path)
+    if found is not None and _made_of(found) == wanted and not (order.keep and not storage.exists(kept)):
+        return False
+    record, model, drawn = sample_record(builder, tables, people, order.number, order.seed, budget, highs_version())
+    if order.keep:
+        _keep(experiment, kept, model, people, drawn)
+    else:
+        storage.remove(kept)  # of other people or tables, if it is there
+    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
+        file.write(record.text())
+    return True
+
+
+def _made_of(record: SampleRecord) -> tuple[str, str, int, int, int, str]:
+    return record.people_digest, record.tables_digest, record.number, record.seed, record.checks, record.solver
+
+
+def read_samples(path: str) -> SampleRecord | None:
+    """The record at ``path``; None if there is none, or none that is whole: it is made again."""
+    try:
+        return SampleRecord.parse(storage.read_bytes(path), path)
+    except (storage.MissingFile, storage.DamagedFile, InputError):
+        return None
+
+
+def samples_of(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord]) -> list[SampleRecord]:
+    """The samples' records of a county's tracts; none unless all are there, of the same people and tables, and drawn alike."""
+    found = []
+    for record in records:
+        path = experiment.samples_record(stusab, county, record.geoid[5:])
+        samples = read_samples(path)
+        if samples is None or (samples.people_digest, samples.tables_digest) != (record.people_digest, record.tables_digest):
+            return []
+        found.append(samples)
+    return found if len({(samples.number, samples.seed) for samples in found}) == 1 else []
+
+
+def _keep(experiment: Experiment, path: str, model: Model, people: People, drawn: Samples) -> None:
+    with extra("study"):
+        from dbrecon.recon.certainty.sample_table import write_samples
+    content = io.BytesIO()
+    write_samples(model, builder_for(experiment).bins, counts_of(model, people), drawn, content)
+    with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
+        file.write(content.getbuffer())
