@@ -360,7 +360,7 @@ SECTIONS: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting as file and README have it: ``type`` is ``int``, ``float`` or ``str``; ``optional``: it may be not set."""
+    """One setting as file and manual have it: ``type`` is ``int``, ``float`` or ``str``; ``optional``: it may be not set."""
 
     section: str
     name: str
@@ -499,7 +499,7 @@ def _no_root(text: str, env: Mapping[str, str], path: str) -> str:
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table, for the README."""
+    """The settings as a Markdown table, for docs/reference/settings.md."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for one in SETTINGS:
         default = f"`{one.default}`" if one.default else ""

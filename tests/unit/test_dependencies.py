@@ -36,7 +36,12 @@ def test_an_extra_brings_what_the_program_says_that_it_brings() -> None:
     extras = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
     assert {name: {BROUGHT.get(module, module) for module in modules} for name, modules in EXTRAS.items()} == extras
     assert set(PURPOSES) == set(EXTRAS)
-    table = (CHECKOUT / "README.md").read_text(encoding="utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
+    table = (
+        (CHECKOUT / "docs" / "manual" / "installing.md")
+        .read_text(encoding="utf-8")
+        .partition("| extra | for |")[2]
+        .partition("\n\n")[0]
+    )
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {*EXTRAS, "all"}
     assert PROJECT["optional-dependencies"]["all"] == [f"dbrecon[{','.join(sorted(set(EXTRAS) - {'spark'}))}]"]
 
