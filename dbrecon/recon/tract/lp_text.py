@@ -34,25 +34,15 @@ class _Tokens:
     at: IntArray
 
     @classmethod
-    def of(cls, names: Bytes, order: IntArray, lead: bytes) -> "_Tokens":
-        """``names`` (n, width) padded with zeros, in an order."""
-        width = names.shape[1]
-        tokens = np.empty((len(order), len(lead) + width), np.uint8)
-        tokens[:, : len(lead)] = np.frombuffer(lead, np.uint8)
-        tokens[:, len(lead) :] = names[order]
-        lengths = np.full(len(order), len(lead) + width)
-        narrow = tokens[:, -1] == 0
-        if not narrow.any():
-            text = tokens.tobytes()
-        else:
-            text = tokens.ravel()[tokens.ravel() != 0].tobytes()
-            lengths = (names != 0).sum(axis=1)[order] + len(lead)
-        return cls(text, np.concatenate([[0], np.cumsum(lengths)]))
-
-    def lines(self, first: int, last: int, a_line: int) -> bytes:
-        """Tokens ``first`` up to ``last``, ``a_line`` of them on each line."""
-        marks = [*self.at[first:last:a_line].tolist(), int(self.at[last])]
-        return b"\n".join([self.text[i:j] for i, j in itertools.pairwise(marks)])
+    def of(cls, names: Bytes, order: IntArray, lead: bytes, on_new_line: npt.NDArray[np.bool_]) -> "_Tokens":
+        """``names`` (n, width) padded with zeros, in an order; before which of them a line ends."""
+        before = np.frombuffer(b"\n" + lead, np.uint8)
+        tokens = np.empty((len(order), len(before) + names.shape[1]), np.uint8)
+        tokens[:, : len(before)] = before
+        tokens[~on_new_line, 0] = 0
+        tokens[:, len(before) :] = names[order]
+        lengths = (names != 0).sum(axis=1)[order] + len(lead) + on_new_line
+        return cls(tokens[tokens != 0].tobytes(), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def model_names(model: Model) -> npt.NDArray[np.bytes_]:
@@ -69,19 +59,18 @@ def _encoded(labels: tuple[str, ...]) -> list[bytes]:
 
 def _rows(model: Model, names: Bytes) -> list[bytes]:
     """The constraints, in pieces."""
-    tokens = _Tokens.of(names, model.columns, b" + ")
+    term = np.arange(len(model.columns)) - np.repeat(model.starts[:-1], np.diff(model.starts))
     a_line = TERMS_BYTES // (names.shape[1] + 3)
+    tokens = _Tokens.of(names, model.columns, b" + ", (term % a_line == 0) & (term > 0))
     labels = _encoded(model.labels)
     suffixes = [b"_%04d" % block for block in model.blocks.tolist()] + [b""]  # the last, at -1, is the tract's
-    starts, at = model.starts.tolist(), tokens.at[model.starts].tolist()
-    pieces: list[bytes] = []
-    for row, (group, block, rhs) in enumerate(
-        zip(model.row_group.tolist(), model.row_block.tolist(), model.rhs.tolist(), strict=True)
-    ):
-        first, last = starts[row], starts[row + 1]
-        terms = tokens.text[at[row] : at[row + 1]] if last - first <= a_line else tokens.lines(first, last, a_line)
-        pieces.append(b" %s%s:%s = %d\n" % (labels[group], suffixes[block], terms or b" 0 " + NOBODY.encode(), rhs))
-    return pieces
+    at = tokens.at[model.starts].tolist()
+    nothing = b" 0 " + NOBODY.encode()
+    rows = zip(model.row_group.tolist(), model.row_block.tolist(), model.rhs.tolist(), itertools.pairwise(at), strict=True)
+    return [
+        b" %s%s:%s = %d\n" % (labels[group], suffixes[block], tokens.text[begin:end] or nothing, count)
+        for group, block, count, (begin, end) in rows
+    ]
 
 
 def format_lp(model: Model, population: int, product: str, tables: str, comments: tuple[str, ...] = ()) -> bytes:
@@ -102,9 +91,10 @@ def format_lp(model: Model, population: int, product: str, tables: str, comments
         "Subject To",
     ]
     pieces = ["\n".join(head).encode() + b"\n", *_rows(model, names), b"General\n"]
-    listing = _Tokens.of(names, np.arange(len(names)), b" ")
+    number = np.arange(len(names))
     if len(names):
-        pieces.append(listing.lines(0, len(names), NAMES_BYTES // (names.shape[1] + 1)) + b"\n")
+        a_line = NAMES_BYTES // (names.shape[1] + 1)
+        pieces += [_Tokens.of(names, number, b" ", (number % a_line == 0) & (number > 0)).text, b"\n"]
     pieces.append(b"End\n")
     return b"".join(pieces)
 

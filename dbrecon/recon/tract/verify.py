@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dbrecon.errors import ContradictoryTables, VerificationError
-from dbrecon.recon.census.kinds import N_KINDS, IntArray
+from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, BinnedPeople, People
 from dbrecon.recon.tract.model import Model, TractTables
@@ -32,12 +32,24 @@ def tabulate(product: Product, n_blocks: int, block: IntArray, kind: IntArray, c
 
     Returns (n_blocks, block cells) and (tract cells,), in the order of ``product.columns(level)``.
     """
-    people = sp.csr_array((count, (block, kind)), shape=(n_blocks, N_KINDS))
-    block_cells = (people @ product.membership("block")).toarray().astype(np.int64)
+    block_cells = _sums(product.membership("block"), block, n_blocks, kind, count)
     if not product.tables_of("tract"):
         return block_cells, np.zeros(0, np.int64)
-    everyone = sp.csr_array(people.sum(axis=0).reshape(1, -1))
-    return block_cells, (everyone @ product.membership("tract")).toarray().astype(np.int64)[0]
+    return block_cells, _sums(product.membership("tract"), np.zeros_like(block), 1, kind, count)[0]
+
+
+def _sums(membership: sp.csr_array, unit: IntArray, n_units: int, kind: IntArray, count: IntArray) -> IntArray:
+    """(units, cells) what people of ``kind`` in each ``unit`` add to the cells, (kinds, cells) how often each counts a kind.
+
+    Half the time of a product of sparse matrices. Sums are exact up to 2^53, far above any population.
+    """
+    length = np.diff(membership.indptr)[kind]
+    first = membership.indptr[kind] - (np.cumsum(length) - length)
+    at = np.repeat(first, length) + np.arange(int(length.sum()))
+    n_cells = membership.shape[1]
+    cell = np.repeat(unit * n_cells, length) + membership.indices[at]
+    weight = np.repeat(count, length) * membership.data[at]
+    return np.bincount(cell, weight, n_units * n_cells).astype(np.int64).reshape(n_units, n_cells)
 
 
 def violations(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray) -> list[Violation]:
