@@ -1,12 +1,13 @@
 """A node at work in tests: an experiment of one county, and schedulers whose work is that of ``worker_tasks``."""
 
+import time
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from dbrecon.experiment import DEFAULT_PRODUCT, Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import GeoRow
+from dbrecon.ledger.records import GeoRow, Worker
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
 from dbrecon.settings import Config
@@ -34,6 +35,12 @@ def ledger_with(engine: Engine, tracts: list[str], product: str = DEFAULT_PRODUC
     county = GeoRow("050", "00", 1, "39", "001", "", "", "A County", 1, 0, 0, 0, 0.0, 0.0)
     ledger.replace_geography(R, "oh", [county, *geography(rows)])
     return ledger
+
+
+def claim_before(engine: Engine, seconds: int, host: str, lease_seconds: int) -> None:
+    """A worker of ``host`` claimed the biggest free tract so many seconds ago, and was not heard of since."""
+    past = Ledger(engine, clock=lambda: int(time.time()) - seconds)
+    assert past.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=lease_seconds)
 
 
 def node_of(

@@ -54,11 +54,13 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
     from dbrecon.ctools.database import check_exists, make_engine  # slow to load, and --tell and --help need none of it
     from dbrecon.fleet.credentials import with_credentials
     from dbrecon.ledger.ledger import Ledger
+    from dbrecon.ledger.records import Beats
 
     engine = make_engine(**with_credentials(config).database())
     if not make:
         check_exists(engine)
-    return Ledger(engine, patience=patience, upgrade=make)
+    beats = Beats(config.run.lease_seconds, config.run.heartbeat_seconds)
+    return Ledger(engine, patience=patience, upgrade=make, beats=beats)
 
 
 def find_experiment(config: Config, reident: str) -> Experiment:

@@ -14,7 +14,7 @@ from dbrecon.console.status_report import nobody_at_work, silent_hosts, utc
 from dbrecon.ctools.progress import counted, duration, percent
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import SILENT_SECONDS, Status, SysLoadEntry
+from dbrecon.ledger.records import Status, SysLoadEntry
 from dbrecon.place import Place
 from dbrecon.settings import Config
 
@@ -50,7 +50,7 @@ def watch(args: Arguments, config: Config) -> int:
 def _show(screen: _Screen, reident: str, ledger: Ledger, place: Place) -> int | None:
     """Show it once; the exit code if nothing is left. A database that is away is shown, and asked again."""
     try:
-        status, loads = ledger.status(reident, place), ledger.sysload()
+        status, loads = ledger.status(reident, place), ledger.reporting()
     except DatabaseError as error:
         screen.note(str(error))
         return None
@@ -104,7 +104,7 @@ class _Screen:
 
 
 def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int | None) -> list[str]:
-    """The lines of a page, at most ``width`` wide."""
+    """The lines of a page, at most ``width`` wide. ``loads`` are the last reports of hosts that are heard of."""
     tracts = status.sol_created + status.sol_remaining
     lines = [
         f"{reident}   {utc(status.now)} UTC   {counted(len(status.completed_states), 'state')} completed",
@@ -121,7 +121,7 @@ def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int
     if number:
         first = status.quarantined[0]
         lines.append(f"quarantined: {number:,}, the first {first.stusab} {first.county} {first.tract}: {_first_line(first.error)}")
-    lines += silent_hosts(status, loads)
+    lines += silent_hosts(status)
     lines += ["", *_hosts(status, loads), ""]
     return [line if width is None or len(line) <= width else line[: width - 1] + "…" for line in lines]
 
@@ -148,7 +148,7 @@ def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
     for one in (*status.lps_in_progress, *status.sols_in_progress):
         work[one.host] = work.get(one.host, 0) + 1
     lps, sols = dict(status.lps_past_hour), dict(status.sols_past_hour)
-    reports = {entry.load.host: entry for entry in loads if status.now - entry.at <= SILENT_SECONDS}
+    reports = {entry.load.host: entry for entry in loads}
     hosts = sorted({*work, *lps, *sols, *reports})
     if not hosts:
         return ["no host is at work, and none was in the past hour"]

@@ -4,13 +4,13 @@ import os
 import shlex
 import sys
 import sysconfig
+from collections import Counter
 
 from dbrecon.console.commands import asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import SILENT_SECONDS
 from dbrecon.paths import HOME, INSTALLED, command
 from dbrecon.settings import Config
 
@@ -53,41 +53,32 @@ def unlock(args: Arguments, config: Config) -> int:
     named = [host.strip() for host in args.unlock.split(",") if host.strip()]
     if args.unlock and not named:
         raise UsageError("--unlock takes hosts' names, as in --unlock ip-10-0-0-7,ip-10-0-0-8, or nothing")
-    seconds = silence_seconds(config)
-    silent = silent_hosts(ledger, config, reidents, seconds)
-    hosts = named or sorted(silent)
-    for host in hosts:
-        freed = sum(ledger.release_hosts(reident, [host]) for reident in reidents)
-        heard = "" if host not in silent or named else f", not heard of for {silent[host]:,} s"
-        number = counted(freed, "tract or county", "tracts or counties")
-        print(f"{host}{heard}: {number} freed" if freed else f"{host} holds nothing")
-    if not hosts:
-        print(f"nothing to unlock: every host that holds tracts was heard of in the past {seconds} s")
-        for host, since in sorted(last_heard(ledger, config, reidents).items()):
-            print(f"   {host}: {since:,} s ago (if you know that it is dead: --unlock {host})")
+    if named:
+        for host in named:
+            _say_freed(host, sum(ledger.release_hosts(reident, [host]) for reident in reidents), "")
+    else:
+        _unlock_silent(ledger, reidents)
     return 0
 
 
-def silence_seconds(config: Config) -> int:
-    """After how many seconds without a word a host counts as gone: three heartbeats, where these are farther apart than reports."""
-    return max(SILENT_SECONDS, 3 * config.run.heartbeat_seconds)
-
-
-def silent_hosts(ledger: Ledger, config: Config, reidents: list[str], seconds: int) -> dict[str, int]:
-    """Hosts that hold tracts or counties and were not heard of for ``seconds``, with the seconds since."""
-    return {host: since for host, since in last_heard(ledger, config, reidents).items() if since > seconds}
-
-
-def last_heard(ledger: Ledger, config: Config, reidents: list[str]) -> dict[str, int]:
-    """Seconds since each host that holds tracts or counties was heard of, by a report or by a heartbeat. A lease tells of the
-    heartbeat that gave it, reckoned with this configuration's ``lease_seconds``."""
-    now, lease = ledger.now(), int(config.run.lease_seconds)
-    heard: dict[str, int] = {}
+def _unlock_silent(ledger: Ledger, reidents: list[str]) -> None:
+    """Free in each experiment what its silent hosts hold: the hosts of which its --status says so."""
+    now, freed, since, alive = ledger.now(), Counter[str](), dict[str, int](), dict[str, int]()
     for reident in reidents:
-        for claimant in ledger.claimants(reident):
-            host = claimant.worker.host
-            heard[host] = max(heard.get(host, 0), claimant.lease_end - lease)
-    for entry in ledger.sysload():
-        if entry.load.host in heard:
-            heard[entry.load.host] = max(heard[entry.load.host], entry.at)
-    return {host: max(0, now - at) for host, at in heard.items()}
+        for holder in ledger.holders(reident):
+            seconds = max(0, now - holder.heard_at)
+            known = since if holder.silent else alive
+            known[holder.host] = min(seconds, known.get(holder.host, seconds))
+            if holder.silent:
+                freed[holder.host] += ledger.release_hosts(reident, [holder.host])
+    for host in sorted(since):
+        _say_freed(host, freed[host], f", not heard of for {since[host]:,} s")
+    if not since:
+        print(f"nothing to unlock: every host that holds tracts was heard of in the past {ledger.beats.silence_seconds} s")
+        for host in sorted(alive):
+            print(f"   {host}: {alive[host]:,} s ago (if you know that it is dead: --unlock {host})")
+
+
+def _say_freed(host: str, freed: int, heard: str) -> None:
+    number = counted(freed, "tract or county", "tracts or counties")
+    print(f"{host}{heard}: {number} freed" if freed else f"{host} holds nothing")

@@ -30,7 +30,7 @@ def show_status(args: Arguments, config: Config) -> int:
     everything = {"shown": None} if args.verbose else {}
     if place != EVERYWHERE:
         print(f"Place\n   {place.text()}\n{RULE}")
-    print(format_status(status, width, loads=ledger.sysload(), **everything))
+    print(format_status(status, width, **everything))
     return 0
 
 

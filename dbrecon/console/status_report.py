@@ -4,13 +4,12 @@ The first part of --status has the sections and names of the predecessor's, whic
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dbrecon.ctools.progress import counted, duration, percent
-from dbrecon.ledger.records import SILENT_SECONDS, ErrorEntry, ExperimentRow, InProgress, Status, SysLoadEntry
+from dbrecon.ctools.progress import counted, duration, percent, units
+from dbrecon.ledger.records import ErrorEntry, ExperimentRow, InProgress, Status
 
 RULE = "----------------------"
 FILES = (
@@ -33,9 +32,8 @@ def utc(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
 
 
-def format_status(status: Status, width: int | None = None, shown: int | None = SHOWN, loads: Sequence[SysLoadEntry] = ()) -> str:
-    """The report of one experiment, with the hosts' last reports ``loads``. Lines are cut to ``width`` characters, lists to
-    ``shown`` entries; None is no limit."""
+def format_status(status: Status, width: int | None = None, shown: int | None = SHOWN) -> str:
+    """The report of one experiment. Lines are cut to ``width`` characters, lists to ``shown`` entries; None is no limit."""
     lines = ["Current Time", f"   now(): {utc(status.now)} UTC (time_t {status.now})", RULE]
     lines += ["Completed States:", *_states(status.completed_states), RULE]
     lines += ["Files created and remaining", *(f"   {name}: {getattr(status, name)}" for name in FILES), "", RULE]
@@ -44,20 +42,21 @@ def format_status(status: Status, width: int | None = None, shown: int | None = 
     lines += ["Number of LP files created in past hour:", *_by_host(status.lps_past_hour), RULE]
     lines += ["Number of SOL files created in past hour:", *_by_host(status.sols_past_hour), RULE]
     lines += [*_quarantined(status, shown), RULE]
-    lines += [*_people(status), *(f"   {line}" for line in silent_hosts(status, loads))]
+    lines += [*_people(status), *(f"   {line}" for line in silent_hosts(status))]
     return "\n".join(line if width is None else _cut(line, width) for line in lines)
 
 
-def silent_hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
-    """A line for each host that has tracts in work, and was not heard of for longer than reports are apart."""
-    held = Counter(one.host for one in (*status.lps_in_progress, *status.sols_in_progress))
-    since = {entry.load.host: status.now - entry.at for entry in loads}
+def silent_hosts(status: Status) -> list[str]:
+    """A line for each host that holds something and counts as gone: what --unlock frees."""
     return [
-        f"{host} was not heard of for {duration(since[host])} and holds {counted(number, 'tract')}: free when its lease ends, "
-        f"or now with --unlock {host}"
-        for host, number in sorted(held.items())
-        if since.get(host, 0) > SILENT_SECONDS
+        f"{holder.host} was not heard of for {duration(status.now - holder.heard_at)} and holds "
+        f"{units(holder.tracts, holder.counties)}: {_free_when(holder.lease_end - status.now)}, or now with --unlock {holder.host}"
+        for holder in status.silent
     ]
+
+
+def _free_when(seconds: int) -> str:
+    return f"free when its lease ends, in {duration(seconds)}" if seconds > 0 else "free for the next scheduler that claims it"
 
 
 def status_dict(reident: str, status: Status) -> dict[str, Any]:

@@ -79,6 +79,11 @@ def counted(number: int, unit: str, plural: str | None = None) -> str:
     return f"{number:,} {unit if number == 1 else plural or PLURALS.get(unit, f'{unit}s')}"
 
 
+def units(tracts: int, counties: int) -> str:
+    """So many tracts and counties as people say it; "" if there are none."""
+    return " and ".join(counted(number, unit) for number, unit in ((tracts, "tract"), (counties, "county")) if number)
+
+
 def say(text: str) -> None:
     """Print a line of results, clear of a progress bar on the same terminal."""
     bars = sys.modules.get("tqdm")

@@ -42,7 +42,8 @@ def create_app(config: Config | None = None) -> Flask:
     """The application with the settings that ``config`` holds; by default those that every command would read."""
     config = config or Config.load()
     access = Access.of(config)
-    views = Views(DashboardReader(open_ledger(config, make=False).engine), config)
+    ledger = open_ledger(config, make=False)
+    views = Views(DashboardReader(ledger.engine, ledger.beats), config)
     snapshots = Snapshots(config.dashboard.max_age)
     app = Flask("dashboard", static_folder=None)
 

@@ -15,7 +15,7 @@ from dbrecon.dashboard.static_files import load_files
 from dbrecon.errors import StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
-from dbrecon.ledger.records import LP, NEW, QUARANTINED, SILENT_SECONDS, SOLVED, WRITTEN, Quarantine, Status
+from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 
@@ -56,7 +56,7 @@ class Views:
         counties = [_county(row) for row in page.counties]
         return _experiment(reident, page.overview) | {
             "throughput": {"range": span, "start": start, "step": step, "rows": rows},
-            "hosts": _with_state(page.hosts, page.overview.status.now),
+            "hosts": _with_state(page.hosts),
             "errors": page.errors,
             "state_list": _states(page.counties),
             "state_names": _state_names(counties),
@@ -84,7 +84,7 @@ class Views:
     def hosts(self, reident: str) -> Json:
         """The hosts, with the past hour's history."""
         at, hosts = self._reader.hosts(reident)
-        return {"version": VERSION, "at": at, "reident": reident, "hosts": _with_state(hosts, at)}
+        return {"version": VERSION, "at": at, "reident": reident, "hosts": _with_state(hosts)}
 
     def errors(self, reident: str, limit: int) -> Json:
         """The newest errors."""
@@ -191,16 +191,11 @@ def _experiment(reident: str, overview: Overview) -> Json:
     }
 
 
-def _with_state(hosts: list[Json], now: int) -> list[Json]:
+def _with_state(hosts: list[Json]) -> list[Json]:
     """The hosts with what they do: working, idle, lost (silent, with tracts) or left (silent, without)."""
     for host in hosts:
-        silent = host["last_report"] is None or now - host["last_report"] > SILENT_SECONDS
-        if host["tracts_held"] and not silent:
-            host["state"] = "working"
-        elif host["tracts_held"] or host["tracts_locked"]:
-            host["state"] = "lost" if host["last_report"] is not None or host["tracts_locked"] else "working"
-        else:
-            host["state"] = "left" if silent else "idle"
+        silent, holds = host.pop("silent"), host["tracts_held"] or host["tracts_locked"]
+        host["state"] = ("lost" if holds else "left") if silent else ("working" if host["tracts_held"] else "idle")
     return hosts
 
 

@@ -12,7 +12,7 @@ from dbrecon.errors import DatabaseError
 from dbrecon.ledger import migrations
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger.claiming import AnyClaim, listed
-from dbrecon.ledger.records import ExperimentRow
+from dbrecon.ledger.records import Beats, ExperimentRow
 from dbrecon.ledger.schema import VERSION
 
 T = TypeVar("T")
@@ -31,8 +31,10 @@ class Core:
         patience: float = 0.0,
         max_lost: int = MAX_LOST,
         upgrade: bool = False,
+        beats: Beats = Beats(),  # noqa: B008 - it is frozen
     ) -> None:
         self.engine = engine
+        self.beats = beats
         self._upgrade = upgrade
         self._database = Database(engine, patience, clock)
         self._max_lost = max_lost

@@ -25,6 +25,7 @@ from dbrecon.ctools.storage import MissingFile
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger import certain as ledger_certain
 from dbrecon.ledger import claiming as sql
+from dbrecon.ledger import hosts as ledger_hosts
 from dbrecon.ledger import moves
 from dbrecon.ledger import reconcile as ledger_files
 from dbrecon.ledger import reports as ledger_reports
@@ -48,6 +49,7 @@ from dbrecon.ledger.records import (
     ErrorReport,
     ExperimentRow,
     GeoRow,
+    Holder,
     InProgress,
     LostLease,
     LpStats,
@@ -80,7 +82,8 @@ class Ledger(Atlas):
 
     ``patience``: seconds to wait for a database that is away (0 for commands, minutes for a scheduler). ``clock``: Unix time for
     tests; the default is the database's clock, which all nodes share. ``max_lost``: see the module. ``upgrade``: tables of an
-    earlier version are brought to this one; else they are refused. Picklable it is not: a process makes its own.
+    earlier version are brought to this one; else they are refused. ``beats``: how schedulers show that they live. Picklable it
+    is not: a process makes its own.
     """
 
     # -- claims on tracts -------------------------------------------------------------------------------------------
@@ -400,7 +403,16 @@ class Ledger(Atlas):
     def claimants(self, reident: str) -> list[Claimant]:
         """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
         mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_reports.claimants(connection, mine), reident=reident, write=False)
+        return self._run(lambda connection: ledger_hosts.claimants(connection, mine), reident=reident, write=False)
+
+    def holders(self, reident: str) -> list[Holder]:
+        """Every host that holds tracts or counties, by name, and whether it counts as gone."""
+        mine, beats = experiment_tables(reident), self.beats
+
+        def work(connection: Connection) -> list[Holder]:
+            return ledger_hosts.holders(connection, mine, self._now(connection), beats)
+
+        return self._run(work, reident=reident, write=False)
 
     def release_worker(self, reident: str, worker: Worker, *, died: bool = True) -> int:
         """Frees at once what a worker of whom you know that it is no more holds; with ``died`` counted as a lost lease.
@@ -476,8 +488,10 @@ class Ledger(Atlas):
         It is read from sums over indexes: tens of milliseconds for the country's 73,057 tracts.
         """
         mine = experiment_tables(reident)
-        now = self._database.now()
-        return self._run(lambda connection: ledger_reports.status(connection, mine, now, place), reident=reident, write=False)
+        now, beats = self._database.now(), self.beats
+        return self._run(
+            lambda connection: ledger_reports.status(connection, mine, now, place, beats), reident=reident, write=False
+        )
 
     def record_error(self, report: ErrorReport) -> None:
         """Keeps an error, texts of any length whole."""
@@ -501,6 +515,19 @@ class Ledger(Atlas):
     def sysload(self) -> list[SysLoadEntry]:
         """The newest report of every host, by host."""
         return self._run(ledger_reports.newest_sysload, write=False)
+
+    def reporting(self) -> list[SysLoadEntry]:
+        """The same of those that do not count as gone by it."""
+
+        def work(connection: Connection) -> list[SysLoadEntry]:
+            now = self._now(connection)
+            return [
+                entry
+                for entry in ledger_reports.newest_sysload(connection)
+                if not ledger_hosts.is_silent(entry.at, now, self.beats)
+            ]
+
+        return self._run(work, write=False)
 
     def now(self) -> int:
         """The time by the clock of all records."""

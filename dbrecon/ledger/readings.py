@@ -15,7 +15,8 @@ from dbrecon.errors import DBReconError
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.claiming import by_index
-from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Status
+from dbrecon.ledger.hosts import holders, is_silent, last_reports
+from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Beats, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
 from dbrecon.ledger.states import LEASED
@@ -76,10 +77,11 @@ class Page:
 
 
 class DashboardReader:
-    """Queries for the dashboard. ``engine`` becomes its own: it is made read-only, with short timeouts."""
+    """Queries for the dashboard. ``engine`` becomes its own: it is made read-only, with short timeouts. ``beats`` say when a host
+    counts as gone."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._mysql = is_mysql(engine)
+    def __init__(self, engine: Engine, beats: Beats = Beats()) -> None:  # noqa: B008 - it is frozen
+        self._mysql, self._beats = is_mysql(engine), beats
         self._database = Database(_read_only(engine))
 
     def experiments(self) -> tuple[int, list[Json]]:
@@ -111,7 +113,7 @@ class DashboardReader:
             return Page(
                 overview=overview,
                 counties=_counties(connection, tables, now),
-                hosts=_hosts(connection, tables, now),
+                hosts=_hosts(connection, tables, now, self._beats),
                 throughput=_throughput(connection, tables.tracts, now, seconds, steps, most),
                 errors=_errors(connection, reident, errors, []),
             )
@@ -126,7 +128,7 @@ class DashboardReader:
             product=row.product,
             created=row.created,
             states=tuple(connection.execute(loaded).scalars()),
-            status=ledger_reports.status(connection, tables, self._database.now(), EVERYWHERE),
+            status=ledger_reports.status(connection, tables, self._database.now(), EVERYWHERE, self._beats),
             slowest=_slowest(connection, tables.tracts),
             processor_seconds=_processor_seconds(connection, tables),
         )
@@ -190,7 +192,8 @@ class DashboardReader:
 
     def hosts(self, reident: str) -> tuple[int, list[Json]]:
         """The time, and every host that holds a tract of the experiment, or made a file of it in the past hour."""
-        return self._of(reident, lambda connection, tables: (now := self._now(connection), _hosts(connection, tables, now)))
+        beats = self._beats
+        return self._of(reident, lambda connection, tables: (now := self._now(connection), _hosts(connection, tables, now, beats)))
 
     def errors(self, reident: str, limit: int) -> tuple[int, list[Json]]:
         """The time, and the experiment's newest errors without stacks, newest first."""
@@ -349,7 +352,8 @@ def _files(connection: Connection, tracts: Table, kind: str, begin: int, step: i
 # -- hosts --------------------------------------------------------------------------------------------------------------
 
 
-def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[Json]:
+def _hosts(connection: Connection, tables: ExperimentTables, now: int, beats: Beats) -> list[Json]:
+    """Who holds a tract, or made a file in the past hour; ``silent`` says whether the host counts as gone."""
     begin = now - HISTORY_SECONDS
     begin -= begin % HISTORY_STEP
     slots = (now - begin) // HISTORY_STEP + 1
@@ -370,6 +374,9 @@ def _hosts(connection: Connection, tables: ExperimentTables, now: int) -> list[J
         host(one.claimed_host)["tracts_held" if one.lease_end > now else "tracts_locked"] += int(one.tracts)
     for report in _reports(connection, begin, list(found)):
         _take_report(host(report["host"]), report, begin, slots)
+    silent = {holder.host: holder.silent for holder in holders(connection, tables, now, beats)}
+    for name, entry in found.items():
+        entry["silent"] = silent.get(name, is_silent(entry["last_report"], now, beats))
     return [found[name] for name in sorted(found)]
 
 
@@ -400,8 +407,7 @@ def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[J
     """The reports of hosts since ``begin``, and the last one of those that have been silent since."""
     if not hosts:
         return []
-    newest = select(sysload.c.host, func.max(sysload.c.at)).where(sysload.c.host.in_(hosts)).group_by(sysload.c.host)
-    last = {row[0]: int(row[1]) for row in connection.execute(newest)}
+    last = last_reports(connection, hosts)
     columns = [sysload.c[name] for name in ("host", "at", *_REPORTED)]
     live = [name for name, at in last.items() if at >= begin]
     which = [and_(sysload.c.host.in_(live), sysload.c.at >= begin)] if live else []

@@ -25,6 +25,7 @@ __all__ = [
     "SOLVED",
     "TRACT_STATUSES",
     "WRITTEN",
+    "Beats",
     "Claim",
     "Claimant",
     "CountyClaim",
@@ -33,6 +34,7 @@ __all__ = [
     "ErrorReport",
     "ExperimentRow",
     "GeoRow",
+    "Holder",
     "InProgress",
     "LostLease",
     "LpStats",
@@ -87,8 +89,21 @@ class GeoRow(NamedTuple):
 
 
 SILENT_SECONDS = 180
-"""A host of which nothing was heard for so long, three of its reports, counts as gone: for --status, --watch, --unlock, nodes that
-wait and the dashboard alike."""
+"""Three of a host's reports: see :class:`Beats`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """How schedulers show that they live: a lease holds for ``lease_seconds``, and is extended every ``heartbeat_seconds``."""
+
+    lease_seconds: int = 300
+    heartbeat_seconds: int = 60
+
+    @property
+    def silence_seconds(self) -> int:
+        """A host of which nothing was heard for longer counts as gone, for --status, --watch, --unlock, nodes that wait and the
+        dashboard alike: three heartbeats, or three reports where these are farther apart."""
+        return max(SILENT_SECONDS, 3 * self.heartbeat_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +353,29 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A worker that holds tracts or counties; ``lease_end`` is the last of its leases to end."""
+    """A worker that holds tracts or counties; ``lease_end`` is the last of its leases to end, ``claimed_at`` its last claim."""
 
     worker: Worker
     tracts: int
     counties: int
     lease_end: int
+    claimed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A host that holds tracts or counties of an experiment (certainty counts as tracts).
+
+    ``heard_at``: its last report, claim or heartbeat; ``lease_end``: when the last of its leases ends; ``silent``: it counts as
+    gone (:class:`Beats`).
+    """
+
+    host: str
+    tracts: int
+    counties: int
+    lease_end: int
+    heard_at: int
+    silent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,8 +404,9 @@ class Status:
     people_solved: int
     people_quarantined: int
     people_per_hour: float | None  # while somebody worked, in the past hour; None until two moments with solutions are known
-    seconds_left: float | None  # None where nobody is at work
-    at_work: bool  # whether somebody holds a tract
+    seconds_left: float | None  # None where nobody is at work; at the least until silent hosts' leases end
+    at_work: bool  # whether a host that is heard of holds a tract
+    silent: tuple[Holder, ...]  # hosts that count as gone and hold something, anywhere in the experiment
 
 
 @dataclass(frozen=True, slots=True)

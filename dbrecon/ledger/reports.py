@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from dbrecon.ledger import hosts
 from dbrecon.ledger.claiming import by_index, index_for, narrow
 from dbrecon.ledger.moves import Condition
 from dbrecon.ledger.records import (
@@ -18,7 +20,7 @@ from dbrecon.ledger.records import (
     QUARANTINED,
     SOLVED,
     WRITTEN,
-    Claimant,
+    Beats,
     ErrorEntry,
     ErrorReport,
     InProgress,
@@ -28,7 +30,6 @@ from dbrecon.ledger.records import (
     SysLoad,
     SysLoadEntry,
     Work,
-    Worker,
 )
 from dbrecon.ledger.schema import ExperimentTables, error_texts, sysload
 from dbrecon.ledger.schema import errors as errors_table
@@ -45,25 +46,27 @@ TEXT_FIELDS = ("message", "file", "stack")
 # -- progress -----------------------------------------------------------------------------------------------------------
 
 
-PAUSE_SECONDS = 600
-"""Between two solutions that are farther apart nobody worked, as far as the rate goes."""
+SHORT_SECONDS = 60
+"""Solutions that are no farther apart than this count as one stretch of work: schedulers start, claim and read in between."""
 
 
-def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int], place: Place) -> Status:
+def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int], place: Place, beats: Beats) -> Status:
     """All of ``--status``, of a place. Sums come from indexes that hold every column they need."""
     at = int(connection.execute(select(now)).scalar_one())
     tracts = tables.tracts
     counts, people = _by_status(connection, tracts, place)
     held = _held(connection, tracts, place)
+    silent = tuple(holder for holder in hosts.holders(connection, tables, at, beats) if holder.silent)
     lp_held = [row for row in held if row.status == NEW]
     without_sol = (tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), *narrow(tracts, place))
     quarantined_lp = _count(connection, tracts, *without_sol, index=index_for(place))
     with_people = sum(counts.values()) - counts.get(EMPTY, 0)
     lp_created = counts.get(LP, 0) + counts.get(SOLVED, 0) + quarantined_lp
     csv_completed, county_quarantined, completed = _counties(connection, tables, place)
-    at_work = any(row.hold_ends > at for row in held)
-    rate = _people_per_second(connection, tracts, at, place, at_work=at_work)
-    people_open = people.get(NEW, 0) + people.get(LP, 0)
+    of_silent = {holder.host for holder in silent}
+    working = [row for row in held if row.hold_ends > at and row.claimed_host not in of_silent]
+    since = min((row.claimed_at for row in working), default=None)
+    rate = _people_per_second(connection, tracts, at, place, since)
     return Status(
         now=at,
         completed_states=completed,
@@ -87,9 +90,19 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         people_solved=people.get(SOLVED, 0),
         people_quarantined=people.get(QUARANTINED, 0),
         people_per_hour=None if rate is None else rate * HOUR,
-        seconds_left=people_open / rate if rate and at_work else None,
-        at_work=at_work,
+        seconds_left=_seconds_left(people.get(NEW, 0) + people.get(LP, 0), rate, held, of_silent, at) if working else None,
+        at_work=bool(working),
+        silent=silent,
     )
+
+
+def _seconds_left(people: int, rate: float | None, held: Sequence[Any], silent: Collection[str], at: int) -> float | None:
+    """Until all is solved, if those who work go on as they do. What silent hosts hold begins when their leases end."""
+    if rate is None:
+        return None
+    stuck: list[Any] = [row for row in held if row.claimed_host in silent and row.hold_ends > at]
+    wait = max((row.hold_ends - at for row in stuck), default=0)
+    return float(max(people / rate, wait + sum(row.pop for row in stuck) / rate))
 
 
 def _by_status(connection: Connection, tracts: Table, place: Place) -> tuple[dict[str, int], dict[str, int]]:
@@ -138,9 +151,9 @@ def _past_hour(connection: Connection, tracts: Table, step: str, at: int, place:
     return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
 
 
-def _people_per_second(connection: Connection, tracts: Table, at: int, place: Place, *, at_work: bool) -> float | None:
-    """Over the time of the past hour in which somebody worked: between solutions at most ``PAUSE_SECONDS`` apart, and since
-    the last one while somebody is ``at_work``.
+def _people_per_second(connection: Connection, tracts: Table, at: int, place: Place, since: int | None) -> float | None:
+    """Over the time of the past hour in which somebody worked: from the claim of a tract to its solution, and ``since`` those
+    who work now have claimed theirs (None: nobody works).
 
     The first second's people began before it, so they are left out; None if there are no others.
     """
@@ -150,15 +163,32 @@ def _people_per_second(connection: Connection, tracts: Table, at: int, place: Pl
     rows = connection.execute(by_index(by_minute, tracts, "sol")).all()
     if not rows:
         return None
-    first = last = int(rows[0][0])
-    worked = 0
-    for begin, finish, _ in rows:
-        worked += (begin - last if begin - last <= PAUSE_SECONDS else 0) + (finish - begin)
-        last = int(finish)
-    worked += at - last if at_work else 0
-    at_first = select(func.sum(tracts.c.pop)).where(recent, end == first)
+    moments = [(int(row[0]), int(row[1])) for row in rows]
+    begun: Sequence[int] = [begin for begin, _ in moments]
+    if any(later[0] - earlier[1] > SHORT_SECONDS for earlier, later in pairwise(moments)):
+        # Only now is the index left: the claim's number is its second (see moves.lease).
+        claimed = select(func.min(tracts.c.fence)).where(recent).group_by(minute).order_by(minute)
+        begun = [int(row[0]) for row in connection.execute(by_index(claimed, tracts, "sol"))]
+    worked = worked_seconds(moments, begun, since, at)
+    at_first = select(func.sum(tracts.c.pop)).where(recent, end == moments[0][0])
     solved = sum(int(row[2]) for row in rows) - int(connection.execute(by_index(at_first, tracts, "sol")).scalar_one())
     return solved / worked if solved and worked else None
+
+
+def worked_seconds(moments: Sequence[tuple[int, int]], begun: Sequence[int], since: int | None, at: int) -> int:
+    """The seconds in which somebody worked, from the first solution to ``at``.
+
+    ``moments`` are the first and last solutions of some minutes in order, ``begun`` when the earliest work on those of each began,
+    ``since`` that of the work that has not ended (None: there is none). What ends later may have begun before an earlier pause.
+    """
+    worked, earliest, later = 0, at if since is None else since, at if since is not None else None
+    for (first, last), start in zip(reversed(moments), reversed(begun), strict=True):
+        if later is not None:
+            pause = later - last
+            worked += pause if pause <= SHORT_SECONDS else min(pause, max(0, later - earliest))
+        worked += last - first
+        earliest, later = min(earliest, start), first
+    return worked
 
 
 def _quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[Quarantine, ...]:
@@ -208,23 +238,6 @@ def _states(connection: Connection, table: Table, at: int, index: str, *which: C
     running = sum(row.hold == LEASED and row.hold_ends > at for row in held)
     resting = sum(row.hold == RESTING and row.hold_ends > at for row in held)
     return free + len(held) - running - resting, running, resting
-
-
-def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
-    """Everyone who holds something."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty)):
-        columns = (table.c.claimed_host, table.c.claimed_by)
-        query = select(*columns, func.count().label("many"), func.max(table.c.hold_ends).label("last"))
-        query = query.where(table.c.hold == LEASED).group_by(*columns)
-        for row in connection.execute(query):
-            sums = found.setdefault((row.claimed_host, row.claimed_by), [0, 0, 0])
-            sums[slot] += row.many
-            sums[2] = max(sums[2], row.last)
-    return [
-        Claimant(Worker(host, claimed_by[len(host) + 1 :]), tracts, counties, last)
-        for (host, claimed_by), (tracts, counties, last) in sorted(found.items())
-    ]
 
 
 # -- errors -------------------------------------------------------------------------------------------------------------

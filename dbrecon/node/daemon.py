@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 
 from dbrecon.ctools import cli
-from dbrecon.ctools.progress import counted, duration
+from dbrecon.ctools.progress import counted, duration, units
 from dbrecon.errors import DBReconError, InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
@@ -15,7 +15,6 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, control_path
 from dbrecon.node.machine import WORK, Node
-from dbrecon.node.waiting import units
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, experiment_of, open_experiment, put_back

@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
-from dbrecon.ctools.progress import LOG_EVERY_SECONDS, counted, duration
+from dbrecon.ctools.progress import LOG_EVERY_SECONDS, duration, units
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import SILENT_SECONDS, Claim, CountyClaim, InProgress, Status
+from dbrecon.ledger.records import Claim, CountyClaim, InProgress, Status
 from dbrecon.paths import as_typed
 from dbrecon.place import Place
 
@@ -49,8 +49,8 @@ class Waiting:
         if not elsewhere:
             return "another process of this node holds"
         names = sorted({holder.worker.host for holder in holders})
-        alive = {entry.load.host for entry in self._ledger.sysload() if status.now - entry.at <= SILENT_SECONDS}
-        silent = [holder for holder in elsewhere if holder.worker.host not in alive]
+        gone = {holder.host for holder in status.silent}
+        silent = [holder for holder in elsewhere if holder.worker.host in gone]
         if not silent:
             return f"{listed(names)} {'is' if len(names) == 1 else 'are'} at work on"
         seconds = duration(max(0, *(holder.lease_end - status.now for holder in silent)))
@@ -64,11 +64,6 @@ class Waiting:
         """The tracts of the assignment that somebody holds."""
         held = (*(status.lps_in_progress if 3 in self._steps else ()), *(status.sols_in_progress if 4 in self._steps else ()))
         return [tract for tract in held if self._place.covers(tract.stusab, tract.county)]
-
-
-def units(tracts: int, counties: int) -> str:
-    """So many tracts and counties as people say it; "" if there are none."""
-    return " and ".join(counted(number, unit) for number, unit in ((tracts, "tract"), (counties, "county")) if number)
 
 
 def in_work(claims: Collection[Claim | CountyClaim], done: str) -> str:

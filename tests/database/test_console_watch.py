@@ -11,7 +11,7 @@ from dbrecon.console.live_status import page
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import SILENT_SECONDS, InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
+from dbrecon.ledger.records import Holder, InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
 from tests.console_world import Operator, assert_refused
 from tests.helpers import TractRow, geography
 from tests.servers import MariaServer
@@ -27,7 +27,7 @@ def status(**changes: object) -> Status:
         "lps_past_hour": (("n1", 6),), "sols_past_hour": (("n1", 3), ("n2", 1)),
         "lps_in_progress": (InProgress("oh", "001", "000100", 9, "n2", NOW - 5),),
         "quarantined": (), "quarantined_tracts": 0, "quarantined_counties": 0, "people": 4000, "people_solved": 1500,
-        "people_quarantined": 0, "people_per_hour": 1000.0, "seconds_left": 9000.0, "at_work": True,
+        "people_quarantined": 0, "people_per_hour": 1000.0, "seconds_left": 9000.0, "at_work": True, "silent": (),
     }  # fmt: skip
     return Status(**(values | changes))  # type: ignore[arg-type]
 
@@ -37,25 +37,25 @@ def load(host: str, at: int) -> SysLoadEntry:
 
 
 def test_the_page_has_bars_the_rate_the_time_left_and_each_host_s_share() -> None:
-    lines = page("r1", status(), [load("n1", NOW - 30), load("old", NOW - 9999)], None)
+    lines = page("r1", status(), [load("n1", NOW - 30)], None)
     text = "\n".join(lines)
     assert re.search(r"solutions \[#{20}\.{20}\]  50\.0 %  4 of 8 tracts", text)
     assert re.search(r"LP files \[#{30}\.{10}\]  75\.0 %", text)
     assert "1,500 of 4,000 people solved, 1,000 people an hour, 2 h 30 min left" in text
     assert re.search(r"^n1 +0 +6 +3 +3\.50 +50\.0 GiB$", text, re.M)
     assert re.search(r"^n2 +1 +0 +1 +-$", text, re.M)
-    assert "old" not in text
 
 
 def test_a_host_that_is_silent_while_it_holds_tracts_is_named_with_the_remedy() -> None:
-    held = (InProgress("oh", "001", "000100", 9, "n2", NOW - 500), InProgress("oh", "001", "000200", 9, "n2", NOW - 500))
-    loads = [load("n1", NOW - 30), load("n2", NOW - 200)]
-    line = "n2 was not heard of for 3 min 20 s and holds 2 tracts: free when its lease ends, or now with --unlock n2"
-    assert line in page("r1", status(lps_in_progress=held), loads, None)
-    assert f"   {line}" in format_status(status(lps_in_progress=held), loads=loads).splitlines()
-    for seconds, named in ((30, False), (SILENT_SECONDS, False), (SILENT_SECONDS + 1, True)):
-        shown = "\n".join(page("r1", status(lps_in_progress=held), [load("n2", NOW - seconds)], None))
-        assert ("not heard of" in shown) is named, "when --unlock would act, and no sooner"
+    gone = status(silent=(Holder("n2", 2, 1, lease_end=NOW + 100, heard_at=NOW - 200, silent=True),))
+    line = (
+        "n2 was not heard of for 3 min 20 s and holds 2 tracts and 1 county: free when its lease ends, in 1 min 40 s, "
+        "or now with --unlock n2"
+    )
+    assert line in page("r1", gone, [load("n1", NOW - 30)], None)
+    assert f"   {line}" in format_status(gone).splitlines()
+    ended = status(silent=(Holder("n2", 2, 0, lease_end=NOW - 100, heard_at=NOW - 400, silent=True),))
+    assert "holds 2 tracts: free for the next scheduler that claims it, or now with" in "\n".join(page("r1", ended, [], None))
 
 
 def test_the_page_names_what_is_wrong() -> None:

@@ -226,11 +226,7 @@ def test_a_scheduler_says_what_it_works_on_and_for_whom_it_waits(waiting: tuple[
     assert process.stdout is not None
     begins, waits = process.stdout.readline(), process.stdout.readline()
     assert f"INFO {env['DBRECON_HOSTNAME']} works on {R}: steps 3, 4, 5; " in begins
-    assert re.search(
-        rf"INFO waiting for 1 tract of {R} that elsewhere holds; if it is dead, its lease ends in (1 h 00|59) min( \d\d s)? "
-        r"\(dbrtool.py --unlock elsewhere ends it now\)$",
-        waits,
-    )
+    assert waits.endswith(f"INFO waiting for 1 tract of {R} that elsewhere is at work on\n")
 
 
 def test_a_second_scheduler_leaves_and_the_first_is_told_to_stop(

@@ -163,6 +163,9 @@ def test_a_host_works_or_is_idle_and_has_left_or_is_lost_when_it_is_silent(fresh
     assert states_of_hosts(fresh) == {"node-a": "idle", "node-b": "working"}
     fresh.ledger.record_sysload(SysLoad("node-b", 1.5, 1.0, 0.5, 4000, 16000, 2))
     change(fresh, "UPDATE dbr_sysload SET at = at - 20000")
+    assert states_of_hosts(fresh) == {"node-a": "left", "node-b": "working"}, "its heartbeats are heard"
+    ago = fresh.ledger.now() - 200
+    change(fresh, f"UPDATE r1_tracts SET claimed_at = {ago}, hold_ends = {ago + 300} WHERE hold = 'leased'")
     assert states_of_hosts(fresh) == {"node-a": "left", "node-b": "lost"}
     told = fresh.browser().json(f"{R}/hosts")
     for host in told["hosts"]:

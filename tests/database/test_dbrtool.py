@@ -366,6 +366,7 @@ EMPTY_STATUS = Status(
     sol_created=72124, sol_remaining=407, sol_ready=244, csv_completed=0, csv_remaining=72531, lps_in_progress=(),
     sols_in_progress=(), lps_past_hour=(), sols_past_hour=(), quarantined=(), quarantined_tracts=0, quarantined_counties=0,
     people=100, people_solved=0, people_quarantined=0, people_per_hour=None, seconds_left=None, at_work=True,
+    silent=(),
 )  # fmt: skip
 MANUAL = """Current Time
    now(): 2021-04-07 19:51:32

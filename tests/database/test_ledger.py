@@ -604,7 +604,7 @@ def test_status_gives_the_rate_and_the_time_left(ledger: Ledger, clock: Clock) -
 
 
 def test_the_rate_is_of_the_time_in_which_somebody_worked(ledger: Ledger, clock: Clock) -> None:
-    """It stays what it was after the last one has left, and a pause in between does not count."""
+    """3,000 people in 100 s, a pause of 1,000 s, and 2,000 in 50 s: neither the pause counts, nor people without their time."""
     held = ledger.claim(R, ANN, limit=2)
     ledger.solved(held[0], SOL_STATS, LP_STATS)
     clock.now += 100
@@ -612,12 +612,65 @@ def test_the_rate_is_of_the_time_in_which_somebody_worked(ledger: Ledger, clock:
     clock.now += 1000
     status = ledger.status(R)
     assert (status.at_work, status.seconds_left) == (False, None)
-    assert status.people_per_hour == pytest.approx(3000 / 100 * 3600)
+    assert status.people_per_hour == pytest.approx(3000 / 100 * 3600), "it stays what it was when the last one left"
     (again,) = ledger.claim(R, ANN, limit=1)
     clock.now += 50
-    assert ledger.status(R).at_work
+    status = ledger.status(R)
+    assert status.at_work
+    assert status.people_per_hour == pytest.approx(3000 / 150 * 3600)
     ledger.solved(again, SOL_STATS, LP_STATS)
-    assert ledger.status(R).people_per_hour == pytest.approx((3000 + again.pop) / 100 * 3600)
+    assert again.pop == 2000
+    assert ledger.status(R).people_per_hour == pytest.approx(5000 / 150 * 3600)
+
+
+def test_a_tract_that_takes_longer_than_others_pause_is_work_all_the_time(ledger: Ledger, clock: Clock) -> None:
+    first, long = ledger.claim(R, ANN, limit=2, lease_seconds=2000)
+    ledger.solved(first, SOL_STATS, LP_STATS)
+    clock.now += 900
+    (short,) = ledger.claim(R, BOB, limit=1)
+    clock.now += 30
+    ledger.solved(short, SOL_STATS, LP_STATS)
+    clock.now += 70
+    ledger.solved(long, SOL_STATS, LP_STATS)
+    assert ledger.status(R).people_per_hour == pytest.approx((short.pop + long.pop) / 1000 * 3600)
+
+
+def test_where_a_dead_host_alone_holds_tracts_nobody_works_and_no_time_is_left(ledger: Ledger, clock: Clock) -> None:
+    lease = ledger.beats.lease_seconds
+    held = ledger.claim(R, ANN, limit=3, lease_seconds=lease)
+    ledger.solved(held[0], SOL_STATS, LP_STATS)
+    clock.now += 100
+    ledger.solved(held[1], SOL_STATS, LP_STATS)
+    assert ledger.status(R).seconds_left == pytest.approx(3000 / 30)
+    clock.now += ledger.beats.silence_seconds - 100
+    assert (ledger.status(R).at_work, ledger.status(R).silent) == (True, ())
+    clock.now += 1
+    status = ledger.status(R)
+    assert (status.at_work, status.seconds_left, status.people_per_hour) == (False, None, 3000 / 100 * 3600)
+    assert [(one.host, one.tracts, clock.now - one.heard_at) for one in status.silent] == [("ann", 1, 181)]
+    ledger.claim(R, BOB, limit=1, lease_seconds=lease)
+    status = ledger.status(R)
+    assert status.at_work
+    assert status.people_per_hour is not None
+    rest = held[2].pop / (status.people_per_hour / 3600)
+    assert status.seconds_left == pytest.approx(max(3000 / (status.people_per_hour / 3600), lease - 181 + rest))
+
+
+def test_a_host_is_heard_of_by_reports_claims_and_heartbeats_and_holds_counties_too(ledger: Ledger, clock: Clock) -> None:
+    solve_all(ledger, "001")
+    lease, silence = ledger.beats.lease_seconds, ledger.beats.silence_seconds
+    county = ledger.claim_county(R, BOB, lease_seconds=lease, place=Place("oh", "001"))
+    assert county is not None
+    clock.now += silence
+    ledger.heartbeat([county], lease)
+    clock.now += silence
+    assert not ledger.holders(R)[0].silent
+    ledger.record_sysload(SysLoad("bob", 1.0, 1.0, 1.0, 1, 2, 0))
+    clock.now += silence
+    assert ledger.status(R).silent == ()
+    clock.now += 1
+    assert [(one.host, one.tracts, one.counties) for one in ledger.status(R).silent] == [("bob", 0, 1)]
+    assert ledger.reporting() == []
 
 
 def test_status_of_an_experiment_without_geography_is_all_zero(ledger: Ledger) -> None:

@@ -14,13 +14,13 @@ from sqlalchemy import Engine, update
 
 import dbrecon.node.source
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import LpStats, SolStats, SysLoad, Worker
+from dbrecon.ledger.records import Beats, LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.machine import WORK
 from dbrecon.node.waiting import Waiting
 from dbrecon.place import Place
-from tests.node_world import ALL, R, ledger_with, node_of, run, statuses
+from tests.node_world import ALL, R, claim_before, ledger_with, node_of, run, statuses
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for
 
@@ -145,7 +145,7 @@ def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = ledger_with(engine, ["000100", "000200"])
-    ledger.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+    claim_before(engine, 200, "elsewhere", 300)
     tracts = experiment_tables(R).tracts
     caplog.set_level(logging.INFO)
 
@@ -168,31 +168,32 @@ def test_what_another_host_holds_is_waited_for_and_taken_when_its_lease_ends(
 
 def test_the_lease_of_several_that_are_waited_for_is_the_last_to_end(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A tract held in another county is none of ours."""
-    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
-    for host, seconds in (("node3", 300), ("node5", 5000), ("node5", 200)):
-        ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
+    ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
+    ledger = Ledger(engine, beats=Beats(lease_seconds=5400))
+    for ago, host in ((200, "node3"), (600, "node5"), (900, "node5")):
+        claim_before(engine, ago, host, 5400)
     caplog.set_level(logging.INFO)
     Waiting(ledger, "here", ALL, Place("oh", "001")).say([R])
     Waiting(ledger, "here", {3}, Place("oh", "003")).say([R])
     assert len(caplog.messages) == 1
     assert re.fullmatch(
-        rf"waiting for 3 tracts of {R} that node3, node5 hold; the lease of one that is dead ends in 1 h 23 min at the latest "
+        rf"waiting for 3 tracts of {R} that node3, node5 hold; the lease of one that is dead ends in 1 h 26 min at the latest "
         r"\(dbrtool.py --unlock HOST ends it now\)",
         caplog.messages[0],
     )
 
 
 def test_who_is_heard_of_is_waited_for_and_nobody_is_advised_to_unlock_it(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """By a report, or by the heartbeat that a lease tells of."""
     ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 104)])
-    for host, seconds in (("node3", 300), ("node5", 5000)):
-        ledger.claim(R, Worker(host, f"1-{seconds}"), limit=1, lease_seconds=seconds)
+    claim_before(engine, 200, "node3", 300)
+    claim_before(engine, 200, "node5", 480)
     caplog.set_level(logging.INFO)
-    for host in ("node5", "node3"):
-        ledger.record_sysload(SysLoad(host, 1.0, 1.0, 1.0, 1, 1, 1))
-        Waiting(ledger, "here", ALL, Place("oh")).say([R])
-    assert re.fullmatch(
-        rf"waiting for 2 tracts of {R} that node3, node5 hold; .* ends in (5 min 00|4 min 5\d) s .*", caplog.messages[0]
-    )
+    Waiting(ledger, "here", ALL, Place("oh")).say([R])
+    ledger.record_sysload(SysLoad("node3", 1.0, 1.0, 1.0, 1, 1, 1))
+    Waiting(ledger, "here", ALL, Place("oh")).say([R])
+    silent = r"node3, node5 hold; the lease of one that is dead ends in (1 min \d\d|\d+) s at the latest .*"
+    assert re.fullmatch(rf"waiting for 2 tracts of {R} that {silent}", caplog.messages[0])
     assert caplog.messages[1:] == [f"waiting for 2 tracts of {R} that node3, node5 are at work on"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import SysLoad, Worker
 from tests.helpers import forget_host
-from tests.node_world import R, ledger_with
+from tests.node_world import R, claim_before, ledger_with
 from tests.paths import CHECKOUT
 
 SECRET = "k7 secret"
@@ -82,10 +83,12 @@ def test_where_nothing_is_to_be_unlocked_the_hosts_that_hold_are_named(tmp_path:
 
 
 def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, ledger: Ledger) -> None:
-    ledger.claim(R, Worker("gone", "1-1"), lease_seconds=1)  # by the settings a lease is 300 s: the last beat was 299 s ago
-    ledger.claim(R, Worker("reports", "1-1"), lease_seconds=1)
+    claim_before(ledger.engine, 299, "gone", 300)
+    claim_before(ledger.engine, 299, "reports", 300)
     ledger.record_sysload(SysLoad("reports", 1.0, 1.0, 1.0, 100, 200, 1))
     ledger.claim(R, Worker("beats", "1-1"), lease_seconds=300)
+    status = run(tmp_path, "dbrtool.py", "--status", "--reident", R).stdout
+    assert re.findall(r"--unlock \w+", status) == ["--unlock gone"], "recommended exactly where it acts"
     done = run(tmp_path, "dbrtool.py", "--unlock")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gone, not heard of for ")

@@ -1,0 +1,55 @@
+"""Who holds work, and which hosts are heard of: the one rule by which a host counts as gone. For ``dbrecon.ledger`` alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, select
+
+from dbrecon.ledger.claiming import by_index
+from dbrecon.ledger.records import Beats, Claimant, Holder, Worker
+from dbrecon.ledger.schema import ExperimentTables, sysload
+from dbrecon.ledger.states import LEASED
+
+
+def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
+    """Everyone who holds something."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty)):
+        columns = (table.c.claimed_host, table.c.claimed_by)
+        query = select(*columns, func.count(), func.max(table.c.hold_ends), func.max(table.c.claimed_at))
+        query = query.where(table.c.hold == LEASED).group_by(*columns)
+        for host, claimed_by, number, lease_end, claimed_at in connection.execute(by_index(query, table, "hold")):
+            sums = found.setdefault((host, claimed_by), [0, 0, 0, 0])
+            sums[slot] += number
+            sums[2:] = [max(sums[2], lease_end), max(sums[3], claimed_at)]
+    return [Claimant(Worker(host, by[len(host) + 1 :]), *sums) for (host, by), sums in sorted(found.items())]
+
+
+def last_reports(connection: Connection, hosts: Iterable[str]) -> dict[str, int]:
+    """When each of the hosts reported its load last; those that never did are left out."""
+    names = list(hosts)
+    if not names:
+        return {}
+    query = select(sysload.c.host, func.max(sysload.c.at)).where(sysload.c.host.in_(names)).group_by(sysload.c.host)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def holders(connection: Connection, tables: ExperimentTables, now: int, beats: Beats) -> list[Holder]:
+    """Every host that holds tracts or counties, and when it was heard of: by a report, by a claim, or by the heartbeat that gave
+    its lease."""
+    by_host: dict[str, list[Claimant]] = defaultdict(list)
+    for claimant in claimants(connection, tables):
+        by_host[claimant.worker.host].append(claimant)
+    reports = last_reports(connection, by_host)
+    found = []
+    for host, members in sorted(by_host.items()):
+        end = max(one.lease_end for one in members)
+        heard_at = max(end - beats.lease_seconds, reports.get(host, 0), *(one.claimed_at for one in members))
+        tracts, counties = sum(one.tracts for one in members), sum(one.counties for one in members)
+        found.append(Holder(host, tracts, counties, end, heard_at, is_silent(heard_at, now, beats)))
+    return found
+
+
+def is_silent(heard_at: int | None, now: int, beats: Beats) -> bool:
+    """Whether a host that was heard of then (None: never) counts as gone."""
+    return heard_at is None or now - heard_at > beats.silence_seconds
