@@ -4,7 +4,7 @@
 import dbrecon.ctools.venv  # noqa: F401 - first of all: without the packages this starts again under .venv
 
 # isort: split
-from dbrecon.ctools.cli import run_command
+from dbrecon.console.entry import run_program
 from dbrecon.settings import SETTINGS, Config
 
 
@@ -20,4 +20,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_program(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dbrecon.console import main as dbrtool
-from dbrecon.ctools import cli
+from dbrecon.console.entry import run_program
 from tests.paths import CHECKOUT
 
 SECONDS = 120.0
@@ -61,7 +61,7 @@ class Operator:
             os.environ.update(environment)
             sys.argv, sys.stdin = ["dbrtool.py", *args], io.StringIO(stdin)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
-                cli.run_command(dbrtool.main)
+                run_program(dbrtool.main)
         finally:
             os.environ.clear()
             os.environ.update(before[0])

@@ -20,6 +20,7 @@ from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, WRITTEN
 from dbrecon.place import Place
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
@@ -230,7 +231,7 @@ def answer_claims(args: Arguments, config: Config) -> int:
             bounds = _bound(experiment, ledger, text)
         except UsageError as error:
             code = UsageError.exit_code
-            log.error("%s", error)
+            log.error("%s", sentence(error))
             print(f"{quoted},,,not understood")
         else:
             print(f"{quoted},{bounds.least},{bounds.most},{bounds.verdict}", flush=True)

@@ -13,6 +13,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.ctools import cli
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import DatabaseError, RemoteError, UsageError
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 
 if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
@@ -132,7 +133,7 @@ def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
     try:
         freed = _free(config, lambda host: short_name(host) in names)
     except (DatabaseError, UsageError) as error:
-        log.warning("what those nodes hold comes free when its lease ends: %s", error)
+        log.warning("what those nodes hold comes free when its lease ends: %s", sentence(error))
     else:
         if freed:
             log.info("what silent nodes held is put back: %s", counted(freed, "tract or county", "tracts or counties"))

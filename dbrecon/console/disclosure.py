@@ -85,7 +85,8 @@ def reidentify(args: Arguments, config: Config) -> int:
         raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
     names = ", ".join(args.reidentify), ", ".join(args.truth)
     result = study(known, truth.records, counties, names, args.seed or 0, args.repeats)
-    print(result.as_json() if args.json else format_study(result).rstrip(), flush=True)
+    text = result.as_json() if args.json else format_study(result).rstrip()
+    print(text if args.json or result.knows_variability else f"{text} (--step6 finds it.)", flush=True)
     return 0
 
 

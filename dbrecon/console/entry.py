@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import dbrecon
+from dbrecon import remedies
 from dbrecon.console.parser import COMPLETION_VARIABLE, Arguments, Parser
 from dbrecon.ctools import cli
 
@@ -33,4 +34,4 @@ def start_program(parser: Parser, work: Callable[[Arguments], int]) -> int:
 
 def run_program(main: Callable[[], int]) -> NoReturn:
     """Run a command line, and leave the process with its exit code."""
-    cli.run_command(main)
+    cli.run_command(main, remedies.sentence)

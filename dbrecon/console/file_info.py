@@ -12,6 +12,7 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted, duration
 from dbrecon.errors import DBReconError, InputError, UsageError
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 
@@ -209,7 +210,7 @@ def _from_ledger(path: str, config: Config) -> Facts:
     try:
         states = open_ledger(config, make=False).tract_states(reident, stusab, county)
     except DBReconError as error:
-        return [("ledger", f"not asked ({error})")]
+        return [("ledger", f"not asked ({sentence(error)})")]
     found = next((one for one in states if one.tract == tract), None)
     return [("ledger", "has no such tract")] if found is None else _tract_facts(found)
 

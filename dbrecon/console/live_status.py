@@ -16,6 +16,7 @@ from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Status, SysLoadEntry
 from dbrecon.place import Place
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def _show(screen: _Screen, reident: str, ledger: Ledger, place: Place) -> int | 
     try:
         status, loads = ledger.status(reident, place), ledger.reporting()
     except DatabaseError as error:
-        screen.note(str(error))
+        screen.note(sentence(error))
         return None
     size = shutil.get_terminal_size()
     screen.show(page(reident, status, loads, size.columns if screen.terminal else None), size.lines)

@@ -20,6 +20,7 @@ import click
 from dbrecon.ctools import cli
 from dbrecon.errors import UsageError
 from dbrecon.paths import as_typed
+from dbrecon.remedies import sentence
 from dbrecon.states import check_stusab
 
 WIDTH = 120
@@ -105,7 +106,7 @@ class Checked(click.ParamType[Any]):
         try:
             return self._convert(value)
         except UsageError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(sentence(error), param, ctx)
 
 
 def _positive(text: str) -> int:

@@ -22,6 +22,7 @@ from dbrecon.node.pool import Broken, Died, Message
 from dbrecon.node.processes import WorkerPool
 from dbrecon.node.tasks import Failed
 from dbrecon.place import Place
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.prepare import open_experiment
@@ -169,10 +170,10 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
         result.by_hand.append(f"{path} does not exist; {again}")
         return known
     except storage.DeniedFile as error:
-        result.unread.append(f"{stusab}: {error}")
+        result.unread.append(f"{stusab}: {sentence(error)}")
         return known
     except InputError as error:
-        result.by_hand.append(str(error))
+        result.by_hand.append(sentence(error))
         _remove(path, pretend)
         return known
     except (UnicodeDecodeError, ValueError) as error:
@@ -248,7 +249,7 @@ def _county_files(
                 result.notes.append(f"{stusab}: there is no zip in dist/, so its county files are taken as they are")
             return entered | dict.fromkeys([county for county in todo if entered.get(county) is None], AS_THEY_ARE)
     except InputError as error:
-        result.by_hand.append(str(error))
+        result.by_hand.append(sentence(error))
     return entered
 
 
@@ -286,7 +287,7 @@ def _scan(
                         if isinstance(said, Failed):
                             raise DBReconError(f"county {task.county} of {task.stusab}: {said.failure.message}; run it again")
                         if isinstance(said, storage.DeniedFile):
-                            result.unread.append(f"{task.stusab} {task.county}: {said}")
+                            result.unread.append(f"{task.stusab} {task.county}: {sentence(said)}")
                         elif isinstance(said, StorageError):
                             raise said
                         else:

@@ -16,6 +16,7 @@ from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.remedies import sentence
 from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import binning_of, builder_of
@@ -78,7 +79,7 @@ class _Scan:
         with ExitStack() as stack:
             comparison = self._comparison(stack)
             for (tract, population), lp, sol in self._texts():
-                denied = [str(one) for one in (lp, sol) if isinstance(one, storage.DeniedFile)]
+                denied = [sentence(one) for one in (lp, sol) if isinstance(one, storage.DeniedFile)]
                 if denied:
                     self._unread += [(tract, one) for one in denied]
                     comparison = None
@@ -113,7 +114,7 @@ class _Scan:
         return {path(*self._place) for path in of_county} | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
 
     def _fault(self, path: str, error: Exception) -> None:
-        self._faults.append((path, str(error)))
+        self._faults.append((path, sentence(error)))
 
     def _tables(self) -> CountyTables | None:
         """The county's tables, None if a file is missing or wrong."""
@@ -129,7 +130,7 @@ class _Scan:
             tables = read_county(experiment, product, self._task.stusab, self._task.county, self._task.files)
             check_county_tables(tables, self._task.tracts)
         except InputError as error:
-            self._fault(next((path for path in paths if str(error).startswith(path)), paths[0]), error)
+            self._fault(next((path for path in paths if sentence(error).startswith(path)), paths[0]), error)
             return None
         self._whole["county file"] += 2
         texts = (tables.blocks.text, tables.tracts.text)
@@ -203,7 +204,7 @@ class _Scan:
         try:
             file = stack.enter_context(storage.sopen(path, "rb"))
         except storage.DeniedFile as error:
-            self._unread.append(("", str(error)))
+            self._unread.append(("", sentence(error)))
             return None
         try:
             return PeopleComparison(cast("BinaryIO", file), path)

@@ -17,6 +17,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.tasks import Failure
 from dbrecon.place import EVERYWHERE
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.spark.engine import Engine, Spark
 from dbrecon.spark.plan import People, make_plan, need_mib
@@ -131,7 +132,7 @@ def do_states(
                 raise InputError(said.message)
             _enter(ledger, experiment, task, said)
         except InputError as error:
-            log.error("%s: %s", task.stusab, error)
+            log.error("%s: %s", task.stusab, sentence(error))
             failed.append(task.stusab)
 
     if tasks:

@@ -7,20 +7,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dbrecon.ctools.extras import extra
-from dbrecon.errors import RemoteError
+from dbrecon.errors import RemoteError, Subject
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 SERVICES = {"emr": ("EMR", "elasticmapreduce"), "kms": ("KMS", "kms")}
-_NO_CLUSTER = ": see [cluster] emr_cluster_id or EMR_CLUSTER_ID, and AWS_DEFAULT_REGION"
-_NO_KEY = ": see [secrets] kms_key or DBRECON_KMS_KEY, and AWS_DEFAULT_REGION"
-_REMEDIES = {
-    ("DescribeCluster", "InvalidRequestException"): _NO_CLUSTER,
-    ("DescribeCluster", "ResourceNotFoundException"): _NO_CLUSTER,
-    ("Encrypt", "NotFoundException"): _NO_KEY,
-    ("GenerateDataKey", "NotFoundException"): _NO_KEY,
+_LACKS = {
+    ("DescribeCluster", "InvalidRequestException"): Subject.EMR_CLUSTER,
+    ("DescribeCluster", "ResourceNotFoundException"): Subject.EMR_CLUSTER,
+    ("Encrypt", "NotFoundException"): Subject.KMS_KEY,
+    ("GenerateDataKey", "NotFoundException"): Subject.KMS_KEY,
 }
+"""What is not there, when a service answers so."""
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
@@ -43,7 +42,7 @@ def client(service: str) -> Any:
 
 @contextmanager
 def explained(service: str) -> Iterator[None]:
-    """Turns what goes wrong with a service into an AwsError that names the remedy."""
+    """Turn what goes wrong with a service into an AwsError."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
     name, prefix = SERVICES[service]
@@ -66,7 +65,7 @@ def _refused(name: str, prefix: str, error: ClientError) -> AwsError:
     if code in _DENIED:
         made = AwsError(f"{name} refuses {operation}: your role needs the IAM permission {prefix}:{operation}")
     else:
-        remedy = _REMEDIES.get((operation, code), "")
-        made = AwsError(f"{name} refuses {operation} ({': '.join(part for part in (code, message) if part)}){remedy}")
+        reason = ": ".join(part for part in (code, message) if part)
+        made = AwsError(f"{name} refuses {operation} ({reason})", about=_LACKS.get((operation, code)))
     made.code = code
     return made

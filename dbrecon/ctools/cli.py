@@ -42,12 +42,13 @@ def start(verbose: bool, quiet: bool) -> None:
     set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
-def run_command(main: Callable[[], int]) -> NoReturn:
-    """Runs ``main`` and leaves the process with what it returns, or with the exit code of the error that it raised.
+def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str] = str) -> NoReturn:
+    """Run ``main`` and leave the process with what it returns, or with the exit code of the error that it raised.
 
     An error that this project raises on purpose, or the system's refusal, becomes one line on stderr with its chain of
     causes; --debug adds the traceback. Any other exception is a bug and keeps its traceback. SIGTERM ends ``main`` by
-    SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself.
+    SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself. ``sentence`` gives the
+    text of an error.
     """
     _Talk.debug = False
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -68,22 +69,23 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     except MemoryError:
         code = _fail("error: the memory that this process may take is used up; free some, or raise its limit (ulimit -v)", 1)
     except DBReconError as error:
-        code = _fail(f"error: {as_typed(explain(error))}", error.exit_code)
+        code = _fail(f"error: {as_typed(explain(error, sentence))}", error.exit_code)
     except OSError as error:
-        code = _fail(f"error: {as_typed(explain(error))}", DBReconError.exit_code)
+        code = _fail(f"error: {as_typed(explain(error, sentence))}", DBReconError.exit_code)
     sys.exit(code)
 
 
-def explain(error: BaseException) -> str:
-    """The error and its causes in one line, ``error <- its cause``. A cause whose text is already there is left out."""
+def explain(error: BaseException, sentence: Callable[[BaseException], str] = str) -> str:
+    """Return the error and its causes in one line, ``error <- its cause``. A cause whose text is already there is left out.
+
+    ``sentence`` gives the text of an error."""
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
-        told = " ".join(str(seen).split())
-        text = told or type(seen).__name__
+        message, text = " ".join(str(seen).split()), " ".join(sentence(seen).split()) or type(seen).__name__
         if not isinstance(seen, (DBReconError, OSError)):
-            text = f"{type(seen).__name__}: {text}" if told else text
-        if not any(text in part or (" " in told and told in part) or _tells(part, seen) for part in parts):
+            text = f"{type(seen).__name__}: {text}" if message else text
+        if not any(text in part or (" " in message and message in part) or _tells(part, seen) for part in parts):
             parts.append(text)
         hidden = seen.__suppress_context__ or isinstance(seen.__context__, KeyboardInterrupt)
         cause = seen.__cause__ or (None if hidden else seen.__context__)

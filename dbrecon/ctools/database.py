@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool
 
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.patience import RareWarning, pause_seconds
-from dbrecon.errors import DatabaseError, UsageError
+from dbrecon.errors import DatabaseError, Subject, UsageError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -141,9 +141,7 @@ def _tls(path: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # SSLError is one
         reason = error.strerror or str(error)
-        raise UsageError(
-            f"[db] ssl_ca {path} cannot be read as certificates ({reason}): name a PEM file of the authority's"
-        ) from error
+        raise UsageError(f"{path} cannot be read as certificates ({reason})", about=Subject.TLS_AUTHORITY) from error
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -267,8 +265,8 @@ def check_exists(engine: Engine) -> None:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        told = f"{path} does not exist, so no experiment is registered there: --register one, or correct DAS_S3ROOT"
-        raise NoSuchDatabase(told) from None
+        missing = f"{path} does not exist, so no experiment is registered there"
+        raise NoSuchDatabase(missing, about=Subject.DATABASE_FILE) from None
     except OSError as error:
         raise DatabaseError(f"{path} cannot be reached ({error.strerror}): check the permissions of its folders") from error
 
@@ -426,7 +424,7 @@ class Database:
             nowhere = re.search("name resolution|Name or service not known|nodename nor servname", fault.text())
             hint = "check MYSQL_HOST" if nowhere else "see that it runs and can be reached, then run this again"
         elif fault.tls:
-            hint = "check [db] ssl_ca, that MYSQL_HOST is the name in the server's certificate, and that the server has TLS"
+            return DatabaseError(f"{describe(self.engine)} refuses ({fault.text()})", about=Subject.DATABASE_TLS)
         else:
             hint = _HINTS.get(fault.code, "see its log for more")
         verb = "does not answer" if fault.away else "refuses"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbrecon.ctools.aws import AwsError, client, explained
-from dbrecon.errors import UsageError
+from dbrecon.errors import Subject, UsageError
 
 JOB_FLOW_FILE = "/mnt/var/lib/info/job-flow.json"
 """Where an instance of EMR finds the cluster that it belongs to."""
@@ -56,7 +56,7 @@ def cluster_id(given: str | None, job_flow_file: str = JOB_FLOW_FILE) -> str | N
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{job_flow_file} cannot be read ({error}): name the cluster in [cluster] emr_cluster_id") from error
+        raise UsageError(f"{job_flow_file} cannot be read ({error})", about=Subject.EMR_CLUSTER) from error
     return str(found) if found else None
 
 
@@ -102,7 +102,7 @@ class Cluster:
                 told = self._client.describe_cluster(ClusterId=self.id)["Cluster"]
             state = told.get("Status", {}).get("State", "")
             if state.startswith("TERMINAT"):
-                raise AwsError(f"the EMR cluster {self.id} is {state.lower()}: name another in [cluster] emr_cluster_id")
+                raise AwsError(f"the EMR cluster {self.id} is {state.lower()}", about=Subject.EMR_CLUSTER)
             self._fleets = told.get("InstanceCollectionType") == "INSTANCE_FLEET"
         return self._fleets
 

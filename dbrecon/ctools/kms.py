@@ -15,7 +15,7 @@ import os
 
 from dbrecon.ctools.aws import AwsError, client, explained
 from dbrecon.ctools.extras import extra
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 
 with extra("aws"):
     from cryptography.exceptions import InvalidTag
@@ -54,14 +54,14 @@ def decrypt(content: str, path: str) -> bytes:
             text: bytes = kms.decrypt(CiphertextBlob=blob, EncryptionContext=CONTEXT)["Plaintext"]
     except AwsError as error:
         if error.code in _DAMAGED:
-            raise InputError(f"{path} was damaged, or encrypted elsewhere: make it anew with --encrypt_config") from error
+            raise InputError(f"{path} was damaged, or encrypted elsewhere", about=Subject.ENCRYPTED_FILE) from error
         raise
     if "data_key" not in parts:
         return text
     try:
         return AESGCM(text).decrypt(parts["nonce"], parts["ciphertext"], FORMAT.encode())
     except (InvalidTag, KeyError, ValueError) as error:
-        raise InputError(f"{path} was damaged: make it anew with --encrypt_config") from error
+        raise InputError(f"{path} was damaged", about=Subject.ENCRYPTED_FILE) from error
 
 
 def _parts(content: str, path: str) -> dict[str, bytes]:
@@ -72,4 +72,4 @@ def _parts(content: str, path: str) -> dict[str, bytes]:
         found = {name: base64.b64decode(told[name], validate=True) for name in ("data_key", "nonce", "ciphertext") if name in told}
         return found | {"ciphertext": found["ciphertext"]}
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise InputError(f"{path} is no file that --encrypt_config made (format {FORMAT}): make it anew") from error
+        raise InputError(f"{path} is no encrypted file (format {FORMAT})", about=Subject.ENCRYPTED_FILE) from error

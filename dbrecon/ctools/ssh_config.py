@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.ssh_errors import SshError, words
+from dbrecon.errors import Subject
 
 with extra("cluster"):
     import paramiko
@@ -269,7 +270,7 @@ def _lines(path: str, depth: int = 0) -> list[str]:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
     except OSError as error:
-        raise SshError(f"{path} cannot be read ({words(error)}): correct it, or name another in [cluster] ssh_config") from error
+        raise SshError(f"{path} cannot be read ({words(error)})", about=Subject.SSH_SETTINGS) from error
     found: list[str] = []
     block = ""
     for line in text.splitlines():

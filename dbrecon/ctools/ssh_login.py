@@ -20,6 +20,7 @@ from dbrecon.ctools import known_hosts, ssh_keys
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.ssh_config import HostWords, SshSettings, Target, parse_host, resolve
 from dbrecon.ctools.ssh_errors import NameUnknown, SshError, Unreachable, words
+from dbrecon.errors import Subject
 
 with extra("cluster"):
     import paramiko
@@ -137,7 +138,8 @@ def _by_way_of(
         hop = _transport(stack, host, own, deadline, jump=before or None, depth=depth + 1)
     except SshError as error:
         text = f"{target.given}: by way of {last}: {str(error).removeprefix(last).lstrip(': ')}"
-        raise (Unreachable if isinstance(error, Unreachable) else SshError)(text) from error
+        about = None if error.about is Subject.SSH_LOGIN else error.about  # the nodes' user is not the hop's
+        raise (Unreachable if isinstance(error, Unreachable) else SshError)(text, about=about) from error
     try:
         channel = hop.open_channel("direct-tcpip", (target.address, target.port), ("127.0.0.1", 0), timeout=deadline.left())
     except paramiko.ChannelException as error:
@@ -230,9 +232,7 @@ def _check(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey, fil
             raise SshError(_changed(target, known, key))
     elif target.strict == "yes":
         why = f" (the certificate that it shows does not count: {fault})" if fault else ""
-        raise SshError(
-            f"{target.given}: its host key is not in {place}{why}: log in once with ssh, or set [cluster] ssh_new_hosts = accept"
-        )
+        raise SshError(f"{target.given}: its host key is not in {place}{why}", about=Subject.SSH_NEW_HOST)
     elif target.get("userknownhostsfile"):
         _remember(target, place, key)
 
@@ -330,7 +330,7 @@ def _authenticate(transport: paramiko.Transport, target: Target, deadline: Deadl
         raise SshError(f"{target.given}: your key {locked[0]}")
     if not offered:
         raise SshError(f"{target.given}: you have no SSH key here: make one (ssh-keygen), and put it on the nodes")
-    raise SshError(f"{refused}: your key must be in that user's ~/.ssh/authorized_keys (another user: [cluster] ssh_user)")
+    raise SshError(f"{refused}: none of your keys is in that user's ~/.ssh/authorized_keys", about=Subject.SSH_LOGIN)
 
 
 def _attempt(log_in: Callable[[], list[str]]) -> list[str]:

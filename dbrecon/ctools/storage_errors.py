@@ -13,7 +13,7 @@ from typing import cast
 from isal import igzip, isal_zlib
 
 from dbrecon.ctools.extras import extra
-from dbrecon.errors import InputError, StorageError
+from dbrecon.errors import InputError, StorageError, Subject
 
 GZIP_ERRORS: tuple[type[BaseException], ...] = (
     EOFError,
@@ -181,10 +181,10 @@ def _explain_s3(error: BaseException, path: str, action: str) -> StorageError:
             "or correct the path."
         )
     if code:
-        remedy = _REMEDIES.get(code)
-        if remedy is None and code.startswith("KMS."):
-            remedy = "the encryption key cannot be used: correct [s3] kms_key, or give these credentials the right to it"
-        remedy = remedy or "run again, and see the bucket's settings if it stays"
+        if code not in _REMEDIES and code.startswith("KMS."):
+            refused = f"Cannot {action} {path} (S3 {operation}: {code}): the encryption key cannot be used"
+            return StorageError(refused, about=Subject.S3_KEY)
+        remedy = _REMEDIES.get(code, "run again, and see the bucket's settings if it stays")
         kind = _CompleteError if code in _REMEDIES and code not in _TELL_MORE else StorageError
         return kind(f"Cannot {action} {path} (S3 {operation}: {code}); {remedy}.")
     cause: BaseException = error

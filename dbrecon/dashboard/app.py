@@ -20,6 +20,7 @@ from dbrecon.dashboard.static_files import StaticFile, load_files, load_page
 from dbrecon.dashboard.views import ERRORS_LISTED, RANGES, Json, Views
 from dbrecon.experiment import MAX_REIDENT
 from dbrecon.ledger.readings import DashboardReader, NothingThere
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 
 API = "/api/v1/experiments"
@@ -228,17 +229,17 @@ def _add_problems(app: Flask) -> None:
 
     @app.errorhandler(NothingThere)
     def nothing(error: NothingThere) -> Response:
-        return _problem(404, str(error))
+        return _problem(404, sentence(error))
 
     @app.errorhandler(DatabaseAway)
     def away(error: DatabaseAway) -> Response:
-        response = _problem(503, str(error))
+        response = _problem(503, sentence(error))
         response.headers["Retry-After"] = "5"
         return response
 
     @app.errorhandler(Refused)
     def not_answered(error: Refused) -> Response:
-        response = _problem(error.status, str(error))
+        response = _problem(error.status, sentence(error))
         if error.status == 401:
             response.headers["WWW-Authenticate"] = 'Basic realm="dbrecon", charset="UTF-8"'
         return response

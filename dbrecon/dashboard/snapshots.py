@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbrecon.errors import DatabaseError, DBReconError
+from dbrecon.remedies import sentence
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Snapshots:
                 self._silent(entry)
                 entry.tried, entry.pending = time.monotonic(), None
                 if not self._said_away:
-                    log.warning("%s", error)
+                    log.warning("%s", sentence(error))
                 self._said_away = True
             raise
         except BaseException:

@@ -16,6 +16,7 @@ from dbrecon.errors import StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 
@@ -280,6 +281,6 @@ def _files(paths: Iterable[tuple[str, str]]) -> list[Json]:
             if storage.exists(path):
                 size = storage.size(path)
         except StorageError as error:
-            problem = str(error)
+            problem = sentence(error)
         found.append({"name": name, "path": path, "bytes": size, "problem": problem})
     return found

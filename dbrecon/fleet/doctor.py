@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.background import Background
-from dbrecon.ctools.cli import explain
 from dbrecon.ctools.database import describe, make_engine
 from dbrecon.ctools.emr import cluster_id
 from dbrecon.ctools.extras import MissingPackage
@@ -16,6 +15,7 @@ from dbrecon.errors import DBReconError
 from dbrecon.fleet.credentials import encrypted_file, with_credentials
 from dbrecon.fleet.findings import DISK_MIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.ledger.fitness import examine_database
+from dbrecon.remedies import explain, sentence
 from dbrecon.settings import Config
 from dbrecon.spark.setup import check_master, find_pyspark, is_local
 
@@ -55,7 +55,7 @@ def _nodes(config: Config) -> Iterator[Finding]:
     try:
         from dbrecon.fleet.doctor_nodes import examine_nodes
     except MissingPackage as error:
-        yield Finding("FAIL", "nodes", str(error))
+        yield Finding("FAIL", "nodes", sentence(error))
         return
     yield from examine_nodes(config, CHECK_SECONDS)
 

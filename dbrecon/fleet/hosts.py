@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from dbrecon.ctools import emr, ssh
 from dbrecon.errors import RemoteError, UsageError
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 
 T = TypeVar("T")
@@ -280,7 +281,7 @@ def answer(host: Host, result: Report | RemoteError) -> Answer:
 
 def reason(host: Host, error: RemoteError) -> str:
     """An error's text without the host's name at its beginning."""
-    return str(error).removeprefix(host.name).lstrip(": ")
+    return sentence(error).removeprefix(host.name).lstrip(": ")
 
 
 def values(text: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, control_path
 from dbrecon.node.machine import WORK, Node
 from dbrecon.place import Place
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, experiment_of, open_experiment, put_back
 
@@ -49,7 +50,7 @@ class _Settings:
                 self._config = Config.load(self._config.path)
                 log.info("%s has changed and was read anew", self._config.path)
             except DBReconError as error:
-                log.warning("the settings stay as they were: %s", error)
+                log.warning("the settings stay as they were: %s", sentence(error))
         return self._config
 
 
@@ -85,12 +86,12 @@ class _Experiments:
             if not ledger.work_left(experiment.reident, self._assignment.steps, place).nothing_left:
                 check_files(experiment, ledger, place, self._assignment.steps)
         except (InputError, UsageError) as error:
-            text = f"{experiment.reident} is left out: {error}"
+            text = f"{experiment.reident} is left out: {sentence(error)}"
             log.log(logging.DEBUG if text in self._said else logging.WARNING, "%s", text)
             self._said.add(text)
             return False
         except StorageError as error:  # it may be back in a moment: whoever was at work stays at it
-            log.warning("%s: %s", experiment.reident, error)
+            log.warning("%s: %s", experiment.reident, sentence(error))
             return experiment.reident in {found.reident for found in self._found}
         return True
 

@@ -27,6 +27,7 @@ from dbrecon.node.source import Claimer
 from dbrecon.node.stages import ENTRIES, AnyClaim
 from dbrecon.node.tasks import Begun, ClaimedTask, Failed, Failure, LpMade, StorageAway
 from dbrecon.node.waiting import Waiting, in_work
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Scheduler:
         except DatabaseError as error:
             if not self._outcome.halted:
                 raise
-            log.warning("what was in work comes back when its lease ends: %s", error)
+            log.warning("what was in work comes back when its lease ends: %s", sentence(error))
         if self._outcome.halted or self._outcome.node_failure:
             self._outcome.put_back = len(self._returned)
         self._outcome.seconds = time.monotonic() - self._started
@@ -208,7 +209,7 @@ class Scheduler:
         try:
             entry.enter(self._ledger, made_at(claim, message.host), body, stats)
         except LostLease as error:
-            log.warning("%s", error)
+            log.warning("%s", sentence(error))
             return
         except StorageError as error:
             self._fail(claim, Failure.of(error, "node"), message.host, message.pid)
@@ -231,7 +232,7 @@ class Scheduler:
         try:
             last = self._ledger.failed(claim, failure.message, most, self._config().run.retry_seconds)
         except LostLease as error:
-            log.warning("%s", error)
+            log.warning("%s", sentence(error))
             return
         if last:
             log.error("%s: quarantined after %s: %s", claim, counted(claim.attempts + 1, "attempt"), failure.message)
@@ -280,10 +281,10 @@ class Scheduler:
                 try:
                     held.claims[index] = self._ledger.lp_written(claim, stats, keep_claim=True)
                 except LostLease as error:
-                    log.warning("%s", error)
+                    log.warning("%s", sentence(error))
                 except StorageError as error:  # it is tried again, at the latest with the solution
                     held.lp = (index, stats, now)
-                    self._storage_away.say(str(error))
+                    self._storage_away.say(sentence(error))
 
     def _beat(self) -> None:
         """Extend the leases. Whoever has what is lost does it; a worker that can be stopped is, and what else it has goes back."""

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from dbrecon.ctools.cli import explain
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, ErrorReport, LpStats, SolStats
+from dbrecon.remedies import explain
 
 
 @runtime_checkable

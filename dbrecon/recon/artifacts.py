@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import Binning
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
-from dbrecon.recon.people.solution import REMEDY, parse_solution
+from dbrecon.recon.people.solution import parse_solution
 from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.lp_text import HEAD_BYTES, ages_of_lp, tract_of_lp
@@ -60,13 +60,13 @@ class SolutionFile:
 def read_lp_file(text: bytes, source: str) -> LpFile:
     """What an LP file says of itself, if it is whole: it ends with End, and has as many constraints as its head tells."""
     if not _LAST_WORD.search(text[-64:]):
-        raise InputError(f"{source}: does not end with End: it is cut off; make it again (--step3 --force).")
+        raise InputError(f"{source}: does not end with End: it is cut off", about=Subject.LP_FILE)
     head = text[:HEAD_BYTES]
     made_for, size, of_tables = _MADE_FOR.search(head), _SIZE.search(head), _OF_TABLES.search(head)
     bounds = _BOUNDS.search(text) if size is None else None  # ours have none
     equations = text.count(b"=", 0, bounds.start() if bounds else len(text))
     if size and int(size[2]) != equations:
-        raise InputError(f"{source}: has {equations} constraints in place of {int(size[2])}; make it again (--step3 --force).")
+        raise InputError(f"{source}: has {equations} constraints in place of {int(size[2])}", about=Subject.LP_FILE)
     return LpFile(
         tract=tract_of_lp(text),
         people=int(made_for[3]) if made_for else None,
@@ -88,13 +88,13 @@ def check_lp(text: bytes, source: str, tract: str, population: int, tables: str,
     """
     found = read_lp_file(text, source)
     if found.tract not in (None, tract):
-        raise InputError(f"{source}: is the program of tract {found.tract}, not of {tract}; make it again (--step3 --force).")
+        raise InputError(f"{source}: is the program of tract {found.tract}, not of {tract}", about=Subject.LP_FILE)
     if found.people not in (None, population):
-        raise InputError(f"{source}: is of {found.people} people, but {population} are published; make it again (--step3 --force).")
+        raise InputError(f"{source}: is of {found.people} people, but {population} are published", about=Subject.LP_FILE)
     if found.tables not in (None, tables):
-        raise InputError(f"{source}: is on {found.tables} tables, not on {tables}; make it again (--step3 --force).")
+        raise InputError(f"{source}: is on {found.tables} tables, not on {tables}", about=Subject.LP_FILE)
     if None not in (tables_sha256, found.tables_sha256) and found.tables_sha256 != tables_sha256:
-        raise InputError(f"{source}: was made of other tables than the county files hold now; make it again (--step3 --force).")
+        raise InputError(f"{source}: was made of other tables than the county files hold now", about=Subject.LP_FILE)
     return found
 
 
@@ -118,14 +118,12 @@ def check_solution(
     found = read_solution_file(text, source, tract)
     people = found.people
     if people.population != population:
-        raise InputError(
-            f"{source}: has {people.population} people, but {population} are published; make it again (--step4 --force)."
-        )
+        raise InputError(f"{source}: has {people.population} people, but {population} are published", about=Subject.SOLUTION)
     if county is None:
         return found, People(people.geoid_block, people.kind, people.count) if people.exact.all() else None
     tables: TractTables = county.tract(tract[5:])
     dealt = deal_years(people, binning, tables.tract_cells, found.seed, source)
-    verify_people(county.product, tables, dealt, source, REMEDY)
+    verify_people(county.product, tables, dealt, source, Subject.SOLUTION)
     return found, dealt
 
 
@@ -138,8 +136,9 @@ def check_county_tables(county: CountyTables, tracts: Iterable[tuple[str, int]])
         found = int(tables.block_cells[:, 0].sum()) if len(tables.blocks) else 0
         if found != population:
             raise InputError(
-                f"{county.blocks.source}: {everyone} of tract {county.county}{tract} is {found}, but {population} people live "
-                "there; make the county files again (--step2 --force)."
+                f"{county.blocks.source}: {everyone} of tract {county.county}{tract} is {found}, but {population} people "
+                "live there",
+                about=Subject.COUNTY_FILES,
             )
 
 
@@ -167,7 +166,7 @@ class PeopleComparison:
         return self._file.hash.hexdigest()
 
     def _differs(self, where: str) -> InputError:
-        return InputError(f"{self._source}: is not what the solutions give ({where}); make it again (--step5 --force).")
+        return InputError(f"{self._source}: is not what the solutions give ({where})", about=Subject.PEOPLE)
 
 
 class _Hashing:
@@ -194,19 +193,19 @@ class _Expecting:
         return len(data)
 
 
-def _rows(lines: Iterable[str], source: str, remedy: str) -> Iterator[list[str]]:
+def _rows(lines: Iterable[str], source: str, stusab: str) -> Iterator[list[str]]:
     """The rows of CSV. InputError for what is none, a field of megabytes, say."""
     try:
         yield from csv.reader(lines)
     except csv.Error as error:
-        raise InputError(f"{source}: is no CSV file of ours ({error}); {remedy}.") from error
+        raise InputError(f"{source}: is no CSV file of ours ({error})", about=Subject.GEOFILE, place=stusab) from error
 
 
 def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> Iterator[Unit]:
     """The records of a state's geofile, as step 1 wrote them."""
-    rows = _rows(lines, source, f"remove it and make it again (--step1 --stusab {stusab})")
+    rows = _rows(lines, source, stusab)
     if next(rows, None) != list(UNIT_FIELDS):
-        raise InputError(f"{source}: has not the columns of a geofile; remove it and make it again (--step1 --stusab {stusab}).")
+        raise InputError(f"{source}: has not the columns of a geofile", about=Subject.GEOFILE, place=stusab)
     counts = [UNIT_FIELDS.index("POP100"), UNIT_FIELDS.index("HU100")]
     number, tracts = 1, 0
     for row in rows:
@@ -218,10 +217,9 @@ def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> I
         unit = Unit(*values) if whole else None  # type: ignore[arg-type]  # two ints at their places, text elsewhere
         if unit is None or unit.state != fips:
             raise InputError(
-                f"{source}, line {number}: is no record of a state with code {fips}; "
-                f"remove it and make it again (--step1 --stusab {stusab})."
+                f"{source}, line {number}: is no record of a state with code {fips}", about=Subject.GEOFILE, place=stusab
             )
         tracts += unit.sumlev == TRACT_LEVEL
         yield unit
     if not tracts:
-        raise InputError(f"{source}: has no tract; remove it and make it again (--step1 --stusab {stusab}).")
+        raise InputError(f"{source}: has no tract", about=Subject.GEOFILE, place=stusab)

@@ -10,6 +10,7 @@ from dbrecon.recon.certainty.certificate import ClaimBounds, bins_for, bound_cla
 from dbrecon.recon.certainty.claims import Claim, parse_claim
 from dbrecon.recon.certainty.record import counts_of, tables_digest
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
+from dbrecon.remedies import sentence
 from dbrecon.states import STATES
 from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
@@ -51,7 +52,7 @@ def check_file(experiment: Experiment, path: str) -> tuple[str, int, int]:
         claim = parse_claim(certificate["claim"])
         digest, bins = certificate["tables_digest"], tuple(certificate["bins"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise InputError(f"{path}: is no certificate of a claim ({error})") from error
+        raise InputError(f"{path}: is no certificate of a claim ({sentence(error)})") from error
     stusab = next((name for name, state in STATES.items() if state.fips == claim.geoid[:2]), None)
     if stusab is None:
         raise InputError(f"{path}: its claim is about a state with the code {claim.geoid[:2]}, which no state has")

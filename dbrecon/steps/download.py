@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from dbrecon.ctools.cli import explain
 from dbrecon.ctools.private_folder import private_folder
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
@@ -25,6 +24,7 @@ from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.product.county_rows import LevelPlan, StateReader
 from dbrecon.recon.product.release import StateZip
+from dbrecon.remedies import explain, sentence
 from dbrecon.states import STATES, check_stusab
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _faults_in_dist(experiment: Experiment, stusab: str) -> list[str]:
         with open_zip(experiment, stusab) as archive:
             return zip_faults(experiment, archive)
     except InputError as error:
-        return [str(error)]
+        return [sentence(error)]
 
 
 def zip_faults(experiment: Experiment, archive: StateZip) -> list[str]:
@@ -167,7 +167,7 @@ def zip_faults(experiment: Experiment, archive: StateZip) -> list[str]:
     try:
         archive.require(state_reader(experiment, archive).members)
     except InputError as error:
-        return [str(error), *archive.faults()]
+        return [sentence(error), *archive.faults()]
     return archive.faults()
 
 
@@ -317,7 +317,7 @@ def _faults_of_partial(experiment: Experiment, stusab: str, url: str, partial: P
         with open(partial.path, "rb") as file:
             return zip_faults(experiment, StateZip(file, experiment.release, stusab, url))
     except InputError as error:
-        return [str(error)]
+        return [sentence(error)]
 
 
 def _transfer(url: str, partial: Partial, stusab: str) -> None:

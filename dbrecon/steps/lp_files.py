@@ -3,7 +3,7 @@
 import time
 
 from dbrecon.ctools import storage
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import CountyDigests, LpStats
 from dbrecon.recon.census.tables import Product
@@ -39,7 +39,7 @@ def _county_file(path: str, stusab: str, accepted: str) -> CountyFile:
         content = storage.mapped(path)
     except storage.MissingFile:
         raise InputError(f"{path}: there is no such county file; make it (--step2 --stusab {stusab})") from None
-    check_accepted(content, accepted, path, "the county file", f"make it again (--step2 --force --stusab {stusab})")
+    check_accepted(content, accepted, path, "the county file", Subject.COUNTY_FILES, stusab)
     return CountyFile(content, path)
 
 
@@ -57,7 +57,7 @@ def make_lp(
         path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
         with storage.sopen(path, "wb", kms_key=experiment.kms_key) as ilp:
             ilp.write(error.ilp())
-        raise NegativeCount(f"{error}; the cells stand in {path}", error.name, error.cells) from None
+        raise NegativeCount(f"{error.args[0]}; the cells stand in {path}", error.name, error.cells) from None
     text = format_lp(model, tables.population, builder.product.name, experiment.tables, origin.lp_notes())
     path = experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:])
     with staged(path, origin, experiment.kms_key) as file:

@@ -5,19 +5,19 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dbrecon.ctools.cli import explain
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import Staged
 from dbrecon.ctools.storage import DamagedFile, MissingFile, exists, read_bytes
-from dbrecon.errors import DBReconError, InputError, UsageError, VerificationError
+from dbrecon.errors import DBReconError, InputError, Subject, UsageError, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SOLVED, CountyClaim, SolvedTract, Worker
 from dbrecon.place import Place
 from dbrecon.recon.people.people import HEADER, People, write_rows
-from dbrecon.recon.people.solution import REMEDY, Solution, parse_solution
+from dbrecon.recon.people.solution import Solution, parse_solution
 from dbrecon.recon.people.years import Undealt, deal_tracts
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.verify import verify_people
+from dbrecon.remedies import explain
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import binning_of, builder_of
 from dbrecon.steps.origin import check_accepted, staged
@@ -70,7 +70,7 @@ def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, tr
         found = _solution(county, claim, one, path)
         undealt.append(Undealt(found.people, of_tract.tract_cells, found.seed, path))
     for known, of_tract, dealt in zip(undealt, tables, deal_tracts(undealt, binning_of(experiment)), strict=True):
-        verify_people(county.product, of_tract, dealt, known.source, REMEDY)
+        verify_people(county.product, of_tract, dealt, known.source, Subject.SOLUTION)
         yield dealt
 
 
@@ -86,8 +86,7 @@ def _solution(county: CountyTables, claim: CountyClaim, one: SolvedTract, path: 
     except MissingFile:
         wanted = f"tract {place} with {counted(one.pop, 'person')}"
         raise InputError(f"{path}: there is no solution of {wanted}; make it (--step4 --force {where}).") from None
-    remedy = f"make it again (--step4 --force {where}), or have --rescan look at it"
-    check_accepted(text, one.sol_digest, path, f"the solution of tract {place}", remedy)
+    check_accepted(text, one.sol_digest, path, f"the solution of tract {place}", Subject.OTHER_SOLUTION, place)
     found = parse_solution(text, path, f"{county.county}{one.tract}")
     people = found.people
     if people.population != one.pop:

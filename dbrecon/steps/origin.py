@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dbrecon.ctools import staging
 from dbrecon.ctools.staging import Stage
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim
 from dbrecon.version import PROGRAM
@@ -53,9 +53,11 @@ def staged(path: str, origin: Origin | CountyClaim, kms_key: str | None) -> Iter
         yield file
 
 
-def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, what: str, remedy: str) -> str:
-    """The digest of a file's unpacked content. InputError if it is another than was accepted (None, "": nothing is known)."""
+def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, what: str, about: Subject, place: str = "") -> str:
+    """The digest of a file's unpacked content. InputError, ``about`` that kind of file of that place, if it is another than
+    was accepted (None, "": nothing is known)."""
     digest = staging.digest(content)
     if accepted and digest != accepted:
-        raise InputError(f"{path}: is not {what} {ACCEPTED}: it was changed, or is left of other work; {remedy}")
+        found = f"{path}: is not {what} {ACCEPTED}: it was changed, or is left of other work"
+        raise InputError(found, about=about, place=place)
     return digest

@@ -3,15 +3,16 @@
 import re
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import Staged
-from dbrecon.errors import InputError, SolverError
+from dbrecon.errors import DBReconError, InputError, SolverError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.bins import cells_of_sum
@@ -20,7 +21,7 @@ from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import format_named_solution, format_solution
 from dbrecon.recon.solve.conflict import Conflict, bounds_of, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.lp_reader import read_lp
-from dbrecon.recon.solve.program import REMEDY, Answer, Infeasible, NamedProgram, Options, Program
+from dbrecon.recon.solve.program import Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.lp_text import ages_of_lp, model_names, tract_of_lp
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
@@ -32,18 +33,7 @@ from dbrecon.version import PROGRAM
 
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
-NAMED_REMEDY = "get a whole copy of it, or name another file"
-
-
-class _Blame(NamedTuple):
-    """Whose fault a contradiction is, and what to do about it."""
-
-    what: str
-    remedy: str
-
-
-TABLES = _Blame("the published tables contradict each other", "mend or replace the state's SF1 zip")
-CONSTRAINTS = _Blame("its constraints contradict each other", "correct the program")
+_CONTRADICTORY = {Subject.TABLES: "the published tables", Subject.CONSTRAINTS: "its constraints"}
 OF_A_BLOCK = re.compile(r"_\d{4}$")
 
 
@@ -92,13 +82,13 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
     path = experiment.lp(stusab, county, tract)
-    file = _LpFile.read(path, REMEDY, TABLES, origin.lp_sha256)
+    file = _LpFile.read(path, origin.lp_sha256)
     if file.tract not in (None, tables.geoid):
-        raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}; {REMEDY}")
-    solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract))
+        raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}", about=Subject.LP_FILE)
+    solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract), Subject.TABLES)
     seed = experiment.config.solve.seed
     people = with_any_years(experiment, solved.people, tables, path)
-    verify_people(builder.product, tables, people, path, "make the LP file again (--step3 --force)")
+    verify_people(builder.product, tables, people, path, Subject.LP_FILE)
     origin = replace(origin, lp_sha256=file.sha256)
     with staged(experiment.sol(stusab, county, tract), origin, experiment.kms_key) as out:
         out.write(solved.text(tables.geoid, seed, origin.notes(experiment, builder.product.name)))
@@ -121,45 +111,40 @@ class _Solved:
 
 @dataclass(frozen=True)
 class _LpFile:
-    """An LP file's program, the tract that it says it is of, if it does, and whether it counts ages by bins.
-
-    ``remedy`` ends errors about it.
-    """
+    """An LP file's program, the tract that it says it is of, if it does, and whether it counts ages by bins."""
 
     path: str
-    remedy: str
-    blame: "_Blame"
     named: NamedProgram
     tract: str | None
     binned: bool
     sha256: str
 
     @classmethod
-    def read(cls, path: str, remedy: str, blame: "_Blame", accepted: str = "") -> "_LpFile":
+    def read(cls, path: str, accepted: str = "") -> "_LpFile":
         """Raises InputError for a file that is not there, not whole, no LP file, or not the one of that digest ("": any)."""
         try:
             text = storage.read_bytes(path)
         except storage.MissingFile:
-            raise InputError(f"{path}: there is no such LP file; {remedy}") from None
+            raise InputError(f"{path}: there is no such LP file", about=Subject.LP_FILE) from None
         except storage.DamagedFile:
-            raise InputError(f"{path}: the LP file is not a whole gzip file; {remedy}") from None
-        sha256 = check_accepted(text, accepted, path, "the LP file", remedy)
-        return cls(path, remedy, blame, read_lp(text, path, remedy), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
+            raise InputError(f"{path}: the LP file is not a whole gzip file", about=Subject.LP_FILE) from None
+        sha256 = check_accepted(text, accepted, path, "the LP file", Subject.LP_FILE)
+        return cls(path, read_lp(text, path), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
 
-    def solved(self, config: Config, geoid: str | None, ilp_path: str) -> _Solved:
-        """The answer of the program of tract ``geoid``; a contradiction is written to ``ilp_path``."""
+    def solved(self, config: Config, geoid: str | None, ilp_path: str, fault: Subject) -> _Solved:
+        """The answer of the program of tract ``geoid``; a contradiction, which is ``fault``'s, is written to ``ilp_path``."""
         what = f"tract {geoid}" if geoid else self.path
         try:
             answer = solve(self.named.program, solver_options(config, self.binned), what)
         except Infeasible:
-            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key, self.blame) from None
+            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key, fault) from None
         if not self.named.program.is_met_by(answer.values):
             raise SolverError(
                 f"{what}: {answer.solver} gave an answer that does not meet the program's constraints exactly; nothing was kept; "
                 "try another solver ([solve] solver), or smaller coefficients"
             )
         used = np.flatnonzero(answer.values)  # the predecessor also names people without a race, whom its constraints exclude
-        block, kind, last = decode_names([self.named.variables[i] for i in used.tolist()], geoid, self.path, self.remedy)
+        block, kind, last = decode_names([self.named.variables[i] for i in used.tolist()], geoid, self.path, Subject.LP_FILE)
         people = BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0)
         return _Solved(self.named, answer, people)
 
@@ -169,13 +154,25 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
     Nothing but the file's own constraints can be checked. Raises as :func:`solve_lp` does.
     """
-    file = _LpFile.read(lp_path, NAMED_REMEDY, CONSTRAINTS)
-    solved = file.solved(config, file.tract, _ilp_beside(lp_path))
+    with _of_no_experiment():
+        file = _LpFile.read(lp_path)
+        solved = file.solved(config, file.tract, _ilp_beside(lp_path), Subject.CONSTRAINTS)
     geoid = file.tract or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
     _write(sol_path, solved.text(geoid, config.solve.seed), config.s3.kms_key)
     return f"{sol_path}: {counted(solved.people.population, 'person')} of tract {geoid}, solved with {solved.answer.solver}"
+
+
+@contextmanager
+def _of_no_experiment() -> Iterator[None]:
+    """Errors about an LP file are about one that no step can make again."""
+    try:
+        yield
+    except DBReconError as error:
+        if error.about is Subject.LP_FILE:
+            error.about = Subject.SINGLE_LP_FILE
+        raise
 
 
 def _ilp_beside(lp_path: str) -> str:
@@ -214,8 +211,8 @@ def _explained(
         zeros = ", ".join(rulers_out(builder, tables, model, row))
         return Infeasible(
             f"{what}: the published tables contradict each other: {model.row_name(row)} counts "
-            f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}; mend or replace the "
-            "state's SF1 zip"
+            f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}",
+            about=Subject.TABLES,
         )
     names = model_names(model)
     named = NamedProgram(
@@ -223,10 +220,11 @@ def _explained(
         tuple(name.decode() for name in names.tolist()),
         tuple(model.row_name(row) for row in range(model.n_constraints)),
     )
-    return _explained_by_names(experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:]), what, named, experiment.kms_key)
+    path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
+    return _explained_by_names(path, what, named, experiment.kms_key, Subject.TABLES)
 
 
-def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None, blame: _Blame = TABLES) -> Infeasible:
+def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None, fault: Subject) -> Infeasible:
     """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
     conflict = find_conflict(named.program, CONFLICT_SECONDS)
     smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
@@ -244,7 +242,9 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
     counts = [f"{name} {bounds}" for name, bounds in names]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
     return Infeasible(
-        f"{what}: {blame.what} in {counted(len(counts), 'count')} ({shown}); all of them stand in {ilp_path}; {blame.remedy}"
+        f"{what}: {_CONTRADICTORY[fault]} contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
+        f"{ilp_path}",
+        about=fault,
     )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dbrecon.console import main as dbrtool
+from dbrecon.console.entry import run_program
 from dbrecon.console.status_report import format_status
-from dbrecon.ctools import cli
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import ErrorReport, Ledger, LpStats, SolStats, Worker
 from dbrecon.ledger.records import InProgress, Quarantine, Status
@@ -55,7 +55,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         for name, value in env.items():
             monkeypatch.setenv(name, str(value))
         with pytest.raises(SystemExit) as left:
-            cli.run_command(dbrtool.main)
+            run_program(dbrtool.main)
         printed = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return subprocess.CompletedProcess(args, left.value.code, printed.out, printed.err)

@@ -17,7 +17,7 @@ from dbrecon.ctools.cli import explain
 from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.staging import accept, digest_of
 from dbrecon.ctools.storage import sopen
-from dbrecon.errors import InputError, StorageError, UsageError, VerificationError
+from dbrecon.errors import InputError, StorageError, Subject, UsageError, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, Worker
 from dbrecon.ledger.records import CountyClaim, SolvedTract
@@ -28,6 +28,7 @@ from dbrecon.recon.people.names import decode_names, variable_names
 from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import Solution, format_named_solution, format_solution, parse_solution
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.steps.microdata import make_counties, make_microdata
 from tests.helpers import TractRow, county_texts, geography, put_county_files
@@ -60,7 +61,7 @@ def test_every_kind_has_its_own_name_that_decodes_to_it() -> None:
     kinds = np.arange(N_KINDS)
     names = variable_names(kinds % 10_000, kinds)
     assert len(set(names.tolist())) == N_KINDS
-    block, kind, last = decode_names([name.decode() for name in names], TRACT, "model.lp", "mend it")
+    block, kind, last = decode_names([name.decode() for name in names], TRACT, "model.lp", Subject.LP_FILE)
     np.testing.assert_array_equal(last, split_kind(kinds)[1])
     np.testing.assert_array_equal(kind, kinds)
     np.testing.assert_array_equal(block, int(TRACT) * 10_000 + kinds % 10_000)
@@ -68,7 +69,7 @@ def test_every_kind_has_its_own_name_that_decodes_to_it() -> None:
 
 def test_both_spellings_and_dummies_are_decoded() -> None:
     names = ["__dummy", "M1018_045r32N", OLD, "__nobody", "M1018_045_049r32N"]
-    block, kind, last = decode_names(names, TRACT, "model.lp", "mend it")
+    block, kind, last = decode_names(names, TRACT, "model.lp", Subject.LP_FILE)
     assert block.tolist() == [-1, 390599771001018, 390599771001018, -1, 390599771001018]
     assert kind.tolist() == [-1, kind_of(0, 45, 32, 0), kind_of(0, 47, 32, 0), -1, kind_of(0, 45, 32, 0)]
     assert last.tolist()[1:3] + last.tolist()[4:] == [45, 47, 49]
@@ -86,12 +87,12 @@ def test_both_spellings_and_dummies_are_decoded() -> None:
 )  # fmt: skip
 def test_a_name_that_is_no_persons_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"^model\.lp: "):
-        decode_names(["M1018_045r32N", name], TRACT, "model.lp", "mend it")
+        decode_names(["M1018_045r32N", name], TRACT, "model.lp", Subject.LP_FILE)
 
 
 def test_our_names_need_the_tract() -> None:
     with pytest.raises(InputError, match="does not say which tract"):
-        decode_names(["M1018_045r32N"], None, "model.lp", "mend it")
+        decode_names(["M1018_045r32N"], None, "model.lp", Subject.LP_FILE)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -166,8 +167,9 @@ def test_what_gurobi_prints_of_our_program_is_read() -> None:
 )
 def test_a_malformed_line_is_named_with_its_number(line: str, said: str) -> None:
     text = f"{TITLE}# seed = 0\n\nF1018_000r32N 4\nF1018_001r32N 4\n{line}\nF1018_002r32N 1\n"
-    with pytest.raises(InputError, match=rf"^x\.sol, line 6: {said}.*--step4 --force"):
+    with pytest.raises(InputError, match=rf"^x\.sol, line 6: {said}") as caught:
         parse_solution(text.encode(), "x.sol")
+    assert sentence(caught.value).endswith("; make the solution again (--step4 --force)")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ TWO = "Host n1\n HostName 127.0.0.1\n Port {two}\n"
 CHANGED: dict[str, Any] = {"ours": "shows another host key .*ssh-keygen -R", "theirs": "REMOTE HOST IDENTIFICATION HAS CHANGED"}
 NEW: dict[str, Any] = {"ours": "its host key is not in", "theirs": "Host key verification failed"}
 REVOKED: dict[str, Any] = {"ours": "a host key that is revoked", "theirs": "REVOKED HOST KEY DETECTED"}
-REFUSED: dict[str, Any] = {"ours": "refuses {user}: your key must be in", "theirs": "Permission denied \\(publickey\\)"}
+REFUSED: dict[str, Any] = {"ours": "refuses {user}: none of your keys is in", "theirs": "Permission denied \\(publickey\\)"}
 TABLE = [
     # known_hosts
     Case("plain", ALL),

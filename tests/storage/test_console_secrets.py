@@ -70,7 +70,7 @@ def test_a_damaged_file_is_refused_by_name(key: str, size: int) -> None:
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "other"}', '{"format": "dbrecon-kms-1", "ciphertext": "%%"}'])
 def test_a_file_of_another_kind_is_refused_by_name(key: str, content: str) -> None:
-    with pytest.raises(InputError, match=r"c\.json is no file that --encrypt_config made"):
+    with pytest.raises(InputError, match=r"c\.json is no encrypted file"):
         kms.decrypt(content, "c.json")
 
 

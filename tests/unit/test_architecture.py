@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from dbrecon import errors
+from dbrecon.console.options import operator_groups
+from dbrecon.errors import DBReconError, Subject
+from dbrecon.remedies import REMEDIES
+from dbrecon.settings import SETTINGS
 from tests.paths import CHECKOUT
 from tests.source_tree import PACKAGE, imports_of, modules
 
 BASE = {"errors", "paths", "version"}  # what every room may import
-NAMES = {"states", "place", "settings", "experiment"}  # the nouns of every command and step
+NAMES = {"states", "place", "settings", "experiment", "remedies"}  # the nouns of every command and step
 # What each room of the package may import of the others, beside itself and BASE. A test holds these arrows; docs/architecture.md
 # says why they point that way.
 ARROWS = {
@@ -22,6 +27,7 @@ ARROWS = {
     "ctools": set[str](),
     "recon": set[str](),
     "states": set[str](),
+    "remedies": {"ctools"},
     "place": {"states"},
     "settings": {"states"},
     "experiment": {"states", "settings", "recon"},
@@ -106,3 +112,55 @@ def test_no_command_s_module_has_the_name_of_another_module_or_room() -> None:
     names = [path.parent.name if path.stem == "__init__" else path.stem for path in PACKAGE.rglob("*.py")]
     commands = [path.stem for path in (PACKAGE / "console").glob("*.py") if path.stem != "__init__"]
     assert [name for name in commands if names.count(name) > 1] == []
+
+
+def strings_of(path: Path) -> list[tuple[int, str]]:
+    """The strings of a module with their lines, without docstrings; of a formatted one the parts between the values."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented)]
+    docs = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs]
+    return [(node.lineno, node.value) for node in found if isinstance(node.value, str)]
+
+
+OPTION = re.compile(r"(?<![\w-])--[a-z]\w*")
+SETTING = re.compile("|".join(rf"\[{setting.section}\] ?{setting.name}\b" for setting in SETTINGS))
+
+
+@pytest.mark.parametrize("room", ["recon", "ctools"])
+def test_science_and_tools_name_no_option_and_no_setting(room: str) -> None:
+    """They say what is wrong; dbrecon.remedies says what to type."""
+    found = [
+        f"{name_of(path)}:{line}: {text}"
+        for path in modules()
+        if path.is_relative_to(PACKAGE / room)
+        for line, text in strings_of(path)
+        if OPTION.search(text) or SETTING.search(text)
+    ]
+    assert found == []
+
+
+def test_remedies_name_options_and_settings_that_there_are() -> None:
+    assert set(REMEDIES) == set(Subject)
+    options = {name for group in operator_groups() for option in group.options for name in option.opts}
+    settings = {f"[{setting.section}] {setting.name}" for setting in SETTINGS}
+    for remedy in REMEDIES.values():
+        assert set(OPTION.findall(remedy)) <= options
+        assert set(re.findall(r"\[\w+\] \w+", remedy)) <= settings
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if path.is_relative_to(PACKAGE)], ids=name_of)
+def test_whoever_tells_an_error_tells_its_remedy(path: Path) -> None:
+    """The text of an error of ours, where commands are known, comes from dbrecon.remedies, never from the error itself."""
+    if room_of(path) in ("recon", "ctools"):
+        return
+    ours = {name for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, DBReconError)}
+    for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(handler, ast.ExceptHandler) and handler.type is not None and handler.name is not None:
+            caught = {part.rpartition(".")[2] for part in ast.unparse(handler.type).strip("()").split(", ")}
+            if caught & ours:
+                for node in ast.walk(handler):
+                    text = ast.unparse(node) if isinstance(node, (ast.Call, ast.FormattedValue)) else ""
+                    assert text not in (f"str({handler.name})", f"f'{{{handler.name}}}'"), f"below line {handler.lineno}"
+                    assert not re.search(rf"^log\..*, {handler.name}\b[^(]*\)$", text), f"below line {handler.lineno}"

@@ -35,6 +35,7 @@ from dbrecon.recon.study.evaluation import (
     read_units,
 )
 from dbrecon.recon.study.truth import TruthFile
+from dbrecon.remedies import sentence
 from tests.paths import SHARED_DATA
 
 A, B, C = 390599771001000, 390599771001001, 390599772002000
@@ -365,8 +366,9 @@ def test_a_county_file_of_another_form_is_refused(old: str, new: str, said: str)
     def read() -> Iterator[Units]:
         return read_units(io.BytesIO(text.encode()), "sf1_block_39059.csv", product(), "block")
 
-    with pytest.raises(InputError, match=rf"^sf1_block_39059\.csv: {said}.*--step2 --force"):
+    with pytest.raises(InputError, match=rf"^sf1_block_39059\.csv: {said}") as caught:
         list(read())
+    assert sentence(caught.value).endswith("; make the county files again (--step2 --force)")
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

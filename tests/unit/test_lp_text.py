@@ -11,7 +11,7 @@ import gurobipy
 import numpy as np
 import pytest
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.artifacts import read_lp_file
 from dbrecon.recon.census.bins import SINGLE_AGES, derive_binning
 from dbrecon.recon.census.tables import load_product
@@ -51,7 +51,7 @@ def test_lines_are_under_500_characters(text: bytes) -> None:
 
 def test_names_are_under_24_characters_and_decode_to_block_and_person(model: Model, read: NamedProgram) -> None:
     assert max(len(name) for name in read.variables) < 24
-    block, kind, last = decode_names(read.variables, model.geoid, "model.lp", "mend it")
+    block, kind, last = decode_names(read.variables, model.geoid, "model.lp", Subject.LP_FILE)
     assert (block % 10_000 == model.blocks[model.block]).all()
     assert (kind == model.bins.first_kind(model.kind)).all()
     assert (last == model.bins.last[model.bins.split(model.kind)[1]]).all()

@@ -12,6 +12,7 @@ from dbrecon.recon.solve.program import RESTRICTED_SIZE, Infeasible, LicenceErro
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.model import Model, ModelBuilder
 from dbrecon.recon.tract.verify import satisfies
+from dbrecon.remedies import sentence
 from tests.helpers import random_people, tables_of
 
 PRODUCT = load_product()
@@ -100,7 +101,7 @@ def test_an_empty_program_has_an_empty_answer() -> None:
 
 def test_the_time_limit_ends_a_solve() -> None:
     model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(6, blocks=60, people=4000, kinds=2000)))
-    with pytest.raises(TimeLimit, match=r"found no answer in 0\.001 seconds; raise \[solve\] time_limit"):
+    with pytest.raises(TimeLimit, match=r"found no answer in 0\.001 seconds$"):
         solve(Program.of_model(model), Options(seconds=0.001), "tract 1")
 
 
@@ -121,14 +122,16 @@ def test_auto_takes_highs_for_what_gurobi_s_licence_does_not_allow() -> None:
 
 
 def test_a_licence_that_is_too_small_says_so_and_what_to_do() -> None:
-    with pytest.raises(LicenceError, match=r"limited in size .*2001 variables.* set \[solve\] solver = auto or highs"):
+    with pytest.raises(LicenceError, match=r"limited in size .*2001 variables") as caught:
         solve(large_program(), Options(solver="gurobi"), "tract 1")
+    assert sentence(caught.value).endswith("; get a full licence, or set [solve] solver = auto or highs")
 
 
 def test_a_missing_licence_says_so_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("GRB_LICENSE_FILE", f"{tmp_path}/none.lic")
-    with pytest.raises(LicenceError, match=r"set GRB_LICENSE_FILE to one, or set \[solve\] solver = highs"):
+    with pytest.raises(LicenceError, match="Gurobi has no licence here") as caught:
         solve(program([[0]], [1]), Options(solver="gurobi"), "tract 1")
+    assert sentence(caught.value).endswith("; set GRB_LICENSE_FILE to one, or set [solve] solver = highs")
 
 
 def test_only_a_token_that_is_in_use_is_worth_waiting_for() -> None:

@@ -40,7 +40,7 @@ def test_counts_are_read_as_they_stand(rows: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("text", [b"1,-2\n", b"1,,2\n", b"1,2", b"", b"1;2\n", b"1, 2\n", b"\n", b"1.0\n", b"1234567890123456\n"])
 def test_what_is_no_count_is_refused(text: bytes) -> None:
-    with pytest.raises(InputError, match=r"file: .*make the county files again"):
+    with pytest.raises(InputError, match=r"^file: "):
         parse_counts(text, "file")
 
 
@@ -111,7 +111,7 @@ def test_block_tables_alone_have_no_tract_cells(county: CountyTables) -> None:
 def test_rows_out_of_order_are_refused(county: CountyTables) -> None:
     lines = county.blocks.text[:].split(b"\n")
     swapped = CountyFile(b"\n".join([lines[0], lines[2], lines[1], *lines[3:]]), "sf1_block_10001.csv")
-    with pytest.raises(InputError, match=r"sf1_block_10001\.csv: the rows of tract 10001000100 are not in order; make the county"):
+    with pytest.raises(InputError, match=r"sf1_block_10001\.csv: the rows of tract 10001000100 are not in order"):
         CountyTables(PRODUCT, "10001", swapped, county.tracts).tract("000100")
 
 

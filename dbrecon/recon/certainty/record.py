@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import AgeBins, derive_binning
 from dbrecon.recon.census.kinds import FIRST_AGES, IntArray
 from dbrecon.recon.census.tables import Product
@@ -82,7 +82,7 @@ class TractRecord:
             plain: dict[str, Any] = json.loads(text)
             if plain["format"] != FORMAT:
                 raise InputError(
-                    f"{source}: is of format {plain['format']}, which this version does not read; make it again (--step6)"
+                    f"{source}: is of format {plain['format']}, which this version does not read", about=Subject.CERTAINTY
                 )
             return cls(
                 str(plain["geoid"]),
@@ -97,7 +97,7 @@ class TractRecord:
                 {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{source}: is no whole record of a tract's certainty; make it again (--step6)") from error
+            raise InputError(f"{source}: is no whole record of a tract's certainty", about=Subject.CERTAINTY) from error
 
 
 def people_digest(people: People, bins: AgeBins) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.record import counts_of, people_digest, tables_digest
 from dbrecon.recon.certainty.sampling import Samples, draw_samples
@@ -61,7 +61,7 @@ class SampleRecord:
             plain: dict[str, Any] = json.loads(text)
             if plain["format"] != FORMAT:
                 raise InputError(
-                    f"{source}: is of format {plain['format']}, which this version does not read; make it again (--step6)"
+                    f"{source}: is of format {plain['format']}, which this version does not read", about=Subject.SAMPLES
                 )
             return cls(
                 str(plain["geoid"]),
@@ -79,7 +79,7 @@ class SampleRecord:
                 np.array(plain["holders"], np.int64),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{source}: is no whole record of a tract's samples; make it again (--step6 --samples N)") from error
+            raise InputError(f"{source}: is no whole record of a tract's samples", about=Subject.SAMPLES) from error
 
 
 def sample_record(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.county import BLOCK_HEADER
 from dbrecon.recon.certainty.search import Proof
@@ -41,14 +41,14 @@ class Blocks:
         """Those of a county's file. Raises InputError, naming ``source``, if it is none."""
         header, _, rest = text.partition(b"\n")
         if header.decode("ascii", "replace") != BLOCK_HEADER or (rest and not rest.endswith(b"\n")):
-            raise InputError(f"{source}: is no whole file of a county's certainty; do step 6 again (--force)")
+            raise InputError(f"{source}: is no whole file of a county's certainty", about=Subject.CERTAINTY)
         names = BLOCK_HEADER.split(",")
         try:
             rows = [line.split(b",") for line in rest.splitlines()]
             columns = {name: np.array([int(row[names.index(name)]) for row in rows], np.int64) for name in _NUMBERS}
             columns["proof"] = np.array([_PROOFS[row[-1]] for row in rows], np.int64)
         except (ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{source}: has a line that is no block's certainty ({error}); do step 6 again (--force)") from error
+            raise InputError(f"{source}: has a line that is no block's certainty ({error})", about=Subject.CERTAINTY) from error
         return cls(columns)
 
     @classmethod

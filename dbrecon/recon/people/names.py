@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, RACES, IntArray, age_category, join_kind, split_kind
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, OLDEST, digits
 
@@ -85,11 +85,11 @@ def decode(text: Bytes) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bo
     return value[:, 1:5] @ np.array([1000, 100, 10, 1]), join_kind(sex, age, race, hisp), last, good
 
 
-def decode_names(names: Sequence[str], tract: str | None, source: str, remedy: str) -> tuple[IntArray, IntArray, IntArray]:
+def decode_names(names: Sequence[str], tract: str | None, source: str, about: Subject) -> tuple[IntArray, IntArray, IntArray]:
     """(block ids, kinds, last age categories) of variables named in either spelling; all are -1 for one of ``DUMMIES``.
 
     ``tract`` (11 digits) completes our names, which hold the block alone; None will do for the predecessor's. ``source`` is what
-    errors call the place the names come from, ``remedy`` how they end. Raises InputError for a name that is neither.
+    errors call the place the names come from, ``about`` what kind of file that is. Raises InputError for a name that is neither.
     """
     block, kind, last = (np.full(len(names), -1, np.int64) for _ in range(3))
     rest = np.ones(len(names), bool)
@@ -100,7 +100,7 @@ def decode_names(names: Sequence[str], tract: str | None, source: str, remedy: s
         text = np.frombuffer("".join(names[i] for i in ours.tolist()).encode("ascii"), np.uint8).reshape(-1, width)
         number, kind[ours], last[ours], good = decode(text)
         if not good.all():
-            raise InputError(f"{source}: the variable {names[int(ours[np.argmin(good)])]!r} names nobody; {remedy}.")
+            raise InputError(f"{source}: the variable {names[int(ours[np.argmin(good)])]!r} names nobody", about=about)
         if len(ours):
             block[ours] = number + first_block_of(tract, source)
         rest[ours] = False
@@ -108,7 +108,7 @@ def decode_names(names: Sequence[str], tract: str | None, source: str, remedy: s
         if names[i] not in DUMMIES:
             found = decode_old(names[i])
             if found is None:
-                raise InputError(f"{source}: the variable {names[i][:80]!r} names nobody; {remedy}.")
+                raise InputError(f"{source}: the variable {names[i][:80]!r} names nobody", about=about)
             block[i], kind[i] = found
             last[i] = split_kind(kind[i])[1]
     return block, kind, last

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import RACES, SEXES, age_category, join_kind
 from dbrecon.recon.people.people import OLDEST, People
 
@@ -20,7 +20,7 @@ def parse_rows(rows: bytes, source: str) -> People:
         block = [int(line[_BLOCK]) for line in lines]
         kind = [_kind_of(line[_REST:]) for line in lines]
     except ValueError as error:
-        raise InputError(f"{source}: has a line that is no person ({error}); make it again (--step5 --force)") from error
+        raise InputError(f"{source}: has a line that is no person ({error})", about=Subject.PEOPLE) from error
     return People(np.array(block, np.int64), np.array(kind, np.int64), np.ones(len(lines), np.int64))
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray, split_kind
 from dbrecon.recon.people.names import (
     DUMMIES,
@@ -29,8 +29,6 @@ from dbrecon.recon.people.people import BinnedPeople, digits
 
 TOLERANCE = 1e-6
 """How far from a whole number a solver's value may be (Gurobi's default IntFeasTol is 1e-5, but it prints rounded values)."""
-
-REMEDY = "make the solution again (--step4 --force)"
 
 _TITLE = re.compile(rb"# Solution of tract ([0-9]{11})\s*")
 _COMMENT = re.compile(rb"# (\w+) = (.*)")
@@ -93,7 +91,7 @@ class _Lines:
 
     def fail(self, i: int, what: str) -> NoReturn:
         line = self.text[self.start[i] : self.end[i]][:80].decode("latin-1")
-        raise InputError(f"{self.source}, line {self.number[i]}: {what}: {line!r}; {REMEDY}.")
+        raise InputError(f"{self.source}, line {self.number[i]}: {what}: {line!r}", about=Subject.SOLUTION)
 
     def name(self, i: int) -> str:
         return self.text[self.start[i] : self.separator[i]].decode("latin-1")
@@ -113,16 +111,16 @@ def parse_solution(text: bytes, source: str, tract: str | None = None) -> Soluti
     """
     lines, notes, told = _split(text, source)
     if tract is not None and told is not None and told != tract:
-        raise InputError(f"{source}: is the solution of tract {told}, not of {tract}; {REMEDY}.")
+        raise InputError(f"{source}: is the solution of tract {told}, not of {tract}", about=Subject.SOLUTION)
     values = _values(lines)
     people = _people_of(lines, values, told or tract)
     tract = told or tract or (f"{people.geoid_tract[0]:011d}" if len(people.kind) else None)
     if tract is None:
-        raise InputError(f"{source}: has neither a tract nor people; {REMEDY}.")
+        raise InputError(f"{source}: has neither a tract nor people", about=Subject.SOLUTION)
     stray = people.geoid_tract != int(tract)
     if stray.any():
         where = int(people.geoid_block[np.argmax(stray)])
-        raise InputError(f"{source}: puts people in block {where:015d}, which is not in tract {tract}; {REMEDY}.")
+        raise InputError(f"{source}: puts people in block {where:015d}, which is not in tract {tract}", about=Subject.SOLUTION)
     return Solution(tract, people.merged(), notes)
 
 
@@ -130,7 +128,7 @@ def _split(text: bytes, source: str) -> tuple[_Lines, dict[str, str], str | None
     """The lines ``name value``, the notes in the comments, and the tract that they tell."""
     if not text.endswith(b"\n"):
         state = "is cut off in its last line" if text else "is empty"
-        raise InputError(f"{source}: the solution {state}; {REMEDY}.")
+        raise InputError(f"{source}: the solution {state}", about=Subject.SOLUTION)
     data = np.frombuffer(text, np.uint8)
     end = np.flatnonzero(data == ord("\n"))
     start = np.concatenate([[0], end[:-1] + 1])

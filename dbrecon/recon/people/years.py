@@ -19,14 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError, VerificationError
+from dbrecon.errors import InputError, Subject, VerificationError
 from dbrecon.recon.census.bins import AgeBins, Binning
 from dbrecon.recon.census.kinds import N_AGES, N_RH, IntArray
 from dbrecon.recon.people.dealing import Sizes, best_flows
 from dbrecon.recon.people.people import BinnedPeople, People
 
 UNSIGNED = np.uint64
-REMEDY = "make it again (--step3 --step4 --force)"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,10 @@ def _binned_kinds(people: BinnedPeople, bins: AgeBins, source: str) -> IntArray:
     if strange.any():
         i = int(np.argmax(strange))
         wide = f"{people.age[i]} to {people.last[i]}"
-        raise InputError(f"{source}: counts the ages {wide} together, which are no bin of this experiment's tables; {REMEDY}")
+        raise InputError(
+            f"{source}: counts the ages {wide} together, which are no bin of this experiment's tables",
+            about=Subject.LP_AND_SOLUTION,
+        )
     return bins.of_kind(people.kind)
 
 
@@ -139,7 +141,8 @@ def _check_totals(group: IntArray, count: IntArray, left: IntArray, binning: Bin
         ages = f"{years.first[years.starts[g]]} to {years.last[years.starts[g + 1] - 1]}"
         raise VerificationError(
             f"{source}: its people do not reproduce the published tables: {found[g]} of the ages {ages} are of a group of "
-            f"which the tract's tables count {totals[g]}; nothing was kept; {REMEDY}"
+            f"which the tract's tables count {totals[g]}; nothing was kept",
+            about=Subject.LP_AND_SOLUTION,
         )
 
 

@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, IntArray
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.matching import EXACT, Match, match_in_two_passes
@@ -232,7 +232,8 @@ class MarkedRecords:
     def marks(self, people: Records) -> BoolArray:
         """The flags. Raises InputError if they are not as many as the people."""
         if len(people) != len(self.flags):
-            raise InputError(f"{len(self.flags)} people have their certainty told, but there are {len(people)}; run --step6 again")
+            found = f"the certainty of {len(self.flags)} people is known, but there are {len(people)}"
+            raise InputError(found, about=Subject.CERTAINTY)
         return self.flags
 
 

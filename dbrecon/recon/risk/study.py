@@ -223,7 +223,7 @@ def format_study(result: Study) -> str:
         between = f"{_percent(spread.least, 2)} and {_percent(spread.most, 2)} %"
         lines += ["", f"  Means of {len(result.tallies)} draws of ties; the precision lay between {between}."]
     if not result.knows_variability:
-        lines += ["", "  Blocks of variability 0 and certain people are not known: --step6 finds them."]
+        lines += ["", "  Blocks of variability 0 and certain people are not known without the people's certainty."]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbrecon.errors import InputError, SolverError
+from dbrecon.errors import InputError, SolverError, Subject
 
 if TYPE_CHECKING:
     import gurobipy
@@ -34,7 +34,7 @@ REST_NODES = 100
 
 @contextlib.contextmanager
 def _gurobi_environment(wait: float) -> Iterator["gurobipy.Env"]:
-    """A silent, started Gurobi environment. Raises LicenceError with the remedy."""
+    """A silent, started Gurobi environment. Raises LicenceError."""
     gurobipy = _gurobipy()
     environment = _with_token(lambda: gurobipy.Env(params={"OutputFlag": 0}), wait)
     try:
@@ -47,7 +47,7 @@ def _gurobipy() -> Any:
     try:
         import gurobipy
     except ImportError as error:
-        raise LicenceError("Gurobi is not installed here: pip install gurobipy, or set [solve] solver = highs") from error
+        raise LicenceError("Gurobi is not installed here", about=Subject.GUROBI_PACKAGE) from error
     return gurobipy
 
 
@@ -67,16 +67,13 @@ def _with_token(start: Callable[[], Any], wait: float) -> Any:
             return start()
         except gurobipy.GurobiError as error:
             if error.errno != gurobipy.GRB.Error.NO_LICENSE:
-                raise SolverError(f"Gurobi does not start: {error}; set [solve] solver = highs to do without") from error
+                raise SolverError(f"Gurobi does not start: {error}", about=Subject.SOLVER) from error
             if not no_token_free(str(error)):
-                raise LicenceError(
-                    f"Gurobi has no licence here ({error}): set GRB_LICENSE_FILE to one, or set [solve] solver = highs"
-                ) from error
+                raise LicenceError(f"Gurobi has no licence here ({error})", about=Subject.GUROBI_LICENCE) from error
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LicenceError(
-                    f"no Gurobi token became free in {wait:g} seconds ({error}): raise [solve] gurobi_token_wait, run fewer "
-                    "workers, or set [solve] solver = highs"
+                    f"no Gurobi token became free in {wait:g} seconds ({error})", about=Subject.GUROBI_TOKEN
                 ) from error
             time.sleep(min(remaining, pause * random.uniform(0.5, 1.5)))
             pause = min(60.0, pause * 2)
@@ -95,7 +92,7 @@ def gurobi_is_restricted() -> bool | None:
     except gurobipy.GurobiError as error:
         if error.errno == gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED:
             return True
-        raise SolverError(f"Gurobi does not work here: {error}; set [solve] solver = highs") from error
+        raise SolverError(f"Gurobi does not work here: {error}", about=Subject.SOLVER) from error
     return False
 
 
@@ -124,9 +121,10 @@ def solve_gurobi(program: Program, options: Options, what: str) -> Answer:
         if error.errno == gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED:
             raise LicenceError(
                 f"{what}: Gurobi's licence here is limited in size (the program has {program.n_variables} variables and "
-                f"{program.n_constraints} constraints): get a full licence, or set [solve] solver = auto or highs"
+                f"{program.n_constraints} constraints)",
+                about=Subject.GUROBI_SIZE,
             ) from error
-        raise SolverError(f"{what}: Gurobi failed: {error}; set [solve] solver = highs to do without") from error
+        raise SolverError(f"{what}: Gurobi failed: {error}", about=Subject.SOLVER) from error
 
 
 def _spread(gurobipy: Any, environment: Any, program: Program, options: Options, what: str) -> IntArray | None:
@@ -178,6 +176,6 @@ def _check_gurobi_status(gurobipy: Any, status: int, options: Options, what: str
     if status == gurobipy.GRB.UNBOUNDED:
         raise SolverError(f"{what}: its objective has no bound: no constraint limits whom it counts; correct the program")
     if status == gurobipy.GRB.TIME_LIMIT:
-        raise TimeLimit(f"{what}: Gurobi found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+        raise TimeLimit(f"{what}: Gurobi found no answer in {options.seconds:g} seconds", about=Subject.SOLVER_TIME)
     if status != gurobipy.GRB.OPTIMAL:
-        raise SolverError(f"{what}: Gurobi ended with status {status}; set [solve] solver = highs")
+        raise SolverError(f"{what}: Gurobi ended with status {status}", about=Subject.SOLVER)

@@ -15,7 +15,7 @@ import highspy
 import numpy as np
 import scipy.sparse as sp
 
-from dbrecon.errors import SolverError
+from dbrecon.errors import SolverError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.program import ROUNDING, Answer, FloatArray, Infeasible, Options, Program, TimeLimit, rounded
 from dbrecon.recon.solve.spread import spread
@@ -127,7 +127,7 @@ def _optimum(program: Program, options: Options, seconds: float, what: str) -> F
 
 def _refuse_late(status: highspy.HighsModelStatus, options: Options, what: str) -> None:
     if status == highspy.HighsModelStatus.kTimeLimit:
-        raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds; raise [solve] time_limit")
+        raise TimeLimit(f"{what}: HiGHS found no answer in {options.seconds:g} seconds", about=Subject.SOLVER_TIME)
 
 
 def _spread(program: Program, options: Options, left: Callable[[], float], what: str) -> IntArray | None:

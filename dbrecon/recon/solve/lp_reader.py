@@ -8,23 +8,23 @@ import highspy
 import numpy as np
 import scipy.sparse as sp
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.solve.lp_dialect import translated, unsupported, up_to_end
-from dbrecon.recon.solve.program import REMEDY, FloatArray, NamedProgram, Program
+from dbrecon.recon.solve.program import FloatArray, NamedProgram, Program
 
 
-def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
+def read_lp(text: bytes, source: str) -> NamedProgram:
     """A program from LP text (ours, the predecessor's, or another's that HiGHS reads or :mod:`dbrecon.recon.solve.lp_dialect`
-    translates). ``source`` names the file in errors; where another copy of it may help they end with ``remedy``.
+    translates). ``source`` names the file in errors, which are about an LP file where another copy of it may help.
 
     A linear objective is the program's cost. Raises InputError if the text is cut off or no LP, has what is not honoured, or a
     variable that need not be whole or cannot be.
     """
     if b"\0" in text:
-        raise InputError(f"{source}: the LP file has a NUL byte, at which other programs cut names off; {remedy}")
+        raise InputError(f"{source}: the LP file has a NUL byte, at which other programs cut names off", about=Subject.LP_FILE)
     whole = up_to_end(text)
     if whole is None:
-        raise InputError(f"{source}: the LP file does not end with End: it is cut off; {remedy}")
+        raise InputError(f"{source}: the LP file does not end with End: it is cut off", about=Subject.LP_FILE)
     if b"->" in whole:  # HiGHS would say so itself, on the terminal
         _refuse_unsupported(whole, source)
     highs = _parsed(whole)
@@ -32,7 +32,7 @@ def read_lp(text: bytes, source: str, remedy: str = REMEDY) -> NamedProgram:
         _refuse_unsupported(whole, source)
         highs = _parsed(translated(whole))
     if highs is None:
-        raise InputError(f"{source}: this is no LP file that HiGHS can read; correct it, or {remedy}")
+        raise InputError(f"{source}: this is no LP file that HiGHS can read", about=Subject.LP_FILE)
     lp = highs.getLp()
     names = tuple(lp.col_names_)
     cost = np.array(lp.col_cost_, np.float64) * (-1 if lp.sense_ == highspy.ObjSense.kMaximize else 1)

@@ -6,14 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from dbrecon.errors import SolverError
+from dbrecon.errors import SolverError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.tract.model import Model
 
 FloatArray = npt.NDArray[np.float64]
-
-REMEDY = "make it again (--step3 --force)"
-"""What to do about an LP file of an experiment that cannot be read."""
 
 ROUNDING = 1e-3
 """A value farther than this from an integer is no solution; what is rounded is checked in integers in any case."""
@@ -136,5 +133,5 @@ def rounded(values: FloatArray, what: str, solver: str) -> IntArray:
     """The integers that a solver's values stand for. Raises SolverError if one is no integer."""
     integers = np.rint(values)
     if len(values) and np.abs(values - integers).max() > ROUNDING:
-        raise SolverError(f"{what}: {solver} gave a value that is no integer; solve it with another solver ([solve] solver)")
+        raise SolverError(f"{what}: {solver} gave a value that is no integer", about=Subject.ANSWER)
     return integers.astype(np.int64)

@@ -17,7 +17,7 @@ def solve(program: Program, options: Options, what: str) -> Answer:
     Raises Infeasible, TimeLimit, LicenceError, or SolverError for any other end than a solution.
     """
     if options.solver not in SOLVERS:
-        raise UsageError(f"[solve] solver = {options.solver!r} is not a solver; take one of {', '.join(SOLVERS)}")
+        raise UsageError(f"{options.solver!r} is not a solver; take one of {', '.join(SOLVERS)}")
     if options.solver == "gurobi" or (options.solver == "auto" and gurobi_allows(program)):
         return solve_gurobi(program, options, what)
     return solve_highs(program, options, what)

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import scipy.sparse as sp
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -206,7 +206,7 @@ def evaluate(
             for level, before in violations.items():
                 violations[level] = before + _check_level(county, product, level, margins, counts)
             if not counts:
-                raise InputError(f"county {code}: its block file lists no block; make its files again (--step2 --force).")
+                raise InputError(f"county {code}: its block file lists no block", about=Subject.COUNTY_FILES)
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
@@ -276,7 +276,7 @@ def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: s
         place_of = {column: place for place, column in enumerate(reader.schema.names)}
         missing = [column for column in (id_column, *columns) if column not in place_of]
         if missing:
-            raise InputError(f"{name}: the column {missing[0]} is missing; make the county's files again (--step2 --force).")
+            raise InputError(f"{name}: the column {missing[0]} is missing", about=Subject.COUNTY_FILES)
         places = [place_of[column] for column in columns]
         for batch in reader:
             cells = np.empty((batch.num_rows, len(columns)), np.int32)
@@ -285,7 +285,7 @@ def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: s
             yield Units(batch.column(id_column).to_numpy().astype(np.int64), cells)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{name}: not a county file ({reason}); make it again (--step2 --force).") from error
+        raise InputError(f"{name}: not a county file ({reason})", about=Subject.COUNTY_FILES) from error
 
 
 # --- baselines -------------------------------------------------------------------------------------------------------

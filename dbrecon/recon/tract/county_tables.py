@@ -12,15 +12,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.model import TractTables
 
 MOST_PEOPLE = 999_999_999
 """What a cell counts at the most; a larger one is an error of the file."""
-
-REMEDY = "make the county files again (--step2 --force)"
 
 
 def parse_counts(text: bytes, source: str) -> IntArray:
@@ -33,12 +31,12 @@ def parse_counts(text: bytes, source: str) -> IntArray:
     ends = np.flatnonzero(digit > 9)
     marks = data[ends]
     if not len(text) or text[-1:] != b"\n" or not ((marks == ord(",")) | (marks == ord("\n"))).all():
-        raise InputError(f"{source}: holds what is no count, or ends within a line; {REMEDY}")
+        raise InputError(f"{source}: holds what is no count, or ends within a line", about=Subject.COUNTY_FILES)
     lengths = np.diff(ends, prepend=-1) - 1
     if lengths.min() < 1 or lengths.max() > 15:
         i = int(np.argmin(lengths)) if lengths.min() < 1 else int(np.argmax(lengths))
         field = text[int(ends[i] - lengths[i]) : int(ends[i])][:40].decode("ascii")
-        raise InputError(f"{source}: a field is {field!r}, which is no count of people; {REMEDY}")
+        raise InputError(f"{source}: a field is {field!r}, which is no count of people", about=Subject.COUNTY_FILES)
     values = digit[ends - 1].astype(np.int64)
     longer, power = np.flatnonzero(lengths > 1), 10
     for place in range(2, int(lengths.max()) + 1):
@@ -93,25 +91,27 @@ class CountyFile:
         """
         header = _header(columns, geoid_column)
         if self.text[: len(header)] != header:
-            raise InputError(f"{self.source}: has not the columns of this experiment's tables; {REMEDY}")
+            raise InputError(f"{self.source}: has not the columns of this experiment's tables", about=Subject.COUNTY_FILES)
         if self.text[-1:] != b"\n":
-            raise InputError(f"{self.source}: is cut off in its last line; {REMEDY}")
+            raise InputError(f"{self.source}: is cut off in its last line", about=Subject.COUNTY_FILES)
         rows = rows_of(self.text, tract.encode())
         width = len(columns) + 2
         if not rows:
             return np.zeros(0, np.int64), np.zeros((0, len(columns)), np.int64)
         values = parse_counts(rows, self.source)
         if len(values) != rows.count(b"\n") * width:
-            raise InputError(f"{self.source}: a row of tract {tract} has not {width} fields; {REMEDY}")
+            raise InputError(f"{self.source}: a row of tract {tract} has not {width} fields", about=Subject.COUNTY_FILES)
         table = values.reshape(-1, width)
         if not rows.startswith(tract.encode()) or (np.diff(table[:, 0]) <= 0).any():
-            raise InputError(f"{self.source}: the rows of tract {tract} are not in order; {REMEDY}")
+            raise InputError(f"{self.source}: the rows of tract {tract} are not in order", about=Subject.COUNTY_FILES)
         cells = table[:, 2:]
         if cells.max(initial=0) > MOST_PEOPLE:
             row, column = np.argwhere(cells > MOST_PEOPLE)[0]
             level = geoid_column.removeprefix("geoid_")
             where = f"{columns[column]} of {level} {table[row, 0]:0{15 if level == 'block' else 11}d}"
-            raise InputError(f"{self.source}: {where} is {cells[row, column]:,}, more people than there are; {REMEDY}")
+            raise InputError(
+                f"{self.source}: {where} is {cells[row, column]:,}, more people than there are", about=Subject.COUNTY_FILES
+            )
         return table[:, 0], cells
 
 
@@ -139,5 +139,8 @@ class CountyTables:
         block_geoids, block_cells = self.blocks.cells(geoid, self.product.columns("block"), "geoid_block")
         tract_geoids, tract_cells = self.tracts.cells(geoid, self.product.columns("tract"), "geoid_tract")
         if len(tract_geoids) != 1:
-            raise InputError(f"{self.tracts.source}: has {len(tract_geoids)} rows of tract {geoid}, where one belongs; {REMEDY}")
+            raise InputError(
+                f"{self.tracts.source}: has {len(tract_geoids)} rows of tract {geoid}, where one belongs",
+                about=Subject.COUNTY_FILES,
+            )
         return TractTables(geoid, block_geoids % 10_000, block_cells, tract_cells[0])

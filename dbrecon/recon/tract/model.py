@@ -340,6 +340,10 @@ class NegativeCount(ContradictoryTables):
         super().__init__(message)
         self.name, self.cells = name, cells
 
+    def __reduce__(self) -> tuple[type["NegativeCount"], tuple[str, str, tuple[tuple[str, int, int], ...]]]:
+        """An error is pickled by its arguments."""
+        return type(self), (str(self), self.name, self.cells)
+
     def ilp(self) -> bytes:
         """The contradiction as LP text that no solver can satisfy: each cell as published, and what they would leave."""
         names = [name for name, _, _ in self.cells]
@@ -368,7 +372,7 @@ def _refuse_negative(level: _Level, columns: tuple[str, ...], cells: IntArray, v
     more = f" and {len(found) - SHOWN} cells more" if len(found) > SHOWN else ""
     raise NegativeCount(
         f"{place}: {level.labels[group]} counts {values[unit, group]} people: the published tables contradict each other there: "
-        f"{shown}{more}; mend or replace the state's SF1 zip and make the county files again (--step2 --force)",
+        f"{shown}{more}",
         f"{level.labels[group]}{suffix}",
         tuple((f"{name}{suffix}", times, value) for name, times, value in found),
     )

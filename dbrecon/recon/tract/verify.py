@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from dbrecon.errors import ContradictoryTables, VerificationError
+from dbrecon.errors import ContradictoryTables, Subject, VerificationError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, BinnedPeople, People
@@ -91,8 +91,7 @@ def check_answer(model: Model, count: IntArray) -> None:
     """Check a solver's answer against the model's equations. Raises VerificationError if it breaks one: the solver is at fault."""
     if not satisfies(model, count):
         raise VerificationError(
-            f"tract {model.geoid}: the solver's answer breaks its own constraints; nothing was kept; solve it with another "
-            "solver (--step4 --force with [solve] solver) and report the LP file"
+            f"tract {model.geoid}: the solver's answer breaks its own constraints; nothing was kept", about=Subject.ANSWER
         )
 
 
@@ -104,17 +103,14 @@ def verify(product: Product, tables: TractTables, people: People) -> None:
     at = np.searchsorted(tables.blocks, people.geoid_block % BLOCKS_PER_TRACT)
     found = violations(product, tables, at, people.kind, people.count)
     if found:
-        raise ContradictoryTables(
-            f"tract {tables.geoid}: the published tables contradict each other: {_shown(found)}; "
-            "mend or replace the state's SF1 zip and make the county files again (--step2 --force)"
-        )
+        raise ContradictoryTables(f"tract {tables.geoid}: the published tables contradict each other: {_shown(found)}")
 
 
-def verify_people(product: Product, tables: TractTables, people: People, source: str, remedy: str) -> None:
+def verify_people(product: Product, tables: TractTables, people: People, source: str, about: Subject) -> None:
     """Check people from a file against every cell of every table of their tract.
 
-    Raises VerificationError, naming ``source`` and ending with ``remedy``, if a cell disagrees, a count is negative, or a block is
-    not the tract's.
+    ``about`` is what kind of file it is. Raises VerificationError, naming ``source``, if a cell disagrees, a count is negative, or
+    a block is not the tract's.
     """
     ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
     at = np.searchsorted(ids, people.geoid_block)
@@ -122,10 +118,10 @@ def verify_people(product: Product, tables: TractTables, people: People, source:
     known[known] = ids[at[known]] == people.geoid_block[known]
     if (people.count < 0).any() or people.count[~known].any():
         raise VerificationError(
-            f"{source}: its solution puts people where tract {tables.geoid} has none; nothing was kept; {remedy}"
+            f"{source}: its solution puts people where tract {tables.geoid} has none; nothing was kept", about=about
         )
     found = violations(product, tables, at[known], people.kind[known], people.count[known])
     if found:
         raise VerificationError(
-            f"{source}: its solution does not reproduce the published tables: {_shown(found)}; nothing was kept; {remedy}"
+            f"{source}: its solution does not reproduce the published tables: {_shown(found)}; nothing was kept", about=about
         )
