@@ -27,7 +27,8 @@ import numpy as np
 from bench.talk import add_common, start
 from dbrecon.ctools.cli import run_command
 from dbrecon.recon.census.tables import Product, load_product
-from dbrecon.recon.certainty import search
+from dbrecon.recon.certainty import minimum
+from dbrecon.recon.certainty.clusters import clusters_of
 from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
 from dbrecon.recon.certainty.tract import blockwise_distances, certainty
@@ -69,7 +70,7 @@ def measure(product: Product, people: People, objective: str, budget: Budget) ->
     found: Counter[str] = Counter()
     reconstructor, builder = Reconstructor(product), certainty_builder(product)
     timed(WarmLp, "minimise", seconds)
-    timed(search, "solve_mip", seconds)
+    timed(minimum, "solve_mip", seconds)
     for tables in tracts_of(product, people):
         begin = time.process_time()
         made = reconstructor.reconstruct(tables, Options(objective=objective))
@@ -78,7 +79,7 @@ def measure(product: Product, people: People, objective: str, budget: Budget) ->
         counts = counts_of(model, made.people)
         system = CountSystem.of_model(model)
         built, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"]
-        blockwise_distances(system, model.block, model.row_block, counts, len(model.blocks), budget)
+        blockwise_distances(system, model, clusters_of(model), counts, budget)
         blockwise, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"] - inside
         certain = certainty(model, counts, budget)
         end = time.process_time()

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective
 from dbrecon.recon.certainty.part import Part
-from dbrecon.recon.certainty.search import Budget, minimise
+from dbrecon.recon.certainty.search import Budget
 
 
 def tighten_lower(part: Part, columns: IntArray, group: IntArray, budget: Budget) -> None:

@@ -15,9 +15,10 @@ from dbrecon.errors import VerificationError
 from dbrecon.recon.census.bins import AgeBins
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.claims import Claim
+from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective, bound_of, is_empty, tightened
 from dbrecon.recon.certainty.part import Part
-from dbrecon.recon.certainty.search import Budget, ProofStep, halves, minimise, prove
+from dbrecon.recon.certainty.search import Budget, ProofStep, halves, prove
 from dbrecon.recon.certainty.tract import bounds, split
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT
 from dbrecon.recon.solve.propagation import Contradiction, CountSystem, propagate

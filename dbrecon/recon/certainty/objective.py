@@ -49,20 +49,27 @@ class Objective:
         """The sum, of each of the vectors ``counts`` (..., all columns)."""
         return np.asarray((self.weights * np.minimum(counts[..., self.columns], self.caps)).sum(axis=-1))
 
-    def relaxed(self, lower: IntArray, upper: IntArray) -> tuple[IntArray, int]:
+    def relaxed(self, lower: IntArray, upper: IntArray, kept: IntArray | None = None) -> tuple[IntArray, int]:
         """(costs of ``columns``, constant), both times SCALE, of a linear function that is nowhere above the sum within the bounds.
 
         Where a cap lies strictly between a count's bounds this is the chord of min(x, cap), its convex envelope, rounded down;
-        elsewhere it
-        is the function itself.
+        elsewhere it is the function itself. With ``kept`` (columns of the sum,) only that share of each term, times SCALE, counts.
         """
+        slope, constant = self.lines(lower, upper, kept)
+        return slope, int(constant.sum())
+
+    def lines(self, lower: IntArray, upper: IntArray, kept: IntArray | None = None) -> tuple[IntArray, IntArray]:
+        """As :meth:`relaxed`, with the constant of each term."""
         low, high = lower[self.columns], upper[self.columns]
-        middle = (low < self.caps) & (self.caps < high)
-        slope = np.where(self.caps >= high, SCALE, 0)
-        slope[middle] = SCALE * (self.caps - low)[middle] // (high - low)[middle]
-        at_low = SCALE * np.minimum(low, self.caps)
-        constant = self.weights * np.where(self.caps >= high, 0, at_low - slope * low)
-        return self.weights * slope, int(constant.sum())
+        weights = self.weights * (SCALE if kept is None else kept)
+        middle = self.bent(lower, upper)
+        slope = np.where(self.caps >= high, weights, 0)
+        slope[middle] = weights[middle] * (self.caps - low)[middle] // (high - low)[middle]
+        return slope, np.where(self.caps >= high, 0, weights * np.minimum(low, self.caps) - slope * low)
+
+    def bent(self, lower: IntArray, upper: IntArray) -> npt.NDArray[np.bool_]:
+        """(columns of the sum,) where a cap lies strictly between a count's bounds: there the relaxation is not the term itself."""
+        return np.asarray((lower[self.columns] < self.caps) & (self.caps < upper[self.columns]))
 
     def gaps(self, counts: FloatArray, lower: IntArray, upper: IntArray) -> FloatArray:
         """(columns of the sum,) how far each term lies above its relaxation at ``counts``."""
@@ -111,13 +118,27 @@ def dual_bound(
     return DualBound(constant + int(of_rows) + int(of_columns), reduced)
 
 
+@dataclass(frozen=True)
+class Shares:
+    """A part of an objective's terms that is replaced by a number that it is never below: ``kept`` (columns of the sum,) is what
+    is left of each term, ``replaced`` that number, both times SCALE."""
+
+    kept: IntArray
+    replaced: int
+
+
 def bound_of(
-    system: CountSystem, lower: IntArray, upper: IntArray, objective: Objective, multipliers: IntArray
+    system: CountSystem,
+    lower: IntArray,
+    upper: IntArray,
+    objective: Objective,
+    multipliers: IntArray,
+    shares: Shares | None = None,
 ) -> DualBound | None:
     """The bound of an objective's relaxation within bounds (see :func:`dual_bound`)."""
     costs = np.zeros(system.n_columns, np.int64)
-    costs[objective.columns], constant = objective.relaxed(lower, upper)
-    return dual_bound(system, lower, upper, costs, constant, multipliers)
+    costs[objective.columns], constant = objective.relaxed(lower, upper, None if shares is None else shares.kept)
+    return dual_bound(system, lower, upper, costs, constant + (0 if shares is None else shares.replaced), multipliers)
 
 
 def is_empty(system: CountSystem, lower: IntArray, upper: IntArray, multipliers: IntArray) -> bool:

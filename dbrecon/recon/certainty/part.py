@@ -1,5 +1,7 @@
 """An independent part of a tract's open counts: its bounds, its warm relaxation, and the solutions that have been seen of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
@@ -19,12 +21,16 @@ _MOST_SEEN = 1 << 22  # numbers: beyond it the oldest solutions but the first ar
 class Part:
     """Counts (columns,) between ``lower`` and ``upper`` that meet ``system``, of which ``known`` is a solution.
 
-    The bounds hold for all solutions and are tightened as more is proved. ``seen_lower``, ``seen_upper`` are the extremes over the
-    solutions seen. ``steps`` counts the work done, in simplex steps.
+    ``cluster`` (columns,) numbers sets of counts that are bound more tightly to each other than to the rest (:mod:`.clusters`),
+    -1 for none. The bounds hold for all solutions and are tightened as more is proved. ``seen_lower``, ``seen_upper`` are the
+    extremes over the solutions seen. ``steps`` counts the work done, in simplex steps.
     """
 
-    def __init__(self, system: CountSystem, lower: IntArray, upper: IntArray, known: IntArray) -> None:
+    def __init__(
+        self, system: CountSystem, lower: IntArray, upper: IntArray, known: IntArray, cluster: IntArray | None = None
+    ) -> None:
         self.system, self.lower, self.upper, self.known = system, lower.copy(), upper.copy(), known
+        self.cluster = np.full(system.n_columns, -1) if cluster is None else cluster
         self.seen_lower, self.seen_upper = known.copy(), known.copy()
         self.steps = 0
         self._seen = np.empty((16, system.n_columns), np.int64)
@@ -37,6 +43,16 @@ class Part:
         values = objective.value(self._seen[: self._n_seen])
         best = int(np.argmin(values))
         return int(values[best]), self._seen[best].copy()
+
+    def best_within(self, objective: Objective, lower: IntArray, upper: IntArray) -> tuple[int, IntArray] | None:
+        """As :meth:`best_seen`, of the solutions seen that are within bounds; None if there is none."""
+        seen = self._seen[: self._n_seen]
+        inside = seen[((seen >= lower) & (seen <= upper)).all(axis=1)]
+        if not len(inside):
+            return None
+        values = objective.value(inside)
+        best = int(np.argmin(values))
+        return int(values[best]), inside[best].copy()
 
     def offer(self, values: FloatArray) -> IntArray | None:
         """The solution that a solver's values stand for, remembered; None if they are not whole, or miss a sum or a bound."""
@@ -65,9 +81,16 @@ class Part:
         """The optimum of the linear relaxation within bounds, from the warm program (see :meth:`WarmLp.minimise`)."""
         if self._lp is None:
             self._lp = WarmLp(self.system, self.lower, self.upper)
-        answer = self._lp.minimise(columns, costs, lower, upper)
+        return self.account(self._lp.minimise(columns, costs, lower, upper))
+
+    def account(self, answer: Relaxation) -> Relaxation:
+        """Count the work of a relaxation."""
         self.steps += answer.iterations + STEPS_A_RELAXATION
         return answer
+
+    def with_clusters(self, clusters: Sequence[IntArray]) -> WarmLp:
+        """Another warm program of this part, that knows floors of ``clusters`` (sets of columns)."""
+        return WarmLp(self.system, self.lower, self.upper, clusters, self._lp)
 
     def push(self, objective: Objective) -> bool:
         """Look for a solution where the relaxation of an objective is least; whether it was whole, and so is remembered."""

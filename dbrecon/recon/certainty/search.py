@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.certainty.mip import solve_mip
-from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, bound_of, is_empty, scaled, tightened
+from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, Shares, bound_of, is_empty, scaled, tightened
 from dbrecon.recon.certainty.part import WHOLE, Part
+from dbrecon.recon.certainty.warm_lp import Relaxation
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, propagate
 
 
@@ -58,8 +58,7 @@ class Budget:
     tract: int = 2_000_000
 
 
-STEPS_A_CHECK = 50
-"""What HiGHS's branch and cut does between two checks, in simplex steps: for the accounts of a tract."""
+MOST_NODES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -68,28 +67,6 @@ class Floor:
 
     value: int
     proof: Proof
-
-
-def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | None = None) -> Minimum:
-    """The least value of an objective over a part's integer solutions: proved by our own tree, else on HiGHS's word, else an
-    interval. A ``floor`` that a solution reaches ends the search."""
-    search = _Search(part, objective, part.steps + budget.tree)
-    search.floor = floor
-    found = search.run()
-    if found.proof is not Proof.OPEN or not budget.checks:
-        return found
-    target = None if floor is None else floor.value
-    answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, budget.checks, target)
-    part.steps += answer.checks * STEPS_A_CHECK
-    best, witness = found.upper, found.witness
-    whole = None if answer.values is None else part.offer(answer.values)
-    if whole is not None and int(objective.value(whole)) < best:
-        best, witness = int(objective.value(whole)), whole
-    if floor is not None and best <= floor.value:
-        return Minimum(best, best, max(floor.proof, Proof.MIP_PROVED), witness)
-    if answer.finished and answer.bound >= best:
-        return Minimum(best, best, Proof.MIP, witness)
-    return Minimum(min(found.lower, best), best, Proof.OPEN if found.lower < best else Proof.MIP_PROVED, witness)
 
 
 @dataclass(frozen=True)
@@ -109,29 +86,44 @@ class ProofStep:
 
 def prove(part: Part, objective: Objective, least: int, budget: Budget) -> list[ProofStep] | None:
     """The steps of a proof that the objective is nowhere below ``least``, in the order of the search; None if the budget ended."""
-    search = _Search(part, objective, part.steps + budget.tree)
+    search = Search(part, objective, part.steps + budget.tree)
     search.best, search.record = least, []
     found = search.run()
     return search.record if found.lower >= least and search.best == least else None
 
 
-class _Search:
-    def __init__(self, part: Part, objective: Objective, last_step: int) -> None:
-        self.part, self.objective, self.last_step = part, objective, last_step
+class Search:
+    """Branch and bound of our own over a part's solutions, or those within other bounds.
+
+    ``best`` and ``witness`` are the least value known and a solution that has it; ``floor`` is a value that it is known not to go
+    below.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        objective: Objective,
+        last_step: int,
+        best: tuple[int, IntArray] | None = None,
+        floor: Floor | None = None,
+    ) -> None:
+        self.part, self.objective, self.last_step, self.floor = part, objective, last_step, floor
         self.best: int
         self.witness: IntArray
-        self.best, self.witness = part.best_seen(objective)
+        self.best, self.witness = part.best_seen(objective) if best is None else best
         self.unsettled = int(UNBOUNDED)  # the least proved bound of pieces that could be neither closed nor cut further
         self.nodes = 0
-        self.floor: Floor | None = None
         self.record: list[ProofStep] | None = None
+        self.vertex: FloatArray | None = None  # the last one
 
-    def run(self) -> Minimum:
-        stack = [_Node(self._by_bounds(), self.part.lower, self.part.upper)]
+    def run(self, lower: IntArray | None = None, upper: IntArray | None = None, most_nodes: int = MOST_NODES) -> Minimum:
+        """Search until all is closed, the steps have ended, or so many pieces have been looked at."""
+        low, high = self.part.lower if lower is None else lower, self.part.upper if upper is None else upper
+        stack = [_Node(self._by_bounds(low, high), low, high)]
         while stack:
             if self.floor is not None and self.best <= self.floor.value:
                 return Minimum(self.best, self.best, max(self.floor.proof, Proof(min(self.nodes, 1))), self.witness)
-            if self.nodes and self.part.steps >= self.last_step:
+            if self.nodes and (self.part.steps >= self.last_step or self.nodes >= most_nodes):
                 self.unsettled = min([self.unsettled] + [node.bound for node in stack])
                 break
             node = stack.pop()
@@ -140,9 +132,9 @@ class _Search:
         proved = min(self.unsettled, self.best)
         return Minimum(proved, self.best, self._proof() if proved == self.best else Proof.OPEN, self.witness)
 
-    def _by_bounds(self) -> int:
+    def _by_bounds(self, lower: IntArray, upper: IntArray) -> int:
         """What the bounds of the counts alone tell of the objective."""
-        columns, lower, upper = self.objective.columns, self.part.lower, self.part.upper
+        columns = self.objective.columns
         costs, constant = self.objective.relaxed(lower, upper)
         least = np.where(costs > 0, costs * lower[columns], costs * upper[columns])
         return -(-(int(least.sum()) + constant) // SCALE)
@@ -154,16 +146,20 @@ class _Search:
         """What is left of a piece: nothing, or two halves, the more promising one last."""
         self.nodes += 1
         lower, upper = node.lower, node.upper
-        costs, _ = self.objective.relaxed(lower, upper)
-        answer = self.part.relax(self.objective.columns, costs, lower, upper)
+        relaxed = self._relax(lower, upper)
+        if relaxed is None:
+            return []
+        answer, shares = relaxed
         if answer.values is None or answer.multipliers is None:
             return self._without_optimum(node, answer.multipliers)
+        self.vertex = answer.values
         self._take(answer.values)
+        system = self.part.system
         multipliers = scaled(answer.multipliers)
-        bound = None if multipliers is None else bound_of(self.part.system, lower, upper, self.objective, multipliers)
+        bound = None if multipliers is None else bound_of(system, lower, upper, self.objective, multipliers, shares)
         if multipliers is None or bound is None:
-            multipliers = np.zeros(self.part.system.n_rows, np.int64)
-            bound = bound_of(self.part.system, lower, upper, self.objective, multipliers)
+            multipliers = np.zeros(system.n_rows, np.int64)
+            bound = bound_of(system, lower, upper, self.objective, multipliers, shares)
         least = node.bound if bound is None else max(node.bound, bound.whole)
         if bound is None:
             self.unsettled = min(self.unsettled, node.bound)
@@ -177,6 +173,12 @@ class _Search:
             self._note(ProofStep(multipliers))
             return []
         return self._halves(_Node(least, lower, upper), answer.values, multipliers)
+
+    def _relax(self, lower: IntArray, upper: IntArray) -> tuple[Relaxation, Shares | None] | None:
+        """A relaxation of the objective within bounds, and what of it is replaced by proved numbers; None for a piece that is
+        closed without one."""
+        costs, _ = self.objective.relaxed(lower, upper)
+        return self.part.relax(self.objective.columns, costs, lower, upper), None
 
     def _note(self, step: ProofStep) -> None:
         if self.record is not None:

@@ -13,9 +13,11 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
+from dbrecon.recon.certainty.clusters import clusters_of
+from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective
 from dbrecon.recon.certainty.part import Part
-from dbrecon.recon.certainty.search import Budget, Floor, Minimum, Proof, minimise
+from dbrecon.recon.certainty.search import Budget, Floor, Minimum, Proof
 from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, components, propagate
 from dbrecon.recon.tract.model import Model
 
@@ -64,12 +66,13 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
         raise InputError(f"tract {model.geoid}: the people do not meet the published counts")
     n_blocks = len(model.blocks)
     people = _by_block(model.block, counts, n_blocks)
-    blockwise, blockwise_steps = blockwise_distances(system, model.block, model.row_block, counts, n_blocks, budget)
+    cluster = clusters_of(model)
+    blockwise, blockwise_steps = blockwise_distances(system, model, cluster, counts, budget)
     lower, upper = bounds(system)
     cells = Cells(lower.copy(), upper.copy(), counts.copy(), counts.copy())
     exact = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = blockwise_steps
-    for columns, part in split(system, lower, upper, counts):
+    for columns, part in split(system, lower, upper, counts, cluster):
         part.steps = steps
         _work_part(part, model.block[columns], exact, blockwise, budget, intervals)
         steps = part.steps
@@ -81,8 +84,10 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
     return TractCertainty(people, exact, blockwise, certain, any_two, cells, steps)
 
 
-def split(system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray) -> Iterator[tuple[IntArray, Part]]:
-    """The independent parts of a system's open counts: their columns, ascending, and the part. ``counts`` is a solution."""
+def split(
+    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, cluster: IntArray | None = None
+) -> Iterator[tuple[IntArray, Part]]:
+    """The independent parts of a system's open counts: their and the part. ``counts`` is a solution."""
     label, n = components(system, lower, upper)
     if not n:
         return
@@ -90,17 +95,19 @@ def split(system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArra
     ends = np.searchsorted(label[order], np.arange(n + 1))
     for start, end in itertools.pairwise(ends.tolist()):
         columns = order[start:end]
-        yield columns, Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns])
+        inside = None if cluster is None else cluster[columns]
+        yield columns, Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns], inside)
 
 
 def blockwise_distances(
-    system: CountSystem, block: IntArray, row_block: IntArray, counts: IntArray, n_blocks: int, budget: Budget
+    system: CountSystem, model: Model, cluster: IntArray, counts: IntArray, budget: Budget
 ) -> tuple[Distances, int]:
-    """The blockwise bound of each block, and the steps it took."""
-    relaxed = blockwise_system(system, block, row_block)
+    """The blockwise bound of each block, and the steps it took. ``cluster`` (columns,) as in :class:`Part`."""
+    n_blocks, block = len(model.blocks), model.block
+    relaxed = blockwise_system(system, block, model.row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = 0
-    for columns, part in split(relaxed, *bounds(relaxed), counts):
+    for columns, part in split(relaxed, *bounds(relaxed), counts, cluster):
         _distance(part, block[columns], int(block[columns[0]]), found, budget)
         steps += part.steps
     return found, steps
