@@ -29,7 +29,6 @@ from dbrecon.steps.prepare import open_experiment
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
     from dbrecon.recon.risk.protections import RecordProtection
-    from dbrecon.recon.risk.reidentification import Blocks, MarkedRecords
     from dbrecon.recon.risk.study import County
     from dbrecon.recon.risk.variants import Variant
 
@@ -37,6 +36,9 @@ log = logging.getLogger(__name__)
 
 FEW_PEOPLE = 5_000
 """Below, starting processes costs more than they save."""
+
+REPEATS = 5
+"""Draws of ties of --reidentify."""
 
 VARIANTS = "block | swap=SHARE | ages=YEARS | blocks=PEOPLE, with + between several"
 
@@ -48,11 +50,11 @@ def audit_records(args: Arguments, config: Config) -> int:
         from dbrecon.recon.people.people import People
         from dbrecon.report.audit import audit
 
-    out = _new_folder(args)
+    out = new_folder(args, "audit")
     variants = [_variant(word) for word in ("all", *args.what_if)]
     truth = People.concatenate([_read_people(path) for path in args.audit]).merged()
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
-    with Progress("ways to publish", "way", len(variants)) as progress, _workers(truth) as executor:
+    with Progress("ways to publish", "way", len(variants)) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
         report = audit(truth, variants, name, _options(args, config), Budget(), executor, lambda _: progress.add(1))
     path = report.write(out, config.s3.kms_key)
     for sentence in report.summary:
@@ -84,7 +86,7 @@ def reidentify(args: Arguments, config: Config) -> int:
     if not inside:
         raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
     names = ", ".join(args.reidentify), ", ".join(args.truth)
-    result = study(known, truth.records, counties, names, args.seed or 0, args.repeats)
+    result = study(known, truth.records, counties, names, args.seed or 0, args.repeats or REPEATS)
     text = result.as_json() if args.json else format_study(result).rstrip()
     print(text if args.json or result.knows_variability else f"{text} (--step6 finds it.)", flush=True)
     return 0
@@ -100,7 +102,7 @@ def make_attacker(args: Arguments, config: Config) -> int:
 
     if args.out is None:
         raise UsageError("--make_attacker writes attacker.csv and truth.csv: say where with --out FOLDER")
-    out = _new_folder(args)
+    out = new_folder(args, "audit")
     truth = read_truth(truth_files(args.make_attacker))
     records = truth.records
     ids = truth.ids.to_pylist() if truth.ids is not None else [f"p{number}" for number in range(1, len(records) + 1)]
@@ -115,10 +117,10 @@ def make_attacker(args: Arguments, config: Config) -> int:
     return 0
 
 
-def _new_folder(args: Arguments) -> str:
-    """Where results go: --out, or a new folder here named after the time. UsageError for a folder that holds results already."""
+def new_folder(args: Arguments, name: str) -> str:
+    """Where results go: --out, or a new folder here of that name and the time. UsageError for one that holds results already."""
     if args.out is None:
-        return os.path.abspath(time.strftime("audit-%Y-%m-%d-%H%M%S", time.gmtime()))
+        return os.path.abspath(time.strftime(f"{name}-%Y-%m-%d-%H%M%S", time.gmtime()))
     out = str(args.out).rstrip("/")
     if storage.exists(f"{out}/report.html") or storage.exists(f"{out}/attacker.csv"):
         raise UsageError(f"--out {out} has results of an earlier run: name another folder")
@@ -168,41 +170,14 @@ def _protection(part: str, word: str) -> tuple[str, RecordProtection]:
 
 def _county(experiment: Experiment, stusab: str, county: str) -> County:
     """A county's people, and what certainty tells of them where it has been found for just these people and tables."""
-    from dbrecon.recon.risk.reidentification import Records
+    from dbrecon.recon.risk.reidentification import Blocks, MarkedRecords
     from dbrecon.recon.risk.study import County
-    from dbrecon.steps.certainty import stale_because
+    from dbrecon.steps.county_results import read_results
 
-    people = Records.of_people(_read_people(experiment.synth_out(stusab, county)))
-    if not storage.exists(experiment.certainty_sidecar(stusab, county)):
-        return County(people)
-    stale = stale_because(experiment, stusab, county)
-    if stale is not None:
-        log.warning("%s %s: its certainty is left out, being stale: %s; --step6 finds it anew", stusab, county, stale)
-        return County(people)
-    return County(people, _blocks(experiment.certainty(stusab, county)), _flags(experiment.people_certainty(stusab, county)))
-
-
-def _blocks(path: str) -> Blocks:
-    """Which blocks of a county have variability 0."""
-    import numpy as np
-    import pyarrow.csv as pacsv
-
-    from dbrecon.recon.risk.reidentification import Blocks
-
-    with storage.sopen(path, "rb") as file:
-        table = pacsv.read_csv(file)
-    geoid, differ = (table.column(name).to_numpy().astype(np.int64) for name in ("geoid_block", "differ_upper"))
-    return Blocks(geoid, differ == 0)
-
-
-def _flags(path: str) -> MarkedRecords:
-    """Which of a county's people are certain, in their file's order."""
-    import numpy as np
-
-    from dbrecon.recon.risk.reidentification import MarkedRecords
-
-    lines = storage.read_bytes(path).split(b"\n")[1:-1]
-    return MarkedRecords(np.array([line == b"Y" for line in lines], bool))
+    found = read_results(experiment, stusab, county)
+    if found.blocks is None or found.certain is None:
+        return County(found.people)
+    return County(found.people, Blocks(found.blocks.geoid, found.blocks.differ == 0), MarkedRecords(found.certain))
 
 
 def _options(args: Arguments, config: Config) -> Options:
@@ -213,9 +188,9 @@ def _options(args: Arguments, config: Config) -> Options:
 
 
 @contextmanager
-def _workers(truth: People) -> Iterator[Executor | None]:
+def workers(wanted: bool) -> Iterator[Executor | None]:
     """As many processes as there are cores; none where there is little to do."""
-    if truth.population < FEW_PEOPLE:
+    if not wanted:
         yield None
         return
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("forkserver")) as executor:

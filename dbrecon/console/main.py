@@ -74,6 +74,7 @@ ACTIONS: dict[str, Action] = {
     "watch": Action("live_status:watch"),
     "errors": Action("status:show_errors", takes_place=False),
     "evaluate": Action("evaluate:evaluate_people"),
+    "report": Action("report_command:report_experiment"),
     "audit": Action("disclosure:audit_records", takes_place=False),
     "reidentify": Action("disclosure:reidentify"),
     "make_attacker": Action("disclosure:make_attacker", takes_place=False),
@@ -115,6 +116,8 @@ def asked_action(args: Arguments) -> str | None:
     steps = [f"step{step}" for step in asked_steps(args)]
     if set(actions) == {"register", "run"}:
         return "from_start"
+    if set(actions) == {"report", "reidentify"}:
+        return "report"
     if args.spark and set(actions) - {"spark"} in ({"run"}, {"rescan"}, set()):
         return "spark"
     if args.spark and len(actions) > 2:

@@ -239,13 +239,17 @@ def _disclosure() -> Group:
         "disclosure",
         "what tables give away",
         (
+            flag(
+                "--report",
+                help="one page of what the experiment, or a place of it, gives away (--truth: with how much is true)",
+            ),
             Option(
                 "--audit", metavar="RECORDS", multiple=True, several=True, shell_complete=completing("file"),
                 help="tabulate records (.csv, .csv.gz, .parquet), reconstruct them, and report what the tables give away",
             ),
             Option(
                 "--what_if", metavar="WAY", multiple=True, several=True,
-                help="with --audit: other ways to publish beside it: block, swap=0.1, ages=5, blocks=20, block+swap=0.1",
+                help="with --audit: other ways to publish (block, swap=0.1, ages=5, blocks=20); with --report: other experiments",
             ),
             Option(
                 "--reidentify", metavar="ATTACKER", multiple=True, several=True, shell_complete=completing("file"),
@@ -253,16 +257,19 @@ def _disclosure() -> Group:
             ),
             Option(
                 "--truth", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
-                help="with --reidentify: the true people, with the attacker's ids where there are any",
+                help="with --reidentify and --report: the true people, with the attacker's ids where there are any",
             ),
-            Option("--repeats", metavar="N", type=POSITIVE, default=5, help="with --reidentify: draws of ties (default 5)"),
+            Option("--repeats", metavar="N", type=POSITIVE, help="draws of ties (default: --reidentify 5, --report 1)"),
             Option(
                 "--make_attacker", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
                 help="draw an attacker's file from true people, into --out",
             ),
             Option("--coverage", metavar="SHARE", type=SHARE, default=0.6, help="with it: the share of people known (default 0.6)"),
             Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
-            Option("--out", metavar="FOLDER", shell_complete=completing("file"), help="where --audit and --make_attacker write"),
+            Option(
+                "--out", metavar="FOLDER", shell_complete=completing("file"),
+                help="where --report, --audit and --make_attacker write",
+            ),
             seed(),
         ),
     )  # fmt: skip

@@ -8,14 +8,15 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, IntArray
+from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
+from dbrecon.recon.people.people import People
+from dbrecon.recon.risk.findings import five_years
 from dbrecon.recon.risk.study import Study
-from dbrecon.recon.risk.variants import Variant, VariantResult, study_variant, tracts_of
+from dbrecon.recon.risk.variants import Variant, VariantResult, study_variant
 from dbrecon.recon.solve.program import Options
-from dbrecon.recon.study.evaluation import Agreement, BlockCounts, Margins, Units, compare
+from dbrecon.recon.study.evaluation import Agreement, Margins, compare
 from dbrecon.report import sections
 from dbrecon.report.document import Report, Section
 from dbrecon.report.sections import per_cent
@@ -45,9 +46,9 @@ def audit(
     study = Study(name, name, (first.tally,), by_id=True, knows_variability=True, seed=options.seed)
     parts: list[Section] = [
         sections.agreement(agreement),
-        sections.certainty(first),
+        sections.certainty(first.sizes),
         sections.reidentification(study),
-        *([sections.what_if(results)] if len(results) > 1 else []),
+        *([sections.what_if([sections.WayToPublish.of(result) for result in results])] if len(results) > 1 else []),
         sections.pyramids(by_sex_and_age(truth), by_sex_and_age(first.people)),
         sections.METHODS_AND_LIMITS,
     ]
@@ -69,20 +70,13 @@ def audit(
 
 def by_sex_and_age(people: People) -> IntArray:
     """(2, 18) people by sex and five-year group of age, the last of 85 and over."""
-    sex, age = np.divmod(people.kind // N_RH, N_AGES)
-    group = np.minimum(FIRST_AGES[age] // 5, len(sections.FIVE_YEAR_GROUPS) - 1)
-    counts = np.zeros((2, len(sections.FIVE_YEAR_GROUPS)), np.int64)
-    np.add.at(counts, (sex, group), people.count)
-    return counts
+    return five_years(np.bincount(people.kind // N_RH, weights=people.count, minlength=N_SA).astype(np.int64))
 
 
 def _agreement(product: Product, result: VariantResult, truth: People, seed: int) -> Agreement:
-    margins = Margins(product)
-    counts = [
-        margins.of(Units(int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks, tables.block_cells))
-        for tables in tracts_of(product, result.people)
-    ]
-    return compare(result.people, truth, BlockCounts.concatenate(counts), np.random.default_rng(seed))
+    """Of the variant's people, with the baselines that its own tables give."""
+    counts = Margins(product).of_people(result.people)
+    return compare(result.people, truth, counts, np.random.default_rng(seed))
 
 
 def _summary(result: VariantResult, agreement: Agreement, study: Study) -> tuple[str, ...]:
@@ -92,9 +86,9 @@ def _summary(result: VariantResult, agreement: Agreement, study: Study) -> tuple
     return (
         f"From these tables alone {per_cent(bins)} of the records can be rebuilt with age in bins, and {per_cent(exact)} with the "
         "exact year of age.",
-        f"{per_cent(result.certain)} of the people are in every data set that has these tables, which can be "
+        f"{per_cent(result.sizes.certain_share)} of the people are in every data set that has these tables, which can be "
         f"known without any truth; "
-        f"{per_cent(result.without_variability)} of the blocks have only one solution.",
+        f"{per_cent(result.sizes.without_variability)} of the blocks have only one solution.",
         f"Somebody who knows block, sex and age finds race and origin rightly for "
         f"{per_cent(study.precision('reconstruction').mean)} of "
         f"all matches, and for {per_cent(study.precision('reconstruction', 'nonmodal').mean)} of people who "

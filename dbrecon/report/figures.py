@@ -5,6 +5,7 @@ The same numbers give the same bytes: no date, no random ids. Colours are told a
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -112,7 +113,7 @@ def bars_by_group(
         bars = axes.bar(at, np.nan_to_num(values), width * 0.92, label=label, color=colour)
         texts = ["" if np.isnan(value) else f"{_whole_per_cent(value)}" for value in values]
         axes.bar_label(bars, texts, fontsize=8, padding=1, color=INK)
-    axes.set_xticks(np.arange(len(groups)), [group.replace(", ", ",\n") for group in groups])
+    axes.set_xticks(np.arange(len(groups)), ["\n".join(textwrap.wrap(group, 15)) for group in groups])
     axes.set_ylim(0, 1.08)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(visible=False, axis="x")
@@ -124,16 +125,19 @@ def bars_by_group(
 
 
 @_styled
-def pyramid(name: str, caption: str, alt: str, labels: Sequence[str], published: Floats, reconstructed: Floats) -> Figure:
-    """Draw a population pyramid: ``published`` and ``reconstructed`` are (2, groups) people, men first, youngest group first."""
+def pyramid(name: str, caption: str, alt: str, labels: Sequence[str], published: Floats | None, reconstructed: Floats) -> Figure:
+    """Draw a population pyramid.
+
+    ``published`` (None: not told) and ``reconstructed`` are (2, groups) people, men first, youngest first.
+    """
     drawing, (men, women) = _drawing(8.0, 4.8, 2, sharey=True)
-    most = 1.08 * max(1.0, float(np.max([published, reconstructed])))
+    most = 1.08 * max(1.0, float(reconstructed.max()), 0.0 if published is None else float(published.max()))
     at = np.arange(len(labels))
     for sex, axes, title in ((0, men, "men"), (1, women, "women")):
         axes.barh(at, reconstructed[sex], 0.82, color=BLUE, label="reconstructed")
-        axes.plot(
-            published[sex], at, linestyle="none", marker="|", markersize=9, markeredgewidth=2.2, color=ORANGE, label="published"
-        )
+        if published is not None:
+            mark = {"linestyle": "none", "marker": "|", "markersize": 9, "markeredgewidth": 2.2}
+            axes.plot(published[sex], at, color=ORANGE, label="published", **mark)
         axes.set_xlim((most, 0) if sex == 0 else (0, most))
         axes.set_title(title, fontsize=11)
         axes.grid(visible=False, axis="y")

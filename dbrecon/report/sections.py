@@ -1,15 +1,17 @@
 """The parts of a report, each made of one study's figures: what a reader is told, drawn and given to compute with."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.risk.study import PUBLISHED_PRECISION, Study
+from dbrecon.recon.risk.sure import SureSizes
 from dbrecon.recon.risk.variants import VariantResult
 from dbrecon.recon.study.evaluation import MEASURES, METHODS, SIZE_STARTS, Agreement
 from dbrecon.report import figures
-from dbrecon.report.document import Section, Table, Value
+from dbrecon.report.document import Figure, Section, Table, Value
 
 PUBLISHED_AGREEMENT = {"all tables": (0.485, 0.952), "block tables": (0.442, 0.929)}
 """Of the 2010 country, exact age and 38 bins (Abowd et al., arXiv 2312.11283)."""
@@ -76,14 +78,14 @@ def agreement(found: Agreement) -> Section:
         ),
         (
             figures.bars_by_group(
-                "agreement", "True records matched, by people of the block.", _describe(series, labels), labels, series, "matched"
+                "agreement", "True records matched, by people of the block.", describe(series, labels), labels, series, "matched"
             ),
         ),
         (Table("agreement", "True records matched one to one, by size of block", columns, tuple(rows)),),
     )
 
 
-def _describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
+def describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
     """What bars show, in words."""
     parts = []
     for name, values in series.items():
@@ -148,7 +150,7 @@ def reidentification(result: Study) -> Section:
             figures.bars_by_group(
                 "precision",
                 "Precision by class of people and method.",
-                _describe(precision, groups),
+                describe(precision, groups),
                 groups,
                 precision,
                 "precision",
@@ -158,65 +160,110 @@ def reidentification(result: Study) -> Section:
     )
 
 
-def what_if(results: Sequence[VariantResult]) -> Section:
-    """What other tables or protections would give away, side by side, and what they cost in accuracy."""
-    rows: list[tuple[Value, ...]] = []
-    for result in results:
-        exact, bins = result.agreement
-        rows.append(
-            (
-                result.name,
-                100 * exact,
-                100 * bins,
-                100 * result.without_variability,
-                100 * result.differ,
-                100 * result.certain,
-                100 * result.tally.precision("reconstruction"),
-                100 * result.tally.precision("reconstruction", "nonmodal"),
-                result.error,
-            )
+@dataclass(frozen=True)
+class WayToPublish:
+    """What one way to publish gives away, in shares of 0 to 1; None where it is not known. ``error`` is the mean absolute
+    difference that a protection makes in a published cell, in people."""
+
+    name: str
+    exact: float | None
+    binned: float | None
+    without_variability: float | None
+    differ: float | None
+    certain: float | None
+    precision: float | None
+    precision_nonmodal: float | None
+    error: float | None = None
+
+    @classmethod
+    def of(cls, result: VariantResult) -> "WayToPublish":
+        """Of a variant that was studied."""
+        sizes, tally = result.sizes, result.tally
+        return cls(
+            result.name,
+            *result.agreement,
+            sizes.without_variability,
+            sizes.differ_share,
+            sizes.certain_share,
+            tally.precision("reconstruction"),
+            tally.precision("reconstruction", "nonmodal"),
+            result.error,
         )
-    columns = (
-        "variant",
-        "agreement, exact age, %",
-        "agreement, bins, %",
-        "blocks without variability, %",
-        "people who can differ, %",
-        "people certain, %",
-        "precision, all, %",
-        "precision, nonmodal, %",
-        "mean error of a cell, people",
+
+
+SHARES = {
+    "exact": "agreement, exact age, %",
+    "binned": "agreement, bins, %",
+    "without_variability": "blocks without variability, %",
+    "differ": "people who can differ, %",
+    "certain": "people certain, %",
+    "precision": "precision, all, %",
+    "precision_nonmodal": "precision, nonmodal, %",
+}
+"""What is told of ways to publish, and the headings of its columns."""
+
+
+def what_if(ways: Sequence[WayToPublish]) -> Section:
+    """What other tables or protections would give away, side by side, and what they cost in accuracy."""
+    known = [way for way in ways if way.certain is not None]
+    best = min(known, key=lambda way: way.certain or 0.0) if known else None
+    words = (
+        f"Of {len(ways)} ways to publish, '{best.name}' leaves the fewest people certain ({per_cent(best.certain or 0.0)}). "
+        if best
+        else ""
     )
-    names, errors = [r.name for r in results], [r.error for r in results]
-    risk = [r.tally.precision("reconstruction", "nonmodal") for r in results]
-    best = min(results, key=lambda r: r.certain)
-    alt = (
-        "Points. "
-        + "; ".join(f"{n}: error {e:.4f}, precision {per_cent(v)}" for n, e, v in zip(names, errors, risk, strict=True))
-        + "."
-    )
+    costs = any(way.error for way in ways)
+    if costs:
+        words += "The error is what a protection changes in the published cells, on average."
     return Section(
         "what-if",
         "What other tables or protections would give away",
-        (
-            f"Of {len(results)} ways to publish, '{best.name}' leaves the fewest people certain "
-            f"({per_cent(best.certain)}). The error is what a protection changes in the "
-            f"published cells, on average.",
-        ),
-        (
-            figures.trade_off(
-                "what_if",
-                "Risk to people who are not of the block's mode, against the error of the tables.",
-                alt,
-                names,
-                errors,
-                risk,
-                "mean error of a published cell, people",
-                "precision of reidentification, nonmodal",
-            ),
-        ),
-        (Table("what_if", "Ways to publish, side by side", columns, tuple(rows), digits=2),),
+        (words,) if words else (),
+        (_risk_and_error(ways) if costs else _side_by_side(ways),),
+        (_what_if_table(ways),),
     )
+
+
+def _what_if_table(ways: Sequence[WayToPublish]) -> Table:
+    """What is known of some of the ways; the error only where it was measured."""
+    known = [name for name in SHARES if any(getattr(way, name) is not None for way in ways)]
+    measured = any(way.error is not None for way in ways)
+    columns = ("way to publish", *(SHARES[name] for name in known), *(["mean error of a cell, people"] if measured else []))
+    rows = []
+    for way in ways:
+        shares = [getattr(way, name) for name in known]
+        rows.append((way.name, *(None if v is None else 100 * v for v in shares), *([way.error] if measured else [])))
+    return Table("what_if", "Ways to publish, side by side", columns, tuple(rows), digits=2)
+
+
+def _risk_and_error(ways: Sequence[WayToPublish]) -> Figure:
+    names, errors = [way.name for way in ways], [way.error or 0.0 for way in ways]
+    risk = [float("nan") if way.precision_nonmodal is None else way.precision_nonmodal for way in ways]
+    points = "; ".join(f"{n}: error {e:.4f}, precision {per_cent(v)}" for n, e, v in zip(names, errors, risk, strict=True))
+    return figures.trade_off(
+        "what_if",
+        "Risk to people who are not of the block's mode, against the error of the tables.",
+        f"Points. {points}.",
+        names,
+        errors,
+        risk,
+        "mean error of a published cell, people",
+        "precision of reidentification, nonmodal",
+    )
+
+
+def _side_by_side(ways: Sequence[WayToPublish]) -> Figure:
+    measures = {
+        "agreement, exact age": "exact",
+        "agreement, bins": "binned",
+        "blocks without variability": "without_variability",
+        "people certain": "certain",
+        "precision, nonmodal": "precision_nonmodal",
+    }
+    shown = [label for label, name in measures.items() if any(getattr(way, name) is not None for way in ways)]
+    values = {way.name: [getattr(way, measures[label]) for label in shown] for way in ways}
+    series = {name: [float("nan") if v is None else v for v in shares] for name, shares in values.items()}
+    return figures.bars_by_group("what_if", "Ways to publish, side by side.", describe(series, shown), shown, series, "share")
 
 
 PUBLISHED_WITHOUT_VARIABILITY = {
@@ -227,29 +274,29 @@ PUBLISHED_WITHOUT_VARIABILITY = {
     "250-499": 3_718 / 126_344,
     "500-999": 308 / 40_492,
     "1000+": 105 / 9_805,
+    "all": 4_308_382 / 6_207_027,
 }
 """Shares of blocks of the 2010 country by people (Abowd et al., arXiv 2312.11283): a bound found block by block, so too low."""
 
 
-def certainty(result: VariantResult) -> Section:
+def certainty(sure: SureSizes) -> Section:
     """How far another data set with the same tables can differ, by size of block, beside the published national figures."""
-    blocks, labels = result.blocks, size_labels()
-    size = np.searchsorted(SIZE_STARTS, blocks.people, side="right") - 1
+    labels = size_labels()
     rows: list[tuple[Value, ...]] = []
-    for number, label in [*enumerate(labels), (None, "all")]:
-        here = np.ones(len(size), bool) if number is None else size == number
-        people, settled = blocks.people[here], blocks.differ[here] == 0
-        total = int(people.sum())
+    for label, here in [*((label, slice(i, i + 1)) for i, label in enumerate(labels)), ("all", slice(None))]:
+        blocks, people, differ, sure_people, settled, settled_people = (
+            int(getattr(sure, name)[here].sum()) for name in SureSizes.__dataclass_fields__
+        )
         published = PUBLISHED_WITHOUT_VARIABILITY.get(label)
         rows.append(
             (
                 label,
-                int(here.sum()),
-                total,
-                100 * share(int(settled.sum()), int(here.sum())),
-                int(people[settled].sum()),
-                100 * share(int(blocks.differ[here].sum()), total),
-                100 * share(int(blocks.certain[here].sum()), total),
+                blocks,
+                people,
+                100 * share(settled, blocks),
+                settled_people,
+                100 * share(differ, people),
+                100 * share(sure_people, people),
                 None if published is None else 100 * published,
             )
         )
@@ -263,23 +310,27 @@ def certainty(result: VariantResult) -> Section:
         "people certain, %",
         "2010 country: blocks without variability, %",
     )
-    ours = [float(row[3]) / 100 for row in rows[:-1]]  # type: ignore[arg-type]
-    series = {"here": ours, "2010 country, published bound": list(PUBLISHED_WITHOUT_VARIABILITY.values())}
+    ours = [share(int(s), int(n)) for s, n in zip(sure.settled_blocks, sure.blocks, strict=True)]
+    series = {"here": ours, "2010 country, published bound": [PUBLISHED_WITHOUT_VARIABILITY[label] for label in labels]}
     return Section(
         "certainty",
         "How sure that is, without any truth",
         (
-            f"In {per_cent(result.without_variability)} of the blocks with people only one set of people, with "
-            f"ages in bins, makes the "
-            f"published tables. Of all people {per_cent(result.certain)} are in every data set that has these tables; at most "
-            f"{per_cent(result.differ)} can differ between the reconstruction and another such data set. These are exact values, "
-            "with all blocks of a tract together; nobody needs to know the truth to find them.",
+            f"In {per_cent(sure.without_variability)} of the blocks with people only one set of people, with ages in bins, makes "
+            f"the published tables. Of all people {per_cent(sure.certain_share)} are in every data set that has these tables; at "
+            f"most {per_cent(sure.differ_share)} can differ between the reconstruction and another such data set. All blocks of a "
+            "tract are taken together; nobody needs to know the truth to find this.",
+            f"The published figures of the 2010 country are bounds found block by block: "
+            f"{per_cent(PUBLISHED_WITHOUT_VARIABILITY['all'])} of its blocks without variability, and 10.0"
+            + PER_CENT
+            + " of its people who can differ, which its authors think at "
+            "least twice too many.",
         ),
         (
             figures.bars_by_group(
                 "certainty",
                 "Blocks with only one solution, by people of the block.",
-                _describe(series, labels),
+                describe(series, labels),
                 labels,
                 series,
                 "blocks without variability",
@@ -289,21 +340,26 @@ def certainty(result: VariantResult) -> Section:
     )
 
 
-def pyramids(published: IntArray, reconstructed: IntArray) -> Section:
-    """Draw people by sex and five-year group of age; two arrays (2, 18)."""
-    same = bool((published == reconstructed).all())
-    word = "are equal, as they must be" if same else "differ"
+def pyramids(published: IntArray | None, reconstructed: IntArray) -> Section:
+    """Draw people by sex and five-year group of age; two arrays (2, 18), the first None where no table tells."""
+    if published is None:
+        words = "No published table counts men and women by ages that make groups of five years."
+    elif (published == reconstructed).all():
+        words = "The published and the reconstructed numbers of men and women by age are equal, as they must be."
+    else:
+        words = "The published and the reconstructed numbers of men and women by age differ."
+    shown = {"reconstructed": reconstructed} if published is None else {"published": published, "reconstructed": reconstructed}
     return Section(
         "pyramid",
         "The people reconstructed",
-        (f"The published and the reconstructed numbers of men and women by age {word}.",),
+        (words,),
         (
             figures.pyramid(
                 "pyramid",
-                "People by sex and age, published and reconstructed.",
-                f"Population pyramid of {int(reconstructed.sum()):,} people; published and reconstructed numbers {word}.",
+                "People by sex and age.",
+                f"Population pyramid of {int(reconstructed.sum()):,} people. {words}",
                 FIVE_YEAR_GROUPS,
-                published.astype(np.float64),
+                None if published is None else published.astype(np.float64),
                 reconstructed.astype(np.float64),
             ),
         ),
@@ -311,10 +367,9 @@ def pyramids(published: IntArray, reconstructed: IntArray) -> Section:
             Table(
                 "pyramid",
                 "People by sex and age",
-                ("age", "men, published", "men, reconstructed", "women, published", "women, reconstructed"),
+                ("age", *(f"{sex}, {name}" for sex in ("men", "women") for name in shown)),
                 tuple(
-                    (group, *(int(n[sex, i]) for sex in (0, 1) for n in (published, reconstructed)))
-                    for i, group in enumerate(FIVE_YEAR_GROUPS)
+                    (group, *(int(n[sex, i]) for sex in (0, 1) for n in shown.values())) for i, group in enumerate(FIVE_YEAR_GROUPS)
                 ),
             ),
         ),

@@ -7,8 +7,11 @@ two or three requests on S3, where a digest of all bytes would take minutes. All
 are written or read anyway.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.staging import digest_of
@@ -44,6 +47,26 @@ def zip_of(experiment: Experiment, ledger: Ledger, stusab: str) -> Zip:
         digest = None
     entered = ledger.state_digests(experiment.reident, stusab)
     return Zip(path, digest, entered.zip)
+
+
+def made_of(experiment: Experiment, ledger: Ledger) -> dict[str, Any]:
+    """What an experiment's results were made of: product, seed, program, solvers, and by state the digests of zip and geography.
+
+    As JSON can hold it; None for what is not known.
+    """
+    row = ledger.experiment(experiment.reident)
+    states = {stusab: asdict(ledger.state_digests(row.reident, stusab)) for stusab in ledger.stusabs(row.reident)}
+    return {
+        "product": row.product,
+        "product_title": experiment.release.title,
+        "tables": row.tables,
+        "tables_toml_sha256": hashlib.sha256(Path(experiment.tables_path).read_bytes()).hexdigest(),
+        "ages": row.ages,
+        "seed": row.seed,
+        "program": row.program or None,
+        "solutions": [asdict(maker) for maker in ledger.makers(row.reident)],
+        "states": states,
+    }
 
 
 def broken_link(found: Zip, stusab: str) -> str:

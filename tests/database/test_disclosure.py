@@ -3,10 +3,15 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from dbrecon.recon.census.geography import FixedHeader
+from dbrecon.recon.product.release import load_release
 from tests.database.test_step_commands import Operator
 from tests.paths import CHECKOUT
 
@@ -16,13 +21,32 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Operator, Path]:
     """A synthetic state that is reconstructed, and its true people."""
     folder = tmp_path_factory.mktemp("disclosure")
     operator, truth = Operator(folder / "root").register(), folder / "truth.csv.gz"
-    made = ["bench/make_state.py", "-q", "--stusab", "de", "--people", "3000", "--counties", "1", "--seed", "4"]
+    made = ["bench/make_state.py", "-q", "--stusab", "de", "--people", "3000", "--counties", "2", "--seed", "4"]
     paths = ["--out", str(operator.base / "dist"), "--truth", str(truth)]
     subprocess.run([sys.executable, *made, *paths], cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
+    place_tracts(operator.base / "dist" / "de2010.sf1.zip")
     operator.done("--step1", "--step2", "--stusab", "all")
-    operator.done("--run")
+    operator.done("--run", "--step6")
     operator.done("--make_attacker", str(truth), "--coverage", "1", "--error_rate", "0", "--out", str(folder / "attacker"))
     return operator, folder
+
+
+def place_tracts(path: Path) -> None:
+    """Give the tracts of a state's zip the internal points that published headers have."""
+    fields = load_release().header
+    assert isinstance(fields, FixedHeader)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in members if "geo" in name)
+    lines = members[name].splitlines(keepends=True)
+    for i, line in enumerate(lines):
+        if line[fields.fields["SUMLEV"]] == b"140":
+            start, end = fields.fields["INTPTLAT"].start, fields.fields["INTPTLON"].stop
+            lines[i] = line[:start] + f"+{39 + i / 1e5:.7f}-{75 + i / 1e5:011.7f}".encode() + line[end:]
+    members[name] = b"".join(lines)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 def test_an_attacker_s_file_has_everybody_asked_for_and_the_truth_has_the_ids(world: tuple[Operator, Path]) -> None:
@@ -61,6 +85,42 @@ def test_an_audit_writes_one_report_and_says_its_findings(world: tuple[Operator,
     assert {path.suffix for path in (folder / "audit/tables").iterdir()} == {".csv", ".parquet"}
 
 
+def test_a_report_has_the_figures_of_the_commands_and_what_they_were_made_of(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    known = [str(folder / "attacker/attacker.csv"), "--truth", str(folder / "attacker/truth.csv")]
+    shown = operator.done("--report", "--reidentify", *known, "--what_if", "r1", "--out", str(folder / "report"))
+    assert "of the true records are among them with age in bins" in shown
+    evaluated = operator.evaluated(folder / "truth.csv.gz")["agreement"]["reconstruction"]
+    assert read_table(folder, "agreement")[-1]["reconstruction, exact age, %"] == pytest.approx(100 * evaluated["exact_age"]["all"])
+    told = json.loads(operator.done("--reidentify", *known, "--json", "--repeats", "1"))["methods"]["modal guess"]["nonmodal"]
+    rows = read_table(folder, "reidentification")
+    row = next(row for row in rows if (row["method"], row["people"]) == ("modal guess", "nonmodal"))
+    assert (row["matched"], row["confirmed"]) == (told["putative"], told["confirmed"])
+    certain = json.loads(operator.done("--certainty", "--json"))["sizes"][-1]
+    assert read_table(folder, "certainty")[-1]["people certain, %"] == pytest.approx(certain["certain_pct"], abs=1e-4)
+    ways = read_table(folder, "what_if")
+    assert [way["agreement, bins, %"] for way in ways] == [100 * evaluated["binned_age"]["all"]] * 2
+    figures = {path.stem for path in (folder / "report/figures").glob("*.svg")}
+    assert {"map_tracts_certain", "map_counties_differ", "pyramid", "what_if", "precision"} <= figures
+    made = json.loads((folder / "report/provenance.json").read_text(encoding="utf-8"))
+    status = operator.status()["provenance"]
+    assert status["states"]["de"]["zip"] in made["de2010.sf1.zip"]
+    assert status["tables_toml_sha256"] in made["product"]
+    assert [one["solver"] for one in status["solutions"]] == [made["solutions of 2 tracts"].split(",")[0]]
+
+
+def test_a_report_without_a_truth_says_what_would_tell_more(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    shown = operator.done("--report", "--out", str(folder / "county"), "de", "001")
+    assert "--truth FILE compares them" in shown
+    assert {path.stem for path in (folder / "county/tables").glob("*.csv")} == {"certainty", "counties", "pyramid"}
+
+
+def read_table(folder: Path, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "report/tables" / f"{name}.parquet").to_pylist()
+    return found
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -69,7 +129,10 @@ def test_an_audit_writes_one_report_and_says_its_findings(world: tuple[Operator,
         (["--make_attacker", "FILE"], 2, "say where with --out FOLDER"),
         (["--make_attacker", "FILE", "--coverage", "60", "--out", "x"], 2, "'60' is not a share"),
         (["--audit", "nothing.csv", "--out", "x"], 3, "nothing.csv: there is no such file"),
-        (["--status", "--what_if", "block"], 2, "--what_if goes with --audit"),
+        (["--status", "--what_if", "block"], 2, "--what_if goes with --audit or --report"),
+        (["--report", "--reidentify", "FILE"], 2, "give --truth FILE"),
+        (["--report", "de", "001", "000100"], 2, "--report is of whole counties"),
+        (["--report", "--what_if", "r9"], 5, "r9"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(world: tuple[Operator, Path], words: list[str], code: int, said: str) -> None:

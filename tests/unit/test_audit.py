@@ -61,7 +61,7 @@ def test_sizes_add_up_to_all_people_and_blocks() -> None:
 
 def test_ways_to_publish_stand_side_by_side_under_their_names() -> None:
     rows = table("what_if")
-    assert [row["variant"] for row in rows] == [variant.name for variant in VARIANTS]
+    assert [row["way to publish"] for row in rows] == [variant.name for variant in VARIANTS]
     assert rows[0]["mean error of a cell, people"] == 0.0
     assert rows[0]["people certain, %"] >= rows[1]["people certain, %"]  # type: ignore[operator]
 

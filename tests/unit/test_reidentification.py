@@ -27,7 +27,6 @@ from dbrecon.recon.risk.reidentification import (
     modal_guess,
     most_frequent,
     population_of,
-    precision_by_rank,
     proportional_guess,
     study_county,
 )
@@ -242,12 +241,6 @@ def test_the_chance_of_somebody_is_the_share_of_people_of_a_sex_and_age_that_the
     assert exact == pytest.approx(2 * 0.5 + 2 * 0.5)
     assert binned == pytest.approx(exact)
     assert chance_of_somebody(np.array([1]), people, shares).tolist() == [0.0, 0.0]
-
-
-def test_precision_by_rank_falls_from_the_surest_matches_on() -> None:
-    curve = precision_by_rank(np.array([0.9, 0.5, 0.9, 0.1]), np.array([True, False, True, False]), points=4)
-    assert curve[:, 0].tolist() == [0.25, 0.5, 0.75, 1.0]
-    assert curve[:, 1] == pytest.approx([1.0, 1.0, 2 / 3, 0.5])
 
 
 def test_an_attacker_s_file_has_the_coverage_and_the_share_of_errors_asked_for() -> None:

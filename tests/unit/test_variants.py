@@ -38,9 +38,9 @@ def test_all_tables_give_away_at_least_as_much_as_block_tables_alone() -> None:
     assert everything.truth == people().population
     assert everything.agreement[0] > blocks.agreement[0]
     assert everything.agreement[1] >= blocks.agreement[1] > 0.5
-    assert everything.differ <= blocks.differ
-    assert everything.certain >= blocks.certain
-    assert everything.without_variability >= blocks.without_variability
+    assert everything.sizes.differ_share <= blocks.sizes.differ_share
+    assert everything.sizes.certain_share >= blocks.sizes.certain_share
+    assert everything.sizes.without_variability >= blocks.sizes.without_variability
 
 
 def test_a_certain_person_is_a_true_person_and_a_sure_block_is_the_true_block() -> None:
@@ -50,7 +50,7 @@ def test_a_certain_person_is_a_true_person_and_a_sure_block_is_the_true_block() 
     exact = tally.count("reconstruction", "variability 0", "putative")
     assert tally.count("reconstruction", "variability 0", "confirmed") <= exact
     everything = result(ALL)
-    assert everything.matched[1] >= everything.certain
+    assert everything.matched[1] >= everything.certain_people.population
 
 
 def test_unprotected_tables_have_no_error_and_protections_cost_some() -> None:

@@ -285,7 +285,7 @@ def study_county(
     for number, guess in enumerate(guesses):
         keys = (known.records.exact, known.records.binned), (guess.exact, guess.binned)
         match = match_in_two_passes(*keys, rng)
-        confirmed = _confirmed(known, truth, guess, match, rng)
+        confirmed = confirmed_pairs(known, truth, guess, match, rng)
         matched_certain = np.zeros(len(known.records), bool)
         if number == 0:
             matched_certain[match.left] = marks[match.right]
@@ -295,7 +295,7 @@ def study_county(
     return tally
 
 
-def _confirmed(known: Known, truth: Records, guess: Records, match: Match, rng: np.random.Generator) -> BoolArray:
+def confirmed_pairs(known: Known, truth: Records, guess: Records, match: Match, rng: np.random.Generator) -> BoolArray:
     """(pairs,) whether what the guess says of race and origin is true of the person."""
     guessed = guess.rh[match.right]
     if known.by_id:
@@ -395,20 +395,6 @@ def chance_of_somebody(block: IntArray, people: Records, sex_age_shares: npt.NDA
         inside[inside] = blocks[at[inside]] == block[inside]
         found.append(float(chance[at[inside]].sum()))
     return np.array(found)
-
-
-def precision_by_rank(confidence: npt.NDArray[np.float64], confirmed: BoolArray, points: int = 100) -> npt.NDArray[np.float64]:
-    """(points, 2) share of putative matches taken, most confident first, and the precision among them.
-
-    Source: Dick et al., PNAS 2023 (RAP-Rank). Of equally confident matches the expected number is confirmed.
-    """
-    if not len(confidence):
-        return np.empty((0, 2))
-    level, inverse, size = np.unique(-confidence, return_inverse=True, return_counts=True)
-    hits = np.bincount(inverse, weights=confirmed.astype(np.float64), minlength=len(level))
-    ends, sums = np.concatenate([[0], np.cumsum(size)]), np.concatenate([[0.0], np.cumsum(hits)])
-    taken = np.unique(np.maximum(1, np.linspace(0, len(confidence), points + 1)[1:].round().astype(np.int64)))
-    return np.column_stack([taken / len(confidence), np.interp(taken, ends, sums) / taken])
 
 
 def population_of(counties: Iterable[Records]) -> tuple[int, npt.NDArray[np.float64]]:

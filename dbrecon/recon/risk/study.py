@@ -1,18 +1,23 @@
 """A study of reidentification: an attacker's file, a reconstruction and a truth, several times over, in one set of figures."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT
 from dbrecon.recon.risk.reidentification import (
     CLASSES,
     METHODS,
     NO_BLOCKS,
     Blocks,
     Known,
+    MarkedRecords,
     Marks,
     Records,
     Tally,
@@ -20,7 +25,7 @@ from dbrecon.recon.risk.reidentification import (
     population_of,
     study_county,
 )
-from dbrecon.recon.study.evaluation import SIZE_STARTS
+from dbrecon.recon.study.evaluation import PEOPLE_AT_ONCE, SIZE_STARTS
 
 PUBLISHED_PRECISION: Mapping[str, Mapping[str, float]] = {
     "reconstruction": {
@@ -166,26 +171,67 @@ def study(
     for code in sorted(counties):
         county = counties[code]()
         knows_variability |= bool(len(county.blocks.geoid))
-        known, true_people = _part(attacker, truth, code, np.random.default_rng([seed, code]))
-        for repeat in range(repeats):
-            rng = np.random.default_rng([seed, code, repeat])
-            part = study_county(known, county.people, true_people, everywhere, shares, rng, county.blocks, county.certain)
-            tallies[repeat] += part
+        known, true_people = county_part(attacker, truth, code, np.random.default_rng([seed, code]))
+        found = study_pieces(known, county, true_people, (everywhere, shares), (seed, code), repeats)
+        tallies = [before + more for before, more in zip(tallies, found, strict=True)]
     return Study(*names, tuple(tallies), attacker.by_id, knows_variability, seed)
 
 
-def _part(attacker: Known, truth: Records, code: int, rng: np.random.Generator) -> tuple[Known, Records]:
-    """An attacker's records in a county, and the true people there."""
-    inside = attacker.records.block // 10**10 == code
-    records = attacker.records.select(inside)
-    here = np.flatnonzero(truth.block // 10**10 == code)
-    people = truth.select(here)
-    if not attacker.by_id:
-        return Known(records, link_without_ids(records, people, rng), attacker.true_rh[inside], by_id=False), people
+def study_pieces(
+    known: Known,
+    county: County,
+    truth: Records,
+    population: tuple[int, npt.NDArray[np.float64]],
+    seed: tuple[int, ...],
+    repeats: int,
+    at_once: int = PEOPLE_AT_ONCE,
+) -> list[Tally]:
+    """Study one county, some whole tracts at a time so that memory does not grow with it: a tally for each repeat.
+
+    ``population`` is what :func:`population_of` gives for the whole study; ``seed`` is the study's, and the county's number.
+    """
+    tallies = [Tally() for _ in range(repeats)]
+    marks = None if county.certain is None else county.certain.marks(county.people)
+    for number, (low, high) in enumerate(_pieces(county.people.block, at_once)):
+        inside = _between(county.people.block, low, high)
+        people = county.people.select(inside)
+        part, true_people = _within(known, truth, low, high)
+        certain = None if marks is None else MarkedRecords(marks[inside])
+        for repeat in range(repeats):
+            rng = np.random.default_rng([*seed, repeat, *([number] if number else [])])
+            tallies[repeat] += study_county(part, people, true_people, *population, rng, county.blocks, certain)
+    return tallies
+
+
+def _pieces(block: IntArray, at_once: int) -> list[tuple[int, int]]:
+    """Ranges of block ids (from, below) of about so many people each, whole tracts; together they hold every id."""
+    tracts, people = np.unique(block // BLOCKS_PER_TRACT, return_counts=True)
+    first = np.unique((np.cumsum(people) - people) // at_once, return_index=True)[1]
+    bounds = [0, *(tracts[first[1:]] * BLOCKS_PER_TRACT).tolist(), 10**15]
+    return list(itertools.pairwise(bounds))
+
+
+def _between(block: IntArray, low: int, high: int) -> npt.NDArray[np.bool_]:
+    return np.asarray((block >= low) & (block < high))
+
+
+def county_part(attacker: Known, truth: Records, code: int, rng: np.random.Generator) -> tuple[Known, Records]:
+    """An attacker's records in a county, and the true people there; where there are no ids, with one of them for each."""
+    known, people = _within(attacker, truth, code * 10**10, (code + 1) * 10**10)
+    if attacker.by_id:
+        return known, people
+    return replace(known, true=link_without_ids(known.records, people, rng)), people
+
+
+def _within(attacker: Known, truth: Records, low: int, high: int) -> tuple[Known, Records]:
+    """An attacker's records in a range of blocks, and the true people there, whose positions are then those in this part."""
+    inside = _between(attacker.records.block, low, high)
+    here = np.flatnonzero(_between(truth.block, low, high))
     true = attacker.true[inside]
     at = np.minimum(np.searchsorted(here, true), max(len(here) - 1, 0))
     lives_here = (here[at] == true) if len(here) else np.zeros(len(true), bool)
-    return Known(records, np.where(lives_here, at, -1), attacker.true_rh[inside]), people
+    true = np.where(lives_here, at, -1)
+    return Known(attacker.records.select(inside), true, attacker.true_rh[inside], attacker.by_id), truth.select(here)
 
 
 _HEADINGS = {

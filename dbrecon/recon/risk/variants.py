@@ -27,6 +27,7 @@ from dbrecon.recon.risk.reidentification import (
     population_of,
     study_county,
 )
+from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import binned
 from dbrecon.recon.tract.model import TractTables
@@ -65,16 +66,6 @@ class TractResult:
 
 
 @dataclass(frozen=True)
-class SureBlocks:
-    """Blocks with people, ascending: ``geoid``, ``people``, the most that can ``differ``, the ``certain`` ones; (B,) each."""
-
-    geoid: IntArray
-    people: IntArray
-    differ: IntArray
-    certain: IntArray
-
-
-@dataclass(frozen=True)
 class VariantResult:
     """What one variant gives away in all: sums over tracts.
 
@@ -98,19 +89,9 @@ class VariantResult:
         return self.matched[0] / self.truth, self.matched[1] / self.truth
 
     @property
-    def without_variability(self) -> float:
-        """The share of blocks with people of which only one solution exists, 0 to 1."""
-        return float((self.blocks.differ == 0).mean())
-
-    @property
-    def differ(self) -> float:
-        """The share of people who can differ in another data set with these tables, at most, 0 to 1."""
-        return float(self.blocks.differ.sum() / self.blocks.people.sum())
-
-    @property
-    def certain(self) -> float:
-        """The share of people who are in every data set with these tables, 0 to 1."""
-        return float(self.blocks.certain.sum() / self.blocks.people.sum())
+    def sizes(self) -> SureSizes:
+        """How sure it is, by size of block."""
+        return SureSizes.of(self.blocks)
 
 
 def tracts_of(product: Product, people: People) -> Iterator[TractTables]:

@@ -1,0 +1,108 @@
+"""The report of an experiment: what its reconstruction gives away, in a place or in all of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dbrecon.ctools.progress import counted
+from dbrecon.recon.risk.findings import Findings, five_years
+from dbrecon.recon.risk.study import Study
+from dbrecon.report import place_sections, sections
+from dbrecon.report.document import Report, Section
+from dbrecon.report.place_sections import Geography
+from dbrecon.report.sections import WayToPublish, per_cent
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is of. ``title`` names the place; ``product`` the tables, in words; ``attacker`` and ``truth`` are files'
+    names, None without; ``by_id`` says whether ids confirm matches; ``others`` are experiments to stand beside it, by name."""
+
+    title: str
+    product: str
+    tables: str
+    geography: Geography = field(default_factory=Geography)
+    attacker: str | None = None
+    truth: str | None = None
+    by_id: bool = True
+    seed: int = 0
+    others: Mapping[str, Findings] = field(default_factory=dict)
+
+
+def experiment_report(subject: Subject, found: Findings, provenance: Mapping[str, str]) -> Report:
+    """Make the report of what was found. Sections of which nothing is known are left out, and a sentence says what gives them."""
+    study = _study(subject, found)
+    parts: list[Section | None] = [
+        sections.agreement(found.agreement) if found.knows_truth else None,
+        sections.certainty(found.sure) if found.knows_certainty else None,
+        place_sections.places(found.tracts, subject.geography),
+        place_sections.calibration(found),
+        None if study is None else sections.reidentification(study),
+        sections.what_if(_ways(subject, found)) if subject.others else None,
+        sections.pyramids(found.published, five_years(found.sex_age)),
+        sections.METHODS_AND_LIMITS,
+    ]
+    tracts = found.tracts.geoid
+    counties = len(np.unique(tracts // 10**6))
+    size = f"{found.people:,} people in {int(found.blocks.sum()):,} blocks, {len(tracts):,} tracts, {counted(counties, 'county')}"
+    return Report(
+        f"What the tables of {subject.title} give away",
+        f"{subject.product}, {subject.tables}: {size}",
+        tuple(_summary(found, study)),
+        tuple(part for part in parts if part is not None),
+        provenance,
+    )
+
+
+def _study(subject: Subject, found: Findings) -> Study | None:
+    if not found.tallies:
+        return None
+    names = subject.attacker or f"everybody of {subject.truth}", subject.truth or ""
+    return Study(*names, found.tallies, subject.by_id, found.knows_certainty, subject.seed)
+
+
+def _ways(subject: Subject, found: Findings) -> list[WayToPublish]:
+    return [way_to_publish(name, one) for name, one in {subject.tables: found, **subject.others}.items()]
+
+
+def way_to_publish(name: str, found: Findings) -> WayToPublish:
+    """An experiment as one of several ways to publish."""
+    agreement: list[float | None] = [None, None]
+    sure: list[float | None] = [None, None, None]
+    precision: list[float | None] = [None, None]
+    if found.knows_truth:
+        agreement = [found.agreement.share("reconstruction", measure) for measure in ("exact_age", "binned_age")]
+    if found.knows_certainty:
+        sure = [found.sure.without_variability, found.sure.differ_share, found.sure.certain_share]
+    if found.tallies:
+        rates = [[t.precision("reconstruction", group) for t in found.tallies] for group in ("all", "nonmodal")]
+        precision = [float(np.mean(values)) for values in rates]
+    return WayToPublish(name, *agreement, *sure, *precision)
+
+
+def _summary(found: Findings, study: Study | None) -> Sequence[str]:
+    """The findings, a sentence each."""
+    words = [f"From published tables alone, {found.people:,} records of people were rebuilt that reproduce every published count."]
+    if found.knows_truth:
+        exact, bins = (found.agreement.share("reconstruction", measure) for measure in ("exact_age", "binned_age"))
+        words.append(
+            f"{per_cent(bins)} of the true records are among them with age in bins, {per_cent(exact)} with the exact year."
+        )
+    else:
+        words.append("How many of them are true is not told here: --truth FILE compares them.")
+    if found.knows_certainty:
+        words.append(
+            f"{per_cent(found.sure.certain_share)} of the people are in every data set that has these tables, which is known "
+            f"without any truth; {per_cent(found.sure.without_variability)} of the blocks have only one solution."
+        )
+    else:
+        words.append("How sure each of them is has not been found here: --step6 finds it.")
+    if study is not None:
+        nonmodal = study.precision("reconstruction", "nonmodal").mean
+        words.append(
+            "Somebody who knows block, sex and age finds race and origin rightly for "
+            f"{per_cent(study.precision('reconstruction').mean)} of all matches, and for {per_cent(nonmodal)} of people who differ "
+            f"from their block's majority, where a guess is right for {per_cent(study.precision('modal guess', 'nonmodal').mean)}."
+        )
+    return words
