@@ -27,7 +27,7 @@ from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.certainty.certificate import ClaimBounds
-    from dbrecon.steps.samples import SampleOrder
+    from dbrecon.recon.certainty.sample_record import SampleOrder
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ def certify_counties(
 
 def asked_samples(args: Arguments) -> SampleOrder | None:
     """The samples that a command line asks for; None if it asks for none."""
-    from dbrecon.steps.samples import SampleOrder
+    from dbrecon.recon.certainty.sample_record import SampleOrder
 
-    return None if args.samples is None else SampleOrder(args.samples, args.seed or 0, args.keep_samples)
+    return None if args.samples is None else SampleOrder(args.samples, args.seed or 0, args.keep_samples, args.walk)
 
 
 def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:

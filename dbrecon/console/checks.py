@@ -94,10 +94,16 @@ def _check_certainty(args: Arguments, action: str) -> None:
         raise UsageError("--cells goes with --step6")
     if args.samples is not None and 6 not in asked_steps(args):
         raise UsageError("--samples goes with --step6")
-    if args.keep_samples and args.samples is None:
-        raise UsageError("--keep_samples goes with --samples N")
+    check_samples(args)
     if args.certificate is not None and action != "claim":
         raise UsageError("--certificate goes with --claim")
+
+
+def check_samples(args: Arguments) -> None:
+    """UsageError for options of samples where none are drawn."""
+    for option in ("keep_samples", "walk"):
+        if getattr(args, option) and args.samples is None:
+            raise UsageError(f"--{option} goes with --samples N")
 
 
 def _check_files(args: Arguments, action: str) -> None:

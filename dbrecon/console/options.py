@@ -100,6 +100,7 @@ def certainty_extras(when: str) -> tuple[Option, ...]:
             "--samples", metavar="N", type=POSITIVE,
             help=f"{when}draw N data sets with the same tables (--seed S), and say in how many each person is",
         ),
+        flag("--walk", help="with --samples: by a random walk, near a uniform sample of all data sets (slower)"),
         flag("--keep_samples", help="with --samples: keep them, as Parquet in samples/"),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from dbrecon.console.checks import check_samples
 from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger, states_asked
 from dbrecon.console.entry import start_program
 from dbrecon.console.options import VALIDATE, certainty_extras, seed, single_file_group, step_groups
@@ -206,8 +207,9 @@ def _certify(args: Arguments) -> int:
     if not args.stusab:
         raise UsageError("name a state, or all: s6_certainty.py --reident R oh 059")
     place, config, reident = asked_place(args), Config.load(), asked_reident(args)
-    if args.samples is None and (args.keep_samples or args.seed is not None):
-        raise UsageError("--seed and --keep_samples go with --samples N")
+    check_samples(args)
+    if args.samples is None and args.seed is not None:
+        raise UsageError("--seed goes with --samples N")
     ledger = open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     certify_counties(experiment, ledger, place, cells=args.cells, force=args.force, samples=asked_samples(args))

@@ -27,11 +27,11 @@ from dbrecon.recon.certainty.sample_files import (
     sample_cell_lines,
     samples_summary,
 )
-from dbrecon.recon.certainty.sample_record import SampleRecord
+from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
-from dbrecon.steps.samples import SampleOrder, samples_of
+from dbrecon.steps.samples import samples_of
 
 READ_BYTES = 1 << 20
 
@@ -71,8 +71,16 @@ def samples_line(sidecar: dict[str, Any]) -> str:
     return (
         f"{counted(found['number'], 'sample')}, seed {found['seed']}: two of them differ by {apart} on average, one from these "
         f"people by {away}; {counted(found['blocks_that_vary'], 'block')} and {counted(found['cells_that_vary'], 'cell')} "
-        f"vary{broken_off}"
+        f"vary{broken_off}{_mixing(found)}"
     )
+
+
+def _mixing(found: dict[str, Any]) -> str:
+    """How well a walk mixed."""
+    if found["draws"] != "walk":
+        return ""
+    unsure = f"{counted(found['unmixed_cells'], 'cell')} unmixed, {found['stuck_cells']:,} stuck"
+    return f"; a walk of {counted(found['moves'], 'move')}, samples correlate by {found['autocorrelation'] or 0:.3f}; {unsure}"
 
 
 def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:
@@ -81,7 +89,8 @@ def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequen
         found = read_sidecar(experiment.certainty_sidecar(stusab, county)).get("samples") or {}
     except InputError:
         return False
-    if (found.get("number"), found.get("seed")) != (order.number, order.seed):
+    draws = "walk" if order.walking else "corners"
+    if [found.get(name) for name in ("number", "seed", "draws")] != [order.number, order.seed, draws]:
         return False
     files = [experiment.sample_blocks(stusab, county)]
     files += [experiment.samples(stusab, county, tract) for tract in tracts if order.keep]

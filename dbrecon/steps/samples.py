@@ -2,29 +2,19 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.certainty.record import TractRecord, counts_of, people_digest, tables_digest
-from dbrecon.recon.certainty.sample_record import SampleRecord, sample_record
+from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord, sample_record
 from dbrecon.recon.certainty.sampling import Samples
 from dbrecon.recon.people.people import People
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.model import Model
 from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
-
-
-@dataclass(frozen=True)
-class SampleOrder:
-    """How many samples of each tract to draw, with which seed, and whether to keep them."""
-
-    number: int
-    seed: int = 0
-    keep: bool = False
 
 
 def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str, order: SampleOrder, force: bool = False) -> bool:
@@ -36,11 +26,12 @@ def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str
     tables = read_county(experiment, builder.product, stusab, county, AS_THEY_ARE).tract(tract)
     people = people_of_tract(experiment, stusab, tables.geoid)
     path, kept = (where(stusab, county, tract) for where in (experiment.samples_record, experiment.samples))
-    wanted = (people_digest(people, builder.bins), tables_digest(tables), order.number, order.seed, budget.checks, highs_version())
+    made_of = (people_digest(people, builder.bins), tables_digest(tables), budget.checks, highs_version())
+    wanted = (*made_of, order.number, order.seed, order.walking)
     found = None if force else read_samples(path)
     if found is not None and _made_of(found) == wanted and not (order.keep and not storage.exists(kept)):
         return False
-    record, model, drawn = sample_record(builder, tables, people, order.number, order.seed, budget, highs_version())
+    record, model, drawn = sample_record(builder, tables, people, order, budget, highs_version())
     if order.keep:
         _keep(experiment, kept, model, people, drawn)
     else:
@@ -50,8 +41,9 @@ def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str
     return True
 
 
-def _made_of(record: SampleRecord) -> tuple[str, str, int, int, int, str]:
-    return record.people_digest, record.tables_digest, record.number, record.seed, record.checks, record.solver
+def _made_of(record: SampleRecord) -> tuple[str, str, int, str, int, int, bool]:
+    made_of = record.people_digest, record.tables_digest, record.checks, record.solver
+    return (*made_of, record.number, record.seed, record.walking)
 
 
 def read_samples(path: str) -> SampleRecord | None:
@@ -71,7 +63,7 @@ def samples_of(experiment: Experiment, stusab: str, county: str, records: Sequen
         if samples is None or (samples.people_digest, samples.tables_digest) != (record.people_digest, record.tables_digest):
             return []
         found.append(samples)
-    return found if len({(samples.number, samples.seed) for samples in found}) == 1 else []
+    return found if len({(samples.number, samples.seed, samples.walking) for samples in found}) == 1 else []
 
 
 def _keep(experiment: Experiment, path: str, model: Model, people: People, drawn: Samples) -> None:

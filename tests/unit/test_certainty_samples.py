@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from dbrecon.ctools.storage import read_bytes
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.bins import SINGLE_AGES
+from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.calibration import STARTS, calibrate
-from dbrecon.recon.certainty.sample_record import SampleRecord
+from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord
 from dbrecon.recon.certainty.sampling import draw_samples
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
+from dbrecon.recon.tract.model import Model
 from dbrecon.settings import Config
 from dbrecon.steps.certainty import close_county
 from dbrecon.steps.certainty_records import make_record_of
-from dbrecon.steps.samples import SampleOrder, make_samples_of
+from dbrecon.steps.samples import make_samples_of
 from tests.certainty_world import SmallTract, listed, small_tracts, write_county
 from tests.helpers import random_people
 
@@ -43,6 +45,72 @@ def test_every_draw_is_a_data_set_with_these_tables(tract: SmallTract, budget: B
         assert tuple(whole.tolist()) in known
     again = draw_samples(tract.model, tract.counts, 12, 5, budget)
     assert np.array_equal(drawn.values, again.values)
+
+
+def tract_of_grids(sizes: tuple[int, ...], shared: tuple[int, ...]) -> SmallTract:
+    """A block for each size: a 3 x 3 grid of kinds, so many people in each row and column. The tract counts ``shared`` kinds."""
+    members, row_block, kinds = [], [], np.arange(9).reshape(3, 3)
+    for number in range(len(sizes)):
+        for line in [*kinds, *kinds.T]:
+            members.append(9 * number + line)
+            row_block.append(number)
+    for of_tract in shared:
+        members.append(np.arange(of_tract, 9 * len(sizes), 9))
+        row_block.append(-1)
+    grids = [sum(np.roll(np.eye(3, dtype=np.int64), shift, 1) for shift in range(size)) for size in sizes]
+    counts = np.stack(grids).ravel()
+    starts = np.concatenate([[0], np.cumsum([len(columns) for columns in members])])
+    rhs = np.array([counts[columns].sum() for columns in members])
+    block, kind = np.arange(len(counts)) // 9, np.arange(len(counts)) % 9
+    blocks, group = 1000 + np.arange(len(sizes)), np.zeros(len(members), np.int64)
+    columns = np.concatenate(members)
+    model = Model("10001000100", blocks, block, kind, starts, columns, rhs, group, np.array(row_block), ("count",))
+    return SmallTract(model, counts)
+
+
+def ways_of_grids(tract: SmallTract, shared: tuple[int, ...]) -> int:
+    """How many data sets have the tables of a tract of grids, listed the plain way."""
+    grids = []
+    for counts in tract.counts.reshape(-1, 9):
+        size = int(counts[:3].sum())
+        lines = [line for line in itertools.product(range(size + 1), repeat=3) if sum(line) == size]
+        grids.append(
+            [sum(rows, ()) for rows in itertools.product(lines, repeat=3) if {*map(sum, zip(*rows, strict=True))} == {size}]
+        )
+    sums = tuple(int(tract.counts[kind::9].sum()) for kind in shared)
+    return sum(tuple(sum(grid[kind] for grid in chosen) for kind in shared) == sums for chosen in itertools.product(*grids))
+
+
+def distance_from_uniform(values: IntArray, ways: int) -> float:
+    """The total variation between how often values occur and the uniform distribution over so many ways."""
+    _, times = np.unique(values, axis=0, return_counts=True)
+    return float(np.abs(times / len(values) - 1 / ways).sum() + (ways - len(times)) / ways) / 2
+
+
+def test_a_walk_draws_all_data_sets_alike_and_corners_do_not() -> None:
+    tract = tract_of_grids((3, 2), (0, 5))
+    ways = ways_of_grids(tract, (0, 5))
+    assert ways > 50
+    drawn = draw_samples(tract.model, tract.counts, 300, 1, Budget(), walking=True)
+    by_chance = distance_from_uniform(np.random.default_rng(1).integers(0, ways, (300, 1)), ways)
+    assert distance_from_uniform(drawn.values, ways) < 1.3 * by_chance
+    assert len(np.unique(drawn.values, axis=0)) == ways, "it has been everywhere"
+    assert (drawn.mixing.stuck, drawn.mixing.unmixed) == (0, 0)
+    assert abs(drawn.mixing.covariance) < 0.05 * drawn.mixing.variance, "samples after one another are independent"
+    corners = draw_samples(tract.model, tract.counts, 300, 1, Budget())
+    assert distance_from_uniform(corners.values, ways) > 2 * by_chance
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(small_tracts())
+def test_a_walk_stays_among_the_data_sets_with_these_tables(tract: SmallTract) -> None:
+    drawn = draw_samples(tract.model, tract.counts, 3, 5, Budget(), walking=True)
+    known = {tuple(row) for row in listed(tract.model).tolist()}
+    for values in drawn.values:
+        whole = tract.counts.copy()
+        whole[drawn.columns] = values
+        assert tuple(whole.tolist()) in known
 
 
 @pytest.fixture

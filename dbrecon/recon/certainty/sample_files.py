@@ -9,6 +9,7 @@ from dbrecon.recon.census.bins import AgeBins
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.county import CELL_KEY, DECIMALS, cell_keys, rank_among_equals
 from dbrecon.recon.certainty.sample_record import SampleRecord, holders_of, keys_of
+from dbrecon.recon.certainty.walk import WalkFigures
 from dbrecon.recon.people.people import People
 
 SAMPLE_BLOCK_HEADER = "geoid_block,people,mean_differ,mean_from_people,most_from_people"
@@ -63,12 +64,12 @@ def confidence(record: SampleRecord, people: People) -> IntArray:
 
 def samples_summary(records: Sequence[SampleRecord]) -> dict[str, Any]:
     """What a county's samples tell, for its sidecar: in people, of the county."""
-    number, seed = records[0].number, records[0].seed
+    number, seed, walking = records[0].number, records[0].seed, records[0].walking
     totals = {name: sum(int(record.blocks[name].sum()) for record in records) for name in ("pair_differences", "differences")}
-    return {
+    found: dict[str, Any] = {
         "number": number,
         "seed": seed,
-        "draws": "optima of random costs",
+        "draws": "walk" if walking else "corners",
         "searched": sum(record.searched for record in records),
         "unfinished": sum(record.unfinished for record in records),
         "blocks_that_vary": sum(int((record.blocks["pair_differences"] > 0).sum()) for record in records),
@@ -76,3 +77,8 @@ def samples_summary(records: Sequence[SampleRecord]) -> dict[str, Any]:
         "mean_differ": float(decimal(totals["pair_differences"], pairs_of(number))),
         "mean_from_people": float(decimal(totals["differences"], number)),
     }
+    if walking:
+        mixing = sum((record.mixing for record in records), WalkFigures())
+        found |= {"moves": mixing.moves, "stuck_cells": mixing.stuck, "unmixed_cells": mixing.unmixed}
+        found["autocorrelation"] = round(mixing.covariance / mixing.variance, 4) if mixing.variance else None
+    return found

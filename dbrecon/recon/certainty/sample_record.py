@@ -1,7 +1,7 @@
 """What is kept of a tract's samples: how far they are from one another and from the people, and how many hold each person."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.record import counts_of, people_digest, tables_digest
 from dbrecon.recon.certainty.sampling import Samples, draw_samples
 from dbrecon.recon.certainty.search import Budget
+from dbrecon.recon.certainty.walk import WalkFigures
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 
@@ -18,12 +19,22 @@ FORMAT = 1
 
 _BLOCK_FIELDS = ("block", "people", "pair_differences", "differences", "most_different")
 _CELL_FIELDS = ("block", "kind", "count", "total", "squares", "least", "most")
-_PLAIN = ("geoid", "people_digest", "tables_digest", "solver", "number", "seed", "checks", "searched", "unfinished")
+_PLAIN = ("geoid", "people_digest", "tables_digest", "solver", "number", "seed", "walking", "checks", "searched", "unfinished")
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """How many samples of each tract to draw, with which seed, whether by a walk, and whether to keep them."""
+
+    number: int
+    seed: int = 0
+    keep: bool = False
+    walking: bool = False
 
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """A tract's samples, summed up. ``number`` of them were drawn with ``seed``.
+    """A tract's samples, summed up. ``number`` of them were drawn with ``seed``, as corners or by ``walking``.
 
     ``blocks`` (columns by name) has one entry a block with people: its ``people``; ``pair_differences``, the people by which two
     samples differ (half the L1 norm), summed over all pairs; ``differences``, those by which samples differ from the
@@ -39,9 +50,11 @@ class SampleRecord:
     solver: str
     number: int
     seed: int
+    walking: bool
     checks: int
     searched: int
     unfinished: int
+    mixing: WalkFigures
     bins: tuple[int, ...]
     blocks: dict[str, IntArray]
     cells: dict[str, IntArray]
@@ -50,7 +63,7 @@ class SampleRecord:
     def text(self) -> bytes:
         """The record as JSON."""
         plain: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
-        plain |= {"format": FORMAT, "bins": list(self.bins), "holders": self.holders.tolist()}
+        plain |= {"format": FORMAT, "bins": list(self.bins), "mixing": asdict(self.mixing), "holders": self.holders.tolist()}
         plain |= {name: {key: values.tolist() for key, values in getattr(self, name).items()} for name in ("blocks", "cells")}
         return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
@@ -70,9 +83,11 @@ class SampleRecord:
                 str(plain["solver"]),
                 int(plain["number"]),
                 int(plain["seed"]),
+                bool(plain["walking"]),
                 int(plain["checks"]),
                 int(plain["searched"]),
                 int(plain["unfinished"]),
+                WalkFigures(**plain["mixing"]),
                 tuple(plain["bins"]),
                 {name: np.array(plain["blocks"][name], np.int64) for name in _BLOCK_FIELDS},
                 {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
@@ -83,17 +98,18 @@ class SampleRecord:
 
 
 def sample_record(
-    builder: ModelBuilder, tables: TractTables, people: People, number: int, seed: int, budget: Budget, solver: str
+    builder: ModelBuilder, tables: TractTables, people: People, order: SampleOrder, budget: Budget, solver: str
 ) -> tuple[SampleRecord, Model, Samples]:
     """Draw samples of a tract and sum them up (of :func:`.record.certainty_builder`'s builder). Raises InputError if the people do
     not meet the tables."""
     model = builder.build(tables)
     counts = counts_of(model, people)
-    drawn = draw_samples(model, counts, number, seed, budget)
+    drawn = draw_samples(model, counts, order.number, order.seed, budget, order.walking)
     cells, holders = _cells(model, counts, drawn)
     record = SampleRecord(
-        tables.geoid, people_digest(people, builder.bins), tables_digest(tables), solver, number, seed, budget.checks,
-        drawn.searched, drawn.unfinished, builder.bins.starts, _blocks(model, counts, drawn), cells, holders,
+        tables.geoid, people_digest(people, builder.bins), tables_digest(tables), solver, order.number, order.seed, order.walking,
+        budget.checks, drawn.searched, drawn.unfinished, drawn.mixing, builder.bins.starts, _blocks(model, counts, drawn), cells,
+        holders,
     )  # fmt: skip
     return record, model, drawn
 
