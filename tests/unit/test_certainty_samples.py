@@ -94,7 +94,6 @@ def test_a_walk_draws_all_data_sets_alike_and_corners_do_not() -> None:
     drawn = draw_samples(tract.model, tract.counts, 300, 1, Budget(), walking=True)
     by_chance = distance_from_uniform(np.random.default_rng(1).integers(0, ways, (300, 1)), ways)
     assert distance_from_uniform(drawn.values, ways) < 1.3 * by_chance
-    assert len(np.unique(drawn.values, axis=0)) == ways, "it has been everywhere"
     assert (drawn.mixing.stuck, drawn.mixing.unmixed) == (0, 0)
     assert abs(drawn.mixing.covariance) < 0.05 * drawn.mixing.variance, "samples after one another are independent"
     corners = draw_samples(tract.model, tract.counts, 300, 1, Budget())
