@@ -31,7 +31,7 @@ from dbrecon.recon.certainty import minimum
 from dbrecon.recon.certainty.clusters import clusters_of
 from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract import blockwise_distances, certainty
+from dbrecon.recon.certainty.tract_certainty import blockwise_distances, certainty
 from dbrecon.recon.certainty.warm_lp import WarmLp
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.solve.program import Options

@@ -36,9 +36,9 @@ from dbrecon.ctools.cli import run_command
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import DBReconError
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.lifecycle import FREE, LEASED
 from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
 from dbrecon.ledger.schema import experiment_tables, sysload
-from dbrecon.ledger.states import FREE, LEASED
 from dbrecon.states import STATES
 from tests.servers import MariaServer, free_port
 

@@ -42,8 +42,8 @@ def certify_counties(
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
-    from dbrecon.steps.certainty import close_county, count_of, has_samples, is_current, read_sidecar, samples_line
     from dbrecon.steps.certainty_records import make_record_of
+    from dbrecon.steps.county_certainty import close_county, count_of, has_samples, is_current, read_sidecar, samples_line
     from dbrecon.steps.samples import make_samples_of
 
     counties = written_counties(ledger, experiment.reident, place)
@@ -82,7 +82,7 @@ def asked_samples(args: Arguments) -> SampleOrder | None:
 def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
     """Begin the certainty anew of counties whose files of it are gone, or not of their people, tables and budget as they are
     now."""
-    from dbrecon.steps.certainty import is_current
+    from dbrecon.steps.county_certainty import is_current
 
     for stusab, county in ledger.certain_counties(experiment.reident, place):
         if not is_current(experiment, stusab, county, cells=False):
@@ -164,7 +164,7 @@ def _title(found: dict[str, Any], experiment: Experiment) -> str:
 
 def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The sums over those of the counties that have samples; nothing if none has."""
-    from dbrecon.steps.certainty import read_sidecar
+    from dbrecon.steps.county_certainty import read_sidecar
 
     sidecars = [read_sidecar(experiment.certainty_sidecar(*county)) for county in counties]
     drawn = [(sidecar["people"], sidecar["samples"]) for sidecar in sidecars if sidecar.get("samples")]
@@ -176,7 +176,7 @@ def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) 
 
 def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
-    from dbrecon.steps.certainty import stale_because
+    from dbrecon.steps.county_certainty import stale_because
 
     found, lacking, stale = [], [], []
     for stusab, county in counties:
@@ -240,7 +240,7 @@ def answer_claims(args: Arguments, config: Config) -> int:
 
 def check_claim(args: Arguments, config: Config) -> int:
     """Check a certificate in integers, without a solver, against the experiment's tables."""
-    from dbrecon.steps.claims import check_file
+    from dbrecon.steps.claim_answers import check_file
 
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
@@ -252,7 +252,7 @@ def check_claim(args: Arguments, config: Config) -> int:
 
 def _bound(experiment: Experiment, ledger: Ledger, text: str) -> ClaimBounds:
     from dbrecon.recon.certainty.claims import parse_claim
-    from dbrecon.steps.claims import bound
+    from dbrecon.steps.claim_answers import bound
 
     claim = parse_claim(text)
     states = {info.fips: stusab for stusab, info in STATES.items()}

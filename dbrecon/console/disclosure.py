@@ -28,8 +28,8 @@ from dbrecon.steps.prepare import open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
+    from dbrecon.recon.risk.matching_study import County
     from dbrecon.recon.risk.protections import RecordProtection
-    from dbrecon.recon.risk.study import County
     from dbrecon.recon.risk.variants import Variant
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def audit_records(args: Arguments, config: Config) -> int:
 def reidentify(args: Arguments, config: Config) -> int:
     """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
     with extra("study"):
+        from dbrecon.recon.risk.matching_study import format_study, study
         from dbrecon.recon.risk.record_files import read_attacker, read_truth
-        from dbrecon.recon.risk.study import format_study, study
 
     if not args.truth:
         raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
@@ -170,8 +170,8 @@ def _protection(part: str, word: str) -> tuple[str, RecordProtection]:
 
 def _county(experiment: Experiment, stusab: str, county: str) -> County:
     """A county's people, and what certainty tells of them where it has been found for just these people and tables."""
+    from dbrecon.recon.risk.matching_study import County
     from dbrecon.recon.risk.reidentification import Blocks, MarkedRecords
-    from dbrecon.recon.risk.study import County
     from dbrecon.steps.county_results import read_results
 
     found = read_results(experiment, stusab, county)

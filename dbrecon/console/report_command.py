@@ -139,8 +139,8 @@ def _known_counties(args: Arguments, codes: Mapping[str, CountyKey]) -> TrueCoun
     import numpy as np
 
     from dbrecon.recon.risk.findings import Truth
+    from dbrecon.recon.risk.matching_study import county_part
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
-    from dbrecon.recon.risk.study import county_part
 
     truth = read_truth(truth_files(args.truth))
     known = read_attacker(truth_files(args.reidentify), truth)
@@ -220,7 +220,7 @@ def report_provenance(experiment: Experiment, ledger: Ledger, counties: Sequence
     """What the report was made of, in words."""
     import numpy as np
 
-    from dbrecon.steps.certainty import file_digest
+    from dbrecon.steps.county_certainty import file_digest
     from dbrecon.steps.county_results import product_of
     from dbrecon.steps.provenance import made_of
 

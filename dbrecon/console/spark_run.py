@@ -22,7 +22,7 @@ from dbrecon.settings import Config
 from dbrecon.spark.engine import Engine, Spark
 from dbrecon.spark.plan import People, make_plan, need_mib
 from dbrecon.spark.setup import portable
-from dbrecon.spark.states import StateDone, StateTask, run_states
+from dbrecon.spark.state_tasks import StateDone, StateTask, run_states
 from dbrecon.spark.task_pool import SparkPool
 from dbrecon.steps.prepare import check_writable, open_experiment, put_back
 

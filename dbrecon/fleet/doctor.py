@@ -12,8 +12,8 @@ from dbrecon.ctools.database import describe, make_engine
 from dbrecon.ctools.emr import cluster_id
 from dbrecon.ctools.extras import MissingPackage
 from dbrecon.errors import DBReconError
+from dbrecon.fleet.checkup import DISK_MIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.fleet.credentials import encrypted_file, with_credentials
-from dbrecon.fleet.findings import DISK_MIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.ledger.fitness import examine_database
 from dbrecon.remedies import explain, sentence
 from dbrecon.settings import Config

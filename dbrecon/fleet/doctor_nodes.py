@@ -14,8 +14,8 @@ from dbrecon.ctools import s3, storage
 from dbrecon.ctools.background import Background
 from dbrecon.ctools.ssh import Unreachable
 from dbrecon.errors import DBReconError, RemoteError, UsageError
+from dbrecon.fleet.checkup import DISK_MIB, GIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.fleet.credentials import with_credentials
-from dbrecon.fleet.findings import DISK_MIB, GIB, MEMORY_MIB, Finding, enough, skew
 from dbrecon.fleet.hosts import Host, list_hosts, node_variables, on_each, on_node, parse_report, reason, script, values
 from dbrecon.fleet.launch import check_reachable, passed_on, source
 from dbrecon.remedies import explain

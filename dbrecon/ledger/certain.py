@@ -12,9 +12,20 @@ from sqlalchemy.sql.elements import ColumnElement as Element
 
 from dbrecon.ledger import claiming as sql
 from dbrecon.ledger import moves
+from dbrecon.ledger.lifecycle import (
+    CERTAIN,
+    CHANGE_PEOPLE,
+    FREE,
+    LEASED,
+    NEW,
+    QUARANTINED,
+    RESET_CERTAINTY,
+    RESTING,
+    RETRY,
+    WRITTEN,
+)
 from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, Worker
 from dbrecon.ledger.schema import ExperimentTables
-from dbrecon.ledger.states import CERTAIN, CHANGE_PEOPLE, FREE, LEASED, NEW, QUARANTINED, RESET_CERTAINTY, RESTING, RETRY, WRITTEN
 from dbrecon.place import Place
 
 Conditions = list[ColumnElement[bool]]

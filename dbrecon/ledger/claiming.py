@@ -10,11 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, select
 
 from dbrecon.ledger import moves
-from dbrecon.ledger.moves import UNHELD, Condition
-from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
-from dbrecon.ledger.schema import ExperimentTables, experiment_tables
-from dbrecon.ledger.states import CLAIM as CLAIM_IT
-from dbrecon.ledger.states import (
+from dbrecon.ledger.lifecycle import CLAIM as CLAIM_IT
+from dbrecon.ledger.lifecycle import (
     FREE,
     HEARTBEAT,
     LEASED,
@@ -27,6 +24,9 @@ from dbrecon.ledger.states import (
     REST_ENDS,
     RESTING,
 )
+from dbrecon.ledger.moves import UNHELD, Condition
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
+from dbrecon.ledger.schema import ExperimentTables, experiment_tables
 from dbrecon.place import Place
 
 AnyClaim = Claim | CountyClaim

@@ -25,13 +25,13 @@ from dbrecon.ctools.storage import MissingFile
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger import certain as ledger_certain
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger import hosts as ledger_hosts
-from dbrecon.ledger import moves
+from dbrecon.ledger import holders, moves
 from dbrecon.ledger import reconcile as ledger_files
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger import resets as ledger_reset
 from dbrecon.ledger.atlas import Atlas
 from dbrecon.ledger.claiming import AnyClaim
+from dbrecon.ledger.lifecycle import CERTAIN, FAIL, LEASED, RELEASE, SOLVE, WRITE_CERTAINTY, WRITE_LP, WRITE_PEOPLE
 from dbrecon.ledger.reconcile import Change, CountyFound, Snapshot
 from dbrecon.ledger.records import (
     EMPTY,
@@ -64,7 +64,6 @@ from dbrecon.ledger.records import (
     Worker,
 )
 from dbrecon.ledger.schema import experiment_tables
-from dbrecon.ledger.states import CERTAIN, FAIL, LEASED, RELEASE, SOLVE, WRITE_CERTAINTY, WRITE_LP, WRITE_PEOPLE
 from dbrecon.place import EVERYWHERE, Place
 
 __all__ = [
@@ -403,14 +402,14 @@ class Ledger(Atlas):
     def claimants(self, reident: str) -> list[Claimant]:
         """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
         mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_hosts.claimants(connection, mine), reident=reident, write=False)
+        return self._run(lambda connection: holders.claimants(connection, mine), reident=reident, write=False)
 
     def holders(self, reident: str) -> list[Holder]:
         """Every host that holds tracts or counties, by name, and whether it counts as gone."""
         mine, beats = experiment_tables(reident), self.beats
 
         def work(connection: Connection) -> list[Holder]:
-            return ledger_hosts.holders(connection, mine, self._now(connection), beats)
+            return holders.holders(connection, mine, self._now(connection), beats)
 
         return self._run(work, reident=reident, write=False)
 
@@ -522,9 +521,7 @@ class Ledger(Atlas):
         def work(connection: Connection) -> list[SysLoadEntry]:
             now = self._now(connection)
             return [
-                entry
-                for entry in ledger_reports.newest_sysload(connection)
-                if not ledger_hosts.is_silent(entry.at, now, self.beats)
+                entry for entry in ledger_reports.newest_sysload(connection) if not holders.is_silent(entry.at, now, self.beats)
             ]
 
         return self._run(work, write=False)

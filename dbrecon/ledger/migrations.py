@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from dbrecon.errors import DatabaseError
+from dbrecon.ledger.lifecycle import FREE, LEASED, RESTING
 from dbrecon.ledger.schema import VERSION, common, experiment_tables, experiments, schema_versions, sysload
-from dbrecon.ledger.states import FREE, LEASED, RESTING
 
 REPORTED_SECONDS = 90
 """A host that reported load so short a time ago has a scheduler: they report once a minute."""

@@ -1,4 +1,4 @@
-"""The one place that writes the state and the hold of tracts and counties, as :mod:`dbrecon.ledger.states` allows.
+"""The one place that writes the state and the hold of tracts and counties, as :mod:`dbrecon.ledger.lifecycle` allows.
 
 The states that a transition may begin with are part of each UPDATE's condition: what the table does not allow changes no row,
 whatever was read before.
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, case, update
 
-from dbrecon.ledger.states import CERTAINTY, COUNTY, FREE, LEASED, RESTING, TRACT, Life
+from dbrecon.ledger.lifecycle import CERTAINTY, COUNTY, FREE, LEASED, RESTING, TRACT, Life
 
 Condition = ColumnElement[bool]
 Values = dict[str, Any]

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
 from dbrecon.ledger import moves, resets
+from dbrecon.ledger.lifecycle import EMPTY, FREE, NEW, OPEN
 from dbrecon.ledger.records import CountyDigests, GeoRow, StateDigests
 from dbrecon.ledger.schema import ExperimentTables
-from dbrecon.ledger.states import EMPTY, FREE, NEW, OPEN
 from dbrecon.place import Place
 
 T = TypeVar("T")

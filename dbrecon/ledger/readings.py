@@ -15,11 +15,11 @@ from dbrecon.errors import DBReconError
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.claiming import by_index
-from dbrecon.ledger.hosts import holders, is_silent, last_reports
+from dbrecon.ledger.holders import holders, is_silent, last_reports
+from dbrecon.ledger.lifecycle import LEASED
 from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Beats, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
-from dbrecon.ledger.states import LEASED
 from dbrecon.place import EVERYWHERE
 
 Json = dict[str, Any]

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Row, select
 
 from dbrecon.ledger import claiming as sql
 from dbrecon.ledger import moves
+from dbrecon.ledger.lifecycle import EMPTY, LEASED, LP, NEW, OPEN, QUARANTINED, RESCAN, SOLVED, WRITTEN
 from dbrecon.ledger.records import FOUND, CountyDigests
 from dbrecon.ledger.schema import ExperimentTables
-from dbrecon.ledger.states import EMPTY, LEASED, LP, NEW, OPEN, QUARANTINED, RESCAN, SOLVED, WRITTEN
 from dbrecon.place import Place
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dbrecon.ctools.host import host_name
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError, UsageError
-from dbrecon.ledger.states import COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
+from dbrecon.ledger.lifecycle import COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
 
 __all__ = [
     "COUNTY_STATUSES",

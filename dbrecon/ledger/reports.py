@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from dbrecon.ledger import hosts
 from dbrecon.ledger.claiming import by_index, index_for, narrow
+from dbrecon.ledger.holders import holders
+from dbrecon.ledger.lifecycle import FREE, LEASED, RESTING
 from dbrecon.ledger.moves import Condition
 from dbrecon.ledger.records import (
     EMPTY,
@@ -33,7 +34,6 @@ from dbrecon.ledger.records import (
 )
 from dbrecon.ledger.schema import ExperimentTables, error_texts, sysload
 from dbrecon.ledger.schema import errors as errors_table
-from dbrecon.ledger.states import FREE, LEASED, RESTING
 from dbrecon.place import Place
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
     tracts = tables.tracts
     counts, people = _by_status(connection, tracts, place)
     held = _held(connection, tracts, place)
-    silent = tuple(holder for holder in hosts.holders(connection, tables, at, beats) if holder.silent)
+    silent = tuple(holder for holder in holders(connection, tables, at, beats) if holder.silent)
     lp_held = [row for row in held if row.status == NEW]
     without_sol = (tracts.c.status == QUARANTINED, tracts.c.lp_end.is_not(None), *narrow(tracts, place))
     quarantined_lp = _count(connection, tracts, *without_sol, index=index_for(place))

@@ -4,8 +4,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from dbrecon.ledger import certain, moves
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger.schema import ExperimentTables
-from dbrecon.ledger.states import (
+from dbrecon.ledger.lifecycle import (
     CHANGE_TABLES,
     LP,
     NEW,
@@ -18,6 +17,7 @@ from dbrecon.ledger.states import (
     SOLVED,
     WRITTEN,
 )
+from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.place import Place
 
 

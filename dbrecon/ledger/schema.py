@@ -1,8 +1,8 @@
 """The ledger's tables, as :data:`VERSION` of the schema has them. :mod:`dbrecon.ledger.migrations` makes them of older ones.
 
 Identifiers are ASCII with binary comparison, so that MySQL neither folds case nor widens indexes. Times are Unix time
-in BIGINT. ``hold`` says who has a row (see :mod:`dbrecon.ledger.states`) and ``hold_ends`` until when; both are in the indexes of
-claims, so that a claim finds the biggest free tract at once, however many are done or held.
+in BIGINT. ``hold`` says who has a row (see :mod:`dbrecon.ledger.lifecycle`) and ``hold_ends`` until when; both are in the indexes
+of claims, so that a claim finds the biggest free tract at once, however many are done or held.
 
 Digests are SHA-256 in hex, of the unpacked content. NULL: nothing was accepted. "": accepted by a program that kept no digests.
 """
@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from dbrecon.ledger.lifecycle import FREE
 from dbrecon.ledger.records import WORKER_LENGTH
-from dbrecon.ledger.states import FREE
 
 VERSION = 4
 """Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""

@@ -111,9 +111,9 @@ def reidentify(
     are told too. The result has a row for each method (the reconstruction, and guesses that know published counts alone) and class
     of people: putative and confirmed matches, precision and recall (means over ``repeats`` draws of ties).
     """
+    from dbrecon.recon.risk.matching_study import County, study
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
     from dbrecon.recon.risk.reidentification import Blocks, Certain, Known, Records
-    from dbrecon.recon.risk.study import County, study
 
     true = read_truth([frame_kinds.as_file(truth, "the truth")])
     if attacker is None:

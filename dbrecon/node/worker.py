@@ -133,8 +133,8 @@ def _write_county(task: CountyTask, send: Send) -> None:
 
 def _certify(task: CertaintyTask, send: Send) -> None:
     """Step 6 of some tracts, or of a county's files."""
-    from dbrecon.steps.certainty import write_county  # step 6 alone needs them
     from dbrecon.steps.certainty_records import make_record_of
+    from dbrecon.steps.county_certainty import write_county  # step 6 alone needs them
 
     for index, claim in enumerate(task.claims):
         begin = time.monotonic()

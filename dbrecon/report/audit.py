@@ -13,7 +13,7 @@ from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.findings import five_years
-from dbrecon.recon.risk.study import Study
+from dbrecon.recon.risk.matching_study import Study
 from dbrecon.recon.risk.variants import Variant, VariantResult, study_variant
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import Agreement, Margins, compare

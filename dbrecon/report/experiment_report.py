@@ -7,7 +7,7 @@ import numpy as np
 
 from dbrecon.ctools.progress import counted
 from dbrecon.recon.risk.findings import Findings, five_years
-from dbrecon.recon.risk.study import Study
+from dbrecon.recon.risk.matching_study import Study
 from dbrecon.report import place_sections, sections
 from dbrecon.report.document import Report, Section
 from dbrecon.report.place_sections import Geography

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.risk.study import PUBLISHED_PRECISION, Study
+from dbrecon.recon.risk.matching_study import PUBLISHED_PRECISION, Study
 from dbrecon.recon.risk.sure import SureSizes
 from dbrecon.recon.risk.variants import VariantResult
 from dbrecon.recon.study.evaluation import MEASURES, METHODS, SIZE_STARTS, Agreement

@@ -8,7 +8,7 @@ from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError, InputError
 from dbrecon.node.tasks import Failed, Failure, Send
 from dbrecon.node.worker import blame
-from dbrecon.spark.states import StateDone, StateTask
+from dbrecon.spark.state_tasks import StateDone, StateTask
 from dbrecon.steps.county_files import write_county_files
 from dbrecon.steps.geography_files import write_geofile
 

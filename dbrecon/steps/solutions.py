@@ -16,9 +16,9 @@ from dbrecon.errors import DBReconError, InputError, SolverError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.census.bins import cells_of_sum
-from dbrecon.recon.people.names import decode_names
 from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import format_named_solution, format_solution
+from dbrecon.recon.people.variable_names import decode_names
 from dbrecon.recon.solve.conflict import Conflict, bounds_of, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import Answer, Infeasible, NamedProgram, Options, Program

@@ -24,9 +24,9 @@ from dbrecon.ledger.records import CountyClaim, SolvedTract
 from dbrecon.place import Place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
 from dbrecon.recon.census.tables import Product, load_product
-from dbrecon.recon.people.names import decode_names, variable_names
 from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import Solution, format_named_solution, format_solution, parse_solution
+from dbrecon.recon.people.variable_names import decode_names, variable_names
 from dbrecon.recon.tract.county_tables import CountyFile, CountyTables
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config

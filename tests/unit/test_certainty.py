@@ -9,7 +9,7 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.objective import SCALE, Objective, bound_of, scaled
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract import certainty
+from dbrecon.recon.certainty.tract_certainty import certainty
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, components, propagate
 from tests.certainty_world import SmallTract, listed, small_tracts
 

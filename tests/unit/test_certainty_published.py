@@ -14,7 +14,7 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.certainty.record import COMPARISON_YEARS, certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract import TractCertainty, certainty
+from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.people.people_reader import read_people
 from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, propagate

@@ -23,8 +23,8 @@ from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.model import Model
 from dbrecon.settings import Config
-from dbrecon.steps.certainty import close_county
 from dbrecon.steps.certainty_records import make_record_of
+from dbrecon.steps.county_certainty import close_county
 from dbrecon.steps.samples import make_samples_of
 from tests.certainty_world import SmallTract, listed, small_tracts, write_county
 from tests.helpers import random_people

@@ -20,8 +20,8 @@ from dbrecon.recon.risk.findings import (
     published_ages,
     total,
 )
+from dbrecon.recon.risk.matching_study import County, study_pieces
 from dbrecon.recon.risk.reidentification import Records, population_of
-from dbrecon.recon.risk.study import County, study_pieces
 from dbrecon.recon.risk.sure import SureBlocks
 from dbrecon.recon.study.evaluation import Margins, Units, compare
 from dbrecon.recon.tract.verify import tabulate

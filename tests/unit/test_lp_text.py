@@ -15,7 +15,7 @@ from dbrecon.errors import InputError, Subject
 from dbrecon.recon.artifacts import read_lp_file
 from dbrecon.recon.census.bins import SINGLE_AGES, derive_binning
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.people.names import decode_names
+from dbrecon.recon.people.variable_names import decode_names
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve

@@ -12,6 +12,8 @@ from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.attacker import draw_attacker
 from dbrecon.recon.risk.matching import EXACT, match_equal, match_in_two_passes
+from dbrecon.recon.risk.matching_study import County, format_study
+from dbrecon.recon.risk.matching_study import study as run_study
 from dbrecon.recon.risk.protections import SUPPRESSED, CoarsenAges, MergeBlocks, RoundCells, SuppressCells, Swap
 from dbrecon.recon.risk.reidentification import (
     CLASSES,
@@ -30,8 +32,6 @@ from dbrecon.recon.risk.reidentification import (
     proportional_guess,
     study_county,
 )
-from dbrecon.recon.risk.study import County, format_study
-from dbrecon.recon.risk.study import study as run_study
 
 WHITE, BLACK, ASIAN = 62, 30, 6  # race and origin numbers: white, black, asian alone, not Hispanic
 TRACT = 39059977100

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
+from dbrecon.recon.census.cell_names import cell_names
 from dbrecon.recon.census.kinds import (
     FIRST_AGES,
     N_AGES,
@@ -34,7 +35,6 @@ from dbrecon.recon.census.kinds import (
     RACES,
     SEXES,
 )
-from dbrecon.recon.census.names import cell_names
 
 LEVELS = ("block", "tract")
 DEFAULT_PRODUCT = CONFIG / "products" / "sf1_2010" / "tables.toml"

@@ -15,7 +15,7 @@ from dbrecon.recon.census.bins import AgeBins, derive_binning
 from dbrecon.recon.census.kinds import FIRST_AGES, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.certainty.tract import TractCertainty, certainty
+from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 

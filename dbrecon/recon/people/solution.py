@@ -1,9 +1,9 @@
 """Solutions of tracts as files.
 
 A file is text in the form of Gurobi's .sol: comment lines that begin with ``#``, then lines ``name value``; names are those of
-:mod:`dbrecon.recon.people.names`. The tract is in the first comment, ``# Solution of tract SSCCCTTTTTT``; only non-zero variables
-are listed. What Gurobi writes of our LP files is read too (all variables, no tract), and the predecessor's names, with the values 0
-and 1.
+:mod:`dbrecon.recon.people.variable_names`. The tract is in the first comment, ``# Solution of tract SSCCCTTTTTT``; only
+non-zero variables are listed. What Gurobi writes of our LP files is read too (all variables, no tract), and the predecessor's
+names, with the values 0 and 1.
 """
 
 import re
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray, split_kind
-from dbrecon.recon.people.names import (
+from dbrecon.recon.people.people import BinnedPeople, digits
+from dbrecon.recon.people.variable_names import (
     DUMMIES,
     RANGE_WIDTH,
     SINGLE_WIDTH,
@@ -25,7 +26,6 @@ from dbrecon.recon.people.names import (
     first_block_of,
     variable_names,
 )
-from dbrecon.recon.people.people import BinnedPeople, digits
 
 TOLERANCE = 1e-6
 """How far from a whole number a solver's value may be (Gurobi's default IntFeasTol is 1e-5, but it prints rounded values)."""

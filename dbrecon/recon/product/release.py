@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from dbrecon.errors import InputError, UsageError
 from dbrecon.paths import CONFIG
+from dbrecon.recon.census.cell_names import cell_names
 from dbrecon.recon.census.geography import HeaderLayout, load_header_layout
-from dbrecon.recon.census.names import cell_names
 from dbrecon.recon.product.archive import Archive
 
 PRODUCTS = CONFIG / "products"

@@ -10,8 +10,8 @@ from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.risk.matching import match_in_two_passes
+from dbrecon.recon.risk.matching_study import County, study_pieces
 from dbrecon.recon.risk.reidentification import NO_BLOCKS, Blocks, BoolArray, Known, MarkedRecords, Records, Tally, confirmed_pairs
-from dbrecon.recon.risk.study import County, study_pieces
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.study.evaluation import SIZE_STARTS, Agreement, Margins, binned, compare, matched_by_block
 

@@ -15,7 +15,7 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.certainty.tract import certainty
+from dbrecon.recon.certainty.tract_certainty import certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.risk.protections import RecordProtection
 from dbrecon.recon.risk.reidentification import (

@@ -1,8 +1,9 @@
 """A tract's integer program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read unaided.
 
-A variable's name is whom it counts (:mod:`dbrecon.recon.people.names`): ``M1018_045_049r32N``, or ``M1018_020r32N`` where its bin
-is a single age. The tract stands in the first line. A constraint's name is the cell it comes from and, unless it is the tract's,
-the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction, ``PCT012I048_052`` for a sum of the tract's cells.
+A variable's name is whom it counts (:mod:`dbrecon.recon.people.variable_names`): ``M1018_045_049r32N``, or ``M1018_020r32N``
+where its bin is a single age. The tract stands in the first line. A constraint's name is the cell it comes from and, unless it is
+the tract's, the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction, ``PCT012I048_052`` for a sum of
+the tract's cells.
 """
 
 import itertools
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.people.names import variable_names
+from dbrecon.recon.people.variable_names import variable_names
 from dbrecon.recon.tract.model import Model
 
 Bytes = npt.NDArray[np.uint8]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, func, select
 
 from dbrecon.ledger.claiming import by_index
+from dbrecon.ledger.lifecycle import LEASED
 from dbrecon.ledger.records import Beats, Claimant, Holder, Worker
 from dbrecon.ledger.schema import ExperimentTables, sysload
-from dbrecon.ledger.states import LEASED
 
 
 def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:

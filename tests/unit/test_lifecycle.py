@@ -4,8 +4,7 @@ import pytest
 from sqlalchemy import create_engine, insert, select
 
 from dbrecon.ledger import moves
-from dbrecon.ledger.schema import experiment_tables
-from dbrecon.ledger.states import (
+from dbrecon.ledger.lifecycle import (
     CLAIM,
     COUNTY,
     LIVES,
@@ -21,12 +20,13 @@ from dbrecon.ledger.states import (
     mermaid,
     page,
 )
+from dbrecon.ledger.schema import experiment_tables
 from tests.paths import CHECKOUT
 
 
 def test_the_page_is_drawn_from_the_table() -> None:
     written = (CHECKOUT / "docs" / "states.md").read_text(encoding="utf-8")
-    assert written == page(), "make it again: python -m dbrecon.ledger.states > docs/states.md"
+    assert written == page(), "make it again: python -m dbrecon.ledger.lifecycle > docs/states.md"
 
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.unit)

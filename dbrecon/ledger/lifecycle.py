@@ -185,8 +185,8 @@ def page() -> str:
     """``docs/states.md``, whole."""
     parts = [
         "# The states of tracts and counties\n",
-        "Drawn from the table in `dbrecon/ledger/states.py` (`python -m dbrecon.ledger.states > docs/states.md`); a test holds",
-        "this page to it. A row is removed by `--drop` and, to be entered anew, by `--step1 --force`, or a changed zip.\n",
+        "Drawn from the table in `dbrecon/ledger/lifecycle.py` (`python -m dbrecon.ledger.lifecycle > docs/states.md`); a test",
+        "holds this page to it. A row is removed by `--drop` and, to be entered anew, by `--step1 --force`, or a changed zip.\n",
     ]
     for life in LIVES:
         parts += [f"## A {life.unit}\n", "```mermaid", mermaid(life) + "```\n", "| event | from | to | by |", "|---|---|---|---|"]
