@@ -116,15 +116,17 @@ def _check_files(args: Arguments, action: str) -> None:
 
 
 def _check_disclosure(args: Arguments, action: str) -> None:
-    """Options of --report, --audit, --reidentify and --make_attacker."""
+    """Options of --export, --report, --audit, --reidentify and --make_attacker."""
+    if args.partitioned and action != "export":
+        raise UsageError("--partitioned goes with --export")
     if args.what_if and action not in ("audit", "report"):
         raise UsageError("--what_if goes with --audit or --report")
     if args.truth and action not in ("reidentify", "report", "certainty"):
         raise UsageError("--truth goes with --reidentify, --report or --certainty")
     if args.repeats is not None and action not in ("reidentify", "report"):
         raise UsageError("--repeats goes with --reidentify or --report")
-    if args.out is not None and action not in ("report", "audit", "make_attacker"):
-        raise UsageError("--out goes with --report, --audit or --make_attacker")
+    if args.out is not None and action not in ("export", "report", "audit", "make_attacker"):
+        raise UsageError("--out goes with --export, --report, --audit or --make_attacker")
     drawing = action in ("register", "from_start", "report", "audit", "reidentify", "make_attacker") or args.samples is not None
     if args.seed is not None and not drawing:
         raise UsageError("--seed goes with --register, --report, --audit, --reidentify, --make_attacker or --samples")

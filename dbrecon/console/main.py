@@ -74,6 +74,7 @@ ACTIONS: dict[str, Action] = {
     "watch": Action("live_status:watch"),
     "errors": Action("status:show_errors", takes_place=False),
     "evaluate": Action("evaluate:evaluate_people"),
+    "export": Action("export_command:export"),
     "report": Action("report_command:report_experiment"),
     "audit": Action("disclosure:audit_records", takes_place=False),
     "reidentify": Action("disclosure:reidentify"),

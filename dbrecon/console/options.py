@@ -240,6 +240,11 @@ def _disclosure() -> Group:
         "disclosure",
         "what tables give away",
         (
+            Option(
+                "--export", metavar="parquet|csv|duckdb", type=click.Choice(["parquet", "csv", "duckdb"]),
+                help="the people of a place with their certainty, one file a state, into --out",
+            ),
+            flag("--partitioned", help="with --export: a file a county, in folders stusab=.../county=..."),
             flag(
                 "--report",
                 help="one page of what the experiment, or a place of it, gives away (--truth: with how much is true)",
@@ -269,7 +274,7 @@ def _disclosure() -> Group:
             Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
             Option(
                 "--out", metavar="FOLDER", shell_complete=completing("file"),
-                help="where --report, --audit and --make_attacker write",
+                help="where --export, --report, --audit and --make_attacker write",
             ),
             seed(),
         ),

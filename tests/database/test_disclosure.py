@@ -7,6 +7,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -114,6 +117,63 @@ def test_a_report_without_a_truth_says_what_would_tell_more(world: tuple[Operato
     shown = operator.done("--report", "--out", str(folder / "county"), "de", "001")
     assert "--truth FILE compares them" in shown
     assert {path.stem for path in (folder / "county/tables").glob("*.csv")} == {"certainty", "counties", "pyramid"}
+
+
+def test_people_are_exported_for_pandas_polars_and_duckdb(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    out = folder / "export"
+    for words in (["parquet"], ["csv"], ["duckdb"], ["parquet", "--partitioned"]):
+        operator.done("--export", *words, "--out", str(out))
+    lines = [line.decode() for content in operator.people().values() for line in content.splitlines()[1:]]
+    flags = [
+        line.decode() for content in operator.files("work/*/*/people_certainty_*.csv").values() for line in content.split()[1:]
+    ]
+    wide = [f"{line},{flag}," for line, flag in zip(lines, flags, strict=True)]
+    assert (out / "people_de.csv").read_text().splitlines()[1:] == wide
+    header = (out / "people_de.csv").read_text().splitlines()[0]
+    assert header == "geoid_tract,geoid_block,sex,age,white,black,aian,asian,nhopi,sor,hisp,certain,confidence"
+    by_pandas = pd.read_parquet(out / "people_de.parquet")
+    assert ",".join(by_pandas.columns) == header
+    assert by_pandas["geoid_block"].dtype == "category"
+    assert by_pandas.drop(columns="confidence").astype(str).agg(",".join, axis=1).tolist() == [line[:-1] for line in wide]
+    by_polars = pl.read_parquet(out / "people_de.parquet")
+    assert by_polars["geoid_block"].cast(pl.String).to_list() == by_pandas["geoid_block"].tolist()
+    with duckdb.connect(out / "r1.duckdb", read_only=True) as connection:
+        assert connection.sql("SELECT geoid_block, age, certain FROM people").fetchall() == [
+            (row["geoid_block"], row["age"], row["certain"]) for row in by_pandas.to_dict("records")
+        ]
+        assert ("reident", '"r1"') in connection.sql("SELECT * FROM made_of").fetchall()
+        parts = connection.sql(f"SELECT count(*) FROM read_parquet('{out}/people/*/*/*.parquet')").fetchall()
+    assert parts == [(3000,)]
+    assert json.loads(pq.read_schema(out / "people_de.parquet").metadata[b"dbrecon"])["reident"] == "r1"
+    evaluated = operator.evaluated(out / "people_de.parquet")["agreement"]["reconstruction"]
+    assert evaluated["exact_age"]["all"] == 1.0
+    again = operator.run("--export", "csv", "--out", str(out))
+    assert (again.returncode, "people_de.csv is there already" in again.stderr) == (2, True)
+
+
+def test_an_attacker_s_files_may_lie_in_a_folder_as_csv_and_parquet(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    known = pd.read_csv(folder / "attacker/attacker.csv", dtype=str)
+    parts = folder / "parts"
+    parts.mkdir()
+    known.iloc[:1000].to_parquet(parts / "first.parquet")
+    known.iloc[1000:].to_csv(parts / "second.csv.gz", index=False)
+    pd.read_csv(folder / "attacker/truth.csv", dtype=str).to_parquet(folder / "truth.parquet")
+    told = [
+        json.loads(operator.done("--reidentify", str(attacker), "--truth", str(truth), "--json", "--repeats", "1"))["methods"]
+        for attacker, truth in (
+            (parts, folder / "truth.parquet"),
+            (folder / "attacker/attacker.csv", folder / "attacker/truth.csv"),
+        )
+    ]
+    assert told[0] == told[1]
+    numbers = folder / "numbers.parquet"
+    pd.read_csv(folder / "attacker/truth.csv").assign(geoid_block=lambda t: t["geoid_block"] - 10 * 10**13 + 10**13).to_parquet(
+        numbers
+    )
+    wrong = operator.run("--evaluate", str(numbers))
+    assert (wrong.returncode, "has lost its leading zero: read it as text" in wrong.stderr) == (3, True), wrong.stderr
 
 
 def read_table(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -248,9 +248,17 @@ def test_parquet_that_is_cut_off_or_lacks_a_column_is_refused_for_that(tmp_path:
 @pytest.mark.parametrize(
     ("tract", "block", "expected"),
     [
-        ("1001020100", "10010201001005", "geoid_block is '10010201001005', .* it has lost its leading zero, .*: write 0 before it"),
-        ("1001020100", "010010201001005", "geoid_tract is '1001020100', .* the 11 digits of a tract; it has lost its leading zero"),
-        ("39059977100", "3.90599771001005E+14", "geoid_block is .* a spreadsheet has made a number of it: have it written as text"),
+        (
+            "1001020100",
+            "10010201001005",
+            "geoid_block is '10010201001005', .* lost its leading zero: read it as text",
+        ),
+        (
+            "1001020100",
+            "010010201001005",
+            "geoid_tract is '1001020100', .* the 11 digits of a tract; .* lost its leading zero",
+        ),
+        ("39059977100", "3.90599771001005E+14", "geoid_block is .* it was read as a number: read it as text"),
         ("39059977100", "39059977100100", "geoid_block is .* lost its leading zero"),
         ("39059977100", "390599", "geoid_block is '390599', but must be the 15 digits of a block; correct"),
     ],

@@ -178,8 +178,9 @@ def _is_parquet(source: Source, name: str, columns: Sequence[str], what: str) ->
     return parquet
 
 
-_LOST_ZERO = "{digits} digits of a {level}; it has lost its leading zero, as in spreadsheets: write 0 before it"
-_SPREADSHEET = "{digits} digits of a {level}; a spreadsheet has made a number of it: have it written as text"
+_AS_TEXT = "read it as text where the file was made (pandas: dtype=str; R: colClasses='character'; a spreadsheet: import as text)"
+_LOST_ZERO = f"{{digits}} digits of a {{level}}; it was read as a number and has lost its leading zero: {_AS_TEXT}"
+_SPREADSHEET = f"{{digits}} digits of a {{level}}; it was read as a number: {_AS_TEXT}"
 
 
 def _geoid(value: str, digits: int, level: str) -> str:
