@@ -25,7 +25,7 @@ PURPOSES = {
     "aws": "what is on S3 or of AWS",
     "cluster": "what is on MySQL or reached by SSH",
     "dashboard": "the dashboard",
-    "export": "--export",
+    "export": "exporting people",
     "frames": "the library's data frames",
     "gurobi": "Gurobi",
     "report": "a report",
