@@ -61,7 +61,11 @@ def _show(screen: _Screen, reident: str, ledger: Ledger, place: Place) -> int | 
     counties = status.csv_remaining > 0 and not status.quarantined_tracts and not status.quarantined_counties
     if waiting > 0 or counties or status.lps_in_progress or status.sols_in_progress or not status.people:
         return None
-    return EXIT_QUARANTINED if status.quarantined_tracts or status.quarantined_counties else 0
+    certainty = status.certainty
+    if certainty.waiting:
+        return None
+    quarantined = status.quarantined_tracts + status.quarantined_counties + certainty.quarantined + certainty.counties_quarantined
+    return EXIT_QUARANTINED if quarantined else 0
 
 
 class _Screen:
@@ -113,6 +117,7 @@ def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int
         _bar("LP files", status.lp_created, tracts),
         _bar("solutions", status.sol_created, tracts),
         _bar("people", status.csv_completed, tracts),
+        *_certainty_bar(status),
         "",
         _rate(status),
     ]
@@ -135,6 +140,12 @@ def _bar(name: str, done: int, total: int) -> str:
     share = done / total if total else 0.0
     filled = int(BAR * share)
     return f"{name:>10} [{'#' * filled}{'.' * (BAR - filled)}] {percent(done, total):>7}  {done:,} of {total:,} tracts"
+
+
+def _certainty_bar(status: Status) -> list[str]:
+    """Step 6, where it has begun."""
+    found = status.certainty
+    return [_bar("certainty", found.created, found.created + found.remaining)] if found.begun else []
 
 
 def _rate(status: Status) -> str:

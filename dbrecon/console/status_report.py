@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dbrecon.ctools.progress import counted, duration, percent, units
-from dbrecon.ledger.records import ErrorEntry, ExperimentRow, InProgress, Status
+from dbrecon.ledger.records import CertaintyStatus, ErrorEntry, ExperimentRow, InProgress, Status
 
 RULE = "----------------------"
 FILES = (
@@ -42,6 +42,7 @@ def format_status(status: Status, width: int | None = None, shown: int | None = 
     lines += ["Number of LP files created in past hour:", *_by_host(status.lps_past_hour), RULE]
     lines += ["Number of SOL files created in past hour:", *_by_host(status.sols_past_hour), RULE]
     lines += [*_quarantined(status, shown), RULE]
+    lines += [*_certainty(status.certainty), RULE] if status.certainty.begun else []
     lines += [*_people(status), *(f"   {line}" for line in silent_hosts(status))]
     return "\n".join(line if width is None else _cut(line, width) for line in lines)
 
@@ -121,6 +122,17 @@ def _quarantined(status: Status, shown: int | None) -> list[str]:
         message = one.error.strip().splitlines()[0] if one.error.strip() else "no error is recorded"
         lines.append(f"   {one.stusab} {one.county} {one.tract or 'county'}: {message}")
     return lines + _more(number, shown)
+
+
+def _certainty(found: CertaintyStatus) -> list[str]:
+    counties = found.counties_created + found.counties_remaining
+    return [
+        "Certainty (step 6)",
+        f"   certainty_created: {found.created}",
+        f"   certainty_remaining: {found.remaining}",
+        f"   certainty_in_process: {found.in_process}",
+        f"   certainty_counties: {found.counties_created} of {counties}",
+    ]
 
 
 def _people(status: Status) -> list[str]:

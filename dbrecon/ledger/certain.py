@@ -24,7 +24,7 @@ from dbrecon.ledger.lifecycle import (
     RETRY,
     WRITTEN,
 )
-from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, Worker
+from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CertaintyStatus, Worker
 from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.place import Place
 
@@ -142,15 +142,23 @@ def _stuck(tables: ExperimentTables, place: Place) -> Conditions:
     return [own.c.tract == COUNTY_FILES, own.c.status == NEW, own.c.hold == FREE, bad, _is_written(tables), *sql.narrow(own, place)]
 
 
-def progress(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[int, int, int]:
-    """Tracts whose certainty is computed, that are entered, and counties whose files of certainty are written."""
+def status(connection: Connection, tables: ExperimentTables, place: Place, at: int) -> CertaintyStatus:
+    """How far the certainty of a place is, where it has begun, of the people as they are."""
     own = tables.certainty
-    where = [_is_written(tables), *sql.narrow(own, place)]
-    is_county = own.c.tract == COUNTY_FILES
-    query = select(is_county, own.c.status, func.count()).where(*where).group_by(is_county, own.c.status)
-    found = {(bool(row[0]), row[1]): int(row[2]) for row in connection.execute(query)}
-    done = found.get((False, CERTAIN), 0)
-    return done, sum(count for (whole, _), count in found.items() if not whole), found.get((True, CERTAIN), 0)
+    where = [_is_written(tables), *sql.narrow(own, Place(place.stusab, place.county))]
+    columns = [own.c.tract == COUNTY_FILES, own.c.status, and_(own.c.hold == LEASED, own.c.hold_ends > at)]
+    rows = connection.execute(select(*columns, func.count()).where(*where).group_by(*columns)).all()
+    tracts = [(row[1], bool(row[2]), int(row[3])) for row in rows if not row[0]]
+    counties = [(row[1], int(row[3])) for row in rows if row[0]]
+    return CertaintyStatus(
+        created=sum(number for state, _, number in tracts if state == CERTAIN),
+        remaining=sum(number for state, _, number in tracts if state != CERTAIN),
+        in_process=sum(number for _, held, number in tracts if held),
+        quarantined=sum(number for state, _, number in tracts if state == QUARANTINED),
+        counties_created=sum(number for state, number in counties if state == CERTAIN),
+        counties_remaining=sum(number for state, number in counties if state != CERTAIN),
+        counties_quarantined=sum(number for state, number in counties if state == QUARANTINED),
+    )
 
 
 def complete(connection: Connection, tables: ExperimentTables, place: Place) -> list[tuple[str, str]]:

@@ -354,11 +354,6 @@ class Ledger(Atlas):
         }
         self._finish(claim, WRITE_CERTAINTY, values | moves.UNHELD, was=NEW, becomes=CERTAIN, files=[])
 
-    def certainty_progress(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int, int]:
-        """Tracts whose certainty is computed, tracts for which it is to be, and counties whose files of it are written."""
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_certain.progress(connection, mine, place), reident=reident, write=False)
-
     def certain_counties(self, reident: str, place: Place = EVERYWHERE) -> list[tuple[str, str]]:
         """State and county of those whose files of certainty are in place, as far as the ledger knows."""
         mine = experiment_tables(reident)

@@ -379,6 +379,30 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class CertaintyStatus:
+    """How far step 6 is, of counties in which it has begun: tracts, and counties whose files of it are written."""
+
+    created: int = 0
+    remaining: int = 0  # those in quarantine too
+    in_process: int = 0  # held under a live lease
+    quarantined: int = 0
+    counties_created: int = 0
+    counties_remaining: int = 0
+    counties_quarantined: int = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a scheduler has something to do yet. A county waits for an operator where one of its tracts does."""
+        stuck = self.quarantined or self.counties_quarantined
+        return self.remaining > self.quarantined or bool(self.counties_remaining and not stuck)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.counties_created or self.counties_remaining)
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What ``--status`` prints. Counts named lp_, sol_ and csv_ are tracts with people, as in the predecessor."""
 
@@ -407,6 +431,7 @@ class Status:
     seconds_left: float | None  # None where nobody is at work; at the least until silent hosts' leases end
     at_work: bool  # whether a host that is heard of holds a tract
     silent: tuple[Holder, ...]  # hosts that count as gone and hold something, anywhere in the experiment
+    certainty: CertaintyStatus = CertaintyStatus()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from dbrecon.ledger import certain
 from dbrecon.ledger.claiming import by_index, index_for, narrow
 from dbrecon.ledger.holders import holders
 from dbrecon.ledger.lifecycle import FREE, LEASED, RESTING
@@ -93,6 +94,7 @@ def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[
         seconds_left=_seconds_left(people.get(NEW, 0) + people.get(LP, 0), rate, held, of_silent, at) if working else None,
         at_work=bool(working),
         silent=silent,
+        certainty=certain.status(connection, tables, place, at),
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from dbrecon.ledger.ledger import Ledger, LpStats, SolStats, Worker
-from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, GeoRow, LostLease
+from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CertaintyStatus, GeoRow, LostLease
 from dbrecon.place import Place
 
 R = "r1"
@@ -64,6 +64,7 @@ def test_tracts_come_biggest_first_and_the_county_when_all_are_done(ledger: Ledg
     write_people(ledger)
     [big] = claimed(ledger, limit=1)
     [small] = claimed(ledger, BOB)
+    assert ledger.status(R).certainty == CertaintyStatus(remaining=2, in_process=2, counties_remaining=1)
     assert (big.tract, small.tract) == ("000200", "000100")
     assert claimed(ledger) == []
     ledger.certainty_written(big, 2.0)
@@ -75,7 +76,7 @@ def test_tracts_come_biggest_first_and_the_county_when_all_are_done(ledger: Ledg
     assert ledger.certain_counties(R) == []
     ledger.certainty_written(county)
     assert ledger.certain_counties(R) == [("de", "001")]
-    assert ledger.certainty_progress(R) == (2, 2, 1)
+    assert ledger.status(R).certainty == CertaintyStatus(created=2, counties_created=1)
     assert ledger.work_left(R, {6}).nothing_left
     assert claimed(ledger) == []
 

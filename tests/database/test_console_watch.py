@@ -11,7 +11,18 @@ from dbrecon.console.live_status import page
 from dbrecon.console.status_report import format_status
 from dbrecon.ctools.database import make_engine
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Holder, InProgress, LpStats, Quarantine, SolStats, Status, SysLoad, SysLoadEntry, Worker
+from dbrecon.ledger.records import (
+    CertaintyStatus,
+    Holder,
+    InProgress,
+    LpStats,
+    Quarantine,
+    SolStats,
+    Status,
+    SysLoad,
+    SysLoadEntry,
+    Worker,
+)
 from tests.console_world import Operator, assert_refused
 from tests.helpers import TractRow, geography
 from tests.servers import MariaServer
@@ -70,6 +81,15 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(len(line) for line in page("r1", status(), [load("n1", NOW)], width)) <= width
 
 
+def test_step_6_has_its_bar_and_section_where_it_has_begun() -> None:
+    begun = status(certainty=CertaintyStatus(created=1, remaining=3, in_process=2, counties_created=0, counties_remaining=2))
+    assert "certainty" not in "\n".join(page("r1", status(), [], None))
+    assert "Certainty" not in format_status(status())
+    assert re.search(r"certainty \[#{10}\.{30}\]  25\.0 %  1 of 4 tracts", "\n".join(page("r1", begun, [], None)))
+    section = "certainty_created: 1\n   certainty_remaining: 3\n   certainty_in_process: 2\n   certainty_counties: 0 of 2\n"
+    assert f"Certainty (step 6)\n   {section}" in format_status(begun)
+
+
 @pytest.fixture
 def watcher(tmp_path: Path) -> Iterator[tuple[Operator, Ledger]]:
     """An experiment of two tracts in SQLite."""
@@ -98,6 +118,26 @@ def test_in_a_pipe_it_ends_when_all_is_done_or_quarantined(watcher: tuple[Operat
     assert result.returncode == 10
     assert "\x1b" not in result.stdout
     assert "quarantined: 1, the first de 001 00010" in result.stdout
+
+
+def test_watching_goes_on_until_step_6_is_done_too(watcher: tuple[Operator, Ledger]) -> None:
+    operator, ledger = watcher
+    for claim in ledger.claim("r1", Worker("n1", "1-1"), limit=2):
+        ledger.solved(claim, SolStats("HiGHS", 1.0), LpStats(10, 10, 10, 1.0))
+    county = ledger.claim_county("r1", Worker("n1", "1-1"))
+    assert county is not None
+    ledger.csv_written(county)
+    assert operator.run("--watch", "1").returncode == 0
+    tracts = ledger.claim_certainty("r1", Worker("n1", "1-1"), limit=2)
+    watching = operator.start("--watch", "1")
+    line_with(watching.stdout, "0 of 2 tracts")
+    for tract in tracts:
+        ledger.certainty_written(tract)
+    (files,) = ledger.claim_certainty("r1", Worker("n1", "1-1"))
+    ledger.certainty_written(files)
+    shown, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert re.search(r"certainty \[#{40}\]   100 %  2 of 2 tracts", shown)
 
 
 def test_an_experiment_that_is_none_is_refused(tmp_path: Path) -> None:
