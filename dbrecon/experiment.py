@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PRODUCT = "2010_sf1"
 TABLE_CHOICES = ("all", "block")
+TABLE_WORDS = re.compile(r"(all|block|tract)(-\w+)*|\w+(,\w+)*")
 AGE_CHOICES = ("bins", "single")
 
 # A MySQL table name has at most 64 characters, and REIDENT is the prefix of each (the longest suffix is "_counties").
@@ -41,9 +42,9 @@ def check_reident(text: str) -> str:
 class Experiment:
     """One reconstruction: its name, its root, which tables it uses, its settings. Says where each artifact lies.
 
-    ``tables`` is "all" or "block". ``ages`` says what its programs count: "bins" of ages where years may be given out afterwards,
-    or "single" ages throughout; ``product`` which release it is of. In the methods ``stusab`` is lower case, ``county`` is CCC and
-    ``tract`` is TTTTTT.
+    ``tables`` are the words that ``--tables`` takes ("all", say). ``ages`` says what its programs count: "bins" of ages where years
+    may be given out afterwards, or "single" ages throughout; ``product`` which release it is of. In the methods ``stusab`` is lower
+    case, ``county`` is CCC and ``tract`` is TTTTTT.
     """
 
     reident: str
@@ -57,8 +58,8 @@ class Experiment:
         """Checks the name, the root, ``tables`` and ``ages``; UsageError."""
         check_reident(self.reident)
         object.__setattr__(self, "root", normal_root(self.root))
-        if self.tables not in TABLE_CHOICES:
-            raise UsageError(f"{self.tables!r}: an experiment's tables are one of {', '.join(TABLE_CHOICES)}.")
+        if not TABLE_WORDS.fullmatch(self.tables):
+            raise UsageError(f"{self.tables!r}: tables are all, block, all but some (all-P8-P10), or a list (P1,P12).")
         if self.ages not in AGE_CHOICES:
             raise UsageError(f"{self.ages!r}: an experiment's ages are one of {', '.join(AGE_CHOICES)}.")
 

@@ -42,10 +42,13 @@ def certify_counties(
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
-    from dbrecon.steps.certainty_records import make_record_of
+    from dbrecon.steps.certainty_records import check_available, make_record_of
     from dbrecon.steps.county_certainty import close_county, count_of, has_samples, is_current, read_sidecar, samples_line
     from dbrecon.steps.samples import make_samples_of
 
+    check_available(experiment)
+
+    check_available(experiment)
     counties = written_counties(ledger, experiment.reident, place)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
@@ -158,7 +161,8 @@ def _drawn(found: dict[str, Any]) -> str:
 
 
 def _title(found: dict[str, Any], experiment: Experiment) -> str:
-    tables = "block tables alone" if experiment.tables == "block" else "block and tract tables"
+    known = {"all": "block and tract tables", "block": "block tables alone"}
+    tables = known.get(experiment.tables, f"the tables {experiment.tables}")
     return f"{found['reident']}, {found['place']} ({counted(found['counties'], 'county')}): people who may differ, from {tables}"
 
 

@@ -13,7 +13,7 @@ import click
 from dbrecon.console.parser import POSITIVE, Checked, Group, Option, completing, flag
 from dbrecon.ctools import cli
 from dbrecon.errors import UsageError
-from dbrecon.experiment import AGE_CHOICES, TABLE_CHOICES
+from dbrecon.experiment import AGE_CHOICES
 
 ERRORS_SHOWN = 20
 CLEAR_AFTER_HOURS = "24"
@@ -139,8 +139,8 @@ def operator_groups() -> tuple[Group, ...]:
                 reident(),
                 Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
                 Option(
-                    "--tables", metavar="|".join(TABLE_CHOICES), type=click.Choice(TABLE_CHOICES),
-                    help="with --register: all tables (default), or block tables alone",
+                    "--tables", metavar="T",
+                    help="with --register: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
                 ),
                 Option(
                     "--ages", metavar="|".join(AGE_CHOICES), type=click.Choice(AGE_CHOICES),

@@ -1,10 +1,16 @@
 """Products: which there are, and whether a folder is one."""
 
+from __future__ import annotations
+
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from dbrecon.console.parser import Arguments
 from dbrecon.errors import InputError
 from dbrecon.settings import Config
+
+if TYPE_CHECKING:
+    from dbrecon.recon.census.tables import Product
 
 LEVELS = ("block", "tract")
 
@@ -41,7 +47,6 @@ def check_product(args: Arguments, _config: Config) -> int:
     from dbrecon.recon.census.bins import derive_binning
     from dbrecon.recon.census.tables import load_product
     from dbrecon.recon.product.county_rows import LevelPlan
-    from dbrecon.recon.product.coverage import coverage
     from dbrecon.recon.product.release import load_release
 
     release = load_release(args.check_product)
@@ -54,15 +59,26 @@ def check_product(args: Arguments, _config: Config) -> int:
         if plan.columns != product.columns(level):
             raise InputError(f"{release.folder}: the {level} tables' cells are not those of their segments")
     print(f"   header: {len(release.header.levels)} summary levels; every table lies where its segment has it", flush=True)
+    prove(product, str(release.folder))
+    print(f"   programs count {derive_binning(product).bins.n} bins of ages", flush=True)
+    return 0
+
+
+def prove(product: Product, what: str) -> None:
+    """Print that every exact cell of a product follows from what its constraints write; InputError, naming ``what``, if not."""
+    from dbrecon.recon.product.coverage import coverage
+
     for level in LEVELS:
         found = coverage(product, level)
         if found.missing:
             raise InputError(
-                f"{release.folder}: {found.missing[0]} and {len(found.missing) - 1:,} other {level} cells do not follow from the "
+                f"{what}: {found.missing[0]} and {len(found.missing) - 1:,} other {level} cells do not follow from the "
                 "constraints; write more of them in tables.toml"
             )
+        exact = "exact " if any(table.level == level for table in product.inexact) else ""
         if found.cells:
             written = f"the {found.rows:,} counts that are written (rank {found.rank:,})"
-            print(f"   {level}: all {found.cells:,} cells follow from {written}", flush=True)
-    print(f"   programs count {derive_binning(product).bins.n} bins of ages", flush=True)
-    return 0
+            print(f"   {level}: all {found.cells:,} {exact}cells follow from {written}", flush=True)
+    for how in dict.fromkeys(table.inexact for table in product.inexact):
+        names = [table.name for table in product.inexact if table.inexact == how]
+        print(f"   {how}, so that cells are intervals: {_shortened(names)}", flush=True)

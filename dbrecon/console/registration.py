@@ -12,7 +12,7 @@ from dbrecon.ctools import cli, storage
 from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
-from dbrecon.experiment import DEFAULT_PRODUCT, Experiment, check_reident
+from dbrecon.experiment import DEFAULT_PRODUCT, TABLE_CHOICES, Experiment, check_reident
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import command
 from dbrecon.settings import Config
@@ -30,14 +30,32 @@ def register(args: Arguments, config: Config) -> int:
     check_writable(config)
     ledger = open_ledger(config)
     register_new(ledger, experiment)
-    which, release = "all" if tables == "all" else "block", experiment.release
+    release = experiment.release
+    which = f"{tables} tables" if tables in TABLE_CHOICES else f"the tables {tables}"
     of = "" if experiment.product == DEFAULT_PRODUCT else f" of the {release.title}"
-    print(f"{reident} is registered in {describe(ledger.engine)}, on {which} tables{of}.")
+    print(f"{reident} is registered in {describe(ledger.engine)}, on {which}{of}.")
+    if tables not in TABLE_CHOICES:
+        _tell_of_subset(experiment)
     print(f"Next: put states' zips into {experiment.dist} (as {release.zip_of('oh')}),")
     print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
     print(f"then: {command('dbrtool')} --reident {reident} --step1 --step2")
     print(f"and:  {command('dbrtool')} --reident {reident} --run")
     return 0
+
+
+def _tell_of_subset(experiment: Experiment) -> None:
+    """Say that the tables' cells follow from what is written of them, and which tables follow that were left out."""
+    from dbrecon.console.products import prove
+    from dbrecon.recon.census.tables import load_product
+    from dbrecon.recon.product.coverage import redundant
+
+    path = Path(experiment.tables_path)
+    product, whole = load_product(path, experiment.tables), load_product(path)
+    prove(product, experiment.tables)
+    names = {table.name for table in product.tables}
+    follow = redundant(product, [table for table in whole.tables if table.name not in names])
+    if follow:
+        print(f"   left out, but following from the rest, so that leaving them out keeps nothing back: {', '.join(follow)}")
 
 
 def seeded(args: Arguments, config: Config) -> Config:

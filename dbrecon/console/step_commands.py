@@ -28,6 +28,10 @@ def do_steps(args: Arguments, config: Config) -> int:
     check_writable(config)
     ledger = open_ledger(config)
     experiment = open_experiment(ledger, config, reident)
+    if 6 in steps:
+        from dbrecon.steps.certainty_records import check_available
+
+        check_available(experiment)
     do_states(steps, experiment, ledger, states_asked(args), args.force)
     by_hand = args.force or args.cells or args.samples is not None
     if 6 in steps and not by_hand:

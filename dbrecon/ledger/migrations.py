@@ -193,4 +193,14 @@ def _certainty(connection: Connection) -> None:
         _indexes(connection, table)
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages, 3: _certainty}
+# -- from version 4 to version 5 -----------------------------------------------------------------------------------------
+
+
+def _any_tables(connection: Connection) -> None:
+    """Version 5: an experiment may be on any of a product's tables, so that their names need room. SQLite knows no length."""
+    if connection.dialect.name != "sqlite":
+        column = CreateColumn(experiments.c.tables).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {experiments.name} MODIFY COLUMN {column}"))
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages, 3: _certainty, 4: _any_tables}

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 from dbrecon.ledger.lifecycle import FREE
 from dbrecon.ledger.records import WORKER_LENGTH
 
-VERSION = 4
+VERSION = 5
 """Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -70,7 +70,7 @@ experiments = Table(
     common,
     Column("folded", _ascii(40), primary_key=True),  # lower case: table names may be case-insensitive
     Column("reident", _ascii(40), nullable=False),
-    Column("tables", _ascii(20), nullable=False),
+    Column("tables", _ascii(200), nullable=False),
     Column("product", _ascii(100), nullable=False),
     Column("created", BigInteger, nullable=False),  # when it was registered
     Column("stage", _ascii(10), nullable=False),  # see registry

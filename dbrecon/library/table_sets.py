@@ -13,6 +13,7 @@ import numpy as np
 from dbrecon.errors import UsageError
 from dbrecon.library import frames
 from dbrecon.recon.census.kinds import FIRST_AGES, RACES, SEXES
+from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import Box, Product, load_product, product_of
 from dbrecon.recon.product.release import load_release
 
@@ -138,13 +139,13 @@ AnyProduct = str | TableSet | Product
 def product(tables: AnyProduct = "sf1_2010", subset: str = "all") -> Product:
     """Load a set of tables: "sf1_2010", "dhc2020", the folder of a product, or a :class:`TableSet`.
 
-    ``subset`` "block" takes its block tables alone. Raises UsageError for a product that is not there, InputError for a folder
-    that is none.
+    ``subset``: "block" takes its block tables alone, "all-P8" all but some, "P1,P12" those of a list. Raises UsageError for a
+    product or a table that is not there, InputError for a folder that is none.
     """
     if isinstance(tables, TableSet):
-        return tables.product.restrict(subset)
+        return restricted(tables.product, subset)
     if isinstance(tables, Product):
-        return tables.restrict(subset)
+        return restricted(tables, subset)
     return load_product(load_release(tables).tables_path, subset)
 
 

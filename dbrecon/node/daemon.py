@@ -176,12 +176,17 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
 
 
 def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> int:
-    """Say so if what the steps need is not there: InputError without step 2; a warning where they will find less than asked.
+    """Say so if what the steps need is not there: InputError without step 2, UsageError for step 6 on tables that are not exact; a
+    warning where they will find less than asked.
 
     Returns how many tracts lack an earlier step.
     """
     reident = experiment.reident
     ledger.check_place(reident, place)
+    if 6 in steps:
+        from dbrecon.steps.certainty_records import check_available
+
+        check_available(experiment)
     check_files(experiment, ledger, place, steps, force)
     first = "34" if steps <= {5, 6} else "3" if 3 not in steps else ""
     left = ledger.work_left(reident, [int(step) for step in first], place)

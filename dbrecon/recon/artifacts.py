@@ -22,7 +22,7 @@ from dbrecon.recon.tract.lp_text import HEAD_BYTES, ages_of_lp, tract_of_lp
 from dbrecon.recon.tract.model import TractTables
 from dbrecon.recon.tract.verify import verify_people
 
-_MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\w+): (\d+) people in (\d+) blocks\r?\n")
+_MADE_FOR = re.compile(rb"\\ Product (\S+), tables (\S+): (\d+) people in (\d+) blocks\r?\n")
 _SIZE = re.compile(rb"\\ (\d+) variables, (\d+) constraints, (\d+) coefficients\r?\n")
 _OF_TABLES = re.compile(rb"\\ tables_sha256: ([0-9a-f]{64})\r?\n")
 _BOUNDS = re.compile(rb"^[ \t]*[Bb](?:ounds?|OUNDS?)[ \t]*\r?$", re.MULTILINE)
@@ -81,7 +81,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
 
 
 def check_lp(text: bytes, source: str, tract: str, population: int, tables: str, tables_sha256: str | None = None) -> LpFile:
-    """The same, of a tract (11 digits) of that population, in an experiment on ``tables`` ("all" or "block").
+    """The same, of a tract (11 digits) of that population, in an experiment on ``tables``.
 
     ``tables_sha256``: of the tract's tables, where they are known. A foreign LP file, the predecessor's, does not say what it was
     made for; its solution will be checked.

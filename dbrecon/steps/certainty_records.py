@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from dbrecon.ctools import storage
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.recon.census.subset import chosen_tables
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.certainty.record import TractRecord, certainty_builder, people_digest, tables_digest, tract_record
 from dbrecon.recon.certainty.search import Budget
@@ -23,6 +24,17 @@ from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 PROBE_BYTES = 1 << 12
+
+
+def check_available(experiment: Experiment) -> None:
+    """UsageError where certainty is not available: it is of exact tables alone."""
+    used = chosen_tables(experiment.tables, [(table.name, table.level) for table in experiment.release.tables])
+    inexact = [table.name for table in experiment.release.tables if table.name in used and (table.rounds or table.withholds)]
+    if inexact:
+        raise UsageError(
+            f"{experiment.reident}: certainty is not available where cells are rounded or withheld ({', '.join(inexact)}); "
+            "--evaluate tells how near its people come"
+        )
 
 
 def budget_of(experiment: Experiment) -> Budget:
@@ -37,7 +49,8 @@ def _builder(tables_file: str, tables: str) -> ModelBuilder:
 
 
 def builder_for(experiment: Experiment) -> ModelBuilder:
-    """The builder of the programs of which certainty is told; one a process."""
+    """The builder of the programs of which certainty is told; one a process. UsageError where it is not available."""
+    check_available(experiment)
     return _builder(experiment.tables_path, experiment.tables)
 
 

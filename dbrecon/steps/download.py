@@ -22,6 +22,8 @@ from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.recon.census.subset import chosen_tables
+from dbrecon.recon.census.tables import LEVELS
 from dbrecon.recon.product.county_rows import LevelPlan, StateReader
 from dbrecon.recon.product.release import StateZip
 from dbrecon.remedies import explain, sentence
@@ -98,9 +100,10 @@ def open_zip(experiment: Experiment, stusab: str) -> Iterator[StateZip]:
 
 def state_reader(experiment: Experiment, archive: StateZip) -> StateReader:
     """What reads the experiment's tables out of a zip."""
-    release, with_tracts = experiment.release, experiment.tables == "all"
-    block = LevelPlan([table for table in release.tables if table.level == "block"], release)
-    tract = LevelPlan([table for table in release.tables if table.level == "tract" and with_tracts], release)
+    release = experiment.release
+    chosen = chosen_tables(experiment.tables, [(table.name, table.level) for table in release.tables])
+    used = [table for table in release.tables if table.name in chosen]
+    block, tract = (LevelPlan([table for table in used if table.level == level], release) for level in LEVELS)
     return StateReader(archive, block, tract)
 
 

@@ -24,7 +24,7 @@ from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
 from dbrecon.recon.tract.lp_text import ages_of_lp, model_names, tract_of_lp
-from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.model import MOST_SUFFIX, Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
 from dbrecon.steps.methods import with_any_years
@@ -34,7 +34,7 @@ from dbrecon.version import PROGRAM
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
 _CONTRADICTORY = {Subject.TABLES: "the published tables", Subject.CONSTRAINTS: "its constraints"}
-OF_A_BLOCK = re.compile(r"_\d{4}$")
+OF_A_BLOCK = re.compile(rf"_\d{{4}}({MOST_SUFFIX})?$")
 
 
 def solver_options(config: Config, binned: bool) -> Options:

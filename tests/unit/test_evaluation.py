@@ -206,7 +206,7 @@ def test_a_published_unit_without_reconstructed_people_violates_cells() -> None:
 
 def test_block_tables_alone_are_checked_at_block_level_alone() -> None:
     people = people_of((A, 0, 30, WHITE, 0))
-    result = evaluate([truth_file(people_csv(people))], {"39059": county(people)}, product().restrict("block"))
+    result = evaluate([truth_file(people_csv(people))], {"39059": county(people)}, load_product(tables="block"))
     assert list(result.violations) == ["block"]
 
 

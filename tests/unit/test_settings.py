@@ -261,9 +261,10 @@ def test_every_artifact_lies_where_the_manual_says(tmp_path: Path, root: str) ->
     assert experiment.synth_out("oh", "059") == f"{county}/synth_out_39059.csv"
 
 
-def test_an_experiment_is_on_all_tables_or_on_block_tables(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="one of all, block"):
-        Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}), "tract")
+@pytest.mark.parametrize("tables", ["", "P1 P12", "all-", "P1-P12", "P1,,P12", "all;drop", "P1/../x"])
+def test_tables_of_an_experiment_are_words_of_names(tmp_path: Path, tables: str) -> None:
+    with pytest.raises(UsageError, match=r"tables are all, block, all but some \(all-P8-P10\), or a list"):
+        Experiment.make("r1", load(tmp_path, "", {"DAS_S3ROOT": "/data"}), tables)
 
 
 @pytest.mark.parametrize("name", ["orig", "R", "s005080090050030", "a_b", "sqlite1", "x" * MAX_REIDENT])

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
 from dbrecon.recon.census.cell_names import cell_names
+from dbrecon.recon.census.inexact import Inexact
 from dbrecon.recon.census.kinds import (
     FIRST_AGES,
     N_AGES,
@@ -34,9 +35,11 @@ from dbrecon.recon.census.kinds import (
     RACE_SETS_IN_ORDER,
     RACES,
     SEXES,
+    IntArray,
 )
 
 LEVELS = ("block", "tract")
+INEXACT_KEYS = ("rounded_to", "rounding", "suppressed_below")
 DEFAULT_PRODUCT = CONFIG / "products" / "sf1_2010" / "tables.toml"
 
 BoolArray = npt.NDArray[np.bool_]
@@ -128,13 +131,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table. ``cells`` are in file order."""
+    """A published table. ``cells`` are in file order; ``inexact`` says how they are rounded or withheld, if they are."""
 
     name: str
     prefix: str
     level: str
     segment: int
     cells: tuple[Cell, ...]
+    inexact: Inexact | None = None
 
     @cached_property
     def cell_names(self) -> tuple[str, ...]:
@@ -145,6 +149,12 @@ class Table:
     def undivided(self) -> tuple[int, ...]:
         """Positions of the cells that have no parts."""
         return tuple(i for i, cell in enumerate(self.cells) if not cell.parts)
+
+    @property
+    def counts_everyone(self) -> bool:
+        """Whether the first cell counts everyone."""
+        everyone = self.cells[0].box
+        return bool(everyone.sex.all() and everyone.age.all() and everyone.race.all() and everyone.hisp.all())
 
     @cached_property
     def index(self) -> npt.NDArray[np.int16] | None:
@@ -196,13 +206,17 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Product:
-    """A census's tables: see the module's text. Made by :func:`load_product`."""
+    """A census's tables: see the module's text. Made by :func:`load_product`.
+
+    ``partitions`` and ``constraints`` are of exact cells; ``ranges`` are the cells of inexact tables, in disjoint groups.
+    """
 
     name: str
     title: str
     tables: tuple[Table, ...]
     partitions: Mapping[str, Partition]
     constraints: tuple[Constraint, ...]
+    ranges: tuple[Partition, ...] = ()
     _membership: dict[str, sp.csr_array] = field(default_factory=dict, repr=False, compare=False)
 
     def tables_of(self, level: str) -> tuple[Table, ...]:
@@ -223,23 +237,44 @@ class Product:
             self._membership[level] = sp.csr_array(sp.hstack([t.membership() for t in self.tables_of(level)]))
         return self._membership[level]
 
-    def restrict(self, tables: str) -> "Product":
-        """The product that an experiment uses: "all" its tables, or only those of one level ("block").
+    @cached_property
+    def inexact(self) -> tuple[Table, ...]:
+        """The tables whose cells are rounded or withheld."""
+        return tuple(table for table in self.tables if table.inexact is not None)
 
-        Raises InputError for any other word.
+    def _inexact_columns(self, level: str) -> Iterable[tuple[Inexact, slice]]:
+        at = 0
+        for table in self.tables_of(level):
+            if table.inexact is not None:
+                yield table.inexact, slice(at, at + len(table.cells))
+            at += len(table.cells)
+
+    def publish(self, level: str, counts: IntArray, rng: np.random.Generator | None = None) -> IntArray:
+        """(..., cells of the level) what is published of units whose cells are ``counts``: rounded, ``SUPPRESSED`` or as they are.
+
+        ``rng`` is needed where a table is rounded at random.
         """
-        if tables == "all":
-            return self
-        if tables != "block":
-            raise InputError(f"tables {tables!r} is not a choice; take 'all' or 'block'")
-        kept = {name: p for name, p in self.partitions.items() if p.level == tables}
-        return Product(
-            self.name,
-            self.title,
-            self.tables_of(tables),
-            kept,
-            tuple(c for c in self.constraints if c.partition.level == tables),
-        )
+        published = np.array(counts, np.int64)
+        for inexact, columns in self._inexact_columns(level):
+            published[..., columns] = inexact.publish(counts[..., columns], rng)
+        return published
+
+    def intervals(self, level: str, published: npt.NDArray[np.integer]) -> tuple[IntArray, IntArray]:
+        """(..., cells of the level) the least and the most that published cells may stand for: themselves, where they are exact."""
+        if not self.inexact:
+            exact = np.asarray(published, np.int64)
+            return exact, exact
+        least, most = np.array(published, np.int64), np.array(published, np.int64)
+        for inexact, columns in self._inexact_columns(level):
+            least[..., columns], most[..., columns] = inexact.interval(published[..., columns])
+        return least, most
+
+    def impossible(self, level: str, published: npt.NDArray[np.integer]) -> BoolArray:
+        """(..., cells of the level) which cells cannot be: negative ones, or those that their table's rounding does not give."""
+        found = published < 0
+        for inexact, columns in self._inexact_columns(level):
+            found[..., columns] = inexact.impossible(published[..., columns])
+        return np.asarray(found)
 
 
 class _Reader:
@@ -289,9 +324,15 @@ class _Reader:
         cells: list[Cell] = []
         universe = EVERYONE.select(spec.get("universe", {}), f"{self.path}: table {spec['name']}")
         self.outline(universe, spec.get("divide"), cells)
+        how = {key: spec[key] for key in INEXACT_KEYS if key in spec}
+        try:
+            inexact = Inexact(**how)
+        except InputError as error:
+            raise self.fail(f"table {spec['name']}: {error}") from None
         if len(cells) != spec["cells"]:
             raise self.fail(f"table {spec['name']} has {spec['cells']} cells, but its division makes {len(cells)}")
-        return Table(spec["name"], spec["prefix"], spec["level"], spec["segment"], tuple(cells))
+        name, prefix, level, segment = (spec[key] for key in ("name", "prefix", "level", "segment"))
+        return Table(name, prefix, level, segment, tuple(cells), None if inexact.exact else inexact)
 
     def partition(self, table: Table, index: npt.NDArray[np.int16], offset: int, width: int) -> Partition:
         """The undivided cells of a table, whose first cell is column ``offset`` of its level's ``width``."""
@@ -366,15 +407,18 @@ def product_of(spec: Spec, source: str) -> Product:
         raise InputError(f"{source}: a table, division or constraint lacks its {error}") from error
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
-    """Read a product's tables from its TOML file: "all" of them, or those of one level ("block").
+    """Read a product's tables from its TOML file: those of ``tables``, in the words that ``--tables`` takes
+    (:mod:`dbrecon.recon.census.subset`).
 
-    Raises InputError, naming the file, if it cannot be read or contradicts itself.
+    Raises InputError, naming the file, if it cannot be read or contradicts itself; UsageError for tables that there are not.
     """
+    from dbrecon.recon.census.subset import restricted  # here, since it is made of what this module defines
+
     try:
         spec = tomllib.loads(path.read_text(encoding="utf-8"))
-        return product_of(spec, str(path)).restrict(tables)
+        return restricted(product_of(spec, str(path)), tables)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table file; restore the product's folder") from None
     except OSError as error:

@@ -59,8 +59,10 @@ class TractCertainty:
 def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = False) -> TractCertainty:
     """The certainty of ``counts`` (variables,), a solution of the model; with ``intervals`` every count's least and most too.
 
-    Raises InputError if ``counts`` is no solution.
+    Raises InputError if ``counts`` is no solution, and for tables that are rounded or withheld: it is of equations alone.
     """
+    if model.sense is not None:
+        raise InputError(f"tract {model.geoid}: certainty is not available where cells are rounded or withheld")
     system = CountSystem.of_model(model)
     if (counts < 0).any() or not system.meets(counts):
         raise InputError(f"tract {model.geoid}: the people do not meet the published counts")

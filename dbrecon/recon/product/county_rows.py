@@ -23,6 +23,17 @@ _TOO_LONG = b"0" * (_LONGEST_COUNT + 1)
 _EMPTY_CELL = re.compile(rb",,")  # here three times as fast as the operator in
 
 
+_WITHHELD = b"-1"  # in county files, whatever a release writes for it
+
+
+def _are_counts(cells: bytes) -> bool:
+    """Whether a row of text with commas is one of counts."""
+    # Leaves nothing of a row of counts; an empty cell makes two commas meet, or one stand at an end.
+    if cells.translate(None, _CELL_CHARACTERS) or _EMPTY_CELL.search(cells) or cells[:1] == b"," or cells[-1:] == b",":
+        return False
+    return _TOO_LONG not in cells.translate(_AS_ZEROS)
+
+
 class Run(NamedTuple):
     """Neighbouring cells of a segment."""
 
@@ -93,6 +104,8 @@ class LevelPlan:
             begin = release.line_head("xx", segment).decode()
             self.cutters.append(Cutter(own, last.start + last.cells, begin, release.separator))
 
+        self._withheld = release.withheld
+        self._may_withhold = {name for table in tables if table.withholds for name in table.cell_names}
         self._total_line = self.segments.index(runs[0].segment) if runs else 0
         self._total_cell = runs[0].start if runs else 0
 
@@ -111,17 +124,27 @@ class LevelPlan:
             if b"," in cells:
                 return None
             cells = cells.replace(self._separator, b",")
-        # Leaves nothing of a row of counts; an empty cell makes two commas meet, or one stand at an end.
-        if cells.translate(None, _CELL_CHARACTERS) or _EMPTY_CELL.search(cells) or cells[:1] == b"," or cells[-1:] == b",":
+        if self._may_withhold:
+            return self._with_withheld(cells)
+        return cells if _are_counts(cells) else None
+
+    def _with_withheld(self, cells: bytes) -> bytes | None:
+        """A row in which some cells may be withheld, with -1 for those; None if another is no count."""
+        values = cells.split(b",")
+        withheld = [self._is_withheld(name, value) for name, value in zip(self.columns, values, strict=True)]
+        if not _are_counts(b",".join(b"0" if is_so else value for is_so, value in zip(withheld, values, strict=True))):
             return None
-        return None if _TOO_LONG in cells.translate(_AS_ZEROS) else cells
+        return b",".join(_WITHHELD if is_so else value for is_so, value in zip(withheld, values, strict=True))
+
+    def _is_withheld(self, name: str, value: bytes) -> bool:
+        return value == self._withheld and name in self._may_withhold
 
     def bad_cell(self, lines: Sequence[bytes]) -> tuple[int, str, bytes]:
         """Of lines for which ``cells`` is None: position of the line, the first bad cell's name and its text."""
         found = [(i, piece) for i, cutter in enumerate(self.cutters) for piece in cutter(lines[i])]
         values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(self._separator)]
         for name, (i, value) in zip(self.columns, values, strict=True):
-            if not value.isdigit() or len(value) > _LONGEST_COUNT:
+            if (not value.isdigit() or len(value) > _LONGEST_COUNT) and not self._is_withheld(name, value):
                 return i, name, value
         raise AssertionError("no cell is bad")
 

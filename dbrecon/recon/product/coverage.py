@@ -1,10 +1,10 @@
 """Whether a product's published cells follow from the counts that its constraints write: a test of rank, by level.
 
-Every person is a *kind*; kinds that no cell and no constraint tells apart are one. A cell follows if its column over the kinds is a
-linear combination of the constraints' columns. Columns are projected by a random matrix over a prime field, which keeps ranks but
-for a chance of about 1 in 2 ** 31, and then eliminated there: exact, with no tolerance.
+A cell follows if its column over the kinds of person is a linear combination of the constraints' columns
+(:mod:`dbrecon.recon.census.rank`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.recon.census.kinds import N_KINDS
-from dbrecon.recon.census.tables import Product
-
-PRIME = 2**31 - 1
-_SPARE = 8  # columns of the projection beyond the number of constraints
-
-Matrix = npt.NDArray[np.int64]
+from dbrecon.recon.census.rank import project, reduce
+from dbrecon.recon.census.subset import components, written_counts
+from dbrecon.recon.census.tables import Product, Table
 
 
 class Coverage(NamedTuple):
@@ -34,71 +31,39 @@ def coverage(product: Product, level: str) -> Coverage:
     """The test for one level, "block" or "tract"; some seconds for the largest products.
 
     Cells that are the sum of others follow from those, so that undivided cells alone are tested, and apart from one another where
-    no constraint joins them (single years of age, say).
+    no constraint joins them (single years of age, say). Cells of inexact tables need not follow.
     """
-    names, cells = _undivided(product, level)
-    written = _written(product, level)
-    both = sp.csc_array(sp.hstack([written, cells]))
-    _, component = sp.csgraph.connected_components(both.T @ both, directed=False)
-    of_row, of_cell = component[: written.shape[1]], component[written.shape[1] :]
-    rank, missing = 0, list[str]()
-    for number in range(component.max(initial=-1) + 1):
-        at = np.flatnonzero(of_cell == number)
-        found, left = _follow(written[:, np.flatnonzero(of_row == number)], cells[:, at])
-        rank += found
-        missing += [names[i] for i in at[left].tolist()]
-    return Coverage(level, len(product.columns(level)), written.shape[1], rank, tuple(missing))
+    exact = [table for table in product.tables_of(level) if table.inexact is None]
+    names, cells = _undivided(exact)
+    written = written_counts(product, level)
+    rank, missing = _follow(written, cells)
+    n_cells = sum(len(table.cells) for table in exact)
+    return Coverage(level, n_cells, written.shape[1], rank, tuple(names[i] for i in missing.tolist()))
 
 
-def _follow(written: sp.csc_array, cells: sp.csc_array) -> tuple[int, npt.NDArray[np.bool_]]:
-    """The rank of the written columns, and which cells do not follow from them."""
-    draw = np.random.default_rng(1).integers(0, PRIME, (N_KINDS, written.shape[1] + _SPARE))
-    rows, wanted = _project(written, draw), _project(cells, draw)
-    rank = _eliminate(rows, wanted)
-    left: npt.NDArray[np.bool_] = np.asarray(wanted.any(axis=1))
-    return rank, left
+def redundant(product: Product, tables: Sequence[Table]) -> list[str]:
+    """The names of those of ``tables`` that follow from what the product writes: leaving them out keeps nothing back.
+
+    A tract's cell may follow from its blocks' too.
+    """
+    block = written_counts(product, "block")
+    all_levels = sp.csc_array(sp.hstack([block, written_counts(product, "tract")]))
+    of_level = {"block": block, "tract": all_levels}
+    return [table.name for table in tables if not len(_follow(of_level[table.level], _undivided([table])[1])[1])]
 
 
-def _undivided(product: Product, level: str) -> tuple[list[str], sp.csc_array]:
-    """Names of the level's cells that have no parts, and (kinds, cells) which kinds each counts."""
-    tables = product.tables_of(level)
+def _follow(written: sp.csc_array, cells: sp.csc_array) -> tuple[int, npt.NDArray[np.intp]]:
+    """The rank of the written counts, and the numbers of the cells that do not follow from them."""
+    left, rank = np.zeros(cells.shape[1], bool), 0
+    for rows, columns in components(written, cells):
+        basis, wanted = project(len(rows), written[:, rows], cells[:, columns])
+        rank += int(reduce(basis, wanted).sum())
+        left[columns] = wanted.any(axis=1)
+    return rank, np.flatnonzero(left)
+
+
+def _undivided(tables: Sequence[Table]) -> tuple[list[str], sp.csc_array]:
+    """Names of the tables' cells that have no parts, and (kinds, cells) which kinds each counts."""
     names = [table.cell_names[i] for table in tables for i in table.undivided]
     found = [sp.csc_array(table.membership())[:, list(table.undivided)] for table in tables]
     return names, sp.csc_array(sp.hstack(found)) if found else sp.csc_array((N_KINDS, 0), dtype=np.int64)
-
-
-def _written(product: Product, level: str) -> sp.csc_array:
-    """(kinds, rows): which kinds each written count counts."""
-    found = []
-    for constraint in product.constraints:
-        if constraint.partition.level == level:
-            index = np.where(constraint.written, constraint.partition.index, -1).ravel()
-            kinds = np.flatnonzero(index >= 0)
-            groups, column = np.unique(index[kinds], return_inverse=True)
-            found.append(sp.csc_array((np.ones(len(kinds), np.int64), (kinds, column)), shape=(N_KINDS, len(groups))))
-    return sp.csc_array(sp.hstack(found)) if found else sp.csc_array((N_KINDS, 0), dtype=np.int64)
-
-
-def _project(columns: sp.csc_array, draw: Matrix) -> Matrix:
-    """(columns, width): each column's product with the random matrix, modulo the prime. A column has at most 25,956 entries of at
-    most 12, so that no sum overflows."""
-    return np.asarray(sp.csr_array(columns.T).astype(np.int64) @ draw) % PRIME
-
-
-def _eliminate(rows: Matrix, wanted: Matrix) -> int:
-    """Gaussian elimination of ``rows``, and of ``wanted`` by them, in place; the rank of ``rows``."""
-    both = np.concatenate([rows, wanted])
-    n, rank, width = len(rows), 0, rows.shape[1]
-    for column in range(width):
-        pivots = np.flatnonzero(both[rank:n, column])
-        if not len(pivots):
-            continue
-        pivot = rank + int(pivots[0])
-        both[[rank, pivot]] = both[[pivot, rank]]
-        both[rank, column:] = both[rank, column:] * pow(int(both[rank, column]), -1, PRIME) % PRIME
-        below = rank + 1 + np.flatnonzero(both[rank + 1 :, column])
-        factors = both[below, column]
-        both[below, column:] = (both[below, column:] - factors[:, None] * both[rank, column:]) % PRIME
-        rank += 1
-    rows[:], wanted[:] = both[:n], both[n:]
-    return rank

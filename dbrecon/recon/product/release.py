@@ -26,18 +26,27 @@ _ANY_HEADER = re.compile(r"([a-z]{2})geo(\d{4})\.(\w+)")
 
 
 class TableSpec(NamedTuple):
-    """What must be known of a table to read it: see ``dbrecon.recon.census.tables.Table``, which has the same names."""
+    """What must be known of a table to read it: see ``dbrecon.recon.census.tables.Table``, which has the same names.
+
+    ``rounds``, ``withholds``: whether cells are rounded, small ones withheld.
+    """
 
     name: str
     prefix: str
     level: str
     segment: int
     cells: int
+    rounds: bool = False
+    withholds: bool = False
 
     @property
     def cell_names(self) -> tuple[str, ...]:
         """Names as in the technical documentation: P0010001, P012A003, P012AA03, PCT0120209."""
         return cell_names(self.prefix, self.cells)
+
+
+def _inexact(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {"rounds": table.get("rounded_to", 1) != 1, "withholds": bool(table.get("suppressed_below"))}
 
 
 class SegmentTable(NamedTuple):
@@ -54,7 +63,8 @@ class Release:
 
     ``header_whole`` are the header's fields that tell a whole unit from its parts; ``begin`` is what a segment's lines begin with,
     before LOGRECNO; ``sorted_by_level``: files have all counties, then all tracts, then all blocks; ``every_record``: segments with
-    block tables have a line for every record of the header.
+    block tables have a line for every record of the header; ``withheld`` is what stands in the place of a cell that is not
+    published.
     """
 
     folder: Path
@@ -79,6 +89,7 @@ class Release:
     separator: bytes
     begin: str
     every_record: bool
+    withheld: bytes = b""
 
     @property
     def tables_path(self) -> Path:
@@ -106,7 +117,8 @@ class Release:
         """The tables in the file's order, which is that of the county files' columns. Raises InputError."""
         spec = _toml(self.tables_path)
         try:
-            return tuple(TableSpec(t["name"], t["prefix"], t["level"], t["segment"], t["cells"]) for t in spec["table"])
+            names = ("name", "prefix", "level", "segment", "cells")
+            return tuple(TableSpec(*(t[name] for name in names))._replace(**_inexact(t)) for t in spec["table"])
         except KeyError as error:
             raise InputError(f"{self.tables_path}: a table lacks its {error}") from error
 
@@ -250,6 +262,7 @@ def _read(folder: Path) -> Release:
             separator=segments["separator"].encode(),
             begin=segments["begin"],
             every_record=segments["every_record"],
+            withheld=segments.get("withheld", "-1").encode(),
         )
     except KeyError as error:
         raise InputError(

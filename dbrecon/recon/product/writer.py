@@ -24,6 +24,7 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError, StorageError
 from dbrecon.recon.census.geography import FixedHeader, SeparatedHeader
+from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RH, N_SA, RACE_BITS, RACE_COUNT, RACES, IntArray, split_kind
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -290,6 +291,8 @@ class _TableTexts:
 
     def __init__(self, product: Product, release: Release) -> None:
         self.segments = release.segments
+        self.withheld = release.withheld
+        self.inexact = {table.prefix: table.inexact for table in product.inexact}
         self.counted = {table.prefix: sp.csr_array(table.membership()) for table in product.tables}
         self.counted = _race_and_origin_tables() | self.counted
         self.universes = _universes()
@@ -301,7 +304,11 @@ class _TableTexts:
         """
         parts: list[SegmentText] = []
         for table in self.segments[segment]:
-            if table.prefix in self.counted:
+            inexact = self.inexact.get(table.prefix)
+            if inexact is not None:
+                rng = np.random.default_rng([segment, len(parts)])
+                parts.append(_inexact_text(self.counted[table.prefix], inexact, rng, self.withheld))
+            elif table.prefix in self.counted:
                 parts.append(_count_text(self.counted[table.prefix]))
             elif table.prefix in self.universes:
                 parts.append(_median_text(self.universes[table.prefix]))
@@ -312,6 +319,21 @@ class _TableTexts:
 
 def _count_text(membership: sp.csr_array) -> SegmentText:
     return lambda counts: format_counts((counts @ membership).toarray())
+
+
+def _inexact_text(membership: sp.csr_array, inexact: Inexact, rng: np.random.Generator, withheld: bytes) -> SegmentText:
+    """Cells rounded, or withheld and then ``withheld``; random rounding goes on from one call to the next."""
+
+    def text(counts: sp.csr_array) -> TextArray:
+        shown = inexact.publish((counts @ membership).toarray(), rng)
+        width = max(len(withheld), len(str(int(shown.max(initial=0)))))
+        cells = np.char.mod("%d", shown).astype(f"S{width}")
+        cells[shown == SUPPRESSED] = withheld
+        characters = np.full((*shown.shape, width + 1), _COMMA, np.uint8)
+        characters[..., :width] = cells.view(np.uint8).reshape(*shown.shape, width)
+        return characters.reshape(len(shown), -1)
+
+    return text
 
 
 def _zero_text(cells: int) -> SegmentText:

@@ -51,10 +51,12 @@ class Program:
     @classmethod
     def of_model(cls, model: Model) -> "Program":
         """The program of a tract's model."""
-        rhs = model.rhs.astype(np.float64)
+        lower = upper = model.rhs.astype(np.float64)
+        if model.sense is not None:
+            lower, upper = np.where(model.sense < 0, -np.inf, lower), np.where(model.sense > 0, np.inf, upper)
         n = model.n_variables
         ones = np.ones(model.n_nonzeros)
-        return cls(model.starts, model.columns, ones, rhs, rhs, np.zeros(n), np.full(n, np.inf))
+        return cls(model.starts, model.columns, ones, lower, upper, np.zeros(n), np.full(n, np.inf))
 
     @property
     def n_variables(self) -> int:

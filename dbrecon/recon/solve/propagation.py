@@ -17,10 +17,9 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.tract.model import Model
+from dbrecon.recon.tract.model import UNBOUNDED, Model
 
-UNBOUNDED = np.int64(1) << 40
-"""Stands for no bound: more than any count, and far enough from the end of an int64 that sums of millions of them still fit."""
+__all__ = ["UNBOUNDED", "Contradiction", "CountSystem", "components", "propagate"]
 
 
 class Contradiction(InputError):
@@ -42,14 +41,14 @@ class CountSystem:
 
     @classmethod
     def of_model(cls, model: Model) -> "CountSystem":
-        """The equations of a tract's model. Raises Contradiction for a count of nobody that is not 0."""
+        """The rows of a tract's model. Raises Contradiction for a count of nobody that is not 0."""
         lengths = np.diff(model.starts)
         if (lengths == 0).any():
             row = int(np.flatnonzero(lengths == 0)[0])
             raise Contradiction(
                 f"tract {model.geoid}: {model.row_name(row)} counts {model.rhs[row]} people, but others forbid everyone it counts"
             )
-        return cls(model.starts, model.columns, model.rhs, model.rhs, model.n_variables)
+        return cls(model.starts, model.columns, *model.bounds(), model.n_variables)
 
     @property
     def n_rows(self) -> int:

@@ -72,11 +72,11 @@ def spread(program: Program, relaxation: Relaxation, rest: Rest) -> IntArray | N
 
 def _reduced(program: Program) -> Open | None:
     """The program without the variables that the counts alone fix. None if it is none of counts, or contradicts itself."""
-    counts = (program.values == 1).all() and (program.lower == program.upper).all()
-    if not counts or (np.diff(program.starts) == 0).any() or not program.n_constraints:
+    if not (program.values == 1).all() or (np.diff(program.starts) == 0).any() or not program.n_constraints:
         return None
-    sums = program.lower.astype(np.int64)
-    system = CountSystem(program.starts, program.columns, sums, sums, program.n_variables)
+    least = np.maximum(program.lower, 0).astype(np.int64)
+    most = np.minimum(program.upper, float(UNBOUNDED)).astype(np.int64)
+    system = CountSystem(program.starts, program.columns, least, most, program.n_variables)
     highest = np.minimum(program.column_upper, float(UNBOUNDED)).astype(np.int64)
     try:
         lower, upper = propagate(system, program.column_lower.astype(np.int64), highest)
@@ -86,10 +86,11 @@ def _reduced(program: Program) -> Open | None:
     if len(columns) and upper[columns].max() >= UNBOUNDED:
         return None
     left, _ = system.restrict(columns, lower)
-    least = lower[columns]
-    right = (left.row_lower - left.sums(least)).astype(np.float64) if left.n_rows else np.zeros(0)
-    room = (upper[columns] - least).astype(np.float64)
-    return Open(columns, lower, Program(left.starts, left.columns, np.ones(len(left.columns)), right, right, 0 * room, room))
+    taken = left.sums(lower[columns])
+    low, high = (left.row_lower - taken).astype(np.float64), (left.row_upper - taken).astype(np.float64)
+    high[left.row_upper > UNBOUNDED // 2] = np.inf
+    room = (upper[columns] - lower[columns]).astype(np.float64)
+    return Open(columns, lower, Program(left.starts, left.columns, np.ones(len(left.columns)), low, high, 0 * room, room))
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class _Units:
         cost = (log_factorial(base + end) - log_factorial(base + begin)) / (end - begin)
         matrix = sp.csr_array(reduced.program.matrix().tocsc()[:, variable])
         starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
-        right, width = reduced.program.lower, (end - begin).astype(np.float64)
-        return cls(variable, Program(starts, columns, matrix.data, right, right, 0 * width, width, cost))
+        low, high, width = reduced.program.lower, reduced.program.upper, (end - begin).astype(np.float64)
+        return cls(variable, Program(starts, columns, matrix.data, low, high, 0 * width, width, cost))
 
     def counts(self, values: FloatArray) -> FloatArray:
         """(variables,) what the columns' values make."""

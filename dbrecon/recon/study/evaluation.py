@@ -29,6 +29,7 @@ import pyarrow.csv as pacsv
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
+from dbrecon.recon.census.inexact import SUPPRESSED
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -106,21 +107,28 @@ class County:
 class Agreement:
     """Records matched with the truth. The last axis is the class of the block by its true population (``SIZE_STARTS``).
 
-    ``matched`` (3 ``METHODS``, 2 ``MEASURES``, 7); ``truth`` (7,) true people; ``blocks`` (7,) blocks they live in.
+    ``matched`` (3 ``METHODS``, 2 ``MEASURES``, 7); ``truth`` (7,) true people; ``blocks`` (7,) blocks they live in; ``baselines``:
+    whether the tables tell what these need.
     """
 
     matched: IntArray = field(default_factory=lambda: np.zeros((len(METHODS), len(MEASURES), len(SIZE_STARTS)), np.int64))
     truth: IntArray = field(default_factory=lambda: np.zeros(len(SIZE_STARTS), np.int64))
     blocks: IntArray = field(default_factory=lambda: np.zeros(len(SIZE_STARTS), np.int64))
+    baselines: bool = True
 
     def __add__(self, other: "Agreement") -> "Agreement":
-        return Agreement(self.matched + other.matched, self.truth + other.truth, self.blocks + other.blocks)
+        baselines = self.baselines and other.baselines
+        return Agreement(self.matched + other.matched, self.truth + other.truth, self.blocks + other.blocks, baselines)
+
+    def known(self, method: str) -> bool:
+        """Whether the method could be used with the tables that there are."""
+        return self.baselines or method == METHODS[0]
 
     def share(self, method: str, measure: str) -> float:
-        """The share of all true people that are matched, 0 to 1; NaN if there are none."""
+        """The share of all true people that are matched, 0 to 1; NaN if there are none, or the method is not known."""
         total = int(self.truth.sum())
         matched = int(self.matched[METHODS.index(method), MEASURES.index(measure)].sum())
-        return matched / total if total else float("nan")
+        return matched / total if total and self.known(method) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ class Evaluation:
 
     ``violations`` has an entry for each level that the product has tables of, over all reconstructed counties; ``agreement`` is
     over ``compared``, the counties that both have; ``left_out`` counts the true people of counties that were not
-    reconstructed; ``without_truth`` are the counties of which the truth has nobody; ``people`` are reconstructed in all.
+    reconstructed; ``without_truth`` are the counties of which the truth has nobody; ``people`` are reconstructed in all;
+    ``inexact`` names the tables whose cells are rounded or withheld.
     """
 
     truth_name: str
@@ -140,6 +149,7 @@ class Evaluation:
     left_out: Mapping[str, int]
     without_truth: tuple[str, ...]
     seed: int
+    inexact: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON can hold them; shares are of true people, None where there are none."""
@@ -157,7 +167,7 @@ class Evaluation:
             "agreement": {
                 method: {
                     measure: {
-                        label: _share(matched, truth)
+                        label: _share(matched, truth) if self.agreement.known(method) else None
                         for label, matched, truth in _with_all(self.agreement.matched[i, j], self.agreement.truth)
                     }
                     for j, measure in enumerate(MEASURES)
@@ -167,6 +177,7 @@ class Evaluation:
             "true_people_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.truth, self.agreement.truth)},
             "blocks_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.blocks, self.agreement.truth)},
             "seed_of_random_people": self.seed,
+            **({"tables_rounded_or_withheld": list(self.inexact)} if self.inexact else {}),
         }
 
     def as_json(self) -> str:
@@ -187,7 +198,7 @@ def evaluate(
     file that is not of the form, and one that has nobody in any of the counties.
     """
     violations = {level: Violations() for level in ("block", "tract") if product.tables_of(level)}
-    margins = Margins(product)
+    margins = margins_of(product)
     agreement, people, compared = Agreement(), 0, []
     nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
     truth_name = ", ".join(file.name for file in truth)
@@ -203,23 +214,29 @@ def evaluate(
             county = replace(county, people=county.people.merged())
             people += county.people.population
             counts: list[BlockCounts] = []
+            listed_cells = violations["block"].cells
             for level, before in violations.items():
                 violations[level] = before + _check_level(county, product, level, margins, counts)
-            if not counts:
+            if violations["block"].cells == listed_cells:
                 raise InputError(f"county {code}: its block file lists no block", about=Subject.COUNTY_FILES)
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
-                agreement += compare(county.people, load_county(true_people[code]), BlockCounts.concatenate(counts), rng)
+                known_counts = BlockCounts.concatenate(counts) if margins is not None else None
+                agreement += compare(county.people, load_county(true_people[code]), known_counts, rng)
         without = tuple(sorted(set(counties) - set(true_people)))
-    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed)
+    inexact = tuple(table.name for table in product.inexact)
+    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, inexact)
 
 
 # --- published cells -------------------------------------------------------------------------------------------------
 
 
 def count_violations(people: People, units: Units, product: Product, level: str) -> Violations:
-    """Compare every cell of ``units`` (blocks or tracts, any order) with the people who live there. Others are not looked at."""
+    """Compare every cell of ``units`` (blocks or tracts, any order) with the people who live there. Others are not looked at.
+
+    A cell that is rounded or withheld is reproduced by any count that it may stand for.
+    """
     order = np.argsort(units.geoid)
     geoid = people.geoid_block if level == "block" else people.geoid_tract
     place = np.searchsorted(units.geoid, geoid, sorter=order)
@@ -229,7 +246,11 @@ def count_violations(people: People, units: Units, product: Product, level: str)
     row = order[place[found]]
     counts = sp.csr_array((people.count[found], (row, people.kind[found])), shape=(len(units.geoid), N_KINDS))
     tabulated = (counts @ product.membership(level)).toarray()
-    differs = tabulated != units.cells
+    if product.inexact:
+        least, most = product.intervals(level, units.cells)
+        differs = (tabulated < least) | (tabulated > most)
+    else:
+        differs = tabulated != units.cells
     names, width = product.columns(level), 15 if level == "block" else 11
     examples = tuple(
         WrongCell(names[j], f"{units.geoid[i]:0{width}d}", int(units.cells[i, j]), int(tabulated[i, j]))
@@ -238,7 +259,9 @@ def count_violations(people: People, units: Units, product: Product, level: str)
     return Violations(int(differs.sum()), differs.size, examples)
 
 
-def _check_level(county: County, product: Product, level: str, margins: "Margins", counts: list["BlockCounts"]) -> Violations:
+def _check_level(
+    county: County, product: Product, level: str, margins: "Margins | None", counts: list["BlockCounts"]
+) -> Violations:
     """A county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
     width = 1 if level == "block" else BLOCKS_PER_TRACT
     total, seen = Violations(), []
@@ -248,7 +271,7 @@ def _check_level(county: County, product: Product, level: str, margins: "Margins
         here = _between(county.people, int(units.geoid.min()) * width, (int(units.geoid.max()) + 1) * width)
         total += count_violations(here, units, product, level)
         seen.append(units.geoid)
-        if level == "block":
+        if level == "block" and margins is not None:
             counts.append(margins.of(units))
     # Units that the files do not list have nobody, as far as is published.
     geoid = county.people.geoid_block if level == "block" else county.people.geoid_tract
@@ -349,12 +372,12 @@ class Margins:
                 for rh in np.flatnonzero(group_of_rh >= 0).tolist():
                     if (group_of_rh == group_of_rh[rh]).sum() == 1:
                         alone[rh] = (partition, int(group_of_rh[rh]))
-        if not whole or len(alone) < N_RH:
+        finest = max(whole, key=lambda partition: len(partition.labels), default=None)
+        if finest is None or len(finest.labels) == 1 or len(alone) < N_RH:
             raise NoBaselines(
                 f"{product.title}: no block table counts everyone by sex and age, or by race set and Hispanic origin; "
                 "an evaluation needs both for its baselines."
             )
-        finest = max(whole, key=lambda partition: len(partition.labels))
         self._sex_age = finest.coefficients
         self._race_origin = sp.hstack([alone[rh][0].coefficients[:, [alone[rh][1]]] for rh in range(N_RH)]).tocsr()
         groups = finest.index[:, 0]
@@ -377,6 +400,14 @@ class Margins:
             flat = np.bincount(block * number + group, weights=people.count, minlength=len(geoid) * number)
             counts.append(flat.reshape(-1, number).astype(np.int32))
         return BlockCounts(geoid, counts[0], counts[1], self._sa_of_group)
+
+
+def margins_of(product: Product) -> Margins | None:
+    """What finds the baselines' counts; None where the product has no such tables."""
+    try:
+        return Margins(product)
+    except NoBaselines:
+        return None
 
 
 def modal_people(people: People, counts: BlockCounts) -> People:
@@ -427,7 +458,7 @@ def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.r
     """Agreement of one county's people and of the baselines with its true people; without ``counts`` of the people alone."""
     people, truth, total = people.merged(), truth.merged(), Agreement()
     if counts is None:
-        return _compare([people], truth)
+        return replace(_compare([people], truth), baselines=False)
     for some, low, high in counts.slices(PEOPLE_AT_ONCE):
         here = _between(people, low, high)
         total += _compare([here, modal_people(here, some), random_people(some, rng)], _between(truth, low, high))
@@ -511,25 +542,30 @@ def format_report(result: Evaluation) -> str:
     if not result.compared:
         people = _number(result.people, "reconstructed person", "reconstructed people")
         counties = _number(len(result.without_truth), "county", "counties")
-        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations)]) + "\n"
+        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations, result.inexact)]) + "\n"
     agreement = result.agreement
     true_people = _number(int(agreement.truth.sum()), "true person", "true people")
     lines = [
         f"Evaluation against {result.truth_name}",
         f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
-        *_violation_lines(result.violations),
+        *_violation_lines(result.violations, result.inexact),
         "",
         "True people matched on {block, sex, age, race, Hispanic}, %",
         f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
         f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{'38 bins':>9}" + f"{'exact':>8}{'38 bins':>9}" * 2,
     ]
-    columns = [_with_all(agreement.matched[i, j], agreement.truth) for i in range(len(METHODS)) for j in range(len(MEASURES))]
+    columns = [
+        _with_all(agreement.matched[i, j], agreement.truth if agreement.known(method) else 0 * agreement.truth)
+        for i, method in enumerate(METHODS)
+        for j in range(len(MEASURES))
+    ]
     blocks = _with_all(agreement.blocks, agreement.truth)
     for row, (label, n_blocks, truth) in enumerate(blocks):
-        shares = [_percent(column[row][1], truth) for column in columns]
+        shares = [_percent(column[row][1], column[row][2]) for column in columns]
         cells = "".join(f"{share:>{width}}" for share, width in zip(shares, (7, 9, 8, 9, 8, 9), strict=True))
         lines.append(f"  {label:10}{n_blocks:>7,}{truth:>11,}{cells}")
-    lines += ["Ages of 100 and over are compared as 100-104, 105-109, 110+; baselines know published counts alone."]
+    known = "know published counts alone" if agreement.baselines else "are not available on these tables"
+    lines += [f"Ages of 100 and over are compared as 100-104, 105-109, 110+; baselines {known}."]
     if "tract" not in result.violations:
         lines += ["No table here tells single years of adults: theirs are spread evenly over age groups, and carry no information."]
     if result.left_out:
@@ -543,12 +579,15 @@ def format_report(result: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _violation_lines(violations: Mapping[str, Violations]) -> list[str]:
+def _violation_lines(violations: Mapping[str, Violations], inexact: Sequence[str]) -> list[str]:
     total = sum(violations.values(), Violations())
     by_level = ", ".join(f"{level} tables {v.wrong:,} of {v.cells:,}" for level, v in violations.items())
     lines = [f"  published cells not reproduced: {total.wrong:,} of {total.cells:,} ({by_level})"]
+    if inexact:
+        lines.append(f"    cells of {_listed(list(inexact))} are rounded or withheld: any count of their interval reproduces them")
     for cell in total.examples:
-        lines.append(f"    {cell.cell} of {cell.geoid}: published {cell.published:,}, reconstructed {cell.reconstructed:,}")
+        shown = "withheld" if cell.published == SUPPRESSED else f"published {cell.published:,}"
+        lines.append(f"    {cell.cell} of {cell.geoid}: {shown}, reconstructed {cell.reconstructed:,}")
     return lines
 
 

@@ -1,11 +1,12 @@
 """Tracts' tables from their county's two files, as arrays.
 
 A county file is CSV: a header, then rows ``geoid,logrecno,cells`` sorted by geoid, so that a tract's rows lie together: they are
-found by bisection and only they are read and parsed.
+found by bisection and only they are read and parsed. A cell that was withheld stands there as -1.
 """
 
 import hashlib
 import mmap
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.errors import InputError, Subject
+from dbrecon.recon.census.inexact import SUPPRESSED
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.tract.model import TractTables
@@ -45,6 +47,10 @@ def parse_counts(text: bytes, source: str) -> IntArray:
         power *= 10
     return values
 
+
+_WITHHELD = re.compile(rb",-1(?=[,\n])")
+_MARK = 10**14
+"""Stands for a withheld cell while the text is parsed, which knows no sign."""
 
 Text = bytes | mmap.mmap
 """A file's content: in memory, or mapped, so that what is not looked at is not read."""
@@ -84,11 +90,13 @@ class CountyFile:
     text: Text
     source: str
 
-    def cells(self, tract: str, columns: tuple[str, ...], geoid_column: str) -> tuple[IntArray, npt.NDArray[np.int64]]:
+    def cells(self, tract: str, product: Product, level: str) -> tuple[IntArray, npt.NDArray[np.int64]]:
         """(geoids, (rows, cells)) of the tract's rows.
 
-        Raises InputError if the file's columns are not those, if it is cut off, or if a row is not whole.
+        Raises InputError if the file's columns are not the product's, if it is cut off, if a row is not whole, or a cell is none
+        that its table can have.
         """
+        columns, geoid_column = product.columns(level), f"geoid_{level}"
         header = _header(columns, geoid_column)
         if self.text[: len(header)] != header:
             raise InputError(f"{self.source}: has not the columns of this experiment's tables", about=Subject.COUNTY_FILES)
@@ -98,6 +106,8 @@ class CountyFile:
         width = len(columns) + 2
         if not rows:
             return np.zeros(0, np.int64), np.zeros((0, len(columns)), np.int64)
+        if product.inexact:
+            rows = _WITHHELD.sub(b",%d" % _MARK, rows)
         values = parse_counts(rows, self.source)
         if len(values) != rows.count(b"\n") * width:
             raise InputError(f"{self.source}: a row of tract {tract} has not {width} fields", about=Subject.COUNTY_FILES)
@@ -105,14 +115,29 @@ class CountyFile:
         if not rows.startswith(tract.encode()) or (np.diff(table[:, 0]) <= 0).any():
             raise InputError(f"{self.source}: the rows of tract {tract} are not in order", about=Subject.COUNTY_FILES)
         cells = table[:, 2:]
-        if cells.max(initial=0) > MOST_PEOPLE:
-            row, column = np.argwhere(cells > MOST_PEOPLE)[0]
-            level = geoid_column.removeprefix("geoid_")
-            where = f"{columns[column]} of {level} {table[row, 0]:0{15 if level == 'block' else 11}d}"
-            raise InputError(
-                f"{self.source}: {where} is {cells[row, column]:,}, more people than there are", about=Subject.COUNTY_FILES
-            )
+        if product.inexact:
+            cells[cells == _MARK] = SUPPRESSED
+        _check_cells(cells, table[:, 0], product, level, self.source)
         return table[:, 0], cells
+
+
+def _check_cells(cells: IntArray, geoids: IntArray, product: Product, level: str, source: str) -> None:
+    """InputError for a cell (rows, cells) of more people than there are, or that its table's rounding does not give."""
+    wrong = cells > MOST_PEOPLE
+    if product.inexact:
+        wrong |= product.impossible(level, cells)
+    if not wrong.any():
+        return
+    row, column = np.argwhere(wrong)[0]
+    where = f"{product.columns(level)[column]} of {level} {geoids[row]:0{15 if level == 'block' else 11}d}"
+    value = int(cells[row, column])
+    if value > MOST_PEOPLE:
+        raise InputError(f"{source}: {where} is {value:,}, more people than there are", about=Subject.COUNTY_FILES)
+    owners = [table for table in product.tables_of(level) for _ in table.cells]
+    how = owners[column].inexact or "exact"
+    raise InputError(
+        f"{source}: {where} is {value}, but {owners[column].name} is {how} in the product's tables.toml", about=Subject.COUNTY_FILES
+    )
 
 
 @dataclass(frozen=True)
@@ -136,8 +161,8 @@ class CountyTables:
     def tract(self, tract: str) -> TractTables:
         """The tables of a tract (six digits). Raises InputError if the county has no such tract, or a file is damaged."""
         geoid = self.county + tract
-        block_geoids, block_cells = self.blocks.cells(geoid, self.product.columns("block"), "geoid_block")
-        tract_geoids, tract_cells = self.tracts.cells(geoid, self.product.columns("tract"), "geoid_tract")
+        block_geoids, block_cells = self.blocks.cells(geoid, self.product, "block")
+        tract_geoids, tract_cells = self.tracts.cells(geoid, self.product, "tract")
         if len(tract_geoids) != 1:
             raise InputError(
                 f"{self.tracts.source}: has {len(tract_geoids)} rows of tract {geoid}, where one belongs",

@@ -3,7 +3,8 @@
 A variable's name is whom it counts (:mod:`dbrecon.recon.people.variable_names`): ``M1018_045_049r32N``, or ``M1018_020r32N``
 where its bin is a single age. The tract stands in the first line. A constraint's name is the cell it comes from and, unless it is
 the tract's, the block: ``P012A003_1018``, ``P012A003_hisp_1018`` for a count by subtraction, ``PCT012I048_052`` for a sum of
-the tract's cells.
+the tract's cells; ``P012A003_1018_range`` for the most of a cell that is published rounded or withheld, whose least is
+``P012A003_1018``.
 """
 
 import itertools
@@ -15,13 +16,15 @@ import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.people.variable_names import variable_names
-from dbrecon.recon.tract.model import Model
+from dbrecon.recon.tract.model import MOST_SUFFIX, Model
 
 Bytes = npt.NDArray[np.uint8]
 
 TERMS_BYTES = 448  # with the constraint's name a line stays under 500 characters
 NAMES_BYTES = 476
 NOBODY = "__nobody"
+_NOBODY = NOBODY.encode()
+_RELATIONS = {0: (b"", b"="), 1: (b"", b">="), -1: (MOST_SUFFIX.encode(), b"<=")}
 FIRST_LINE = "\\ Reconstruction of census tract "
 AGES_LINE = "\\ Ages that are counted together: "
 HEAD_BYTES = 4096
@@ -66,11 +69,12 @@ def _rows(model: Model, names: Bytes) -> list[bytes]:
     labels = _encoded(model.labels)
     suffixes = [b"_%04d" % block for block in model.blocks.tolist()] + [b""]  # the last, at -1, is the tract's
     at = tokens.at[model.starts].tolist()
-    nothing = b" 0 " + NOBODY.encode()
+    nothing = b" 0 " + _NOBODY
     rows = zip(model.row_group.tolist(), model.row_block.tolist(), model.rhs.tolist(), itertools.pairwise(at), strict=True)
+    senses = itertools.repeat(0) if model.sense is None else model.sense.tolist()
     return [
-        b" %s%s:%s = %d\n" % (labels[group], suffixes[block], tokens.text[begin:end] or nothing, count)
-        for group, block, count, (begin, end) in rows
+        b" %s%s%s:%s %s %d\n" % (labels[group], suffixes[block], mark, tokens.text[begin:end] or nothing, relation, count)
+        for (group, block, count, (begin, end)), (mark, relation) in zip(rows, map(_RELATIONS.__getitem__, senses), strict=False)
     ]
 
 

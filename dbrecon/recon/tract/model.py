@@ -1,13 +1,15 @@
 """The integer program of one tract: how many people of each kind each block has.
 
 One non-negative integer variable for each (block, kind of person) that no published zero rules out; one equation for each count
-that the product writes as a constraint and that is not zero. All coefficients are 1. Vectorised over the tract.
+that the product writes as a constraint and that is not zero. A cell that is rounded or withheld has a row for the least and one for
+the most that it may stand for. All coefficients are 1. Vectorised over the tract.
 
 Kinds are sex x age bin x race set x origin (:mod:`dbrecon.recon.census.bins`); with ``SINGLE_AGES`` each age category is a bin.
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,12 @@ from dbrecon.errors import ContradictoryTables
 from dbrecon.recon.census.bins import SINGLE_AGES, AgeBins, binned_constraint, binned_partition
 from dbrecon.recon.census.kinds import N_RH, IntArray
 from dbrecon.recon.census.tables import Partition, Product
+
+MOST_SUFFIX = "_range"
+"""What the name of the row for the most of a cell ends with."""
+
+UNBOUNDED = np.int64(1) << 40
+"""Stands for no bound: more than any count, and far enough from the end of an int64 that sums of millions of them still fit."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class TractTables:
 @dataclass(frozen=True)
 class Model:
     """A tract's program in compressed rows: row i holds ``columns[starts[i]:starts[i+1]]``, all with coefficient 1, and
-    must sum to ``rhs[i]``. Variable j counts people of ``kind[j]``, a kind over ``bins``, in ``blocks[block[j]]``.
+    must sum to ``rhs[i]``; or, where ``sense[i]`` is 1, to as many at the least, where it is -1 at the most (None: all are
+    equations). Variable j counts people of ``kind[j]``, a kind over ``bins``, in ``blocks[block[j]]``.
 
     Variables are in the order in which the rows name them first, so that a reader of the LP text numbers them alike.
     """
@@ -57,6 +66,7 @@ class Model:
     row_block: IntArray
     labels: tuple[str, ...] = field(repr=False)
     bins: AgeBins = SINGLE_AGES
+    sense: npt.NDArray[np.int8] | None = None
 
     @property
     def n_variables(self) -> int:
@@ -65,7 +75,7 @@ class Model:
 
     @property
     def n_constraints(self) -> int:
-        """Number of equations."""
+        """Number of rows."""
         return len(self.rhs)
 
     @property
@@ -74,11 +84,17 @@ class Model:
         return len(self.columns)
 
     def row_name(self, row: int) -> str:
-        """The count a row stands for: its cell, and the block unless it is the tract's."""
+        """The count a row stands for: its cell, and the block unless it is the tract's; ``_range`` where it is the most."""
         block = self.row_block[row]
         where = "" if block < 0 else f"_{self.blocks[block]:04d}"
         label: str = self.labels[self.row_group[row]]
-        return label + where
+        return label + where + (MOST_SUFFIX if self.sense is not None and self.sense[row] < 0 else "")
+
+    def bounds(self) -> tuple[IntArray, IntArray]:
+        """(rows,) the least and the most that each may sum to; 0 and ``UNBOUNDED`` where nothing is said."""
+        if self.sense is None:
+            return self.rhs, self.rhs
+        return np.where(self.sense < 0, 0, self.rhs), np.where(self.sense > 0, UNBOUNDED, self.rhs)
 
 
 class _Layers:
@@ -100,17 +116,26 @@ class _Layers:
         self.index = layers
 
 
+class _Values(NamedTuple):
+    """(units, groups) the least and the most that each group of people may count: the same array where all cells are exact."""
+
+    least: IntArray
+    most: IntArray
+
+
 class _Level:
     """What the builder needs of one level's partitions, worked out once for a product."""
 
     def __init__(self, product: Product, level: str, bins: AgeBins) -> None:
         self.bins = bins
+        self.product, self.level = product, level
         of = {p.name: binned_partition(p, bins) for p in product.partitions.values() if p.level == level}
-        partitions = list(of.values())
+        ranges = [binned_partition(p, bins) for p in product.ranges if p.level == level]
+        partitions = [*of.values(), *ranges]
         written = [binned_constraint(c, of[c.partition.name], bins) for c in product.constraints if c.partition.level == level]
         offsets = np.concatenate([[0], np.cumsum([len(p.labels) for p in partitions])]).astype(np.int64)
         offset_of = {p.name: int(offset) for p, offset in zip(partitions, offsets, strict=False)}
-        self.n_groups = int(offsets[-1])
+        self.n_groups, self.n_exact = int(offsets[-1]), int(offsets[len(of)])
         self.labels = tuple(label for p in partitions for label in p.labels)
         if partitions:
             self.coefficients = sp.csr_array(sp.hstack([p.coefficients for p in partitions]))
@@ -123,6 +148,7 @@ class _Level:
         self.by_both = layers([p for p in partitions if not (p.by_sa_only or p.by_rh_only)])
         self.written = _Layers(
             [(np.where(c.written, c.partition.index, np.int16(-1)), offset_of[c.partition.name]) for c in written]
+            + [(p.index, offset_of[p.name]) for p in ranges]
         ).index
         self.is_written = np.zeros(self.n_groups, bool)
         for layer in self.written:
@@ -135,9 +161,13 @@ class _Level:
         wide += [np.broadcast_to(layer, shape).ravel() for layer in self.by_rh]
         return wide + self.by_both
 
-    def values(self, cells: IntArray) -> IntArray:
-        """(units, groups) the groups' counts from (units, cells)."""
-        return np.asarray(cells @ self.coefficients)
+    def values(self, cells: IntArray) -> "_Values":
+        """The groups' counts from (units, cells)."""
+        if self.n_exact == self.n_groups:
+            exact = np.asarray(cells @ self.coefficients)
+            return _Values(exact, exact)
+        least, most = self.product.intervals(self.level, cells)
+        return _Values(np.asarray(least @ self.coefficients), np.asarray(most @ self.coefficients))
 
 
 def _expand(sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
@@ -176,16 +206,16 @@ class ModelBuilder:
         Raises InputError if a count that follows by subtraction is negative: the tables contradict each other.
         """
         values = self.block_level.values(tables.block_cells)
-        _refuse_negative(self.block_level, self.product.columns("block"), tables.block_cells, values, tables)
+        _refuse_negative(self.block_level, self.product.columns("block"), tables.block_cells, values.least, tables)
         if self.tract_level is None:
-            tract_values = None
+            of_tract = None
         else:
-            tract_values = self.tract_level.values(tables.tract_cells[None, :])[0]
             cells = tables.tract_cells[None, :]
-            _refuse_negative(self.tract_level, self.product.columns("tract"), cells, tract_values[None, :], tables)
-        block, kind = self._candidates(values, tract_values)
-        row_value, rows, columns = self._rows(values, tract_values, block, kind)
-        return self._assemble(tables, block, kind, row_value, rows, columns)
+            of_tract = self.tract_level.values(cells)
+            _refuse_negative(self.tract_level, self.product.columns("tract"), cells, of_tract.least, tables)
+        block, kind = self._candidates(values.most, None if of_tract is None else of_tract.most[0])
+        row_values, rows, columns = self._rows(values, of_tract, block, kind)
+        return self._assemble(tables, block, kind, row_values, rows, columns)
 
     def zeros(self, tables: TractTables, block: int, group: int) -> dict[str, npt.NDArray[np.bool_]]:
         """For each count of a block, or of the tract, that is zero: which of the kinds in ``group`` it forbids.
@@ -203,7 +233,7 @@ class ModelBuilder:
         if self.tract_level is not None:
             units.append((self.tract_level, tables.tract_cells, ""))
         for unit, cells, suffix in units:
-            values = unit.values(cells[None, :])[0]
+            values = unit.values(cells[None, :]).most[0]
             for layer in unit.all_layers():
                 here = layer[kinds]
                 for zero in np.unique(here[(here >= 0) & (values[here] == 0)]).tolist():
@@ -250,16 +280,15 @@ class ModelBuilder:
         return allowed
 
     def _rows(
-        self, values: IntArray, tract_values: IntArray | None, block: IntArray, kind: IntArray
-    ) -> tuple[IntArray, IntArray, IntArray]:
+        self, values: _Values, of_tract: _Values | None, block: IntArray, kind: IntArray
+    ) -> tuple[_Values, IntArray, IntArray]:
         """Values of all possible rows (blocks x groups, then the tract's groups; 0 where none is written), and the
         coefficients as (row among those, column), sorted by row, then column."""
         width = self.block_level.n_groups
-        row_value = np.where(self.block_level.is_written, values, 0).ravel()
+        row_values = self._row_values(values, of_tract)
         layers = [(layer[kind], block * width) for layer in self.block_level.written]
-        if self.tract_level is not None and tract_values is not None:
-            at = np.int64(len(row_value))
-            row_value = np.concatenate([row_value, np.where(self.tract_level.is_written, tract_values, 0)])
+        if self.tract_level is not None and of_tract is not None:
+            at = np.int64(values.least.size)
             layers += [(layer[kind], np.broadcast_to(at, len(kind))) for layer in self.tract_level.written]
         rows, columns = [], []
         for group, base in layers:
@@ -268,21 +297,28 @@ class ModelBuilder:
             columns.append(counted)
         all_rows, all_columns = np.concatenate(rows), np.concatenate(columns)
         order = np.argsort(all_rows, kind="stable")  # columns ascend within a layer; a row is of one layer
-        return row_value, all_rows[order], all_columns[order]
+        return row_values, all_rows[order], all_columns[order]
+
+    def _row_values(self, values: _Values, of_tract: _Values | None) -> _Values:
+        """The least and the most of all possible rows."""
+        levels = [(self.block_level, values)]
+        if self.tract_level is not None and of_tract is not None:
+            levels.append((self.tract_level, of_tract))
+        least = np.concatenate([np.where(level.is_written, of.least, 0).ravel() for level, of in levels])
+        if all(of.least is of.most for _, of in levels):
+            return _Values(least, least)
+        return _Values(least, np.concatenate([np.where(level.is_written, of.most, 0).ravel() for level, of in levels]))
 
     def _assemble(
-        self,
-        tables: TractTables,
-        block: IntArray,
-        kind: IntArray,
-        row_value: IntArray,
-        rows: IntArray,
-        columns: IntArray,
+        self, tables: TractTables, block: IntArray, kind: IntArray, values: _Values, rows: IntArray, columns: IntArray
     ) -> Model:
         """Number the rows that are needed, drop those that repeat another, number the variables as they appear."""
-        needed = np.flatnonzero(row_value)
-        lengths = np.bincount(rows, minlength=len(row_value))[needed]
-        keep = self._distinct(lengths, columns, row_value[needed])
+        needed = np.flatnonzero(values.most)
+        lengths = np.bincount(rows, minlength=len(values.most))[needed]
+        rhs, sense = values.most[needed], None
+        if values.least is not values.most:
+            columns, needed, lengths, rhs, sense = _as_bounds(columns, needed, lengths, values)
+        keep = self._distinct(lengths, columns, rhs, sense)
         columns = columns[np.repeat(keep, lengths)]
         needed, lengths = needed[keep], lengths[keep]
         order, columns = _by_first_appearance(columns, len(kind))
@@ -295,27 +331,53 @@ class ModelBuilder:
             kind=kind[order],
             starts=np.concatenate([[0], np.cumsum(lengths)]),
             columns=columns,
-            rhs=row_value[needed],
+            rhs=rhs[keep],
             row_group=np.where(of_tract, needed - width * n_blocks + width, needed % width),
             row_block=np.where(of_tract, -1, needed // width),
             labels=self.labels,
             bins=self.bins,
+            sense=None if sense is None else sense[keep],
         )
 
-    def _distinct(self, lengths: IntArray, columns: IntArray, values: IntArray) -> npt.NDArray[np.bool_]:
-        """Which rows to keep: of rows with the same variables and the same value the first one only.
+    def _distinct(
+        self, lengths: IntArray, columns: IntArray, values: IntArray, sense: npt.NDArray[np.int8] | None
+    ) -> npt.NDArray[np.bool_]:
+        """Which rows to keep: of rows with the same variables, the same value and sense the first one only.
 
-        Rows are compared by a 64-bit hash of their variables, their length and their value.
+        Rows are compared by a 64-bit hash of their variables, their length, value and sense.
         """
         mixed = self._hash[columns & 0xFFFF] * (2 * (columns.astype(np.uint64) >> np.uint64(16)) + np.uint64(1))
         total = np.concatenate([[np.uint64(0)], np.cumsum(mixed, dtype=np.uint64)])
         ends = np.cumsum(lengths)
         hashes = total[ends] - total[ends - lengths]
         hashes ^= values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + lengths.astype(np.uint64)
+        if sense is not None:
+            hashes += sense.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
         keep = np.zeros(len(lengths), bool)
         keep[np.unique(hashes, return_index=True)[1]] = True
         kept: npt.NDArray[np.bool_] = keep | (lengths == 0)
         return kept
+
+
+def _as_bounds(
+    columns: IntArray, needed: IntArray, lengths: IntArray, values: _Values
+) -> tuple[IntArray, IntArray, IntArray, IntArray, npt.NDArray[np.int8]]:
+    """Rows with a least and a most as rows with one number: (columns, rows, lengths, numbers, senses).
+
+    An equation where both are the same; else one for the least, unless it is 0, and one for the most, unless nobody is counted.
+    """
+    least, most = values.least[needed], values.most[needed]
+    senses = np.array([0, 1, -1], np.int8)
+    wanted = np.stack([least == most, (least < most) & (least > 0), (least < most) & (lengths > 0)], axis=1)
+    row, which = np.nonzero(wanted)
+    starts = np.cumsum(lengths) - lengths
+    at = np.repeat(starts[row], lengths[row]) + _within(lengths[row])
+    return columns[at], needed[row], lengths[row], np.where(which == 2, most[row], least[row]), senses[which]
+
+
+def _within(lengths: IntArray) -> IntArray:
+    """0, 1, 2 ... for each of the lengths."""
+    return np.asarray(np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths))
 
 
 def _by_first_appearance(columns: IntArray, n_columns: int) -> tuple[IntArray, IntArray]:

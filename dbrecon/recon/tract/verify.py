@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dbrecon.errors import ContradictoryTables, Subject, VerificationError
+from dbrecon.recon.census.inexact import SUPPRESSED
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, BinnedPeople, People
@@ -16,15 +17,19 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Violation:
-    """A published cell that the people do not reproduce."""
+    """A published cell that the people do not reproduce. ``interval``: the least and the most that it may stand for, if it is not
+    exact."""
 
     unit: str
     cell: str
     published: int
     reconstructed: int
+    interval: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.cell} of {self.unit} is {self.published}, the people make {self.reconstructed}"
+        shown = "withheld" if self.published == SUPPRESSED else str(self.published)
+        between = f" (from {self.interval[0]} to {self.interval[1]})" if self.interval else ""
+        return f"{self.cell} of {self.unit} is {shown}{between}, the people make {self.reconstructed}"
 
 
 def tabulate(product: Product, n_blocks: int, block: IntArray, kind: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:
@@ -53,25 +58,33 @@ def _sums(membership: sp.csr_array, unit: IntArray, n_units: int, kind: IntArray
 
 
 def violations(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray) -> list[Violation]:
-    """The cells of a tract's tables that people do not reproduce; empty if all of them agree."""
+    """The cells of a tract's tables that people do not reproduce, by their intervals; empty if all of them agree."""
     block_cells, tract_cells = tabulate(product, len(tables.blocks), block, kind, count)
-    found = []
-    columns = product.columns("block")
-    for unit, cell in np.argwhere(block_cells != tables.block_cells):
-        name = f"block {tables.geoid}{tables.blocks[unit]:04d}"
-        found.append(Violation(name, columns[cell], int(tables.block_cells[unit, cell]), int(block_cells[unit, cell])))
+    blocks = [f"block {tables.geoid}{number:04d}" for number in tables.blocks.tolist()]
+    found = _outside(product, "block", blocks, tables.block_cells, block_cells)
     if product.tables_of("tract"):
-        columns = product.columns("tract")
-        for cell in np.flatnonzero(tract_cells != tables.tract_cells):
-            published, made = int(tables.tract_cells[cell]), int(tract_cells[cell])
-            found.append(Violation(f"tract {tables.geoid}", columns[cell], published, made))
+        found += _outside(product, "tract", [f"tract {tables.geoid}"], tables.tract_cells[None, :], tract_cells[None, :])
+    return found
+
+
+def _outside(product: Product, level: str, units: list[str], published: IntArray, made: IntArray) -> list[Violation]:
+    """The cells (units, cells) that people's do not reproduce."""
+    least, most = product.intervals(level, published)
+    outside = made != published if least is most else (made < least) | (made > most)
+    columns, found = product.columns(level), []
+    for unit, cell in np.argwhere(outside):
+        interval = (int(least[unit, cell]), int(most[unit, cell]))
+        shown = None if interval[0] == interval[1] else interval
+        found.append(Violation(units[unit], columns[cell], int(published[unit, cell]), int(made[unit, cell]), shown))
     return found
 
 
 def satisfies(model: Model, count: IntArray) -> bool:
-    """Whether counts of the model's variables are non-negative and meet every equation, in integers."""
-    sums = np.concatenate([[0], np.cumsum(count[model.columns])])
-    return bool((count >= 0).all() and (sums[model.starts[1:]] - sums[model.starts[:-1]] == model.rhs).all())
+    """Whether counts of the model's variables are non-negative and meet every row, in integers."""
+    ends = np.concatenate([[0], np.cumsum(count[model.columns])])
+    sums = ends[model.starts[1:]] - ends[model.starts[:-1]]
+    least, most = model.bounds()
+    return bool((count >= 0).all() and (sums >= least).all() and (sums <= most).all())
 
 
 def _shown(found: list[Violation]) -> str:
