@@ -213,16 +213,15 @@ def evaluate(
             county = counties[code]()
             county = replace(county, people=county.people.merged())
             people += county.people.population
-            counts: list[BlockCounts] = []
-            listed_cells = violations["block"].cells
+            counts: list[BlockCounts | None] = []
             for level, before in violations.items():
                 violations[level] = before + _check_level(county, product, level, margins, counts)
-            if violations["block"].cells == listed_cells:
+            if not counts:
                 raise InputError(f"county {code}: its block file lists no block", about=Subject.COUNTY_FILES)
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
-                known_counts = BlockCounts.concatenate(counts) if margins is not None else None
+                known_counts = BlockCounts.concatenate([one for one in counts if one is not None]) if margins is not None else None
                 agreement += compare(county.people, load_county(true_people[code]), known_counts, rng)
         without = tuple(sorted(set(counties) - set(true_people)))
     inexact = tuple(table.name for table in product.inexact)
@@ -260,7 +259,7 @@ def count_violations(people: People, units: Units, product: Product, level: str)
 
 
 def _check_level(
-    county: County, product: Product, level: str, margins: "Margins | None", counts: list["BlockCounts"]
+    county: County, product: Product, level: str, margins: "Margins | None", counts: list["BlockCounts | None"]
 ) -> Violations:
     """A county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
     width = 1 if level == "block" else BLOCKS_PER_TRACT
@@ -271,8 +270,8 @@ def _check_level(
         here = _between(county.people, int(units.geoid.min()) * width, (int(units.geoid.max()) + 1) * width)
         total += count_violations(here, units, product, level)
         seen.append(units.geoid)
-        if level == "block" and margins is not None:
-            counts.append(margins.of(units))
+        if level == "block":
+            counts.append(margins.of(units) if margins is not None else None)
     # Units that the files do not list have nobody, as far as is published.
     geoid = county.people.geoid_block if level == "block" else county.people.geoid_tract
     unlisted = np.setdiff1d(geoid, np.concatenate([np.empty(0, np.int64), *seen]))
