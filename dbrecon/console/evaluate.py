@@ -38,7 +38,8 @@ def evaluate_people(args: Arguments, config: Config) -> int:
     from dbrecon.steps.provenance import check_people, check_tables
 
     with extra("study"):
-        from dbrecon.recon.study.evaluation import evaluate, format_report
+        from dbrecon.recon.study.evaluation import evaluate
+        from dbrecon.recon.study.evaluation_text import format_report
 
     reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)

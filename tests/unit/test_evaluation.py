@@ -29,11 +29,11 @@ from dbrecon.recon.study.evaluation import (
     compare,
     count_violations,
     evaluate,
-    format_report,
     modal_people,
     random_people,
     read_units,
 )
+from dbrecon.recon.study.evaluation_text import format_report
 from dbrecon.recon.study.truth import TruthFile
 from dbrecon.remedies import sentence
 from tests.paths import SHARED_DATA

@@ -29,7 +29,6 @@ import pyarrow.csv as pacsv
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
-from dbrecon.recon.census.inexact import SUPPRESSED
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -168,14 +167,14 @@ class Evaluation:
                 method: {
                     measure: {
                         label: _share(matched, truth) if self.agreement.known(method) else None
-                        for label, matched, truth in _with_all(self.agreement.matched[i, j], self.agreement.truth)
+                        for label, matched, truth in with_all(self.agreement.matched[i, j], self.agreement.truth)
                     }
                     for j, measure in enumerate(MEASURES)
                 }
                 for i, method in enumerate(METHODS)
             },
-            "true_people_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.truth, self.agreement.truth)},
-            "blocks_by_block_size": {label: n for label, n, _ in _with_all(self.agreement.blocks, self.agreement.truth)},
+            "true_people_by_block_size": {label: n for label, n, _ in with_all(self.agreement.truth, self.agreement.truth)},
+            "blocks_by_block_size": {label: n for label, n, _ in with_all(self.agreement.blocks, self.agreement.truth)},
             "seed_of_random_people": self.seed,
             **({"tables_rounded_or_withheld": list(self.inexact)} if self.inexact else {}),
         }
@@ -206,8 +205,8 @@ def evaluate(
     with known as (true_people, left_out):
         if truth and counties and not true_people:
             raise InputError(
-                f"{truth_name}: has nobody in the reconstructed counties ({_listed(sorted(counties))}), but people of "
-                f"{_listed(sorted(left_out))}; name the truth of this experiment."
+                f"{truth_name}: has nobody in the reconstructed counties ({listed(sorted(counties))}), but people of "
+                f"{listed(sorted(left_out))}; name the truth of this experiment."
             )
         for code in sorted(counties):
             county = counties[code]()
@@ -503,7 +502,7 @@ def matched_by_block(guess: People, truth: People) -> tuple[IntArray, IntArray]:
     return truth.geoid_block[of_truth], np.minimum(guess.count[of_guess], truth.count[of_truth])
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
+# --- shares ------------------------------------------------------------------------------------------------------
 
 
 def _size_labels() -> list[str]:
@@ -511,7 +510,7 @@ def _size_labels() -> list[str]:
     return [f"{first}{last}" for first, last in zip(SIZE_STARTS, lasts, strict=True)]
 
 
-def _with_all(numbers: IntArray, truth: IntArray) -> list[tuple[str, int, int]]:
+def with_all(numbers: IntArray, truth: IntArray) -> list[tuple[str, int, int]]:
     """(label, number, true people) of each class of blocks, and of all."""
     rows = list(zip(_size_labels(), numbers.tolist(), truth.tolist(), strict=True))
     return [*rows, ("all", int(numbers.sum()), int(truth.sum()))]
@@ -521,7 +520,8 @@ def _share(matched: int, truth: int) -> float | None:
     return matched / truth if truth else None
 
 
-def _listed(names: list[str], most: int = 6) -> str:
+def listed(names: list[str], most: int = 6) -> str:
+    """Some names, and how many more there are."""
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
@@ -532,72 +532,5 @@ def agreement_rows(agreement: Agreement, methods: Sequence[str] = METHODS) -> li
         (method, measure, label, matched, truth)
         for method in methods
         for j, measure in enumerate(MEASURES)
-        for label, matched, truth in _with_all(agreement.matched[METHODS.index(method), j], agreement.truth)
+        for label, matched, truth in with_all(agreement.matched[METHODS.index(method), j], agreement.truth)
     ]
-
-
-def format_report(result: Evaluation) -> str:
-    """The evaluation on one screen, at most 80 columns wide but for names."""
-    if not result.compared:
-        people = _number(result.people, "reconstructed person", "reconstructed people")
-        counties = _number(len(result.without_truth), "county", "counties")
-        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations, result.inexact)]) + "\n"
-    agreement = result.agreement
-    true_people = _number(int(agreement.truth.sum()), "true person", "true people")
-    lines = [
-        f"Evaluation against {result.truth_name}",
-        f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
-        *_violation_lines(result.violations, result.inexact),
-        "",
-        "True people matched on {block, sex, age, race, Hispanic}, %",
-        f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
-        f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{'38 bins':>9}" + f"{'exact':>8}{'38 bins':>9}" * 2,
-    ]
-    columns = [
-        _with_all(agreement.matched[i, j], agreement.truth if agreement.known(method) else 0 * agreement.truth)
-        for i, method in enumerate(METHODS)
-        for j in range(len(MEASURES))
-    ]
-    blocks = _with_all(agreement.blocks, agreement.truth)
-    for row, (label, n_blocks, truth) in enumerate(blocks):
-        shares = [_percent(column[row][1], column[row][2]) for column in columns]
-        cells = "".join(f"{share:>{width}}" for share, width in zip(shares, (7, 9, 8, 9, 8, 9), strict=True))
-        lines.append(f"  {label:10}{n_blocks:>7,}{truth:>11,}{cells}")
-    known = "know published counts alone" if agreement.baselines else "are not available on these tables"
-    lines += [f"Ages of 100 and over are compared as 100-104, 105-109, 110+; baselines {known}."]
-    if "tract" not in result.violations:
-        lines += ["No table here tells single years of adults: theirs are spread evenly over age groups, and carry no information."]
-    if result.left_out:
-        lines.append(
-            f"Left out: {sum(result.left_out.values()):,} true people of {_number(len(result.left_out), 'county', 'counties')} "
-            f"not reconstructed: {_listed(list(result.left_out))}"
-        )
-    if result.without_truth:
-        n = _number(len(result.without_truth), "reconstructed county", "reconstructed counties")
-        lines.append(f"Not compared, the truth has nobody there: {n}: {_listed(list(result.without_truth))}")
-    return "\n".join(lines) + "\n"
-
-
-def _violation_lines(violations: Mapping[str, Violations], inexact: Sequence[str]) -> list[str]:
-    total = sum(violations.values(), Violations())
-    by_level = ", ".join(f"{level} tables {v.wrong:,} of {v.cells:,}" for level, v in violations.items())
-    lines = [f"  published cells not reproduced: {total.wrong:,} of {total.cells:,} ({by_level})"]
-    if inexact:
-        lines.append(f"    cells of {_listed(list(inexact))} are rounded or withheld: any count of their interval reproduces them")
-    for cell in total.examples:
-        shown = "withheld" if cell.published == SUPPRESSED else f"published {cell.published:,}"
-        lines.append(f"    {cell.cell} of {cell.geoid}: {shown}, reconstructed {cell.reconstructed:,}")
-    return lines
-
-
-def _number(n: int, one: str, many: str) -> str:
-    return f"{n:,} {one if n == 1 else many}"
-
-
-def _percent(part: int, whole: int) -> str:
-    """With one decimal; never rounded up to 100 or down to 0."""
-    if not whole:
-        return "-"
-    share = 1000 * part / whole
-    tenths = min(round(share), 999) if part < whole else 1000
-    return f"{max(tenths, 1) / 10:.1f}" if part else "0.0"
