@@ -12,7 +12,7 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.certainty.tract import certainty
+from dbrecon.recon.certainty.tract_certainty import certainty
 from dbrecon.recon.product.coverage import coverage
 from dbrecon.recon.solve.conflict import find_conflict, format_ilp
 from dbrecon.recon.solve.lp_reader import read_lp
