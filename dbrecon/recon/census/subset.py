@@ -35,19 +35,19 @@ def chosen_tables(words: str, tables: Sequence[tuple[str, str]]) -> tuple[str, .
     if first in WHOLE_SETS:
         kept = [name for name, level in tables if first in ("all", level)]
     elif less:
-        raise UsageError(f"--tables {words}: tables are taken from all or block (all-P8-P10); else give a list (P1,P12)")
+        raise UsageError(f"tables {words}: tables are taken from all or block (all-P8-P10); else give a list (P1,P12)")
     else:
         kept, less = list(listed), []
     for name in [*kept, *less]:
         if name not in levels:
-            raise UsageError(f"--tables {words}: there is no table {name!r}; those of this product: {', '.join(levels)}")
+            raise UsageError(f"tables {words}: there is no table {name!r}; those of this product: {', '.join(levels)}")
     repeated = [name for names in (kept, less) for name in names if names.count(name) > 1]
     absent = [name for name in less if name not in kept]
     if repeated or absent:
-        raise UsageError(f"--tables {words}: {(repeated or absent)[0]} is named twice, or taken from what does not hold it")
+        raise UsageError(f"tables {words}: {(repeated or absent)[0]} is named twice, or taken from what does not hold it")
     chosen = tuple(name for name in levels if name in kept and name not in less)
     if not any(levels[name] == "block" for name in chosen):
-        raise UsageError(f"--tables {words}: leaves no block table, and people are reconstructed by block; keep one")
+        raise UsageError(f"tables {words}: leaves no block table, and people are reconstructed by block; keep one")
     return chosen
 
 
