@@ -73,6 +73,19 @@ def serve_broken_disk(task: TractTask | CountyTask, send: Send) -> None:
         send(Failed(index, Failure.of(StorageError("the disk is full"), "node")))
 
 
+def serve_short_outage(task: TractTask | CountyTask, send: Send) -> None:
+    """Storage that fails every tract once."""
+    assert isinstance(task, TractTask)
+    for index, claim in enumerate(task.claims):
+        send(Begun(index))
+        if not (met := Path(task.experiment.root) / f"met-{claim.tract}").exists():
+            met.touch()
+            send(Failed(index, Failure.of(StorageError("the disk is full"), "node")))
+        else:
+            send(LpMade(index, LpStats(1, 1, 1, 0.0)))
+            send(Solved(index, SolStats("none", 0.0)))
+
+
 def serve_in_the_way(task: TractTask | CountyTask, send: Send) -> None:
     """A folder stands where the first solution belongs when it is to come into place; the next attempt finds it gone."""
     assert isinstance(task, TractTask)

@@ -117,11 +117,11 @@ def upgrade_database(_args: Arguments, config: Config) -> int:
 def list_reidents(_args: Arguments, config: Config) -> int:
     """List the experiments."""
     ledger = open_ledger(config, make=False)
-    rows = ledger.experiments()
+    rows = ledger.progress()
     if not rows:
         print(f"{describe(ledger.engine)} has no experiments yet: make one with --register R")
         return 0
-    print(format_experiments([(row, ledger.stusabs(row.reident), ledger.status(row.reident)) for row in rows]))
+    print(format_experiments(rows))
     return 0
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dbrecon.ctools.progress import counted, duration, percent, units
-from dbrecon.ledger.records import CertaintyStatus, ErrorEntry, ExperimentRow, InProgress, Status
+from dbrecon.ledger.records import CertaintyStatus, ErrorEntry, ExperimentProgress, InProgress, Status
 
 RULE = "----------------------"
 FILES = (
@@ -79,12 +79,12 @@ def format_errors(errors: Sequence[ErrorEntry], stacks: bool) -> str:
     return "\n".join(lines)
 
 
-def format_experiments(rows: Sequence[tuple[ExperimentRow, Sequence[str], Status]]) -> str:
+def format_experiments(rows: Sequence[ExperimentProgress]) -> str:
     """A line for each experiment: its row, its states, where it stands."""
     table = [("REIDENT", "TABLES", "CREATED (UTC)", "SOLVED/TRACTS", "STATES")]
-    for row, stusabs, status in rows:
-        solved = f"{status.sol_created:,}/{status.sol_created + status.sol_remaining:,}"
-        table.append((row.reident, row.tables, utc(row.created), solved, " ".join(stusabs) or "none yet"))
+    for one in rows:
+        solved, states = f"{one.solved:,}/{one.tracts:,}", " ".join(one.stusabs) or "none yet"
+        table.append((one.row.reident, one.row.tables, utc(one.row.created), solved, states))
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table)
 

@@ -12,7 +12,7 @@ from dbrecon.errors import DatabaseError
 from dbrecon.ledger import migrations
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger.claiming import AnyClaim, listed
-from dbrecon.ledger.records import Beats, ExperimentRow
+from dbrecon.ledger.records import Beats, ExperimentProgress, ExperimentRow
 from dbrecon.ledger.schema import VERSION
 
 T = TypeVar("T")
@@ -43,6 +43,10 @@ class Core:
     def experiments(self) -> list[ExperimentRow]:
         """All registered experiments, oldest first."""
         return self._run(ledger_experiments.registered, write=False)
+
+    def progress(self) -> list[ExperimentProgress]:
+        """The same with their states, and how many of their tracts are solved."""
+        return self._run(ledger_experiments.progress, write=False)
 
     def _unknown(self, reident: str) -> DatabaseError:
         names = [row.reident for row in self.experiments()]

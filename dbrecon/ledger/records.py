@@ -32,6 +32,7 @@ __all__ = [
     "CountyDigests",
     "ErrorEntry",
     "ErrorReport",
+    "ExperimentProgress",
     "ExperimentRow",
     "GeoRow",
     "Holder",
@@ -272,6 +273,16 @@ class ExperimentRow:
     seed: int = 0
     program: str = ""
     ages: str = "bins"
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentProgress:
+    """An experiment, its states whose step 1 is complete, and of its ``tracts`` with people those that are ``solved``."""
+
+    row: ExperimentRow
+    stusabs: tuple[str, ...]
+    solved: int
+    tracts: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 LP_ENTERED_AFTER_SECONDS = 2.0
 NODE_FAULTS = 3
-"""Failures of the node itself (disk, network, licence) in a row after which it gives up."""
+"""Failures of the node itself (disk, network, licence) in a row after which it gives up. All claims that fail of one cause, since
+they were begun before the pause that follows it is over, are one."""
+FAULT_PAUSE_SECONDS = 2.0
+"""How long the first pause is; each further one is twice as long."""
 CLOCK_SLACK_SECONDS = 5.0
 
 
@@ -190,7 +193,7 @@ class Scheduler:
         elif isinstance(body, LpMade) and 4 in message.task.steps:
             held.lp = (body.index, body.stats, time.monotonic())
         elif isinstance(body, Failed):
-            self._fail(held.claims.pop(body.index, None), body.failure, message.host, message.pid)
+            self._fail(held.claims.pop(body.index, None), body.failure, held.begun, message.host, message.pid)
             held.lp = None
         else:
             self._enter(held, message)
@@ -212,21 +215,21 @@ class Scheduler:
             log.warning("%s", sentence(error))
             return
         except StorageError as error:
-            self._fail(claim, Failure.of(error, "node"), message.host, message.pid)
+            self._fail(claim, Failure.of(error, "node"), held.begun, message.host, message.pid)
             return
         self._faults = 0
         entry.count(self._outcome, claim)
         self._returned.discard((claim.reident, str(claim)))
         self._source.entered()
 
-    def _fail(self, claim: AnyClaim | None, failure: Failure, host: str = "", pid: int = 0) -> None:
-        """A claim failed: put it back, or count the failure against it, and say so."""
+    def _fail(self, claim: AnyClaim | None, failure: Failure, begun: float, host: str = "", pid: int = 0) -> None:
+        """A claim failed that was begun then (monotonic): put it back, or count the failure against it, and say so."""
         if claim is None:
             return
         claim = made_at(claim, host)
         self._ledger.record_error(failure.report(claim, pid))
         if failure.blame != "tract":
-            self._blame_node(claim, failure)
+            self._blame_node(claim, failure, begun)
             return
         most = 1 if failure.final else self._config().run.max_attempts
         try:
@@ -239,15 +242,16 @@ class Scheduler:
         else:
             log.warning("%s: attempt %d failed: %s", claim, claim.attempts + 1, failure.message)
 
-    def _blame_node(self, claim: AnyClaim, failure: Failure) -> None:
+    def _blame_node(self, claim: AnyClaim, failure: Failure, begun: float) -> None:
         """Not the tract's fault: it goes back uncounted, and this node waits, or gives up when that happens again and again."""
         self._put_back([claim])
-        self._faults += 1
+        if not self._faults or begun >= self._pause_until:
+            self._pause_until = time.monotonic() + FAULT_PAUSE_SECONDS * 2.0**self._faults
+            self._faults += 1
         if self._faults >= NODE_FAULTS or failure.blame == "setup":
             self._outcome.node_failure = failure  # told at the end
         else:
             log.warning("%s: put back: %s", claim, failure.message)
-        self._pause_until = time.monotonic() + 2.0**self._faults
 
     def _worker_died(self, died: Died) -> None:
         """That counts against the tract it was at, unless nobody is to blame; its other tracts go back."""
@@ -256,7 +260,7 @@ class Scheduler:
             return
         claim = held.claims.pop(held.current, None) if died.blame else None
         self._put_back(list(held.claims.values()))
-        self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, died.blame))
+        self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, died.blame), held.begun)
 
     def _in_work(self) -> list[AnyClaim]:
         """The claims that are held; from any thread."""

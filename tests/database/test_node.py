@@ -64,6 +64,14 @@ def test_a_trouble_of_the_node_that_passes_is_not_counted_against_the_tract(engi
     assert all(state.attempts == 0 for state in ledger.tract_states(R, "oh"))
 
 
+def test_claims_that_fail_together_are_one_fault_of_the_node(engine: Engine, tmp_path: Path) -> None:
+    """Storage is away for a moment, and every tract in work fails: three of one claim, and more than three on a big node."""
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 112)])
+    outcome = run(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_short_outage")
+    assert (outcome.solved, outcome.node_failure) == (12, None)
+    assert all((state.status, state.attempts) == ("solved", 0) for state in ledger.tract_states(R, "oh"))
+
+
 def test_a_node_whose_disk_is_broken_gives_up_and_its_tracts_are_free_for_others(engine: Engine, tmp_path: Path) -> None:
     ledger = ledger_with(engine, ["000100", "000200", "000300", "000400"])
     outcome = run(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_broken_disk")
