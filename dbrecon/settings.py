@@ -268,7 +268,8 @@ class DatabaseArguments(TypedDict):
 class Config:
     """The settings' values on this host, a field a section. ``Config.load(config.path)`` reads the file anew.
 
-    ``path`` is the file they are from; ``no_root`` is what to say where the root is not set. Two are equal when every value is.
+    ``path`` is the file they are from; ``given`` are those (section, name) that it sets for this host; ``no_root`` is what to say
+    where the root is not set. Two are equal when every value is.
     """
 
     paths: PathsSettings = PathsSettings()
@@ -283,6 +284,7 @@ class Config:
     secrets: SecretsSettings = SecretsSettings()
     dashboard: DashboardSettings = DashboardSettings()
     path: str = field(default=DEFAULT_CONFIG, compare=False)
+    given: frozenset[tuple[str, str]] = field(default=frozenset(), compare=False)
     no_root: str = field(default=NO_ROOT, compare=False)
 
     @classmethod
@@ -302,7 +304,8 @@ class Config:
         for one in SETTINGS:
             values[one.section][one.name] = _value(one, given.get((one.section, one.name)), env, path)
         sections = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
-        config = cls(**sections, path=path, no_root=_no_root(given.get(("paths", "root"), ""), env, path))
+        set_here = frozenset(key for key, text in given.items() if text.strip())
+        config = cls(**sections, path=path, given=set_here, no_root=_no_root(given.get(("paths", "root"), ""), env, path))
         config.run.check(path)
         return config
 
@@ -354,7 +357,7 @@ class Config:
         return f"Config({self.path!r})"
 
 
-SECTIONS: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(Config) if one.name not in ("path", "no_root")}
+SECTIONS: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(Config) if one.compare}
 """The class of each section, in the order of the file."""
 
 

@@ -103,7 +103,8 @@ def _lp(path: str) -> Facts:
     found = read_lp_file(storage.read_bytes(path), path)
     return _known(
         ("kind", "a tract's integer program (step 3)" if found.tract else "an integer program, of another system"),
-        ("tract", found.tract), ("people", found.people), ("blocks", found.blocks), ("tables", found.tables),
+        ("tract", found.tract), ("people", found.people), ("blocks", found.blocks),
+        ("product", found.product), ("tables", found.tables),
         ("variables", found.variables), ("constraints", found.constraints), ("coefficients", found.nonzeros),
         ("ages counted together", found.ages_together),
     )  # fmt: skip
@@ -117,7 +118,8 @@ def _solution(path: str) -> Facts:
     return _known(
         ("kind", "a tract's solution (step 4)"), ("tract", found.tract), ("people", found.people.population),
         ("blocks", blocks), ("kinds of people by block", len(found.people.kind)), ("variables", found.variables),
-        ("constraints", found.constraints), ("solver", found.solver), ("seed", found.seed),
+        ("constraints", found.constraints), ("solver", found.solver),
+        *((name, found.notes.get(name)) for name in ("seed", "product", "tables", "program")),
         ("people counted by age bins", int(found.people.count[~found.people.exact].sum())),
     )  # fmt: skip
 

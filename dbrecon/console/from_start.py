@@ -16,7 +16,7 @@ from dbrecon.node.daemon import EXIT_QUARANTINED, run_here, steps_of
 from dbrecon.place import EVERYWHERE, Place
 from dbrecon.settings import Config
 from dbrecon.steps.download import states_to_download, stusabs_in_dist
-from dbrecon.steps.prepare import check_writable, open_experiment
+from dbrecon.steps.prepare import check_writable, open_experiment, settled
 from dbrecon.steps.provenance import counties_to_make
 
 
@@ -55,10 +55,10 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
         raise UsageError(f"{reident} is registered with --ages {found.ages}: leave --ages {ages} out, or register another name")
     if args.product and product != found.product:
         raise UsageError(f"{reident} is registered on {found.product}: leave --product out, or register another name")
-    if args.seed is not None and args.seed != found.seed:
-        raise UsageError(f"{reident} is registered with the seed {found.seed}: leave --seed out, or register another name")
+    if args.seed is not None and args.seed != (seed := settled(ledger, found, config).seed):
+        raise UsageError(f"{reident} is registered with the seed {seed}: leave --seed out, or register another name")
     say(f"{reident} is registered in {describe(ledger.engine)} already: going on with it")
-    return open_experiment(ledger, config, reident)
+    return open_experiment(ledger, config, reident, to_solve=True)
 
 
 def _states(experiment: Experiment, words: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from dbrecon.place import Place
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
+from dbrecon.steps.origin import recorded_seed
 from dbrecon.steps.prepare import open_experiment
 from dbrecon.version import PROGRAM
 
@@ -83,7 +84,7 @@ def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None
         ledger.check_place(reident, place)
     _scan(experiment, ledger, place, args.dry_run, result, pool)
     _note_zips(experiment, ledger, place, args.dry_run, result)
-    print(format_result(reident, result, args.dry_run, None if args.verbose else SHOWN))
+    print(format_result(reident, result, args.dry_run, None if args.verbose else SHOWN, experiment.config.solve.seed))
     if result.unread:
         return StorageError.exit_code
     wrong = result.is_wrong if args.dry_run else bool(result.by_hand)
@@ -127,8 +128,10 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
     from dbrecon.recon.census.tables import load_product
 
     load_product(Path(experiment.tables_path), tables)
-    ledger.register(reident, tables, experiment.product, seed=config.solve.seed, program=PROGRAM)
-    result.entered.append(f"{reident}, on {tables} tables")
+    seed = _seed_of(experiment)
+    seed = config.solve.seed if seed is None else seed
+    ledger.register(reident, tables, experiment.product, seed=seed, program=PROGRAM)
+    result.entered.append(f"{reident}, on {tables} tables, with the seed {seed}")
 
 
 def _tables_of(experiment: Experiment) -> str | None:
@@ -139,6 +142,17 @@ def _tables_of(experiment: Experiment) -> str | None:
             if name.isdecimal() and storage.exists(path):
                 with storage.sopen(path) as file:
                     return "all" if file.readline().count(",") > 1 else "block"
+    return None
+
+
+def _seed_of(experiment: Experiment) -> int | None:
+    """The seed of the first solution that says one; None if none does."""
+    for stusab in _folders_of_states(experiment):
+        for county in storage.listdir(f"{experiment.base}/work/{stusab}"):
+            folder = f"{experiment.base}/work/{stusab}/{county}/sol"
+            for name in storage.listdir(folder) if county.isdecimal() else []:
+                if name.endswith(".sol.gz") and (seed := recorded_seed(f"{folder}/{name}")) is not None:
+                    return seed
     return None
 
 
@@ -349,8 +363,8 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str], has_lp:
 # -- telling ------------------------------------------------------------------------------------------------------------
 
 
-def format_result(reident: str, result: _Result, pretend: bool, shown: int | None) -> str:
-    """What a rescan found, for people. At most ``shown`` lines of each part; None is all."""
+def format_result(reident: str, result: _Result, pretend: bool, shown: int | None, seed: int) -> str:
+    """What a rescan found, for people. At most ``shown`` lines of each part; None is all. ``seed`` is the experiment's."""
     whole = ", ".join(counted(count, name, PLURALS.get(name)) for name, count in result.whole.items())
     places = (counted(result.states, "state"), counted(result.counties, "county"), f"{counted(result.tracts, 'tract')} with people")
     lines = [f"{reident}: {', '.join(places)}"]
@@ -366,7 +380,7 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
         "to be made again, by hand": result.by_hand,
         "not verified, and the ledger left as it is, for want of the right to read": result.unread,
         "belongs to no tract of the experiment": result.strangers,
-        "solutions made in different ways": _ways(result.makers),
+        "solutions are mixed: not all are of one solver and the experiment's seed": _ways(result.makers, seed),
         "to be known": result.notes,
     }
     for title, entries in parts.items():
@@ -380,12 +394,13 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
     return "\n".join(lines)
 
 
-def _ways(makers: Counter[tuple[int | None, str]]) -> list[str]:
-    """How many solutions each seed and solver has made, if there are several."""
-    if len(makers) < 2:
+def _ways(makers: Counter[tuple[int | None, str]], of_experiment: int) -> list[str]:
+    """How many solutions each seed and solver has made, if there are several, or one that is not the experiment's."""
+    if len(makers) < 2 and all(seed in (None, of_experiment) for seed, _ in makers):
         return []
     lines = []
     for (seed, solver), number in makers.most_common():
         how = "seed not told" if seed is None else f"seed {seed}"
+        how += "" if seed in (None, of_experiment) else f" (the experiment's is {of_experiment})"
         lines.append(f"{counted(number, 'solution')}: {solver or 'solver not told'}, {how}")
     return lines

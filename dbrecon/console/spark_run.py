@@ -55,7 +55,7 @@ def run(args: Arguments, config: Config) -> int:
     place = asked_place(args) if of_tracts else None
     check_writable(config)
     ledger = open_ledger(config, PATIENCE_SECONDS)
-    experiment = open_experiment(ledger, config, reident)
+    experiment = open_experiment(ledger, config, reident, to_solve=bool(of_tracts))
     of_states = [step for step in steps if step < 3]
     if place and not of_states:
         ledger.check_place(reident, place)

@@ -12,8 +12,6 @@ from dbrecon.console.parser import Arguments
 from dbrecon.console.status_report import RULE, format_errors, format_status, status_dict
 from dbrecon.place import EVERYWHERE
 from dbrecon.settings import Config
-from dbrecon.steps.prepare import experiment_of
-from dbrecon.steps.provenance import made_of
 
 
 def show_status(args: Arguments, config: Config) -> int:
@@ -24,8 +22,12 @@ def show_status(args: Arguments, config: Config) -> int:
     ledger.check_place(reident, place)
     status = ledger.status(reident, place)
     if args.json:
+        from dbrecon.steps.prepare import experiment_of, settled
+        from dbrecon.steps.provenance import made_of
+
+        row = settled(ledger, row, config)
         made: dict[str, Any] = {"experiment": asdict(row), "solutions_made_by": [asdict(maker) for maker in ledger.makers(reident)]}
-        made["provenance"] = made_of(experiment_of(row, config), ledger)
+        made["provenance"] = made_of(experiment_of(ledger, row, config), ledger)
         print(json.dumps(status_dict(reident, status) | {"stusab": place.stusab, "county": place.county} | made, indent=2))
         return 0
     # `watch` gives the width of its terminal in COLUMNS; what goes into a file or a pipe stays whole.

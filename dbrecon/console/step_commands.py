@@ -27,7 +27,7 @@ def do_steps(args: Arguments, config: Config) -> int:
     place = asked_place(args) if args.run or max(steps, default=0) > 2 else EVERYWHERE
     check_writable(config)
     ledger = open_ledger(config)
-    experiment = open_experiment(ledger, config, reident)
+    experiment = open_experiment(ledger, config, reident, to_solve=bool(args.run or of_tracts))
     if 6 in steps:
         from dbrecon.steps.certainty_records import check_available
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from dbrecon.ctools import staging
 from dbrecon.ctools.database import describe
@@ -13,6 +13,7 @@ from dbrecon.ledger import places as ledger_geography
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.core import Core
+from dbrecon.ledger.lifecycle import SOLVED
 from dbrecon.ledger.records import CountyDigests, ExperimentRow, GeoRow, StateDigests, TractState
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.place import Place
@@ -41,6 +42,25 @@ class Atlas(Core):
         if reident not in found:
             raise self._unknown(reident)
         return found[reident]
+
+    def seed_of_solutions(self, reident: str) -> int | None:
+        """The seed with which most of its solutions were made, as far as the ledger knows."""
+        tracts = experiment_tables(reident).tracts
+        query = select(tracts.c.sol_seed).where(tracts.c.sol_seed.is_not(None)).group_by(tracts.c.sol_seed)
+        rows = self._rows(reident, query.order_by(func.count().desc(), tracts.c.sol_seed).limit(1))
+        return int(rows[0].sol_seed) if rows else None
+
+    def solved_tract(self, reident: str) -> tuple[str, str, str] | None:
+        """State, county and tract of one that is solved; None if none is."""
+        tracts = experiment_tables(reident).tracts
+        query = select(tracts.c.stusab, tracts.c.county, tracts.c.tract).where(tracts.c.status == SOLVED).limit(1)
+        rows = self._rows(reident, query)
+        return (rows[0].stusab, rows[0].county, rows[0].tract) if rows else None
+
+    def settle_seed(self, row: ExperimentRow) -> ExperimentRow:
+        """Write down the seed of an experiment that had none; the row as it is then, for another node may have been first."""
+        self._run(lambda connection: ledger_experiments.settle_seed(connection, row), reident=row.reident)
+        return self.experiment(row.reident)
 
     # -- geography --------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,11 @@ class Core:
         self._max_lost = max_lost
         self._ready = False
 
+    @property
+    def makes(self) -> bool:
+        """Whether it makes and upgrades tables: that of a command that works, and does not only look."""
+        return self._upgrade
+
     def experiments(self) -> list[ExperimentRow]:
         """All registered experiments, oldest first."""
         return self._run(ledger_experiments.registered, write=False)

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Select, column, delete, func, 
 
 from dbrecon.errors import UsageError
 from dbrecon.ledger import reports as ledger_reports
+from dbrecon.ledger.lifecycle import EMPTY, SOLVED
 from dbrecon.ledger.records import ExperimentProgress, ExperimentRow
 from dbrecon.ledger.schema import experiment_tables, experiments
-from dbrecon.ledger.states import EMPTY, SOLVED
 
 MAKING, READY, DROPPING = "making", "ready", "dropping"
 UNITED = 100
@@ -53,6 +53,12 @@ def make(connection: Connection, now: ColumnElement[int], reident: str) -> None:
     tables.metadata.drop_all(connection)  # of a registration that was broken off
     tables.metadata.create_all(connection)
     connection.execute(update(experiments).where(experiments.c.folded == reident.lower()).values(stage=READY, created=now))
+
+
+def settle_seed(connection: Connection, row: ExperimentRow) -> None:
+    """Enters the seed of an experiment of which a program that kept none has registered."""
+    unsettled = (experiments.c.reident == row.reident, experiments.c.program == "")
+    connection.execute(update(experiments).where(*unsettled).values(seed=row.seed, program=row.program))
 
 
 def drop(connection: Connection, reident: str) -> bool:

@@ -75,7 +75,7 @@ experiments = Table(
     Column("created", BigInteger, nullable=False),  # when it was registered
     Column("stage", _ascii(10), nullable=False),  # see registry
     Column("seed", BigInteger, nullable=False),  # of the solver, for all tracts
-    Column("program", _ascii(40), nullable=False),  # the version that registered it; "" where that kept none
+    Column("program", _ascii(40), nullable=False),  # that registered it, or settled its seed; "" where neither did
     Column("ages", _ascii(10), nullable=False),  # what its programs count by: "bins" or "single"
     **_MYSQL,
 )

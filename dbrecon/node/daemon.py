@@ -72,10 +72,11 @@ class _Experiments:
         if config is not self._config or (self._reident is None and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS):
             self._looked, self._config = time.monotonic(), config
             if self._reident is not None:
-                self._found = [open_experiment(self._ledger, config, self._reident)]
+                self._found = [open_experiment(self._ledger, config, self._reident, to_solve=True)]
             else:
                 rows = self._ledger.experiments()
-                self._found = [made for row in rows if self._is_ready(made := experiment_of(row, config))]
+                made = [experiment_of(self._ledger, row, config, to_solve=True) for row in rows]
+                self._found = [experiment for experiment in made if self._is_ready(experiment)]
         return self._found
 
     def _is_ready(self, experiment: Experiment) -> bool:

@@ -42,6 +42,7 @@ class LpFile:
     nonzeros: int | None
     ages_together: str | None
     tables_sha256: str | None = None
+    product: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
         nonzeros=int(size[3]) if size else None,
         ages_together=ages_of_lp(text),
         tables_sha256=of_tables[1].decode() if of_tables else None,
+        product=made_for[1].decode("ascii", "replace") if made_for else None,
     )
 
 

@@ -1,17 +1,20 @@
 """What a tract's files are made of, and under which claim: what step 3 and 4 write into them and put them in place by."""
 
 import mmap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dbrecon.ctools import staging
+from dbrecon.ctools import staging, storage
 from dbrecon.ctools.staging import Stage
 from dbrecon.errors import InputError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim
 from dbrecon.version import PROGRAM
 
+HEAD_BYTES = 4096
+_SEED = re.compile(rb"^# seed = (\d{1,10})\r?$", re.MULTILINE)
 TABLES = "tables_sha256"
 LP = "lp_sha256"
 ACCEPTED = "as the ledger has it"
@@ -44,6 +47,16 @@ class Origin:
         """The comments of a solution, but for the solver's and its seed."""
         found = {TABLES: self.tables_sha256, LP: self.lp_sha256} if self.tables_sha256 else {}
         return {"product": product, "tables": experiment.tables} | found | {"program": PROGRAM}
+
+
+def recorded_seed(path: str) -> int | None:
+    """The seed that a solution says it was made with; None if there is no such file, it is damaged, or says none."""
+    try:
+        head = storage.read_bytes(path)[:HEAD_BYTES]
+    except (storage.MissingFile, storage.DamagedFile):
+        return None
+    found = _SEED.search(head)
+    return int(found[1]) if found else None
 
 
 @contextmanager

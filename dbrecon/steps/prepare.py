@@ -10,7 +10,9 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
 from dbrecon.place import Place
-from dbrecon.settings import Config, SolveSettings
+from dbrecon.settings import Config
+from dbrecon.steps.origin import recorded_seed
+from dbrecon.version import PROGRAM
 
 if TYPE_CHECKING:  # workers need not load a database's driver
     from dbrecon.ledger.ledger import Ledger
@@ -22,23 +24,36 @@ COUNTIES_NAMED = 5
 """So many of the counties that a sentence is about are named in it."""
 
 
-def open_experiment(ledger: Ledger, config: Config, reident: str) -> Experiment:
-    """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none."""
-    return experiment_of(ledger.experiment(reident), config)
+def open_experiment(ledger: Ledger, config: Config, reident: str, *, to_solve: bool = False) -> Experiment:
+    """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none.
 
-
-def experiment_of(row: ExperimentRow, config: Config) -> Experiment:
-    """A registered experiment with the settings as they are here, but for its seed, which was settled when it was registered.
-
-    One of before seeds were kept (its ``program`` is empty) goes by the setting, as it did.
+    ``to_solve``: it is opened to make solutions or people, so that a seed that is set here and not used is worth a word.
     """
-    if row.program and config.solve.seed != row.seed:
-        if config.solve.seed != SolveSettings().seed and row.reident not in _seeds_said:
+    return experiment_of(ledger, ledger.experiment(reident), config, to_solve=to_solve)
+
+
+def experiment_of(ledger: Ledger, row: ExperimentRow, config: Config, *, to_solve: bool = False) -> Experiment:
+    """A registered experiment with the settings as they are here, but for its seed, which was settled when it was registered."""
+    row = settled(ledger, row, config)
+    if config.solve.seed != row.seed:
+        if to_solve and ("solve", "seed") in config.given and row.reident not in _seeds_said:
             _seeds_said.add(row.reident)
             given = f"[solve] seed = {config.solve.seed}"
             log.warning("%s is not used for %s, which was registered with the seed %s", given, row.reident, row.seed)
         config = replace(config, solve=replace(config.solve, seed=row.seed))
     return Experiment.make(row.reident, config, row.tables, row.ages, row.product)
+
+
+def settled(ledger: Ledger, row: ExperimentRow, config: Config) -> ExperimentRow:
+    """The row with its seed. That of an experiment of before seeds were kept (its ``program`` is empty) is that of its solutions;
+    where none is solved yet, the one that is set here. It is written down where this ledger makes what lacks."""
+    if row.program:
+        return row
+    seed = ledger.seed_of_solutions(row.reident)
+    if seed is None and (first := ledger.solved_tract(row.reident)) is not None:
+        seed = recorded_seed(Experiment.make(row.reident, config, row.tables, row.ages, row.product).sol(*first))
+    row = replace(row, seed=config.solve.seed if seed is None else seed, program=PROGRAM)
+    return ledger.settle_seed(row) if ledger.makes else row
 
 
 _seeds_said: set[str] = set()
