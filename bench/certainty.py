@@ -28,7 +28,7 @@ from bench.talk import add_common, start
 from dbrecon.ctools.cli import run_command
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty import minimum
-from dbrecon.recon.certainty.clusters import clusters_of
+from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
 from dbrecon.recon.certainty.tract_certainty import blockwise_distances, certainty
@@ -79,7 +79,7 @@ def measure(product: Product, people: People, objective: str, budget: Budget) ->
         counts = counts_of(model, made.people)
         system = CountSystem.of_model(model)
         built, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"]
-        blockwise_distances(system, model, clusters_of(model), counts, budget)
+        blockwise_distances(system, model, Labels.of_model(model), counts, budget)
         blockwise, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"] - inside
         certain = certainty(model, counts, budget)
         end = time.process_time()

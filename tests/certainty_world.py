@@ -67,7 +67,8 @@ def _fill(columns: list[int], rows: list[tuple[set[int], int, int]]) -> Iterator
 
 @st.composite
 def small_tracts(draw: st.DrawFn, most_blocks: int = 3, most_kinds: int = 4, most_people: int = 3) -> SmallTract:
-    """Blocks of a few kinds of people; of each block and of the tract some groups of kinds are counted, everybody always."""
+    """Blocks of a few kinds of people; of each block and of the tract some groups of kinds are counted, everybody
+    always. Which of the counts are of one sex, and so make clusters, is arbitrary."""
     n_blocks, n_kinds = draw(st.integers(1, most_blocks)), draw(st.integers(2, most_kinds))
     n = n_blocks * n_kinds
     counts = np.array(draw(st.lists(st.integers(0, most_people), min_size=n, max_size=n)), np.int64)
@@ -85,7 +86,7 @@ def small_tracts(draw: st.DrawFn, most_blocks: int = 3, most_kinds: int = 4, mos
         row_block.append(-1)
     starts = np.concatenate([[0], np.cumsum([len(columns) for columns in members])]).astype(np.int64)
     rhs = np.array([counts[columns].sum() for columns in members], np.int64)
-    group_number = np.zeros(len(members), np.int64)
+    of_one_sex = draw(st.lists(st.booleans(), min_size=len(members), max_size=len(members)))
     model = Model(
         "10001000100",
         1000 + np.arange(n_blocks),
@@ -94,9 +95,10 @@ def small_tracts(draw: st.DrawFn, most_blocks: int = 3, most_kinds: int = 4, mos
         starts,
         np.concatenate(members),
         rhs,
-        group_number,
+        np.arange(len(members)),
         np.array(row_block, np.int64),
-        ("count",),
+        ("count",) * len(members),
+        np.array(of_one_sex),
     )
     return SmallTract(model, counts)
 

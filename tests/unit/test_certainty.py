@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.cluster_search import ClusterSearch, WideClusters, shares_at
+from dbrecon.recon.certainty.clusters import Clusters
+from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.objective import SCALE, Objective, bound_of, scaled
+from dbrecon.recon.certainty.part import Part
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract_certainty import certainty
+from dbrecon.recon.certainty.tract_certainty import certainty, split
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, components, propagate
 from tests.certainty_world import SmallTract, listed, small_tracts
 
@@ -41,6 +45,52 @@ def test_distances_and_certain_people_are_those_of_the_list_of_all_solutions(tra
         diameter = max(farthest(solutions, one, columns) for one in solutions)
         people = int(counts[columns].sum())
         assert diameter <= found.any_two[number] == min(people, 2 * exact, people - found.certain[number])
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(small_tracts(most_people=4), st.data())
+def test_floors_of_clusters_hold_and_a_search_with_them_finds_what_the_list_has(tract: SmallTract, data: st.DataObject) -> None:
+    model = tract.model
+    system = CountSystem.of_model(model)
+    solutions = listed(model)
+    cuts = data.draw(st.lists(st.tuples(st.integers(0, model.n_variables - 1), st.booleans()), max_size=3))
+    for columns, part in split(system, *bounds_of(system), tract.counts, Labels.of_model(model)):
+        filled = np.flatnonzero((model.block[columns] == 0) & (part.known > 0))
+        objective = Objective.shared(filled, part.known[filled])
+        narrow = Clusters(part, objective)
+        if not narrow.members:
+            continue
+        here, n_rows = np.unique(solutions[:, columns], axis=0), part.system.n_rows
+        for clusters in (narrow, WideClusters(narrow)):
+            lower, upper = narrowed(part, here, cuts)
+            inside = here[((here >= lower) & (here <= upper)).all(axis=1)]
+            floors = clusters.floors(lower, upper)
+            for cluster, floor in zip(clusters.members, floors.tolist(), strict=True):
+                own = Objective(filled[cluster.terms], objective.weights[cluster.terms], objective.caps[cluster.terms])
+                assert (own.value(inside) >= floor).all()
+            if (floors < UNBOUNDED).all():
+                prices = np.array(data.draw(st.lists(st.floats(-0.1, 1.1), min_size=len(floors), max_size=len(floors))))
+                multipliers = scaled(np.array(data.draw(st.lists(st.floats(-1, 1), min_size=n_rows, max_size=n_rows))))
+                assert multipliers is not None
+                shares = shares_at(prices, floors, clusters)
+                bound = bound_of(part.system, lower, upper, objective, multipliers, shares)
+                assert bound is not None
+                assert (objective.value(inside) * SCALE >= bound.total).all()
+            found = ClusterSearch(part, objective, clusters, part.steps + 10_000).run()
+            assert found.lower == found.upper == int(objective.value(here).min()) == int(objective.value(found.witness))
+
+
+def narrowed(part: Part, solutions: IntArray, cuts: list[tuple[int, bool]]) -> tuple[IntArray, IntArray]:
+    """A part's bounds, but that some counts are at most, or at least, what they are in one of the solutions."""
+    lower, upper = part.lower.copy(), part.upper.copy()
+    for number, at_most in cuts:
+        column, value = number % len(lower), int(solutions[number % len(solutions), number % len(lower)])
+        if at_most:
+            upper[column] = min(int(upper[column]), value)
+        else:
+            lower[column] = max(int(lower[column]), value)
+    return lower, upper
 
 
 @pytest.mark.slow

@@ -64,7 +64,8 @@ def tract_of_grids(sizes: tuple[int, ...], shared: tuple[int, ...]) -> SmallTrac
     block, kind = np.arange(len(counts)) // 9, np.arange(len(counts)) % 9
     blocks, group = 1000 + np.arange(len(sizes)), np.zeros(len(members), np.int64)
     columns = np.concatenate(members)
-    model = Model("10001000100", blocks, block, kind, starts, columns, rhs, group, np.array(row_block), ("count",))
+    of_one_sex = np.array([True])
+    model = Model("10001000100", blocks, block, kind, starts, columns, rhs, group, np.array(row_block), ("count",), of_one_sex)
     return SmallTract(model, counts)
 
 

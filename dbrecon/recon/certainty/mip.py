@@ -5,11 +5,13 @@ l)(1 - z).
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import highspy
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.recon.census.kinds import IntArray
@@ -40,13 +42,15 @@ def solve_mip(
     known: IntArray,
     checks: int,
     target: int | None = None,
+    floors: Sequence[tuple[IntArray, int]] = (),
 ) -> MipAnswer:
     """Minimise an objective from the solution ``known``; interrupted when HiGHS asks for the ``checks``-th time whether to go on.
 
-    A solution whose value is ``target`` ends it too. These checks are steps of its search, not of a clock: the answer is the
+    Each of ``floors`` are terms of the objective and a number that they are known not to be below together. A solution whose value
+    is ``target`` ends it too. These checks are steps of its search, not of a clock: the answer is the
     same on any machine.
     """
-    highs = _program(system, lower, upper, objective, known)
+    highs = _program(system, lower, upper, objective, known, floors)
     asked = itertools.count(1)
     last = 0
 
@@ -67,7 +71,14 @@ def solve_mip(
     return MipAnswer(int(np.ceil(info.mip_dual_bound - SURE)) if finished else 0, values, last, finished)
 
 
-def _program(system: CountSystem, lower: IntArray, upper: IntArray, objective: Objective, known: IntArray) -> highspy.Highs:
+def _program(
+    system: CountSystem,
+    lower: IntArray,
+    upper: IntArray,
+    objective: Objective,
+    known: IntArray,
+    floors: Sequence[tuple[IntArray, int]],
+) -> highspy.Highs:
     """The program in HiGHS, with the solution ``known`` as its start: counts, then m, then z of each count in the middle."""
     n = system.n_columns
     columns, caps, weights = objective.columns, objective.caps, objective.weights
@@ -81,6 +92,11 @@ def _program(system: CountSystem, lower: IntArray, upper: IntArray, objective: O
     costs[n : n + k] = weights[middle]
     constant = float((weights * np.minimum(lower[columns], caps))[~middle & ~linear].sum())
     matrix = _rows(system, inside, high - h, h - low)
+    beside = np.where(middle | linear, 0, weights * np.minimum(lower[columns], caps))
+    of_terms = _terms(n, k, objective, middle, linear)
+    picks = [sp.csr_array(of_terms[terms].sum(axis=0)[None, :]) for terms, _ in floors]
+    least = np.array([value - int(beside[terms].sum()) for terms, value in floors], np.float64)
+    matrix = sp.csr_array(sp.vstack([matrix, *picks])) if picks else matrix
     m = np.minimum(known[inside], h)
     start = np.concatenate([known, m, (known[inside] > h).astype(np.int64)]).astype(np.float64)
     highs = highspy.Highs()
@@ -98,8 +114,8 @@ def _program(system: CountSystem, lower: IntArray, upper: IntArray, objective: O
         costs,
         np.concatenate([lower, np.minimum(low, h), np.zeros(k, np.int64)]).astype(np.float64),
         np.concatenate([upper, h, np.ones(k, np.int64)]).astype(np.float64),
-        np.concatenate([system.row_lower, np.zeros(k, np.int64), low]).astype(np.float64),
-        np.concatenate([system.row_upper.astype(np.float64), np.full(2 * k, np.inf)]),
+        np.concatenate([system.row_lower, np.zeros(k, np.int64), low, least]).astype(np.float64),
+        np.concatenate([system.row_upper.astype(np.float64), np.full(2 * k + len(floors), np.inf)]),
         matrix.indptr.astype(np.int32),
         matrix.indices.astype(np.int32),
         matrix.data,
@@ -109,6 +125,15 @@ def _program(system: CountSystem, lower: IntArray, upper: IntArray, objective: O
     solution.col_value = start.tolist()
     highs.setSolution(solution)
     return highs
+
+
+def _terms(n: int, k: int, objective: Objective, middle: npt.NDArray[np.bool_], linear: npt.NDArray[np.bool_]) -> sp.csr_array:
+    """(terms of the objective, variables) each term but its constant, in counts and m."""
+    variable = np.where(linear, objective.columns, 0)
+    variable[middle] = n + np.arange(k)
+    used = np.flatnonzero(middle | linear)
+    values = objective.weights[used].astype(np.float64)
+    return sp.csr_array((values, (used, variable[used])), shape=(len(objective.columns), n + 2 * k))
 
 
 def _rows(system: CountSystem, inside: IntArray, above: IntArray, below: IntArray) -> sp.csr_array:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.objective import FloatArray, Objective
 from dbrecon.recon.certainty.warm_lp import Relaxation, WarmLp
 from dbrecon.recon.solve.propagation import CountSystem, propagate
@@ -21,16 +22,16 @@ _MOST_SEEN = 1 << 22  # numbers: beyond it the oldest solutions but the first ar
 class Part:
     """Counts (columns,) between ``lower`` and ``upper`` that meet ``system``, of which ``known`` is a solution.
 
-    ``cluster`` (columns,) numbers sets of counts that are bound more tightly to each other than to the rest (:mod:`.clusters`),
-    -1 for none. The bounds hold for all solutions and are tightened as more is proved. ``seen_lower``, ``seen_upper`` are the
-    extremes over the solutions seen. ``steps`` counts the work done, in simplex steps.
+    ``labels`` are the clusters of its columns (:mod:`.clusters`). The bounds hold for all solutions and are tightened as more is
+    proved. ``seen_lower``, ``seen_upper`` are the extremes over the solutions seen. ``steps`` counts the work done, in simplex
+    steps.
     """
 
     def __init__(
-        self, system: CountSystem, lower: IntArray, upper: IntArray, known: IntArray, cluster: IntArray | None = None
+        self, system: CountSystem, lower: IntArray, upper: IntArray, known: IntArray, labels: Labels | None = None
     ) -> None:
         self.system, self.lower, self.upper, self.known = system, lower.copy(), upper.copy(), known
-        self.cluster = np.full(system.n_columns, -1) if cluster is None else cluster
+        self.labels = Labels.none(system.n_columns) if labels is None else labels
         self.seen_lower, self.seen_upper = known.copy(), known.copy()
         self.steps = 0
         self._seen = np.empty((16, system.n_columns), np.int64)

@@ -13,7 +13,7 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
-from dbrecon.recon.certainty.clusters import clusters_of
+from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective
 from dbrecon.recon.certainty.part import Part
@@ -68,13 +68,13 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
         raise InputError(f"tract {model.geoid}: the people do not meet the published counts")
     n_blocks = len(model.blocks)
     people = _by_block(model.block, counts, n_blocks)
-    cluster = clusters_of(model)
-    blockwise, blockwise_steps = blockwise_distances(system, model, cluster, counts, budget)
+    labels = Labels.of_model(model)
+    blockwise, blockwise_steps = blockwise_distances(system, model, labels, counts, budget)
     lower, upper = bounds(system)
     cells = Cells(lower.copy(), upper.copy(), counts.copy(), counts.copy())
     exact = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = blockwise_steps
-    for columns, part in split(system, lower, upper, counts, cluster):
+    for columns, part in split(system, lower, upper, counts, labels):
         part.steps = steps
         _work_part(part, model.block[columns], exact, blockwise, budget, intervals)
         steps = part.steps
@@ -87,7 +87,7 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
 
 
 def split(
-    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, cluster: IntArray | None = None
+    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, labels: Labels | None = None
 ) -> Iterator[tuple[IntArray, Part]]:
     """The independent parts of a system's open counts: their and the part. ``counts`` is a solution."""
     label, n = components(system, lower, upper)
@@ -97,19 +97,19 @@ def split(
     ends = np.searchsorted(label[order], np.arange(n + 1))
     for start, end in itertools.pairwise(ends.tolist()):
         columns = order[start:end]
-        inside = None if cluster is None else cluster[columns]
+        inside = None if labels is None else labels.within(columns)
         yield columns, Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns], inside)
 
 
 def blockwise_distances(
-    system: CountSystem, model: Model, cluster: IntArray, counts: IntArray, budget: Budget
+    system: CountSystem, model: Model, labels: Labels, counts: IntArray, budget: Budget
 ) -> tuple[Distances, int]:
-    """The blockwise bound of each block, and the steps it took. ``cluster`` (columns,) as in :class:`Part`."""
+    """The blockwise bound of each block, and the steps it took. ``labels`` are the clusters of the columns."""
     n_blocks, block = len(model.blocks), model.block
     relaxed = blockwise_system(system, block, model.row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = 0
-    for columns, part in split(relaxed, *bounds(relaxed), counts, cluster):
+    for columns, part in split(relaxed, *bounds(relaxed), counts, labels.of_blocks()):
         _distance(part, block[columns], int(block[columns[0]]), found, budget)
         steps += part.steps
     return found, steps

@@ -52,6 +52,8 @@ class Model:
     must sum to ``rhs[i]``; or, where ``sense[i]`` is 1, to as many at the least, where it is -1 at the most (None: all are
     equations). Variable j counts people of ``kind[j]``, a kind over ``bins``, in ``blocks[block[j]]``.
 
+    ``labels`` and ``of_one_sex`` (groups,) tell of the counts that rows stand for: ``row_group`` are positions there.
+
     Variables are in the order in which the rows name them first, so that a reader of the LP text numbers them alike.
     """
 
@@ -65,6 +67,7 @@ class Model:
     row_group: IntArray
     row_block: IntArray
     labels: tuple[str, ...] = field(repr=False)
+    of_one_sex: npt.NDArray[np.bool_] = field(repr=False)
     bins: AgeBins = SINGLE_AGES
     sense: npt.NDArray[np.int8] | None = None
 
@@ -153,6 +156,15 @@ class _Level:
         self.is_written = np.zeros(self.n_groups, bool)
         for layer in self.written:
             self.is_written[layer[layer >= 0]] = True
+        self.of_one_sex = ~(self._counts_sex(0) & self._counts_sex(1))
+
+    def _counts_sex(self, sex: int) -> npt.NDArray[np.bool_]:
+        """(groups,) whether a written group counts people of a sex."""
+        found = np.zeros(self.n_groups, bool)
+        for layer in self.written:
+            of_sex = layer.reshape(2, -1)[sex]
+            found[of_sex[of_sex >= 0]] = True
+        return found
 
     def all_layers(self) -> list[npt.NDArray[np.int32]]:
         """Every layer over all kinds."""
@@ -199,6 +211,11 @@ class ModelBuilder:
     def labels(self) -> tuple[str, ...]:
         """Names of all groups: the blocks', then the tract's."""
         return self.block_level.labels + (self.tract_level.labels if self.tract_level else ())
+
+    @cached_property
+    def of_one_sex(self) -> npt.NDArray[np.bool_]:
+        """Of all groups: whether they count one sex only."""
+        return np.concatenate([level.of_one_sex for level in (self.block_level, self.tract_level) if level is not None])
 
     def build(self, tables: TractTables) -> Model:
         """The tract's model.
@@ -335,6 +352,7 @@ class ModelBuilder:
             row_group=np.where(of_tract, needed - width * n_blocks + width, needed % width),
             row_block=np.where(of_tract, -1, needed // width),
             labels=self.labels,
+            of_one_sex=self.of_one_sex,
             bins=self.bins,
             sense=None if sense is None else sense[keep],
         )

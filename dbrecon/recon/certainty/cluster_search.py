@@ -1,0 +1,131 @@
+"""Branch and bound with floors of clusters (:mod:`.clusters`) in every relaxation.
+
+Where f is a sum of terms and v a floor of its terms in a cluster, f is at least u v + (1 - u) times these terms, for any u from 0
+to 1, and of what is left the chords are taken. The best u are the prices of the floors in a linear program that knows them. A wide
+cluster has the tract's sums of one sex too, beside those of its blocks: its floor takes what blocks share into account, and is
+found by this search itself, with the floors of its block's clusters.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.clusters import Cluster, Clusters
+from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, Shares
+from dbrecon.recon.certainty.part import Part
+from dbrecon.recon.certainty.search import Floor, Proof, Search
+from dbrecon.recon.certainty.warm_lp import Relaxation
+from dbrecon.recon.solve.propagation import UNBOUNDED
+
+STEPS_A_WIDE_FLOOR = 8_000
+"""Simplex steps that the floor of a wide cluster may take."""
+
+DESCENTS = 8
+"""Linear programs of a descent at the most."""
+
+DESCEND_EVERY = 10
+"""Pieces of a search from whose vertices one descent begins."""
+
+
+def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_]) -> None:
+    """Collect solutions ever lower from a pattern: ``above`` (terms of the objective,) are those that may rise above their caps
+    without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each linear
+    program's optimum is at least as low as the last solution; counts at their caps change sides.
+    """
+    best, _ = part.best_seen(objective)
+    for _ in range(DESCENTS):
+        costs = np.where(above, 0, objective.weights * SCALE)
+        answer = part.relax(objective.columns, costs, part.lower, part.upper)
+        if answer.values is None:
+            return
+        counts = part.offer(answer.values)
+        values = answer.values[objective.columns] if counts is None else counts[objective.columns]
+        if counts is not None and int(objective.value(counts)) < best:
+            best = int(objective.value(counts))
+        turned = (values > objective.caps) | ((values == objective.caps) & ~above)
+        if (turned == above).all():
+            return
+        above = turned
+
+
+def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Shares:
+    """What a solver's prices (clusters,) of floors (clusters,) leave of an objective's terms; prices are taken as from 0 to 1."""
+    price = np.clip(np.rint(np.nan_to_num(prices) * SCALE), 0, SCALE).astype(np.int64)
+    kept = np.full(len(clusters.objective.columns), SCALE)
+    for cluster, of_cluster in zip(clusters.members, price.tolist(), strict=True):
+        kept[cluster.terms] -= of_cluster
+    return Shares(kept, int((price * floors).sum()))
+
+
+class ClusterSearch(Search):
+    """The same tree, with floors of clusters in every relaxation."""
+
+    def __init__(self, part: Part, objective: Objective, clusters: Clusters, last_step: int, floor: Floor | None = None) -> None:
+        super().__init__(part, objective, last_step, floor=floor)
+        self.clusters = clusters
+        self._lp = part.with_clusters([cluster.columns for cluster in clusters.members])
+
+    def _relax(self, lower: IntArray, upper: IntArray) -> tuple[Relaxation, Shares | None] | None:
+        objective, members = self.objective, self.clusters.members
+        floors = self.clusters.floors(lower, upper)
+        known = int(floors.sum()) + int(self.clusters.outside_floors(lower, upper).sum())
+        if (floors >= UNBOUNDED).any() or known >= self.best:
+            return None
+        if self.nodes == 1:
+            self._descend(self.clusters.pattern)
+        costs, constants = objective.lines(lower, upper)
+        beside = np.array([constants[cluster.terms].sum() for cluster in members]) / SCALE
+        answer = self.part.account(self._lp.minimise(objective.columns, costs, lower, upper, floors - beside))
+        if answer.prices is None:
+            return answer, None
+        return answer, shares_at(answer.prices, floors, self.clusters)
+
+    def _take(self, values: FloatArray) -> None:
+        super()._take(values)
+        if self.nodes % DESCEND_EVERY == 1:
+            self._descend(values[self.objective.columns] > self.objective.caps)
+
+    def _descend(self, above: npt.NDArray[np.bool_]) -> None:
+        """Look for a better solution from a pattern (see :func:`descend`)."""
+        descend(self.part, self.objective, above)
+        best, witness = self.part.best_seen(self.objective)
+        if best < self.best:
+            self.best, self.witness = best, witness
+
+    def _proof(self) -> Proof:
+        return Proof.MIP_PROVED
+
+
+class WideClusters(Clusters):
+    """The clusters of a tract that contain those of a block: floors that hold everywhere, and within bounds the block's own."""
+
+    def __init__(self, narrow: Clusters) -> None:
+        part, objective = narrow.part, narrow.objective
+        self.part, self.objective, self.narrow = part, objective, narrow
+        label = part.labels.wide
+        numbers, self._wide_of = np.unique([label[cluster.columns[0]] for cluster in narrow.members], return_inverse=True)
+        self.members = [Cluster.of(part, objective, np.flatnonzero(label == number)) for number in numbers]
+        self.outside = ~np.isin(label[objective.columns], numbers)
+        self.pattern = narrow.pattern.copy()
+        self._everywhere = self._by_narrow(part.lower, part.upper)
+        for number, cluster in enumerate(self.members):
+            self._everywhere[number] = max(self._everywhere[number], self._by_search(cluster))
+
+    def floors(self, lower: IntArray, upper: IntArray) -> IntArray:
+        """(clusters,) as of :class:`Clusters`."""
+        return np.maximum(self._everywhere, self._by_narrow(lower, upper))
+
+    def _by_narrow(self, lower: IntArray, upper: IntArray) -> IntArray:
+        """(clusters,) the sums of the floors of the block's clusters, and of what bounds tell of the terms beside them."""
+        found = np.zeros(len(self.members), np.int64)
+        np.add.at(found, self._wide_of, self.narrow.floors(lower, upper))
+        beside = self.narrow.outside_floors(lower, upper)
+        return found + np.array([beside[cluster.terms].sum() for cluster in self.members], np.int64)
+
+    def _by_search(self, cluster: Cluster) -> int:
+        part, objective = cluster.part, cluster.objective
+        inside = Clusters(part, objective)
+        found = ClusterSearch(part, objective, inside, STEPS_A_WIDE_FLOOR).run()
+        self.part.steps += part.steps
+        self.pattern[cluster.terms] = found.witness[objective.columns] > objective.caps
+        return found.lower
