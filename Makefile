@@ -9,6 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/ready
 SPARK := $(VENV)/ready-spark
+DOCS := $(VENV)/ready-docs
 LOG := $(VENV)-setup.log
 TEST_PACKAGES := mariadb-server-core mariadb-client-core glpk-utils openssh-server git default-jre-headless chromium chromium-driver zsh fish
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
@@ -23,7 +24,7 @@ not_at_boot = if [ -z "$$had_sshd" ] && command -v systemctl >/dev/null; then sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo unit test coverage test-packages spark lint soak bench bench-state dashboard-assets clean
+.PHONY: help setup demo docs unit test coverage test-packages spark lint soak bench bench-state dashboard-assets clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,19 @@ $(SPARK): $(READY) constraints-spark.txt
 	@rm -f $(LOG)
 	@touch $@
 
+$(DOCS): $(READY) constraints-docs.txt
+	@echo "Installing what the documentation is made with into $(VENV) (once; half a minute) ..." >&2
+	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+		-r constraints-docs.txt, pip install; see above)
+	@$(call quietly, $(PY) -m pip check --disable-pip-version-check, the check of the installed packages)
+	@rm -f $(LOG)
+	@touch $@
+
+docs: $(DOCS) ## the documentation site and the man pages, in docs/_build/; runs the tutorials (a minute)
+	@$(PY) -m sphinx -E -q -W --keep-going -b html docs docs/_build/html
+	@$(PY) -m sphinx -E -q -W --keep-going -b man -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer docs docs/_build/man
+	@echo "docs/_build/html/index.html, docs/_build/man/dbrtool.1, docs/_build/man/scheduler.1"
+
 PRODUCT ?= sf1_2010
 demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth (PRODUCT=dhc2020)
 	@$(PY) bench/demo.py --product $(PRODUCT)
@@ -73,10 +87,10 @@ PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile
 unit: $(READY) ## the tests that need nothing but Python: half a minute
 	@$(PYTEST) -m "not slow" tests/unit
 
-test: test-packages spark lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
+test: test-packages spark $(DOCS) lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
 	@$(PYTEST) $(TESTS)
 
-coverage: test-packages spark ## all tests again, and which lines of the product they run
+coverage: test-packages spark $(DOCS) ## all tests again, and which lines of the product they run
 	@$(PY) -m coverage erase
 	@$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
 
@@ -117,5 +131,5 @@ dashboard-assets: ## the dashboard's files that are made from npm packages, anew
 	@cd dbrecon/dashboard && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean: ## removes what make made here; no experiment's files
-	@rm -rf $(VENV) $(LOG) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOG) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from tests.paths import CHECKOUT
 from tests.source_tree import imports_of, modules
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOR_DEVELOPERS = {"all", "lint", "test"}
+FOR_DEVELOPERS = {"all", "docs", "lint", "test"}
 # Imported by names other than the packages' own: boto3's lower half, and what pyspark speaks by.
 BROUGHT = {"botocore": "boto3", "py4j": "pyspark"}
 
@@ -47,7 +47,7 @@ def test_an_extra_brings_what_the_program_says_that_it_brings() -> None:
 
 
 def test_whatever_is_needed_is_pinned() -> None:
-    files = [CHECKOUT / "constraints.txt", CHECKOUT / "constraints-spark.txt"]
+    files = [CHECKOUT / f"constraints{part}.txt" for part in ("", "-docs", "-spark")]
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     pins = [re.fullmatch(r"([a-z0-9-]+)==(\S+)", line) for line in lines if line and not line.startswith("#")]
     assert all(pins), "every line pins one package at one version"
