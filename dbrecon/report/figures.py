@@ -207,9 +207,8 @@ def points_on_map(
     drawing, axes = _drawing(7.6, 5.6)
     _map_axes(axes, latitude)
     size = 8 + 110 * people / max(1.0, float(people.max(initial=1.0)))
-    shown = axes.scatter(
-        longitude, latitude, c=value, s=size, cmap=MAP_COLOURS, vmin=0, vmax=_top(value), linewidth=0.3, edgecolor=INK
-    )
+    low, high = _ends(value)
+    shown = axes.scatter(longitude, latitude, c=value, s=size, cmap=MAP_COLOURS, vmin=low, vmax=high, linewidth=0.3, edgecolor=INK)
     bar = drawing.colorbar(shown, ax=axes, shrink=0.8, label=unit)
     _percent_axis(bar.ax.yaxis)
     return _finished(drawing, name, caption, alt)
@@ -227,7 +226,7 @@ def shapes_on_map(name: str, caption: str, alt: str, shapes: Sequence[Sequence[F
     colours = colormaps[MAP_COLOURS].with_extremes(bad="#e3e7ec")
     areas = PathCollection(paths, cmap=colours, edgecolors="white", linewidths=0.6)
     areas.set_array(np.ma.masked_invalid(value))
-    areas.set_clim(0, _top(value))
+    areas.set_clim(*_ends(value))
     axes.add_collection(areas)
     axes.autoscale_view()
     axes.set_aspect("equal")
@@ -238,10 +237,13 @@ def shapes_on_map(name: str, caption: str, alt: str, shapes: Sequence[Sequence[F
     return _finished(drawing, name, caption, alt)
 
 
-def _top(value: Floats) -> float:
-    """The upper end of a colour scale of shares: the largest, rounded up to a whole per cent."""
+def _ends(value: Floats) -> tuple[float, float]:
+    """The ends of a colour scale of shares: the least and the most, in whole per cent outwards, at least one apart."""
     finite = value[np.isfinite(value)]
-    return max(0.01, float(np.ceil(100 * finite.max(initial=0.0)) / 100))
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = np.floor(100 * finite.min()), np.ceil(100 * finite.max())
+    return float(low / 100), float(max(high, low + 1) / 100)
 
 
 def _map_axes(axes: "Axes", latitude: Floats) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,16 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.chromium import AXE, browser
 from tests.paths import CHECKOUT
 from tests.servers import MariaServer
 
-AXE = CHECKOUT / "tests" / "assets" / "axe.min.js"
 PATIENCE = 60
 DESKTOP, PHONE = (1360, 900), (390, 844)
 T = TypeVar("T")
@@ -119,20 +116,6 @@ def stage(mariadb_server: MariaServer, tmp_path_factory: pytest.TempPathFactory)
             stage.driver.quit()
         process.terminate()
         assert process.wait(30) == 0
-
-
-def browser(folder: Path) -> Any:
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or chromium is None:
-        pytest.fail("this test needs Chromium: apt-get install chromium chromium-driver (make test does it)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = ["--headless=new", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"]
-    flags.append(f"--user-data-dir={folder / 'profile'}")
-    for flag in flags + (["--no-sandbox"] if os.geteuid() == 0 else []):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(driver))
 
 
 def contradict(path: Path) -> None:
