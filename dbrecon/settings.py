@@ -301,8 +301,8 @@ class Config:
         path = os.path.abspath(path or env.get("DBRECON_CONFIG") or DEFAULT_CONFIG)
         given = _values_for_host(_read_ini(path), hostname or env.get("DBRECON_HOSTNAME") or socket.gethostname(), path)
         values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        for one in SETTINGS:
-            values[one.section][one.name] = _value(one, given.get((one.section, one.name)), env, path)
+        for setting in SETTINGS:
+            values[setting.section][setting.name] = _value(setting, given.get((setting.section, setting.name)), env, path)
         sections = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
         set_here = frozenset(key for key, text in given.items() if text.strip())
         config = cls(**sections, path=path, given=set_here, no_root=_no_root(given.get(("paths", "root"), ""), env, path))
@@ -357,7 +357,7 @@ class Config:
         return f"Config({self.path!r})"
 
 
-SECTIONS: dict[str, type[Any]] = {one.name: type(one.default) for one in fields(Config) if one.compare}
+SECTIONS: dict[str, type[Any]] = {section.name: type(section.default) for section in fields(Config) if section.compare}
 """The class of each section, in the order of the file."""
 
 
@@ -379,9 +379,9 @@ class Setting:
 
 def _settings() -> Iterator[Setting]:
     for section, kind in SECTIONS.items():
-        for one in fields(kind):
-            name, _, optional = str(one.type).partition(" | ")
-            yield Setting(section, one.name, name, bool(optional), one.metadata["description"])
+        for option in fields(kind):
+            name, _, optional = str(option.type).partition(" | ")
+            yield Setting(section, option.name, name, bool(optional), option.metadata["description"])
 
 
 SETTINGS: tuple[Setting, ...] = tuple(_settings())
@@ -415,11 +415,11 @@ def _values_for_host(parser: configparser.ConfigParser, hostname: str, path: str
 
 def _entries(parser: configparser.ConfigParser, path: str) -> Iterator[tuple[str, str, str, str]]:
     """(section, name, host, text) of each line; UsageError for a section or a name that is no setting."""
-    sections = sorted({one.section for one in SETTINGS})
+    sections = sorted({setting.section for setting in SETTINGS})
     for section in parser.sections():
         if section not in sections:
             raise UsageError(f"{path}: there is no section [{section}]; {_nearest(section, sections)}.")
-        names = [one.name for one in SETTINGS if one.section == section]
+        names = [setting.name for setting in SETTINGS if setting.section == section]
         for key, text in parser[section].items():
             name, _, host = key.partition("@")
             if name not in names:
@@ -504,9 +504,9 @@ def _no_root(text: str, env: Mapping[str, str], path: str) -> str:
 def settings_table() -> str:
     """The settings as a Markdown table, for docs/reference/settings.md."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for one in SETTINGS:
-        default = f"`{one.default}`" if one.default else ""
-        rows.append(f"| `[{one.section}] {one.name}` | {default} | {one.description.help} |")
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        rows.append(f"| `[{setting.section}] {setting.name}` | {default} | {setting.description.help} |")
     return "\n".join(rows) + "\n"
 
 

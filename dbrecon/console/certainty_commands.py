@@ -104,10 +104,10 @@ def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[s
         for county, status in ledger.county_statuses(reident, stusab).items()
         if status != EMPTY and place.county in (None, county)
     }
-    written = [one for one, status in found.items() if status == WRITTEN]
+    written = [county for county, status in found.items() if status == WRITTEN]
     if not written:
         raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
-    left_out = [" ".join(one) for one, status in found.items() if status != WRITTEN]
+    left_out = [" ".join(county) for county, status in found.items() if status != WRITTEN]
     if left_out:
         which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
         log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)

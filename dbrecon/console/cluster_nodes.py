@@ -39,8 +39,8 @@ def show_cluster(args: Arguments, config: Config) -> int:
         if not args.json:
             print(answer.line(), flush=True)
     if args.json:
-        print(json.dumps({"nodes": [one.as_dict() for one in sorted(found, key=lambda one: one.host.name)]}, indent=2))
-    if hosts and not any(one.report for one in found):
+        print(json.dumps({"nodes": [answer.as_dict() for answer in sorted(found, key=lambda answer: answer.host.name)]}, indent=2))
+    if hosts and not any(answer.report for answer in found):
         raise RemoteError("no node answers: see the reasons above, or try one with ssh")
     return 0
 
@@ -65,13 +65,13 @@ def resize(args: Arguments, config: Config) -> int:
     leaving = _leaving(cluster, group, config, size)
     unit = "units" if group.fleet else "nodes"
     sys.stderr.write(f"{group.name} of {cluster.id}: {group.requested} {unit} requested, {group.running} running\n")
-    for one in leaving:
-        sys.stderr.write(f"   {_fate(one, group.fleet)}\n")
+    for answer in leaving:
+        sys.stderr.write(f"   {_fate(answer, group.fleet)}\n")
     if not args.yes and not cli.confirm(f"Resize cluster to {size} nodes? (yes/no)"):
         print("Nothing was changed.")
         return 1
     _put_back(config, leaving)
-    cluster.resize(group, size, [one.host.instance for one in leaving])
+    cluster.resize(group, size, [answer.host.instance for answer in leaving])
     print(f"clusterId: {cluster.id}")
     for line in (each.line() for each in cluster.groups()):
         print(line)
@@ -98,20 +98,23 @@ def _leaving(cluster: Cluster, group: Group, config: Config, size: int) -> list[
     """The nodes that are to go: those that do not answer, then idle ones, then those in use. Of a fleet, all, since EMR chooses."""
     from dbrecon.fleet.hosts import Host, ask
 
-    running = sorted((one for one in cluster.instances() if one.group == group.id), key=lambda one: (one.host, one.id))
+    running = sorted(
+        (instance for instance in cluster.instances() if instance.group == group.id),
+        key=lambda instance: (instance.host, instance.id),
+    )
     too_many = len(running) if group.fleet and size < group.running else len(running) - size
     if too_many <= 0:
         return []
-    answers = ask(config, [Host(one.host, "TASK", one.id, one.address) for one in running])
-    answers.sort(key=lambda one: 0 if one.report is None else 2 if one.report.in_use else 1)
+    answers = ask(config, [Host(instance.host, "TASK", instance.id, instance.address) for instance in running])
+    answers.sort(key=lambda answer: 0 if answer.report is None else 2 if answer.report.in_use else 1)
     return answers[:too_many]
 
 
-def _fate(one: Answer, fleet: bool) -> str:
+def _fate(answer: Answer, fleet: bool) -> str:
     verb = "may end" if fleet else "ends"
-    if one.report is None:
-        return f"{one.host.name} {verb} (it does not answer: {one.error})"
-    return f"{one.host.name} {verb} ({'in use: its tracts are put back first' if one.report.in_use else 'idle'})"
+    if answer.report is None:
+        return f"{answer.host.name} {verb} (it does not answer: {answer.error})"
+    return f"{answer.host.name} {verb} ({'in use: its tracts are put back first' if answer.report.in_use else 'idle'})"
 
 
 def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
@@ -122,12 +125,12 @@ def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
     def work(host: Host) -> None:
         halt(config, host)
 
-    busy = [one.host for one in leaving if one.report is not None and one.report.in_use]
+    busy = [answer.host for answer in leaving if answer.report is not None and answer.report.in_use]
     for host, result in on_each(busy, work, HALT_SECONDS):
         if isinstance(result, RemoteError):
             log.warning("%s: its scheduler could not be halted: %s", host.name, result)
-    holders = [one for one in leaving if one.report is None or one.report.in_use]
-    names = {short_name(one.report.name if one.report else one.host.name) for one in holders}
+    holders = [answer for answer in leaving if answer.report is None or answer.report.in_use]
+    names = {short_name(answer.report.name if answer.report else answer.host.name) for answer in holders}
     if not names:
         return
     try:
@@ -173,7 +176,7 @@ def _solver(config: Config) -> str:
     from dbrecon.recon.solve.solvers import solve
 
     n = RESTRICTED_SIZE + 1
-    one, ones = np.ones(1), np.ones(n)
-    program = Program(np.array([0, n]), np.arange(n), ones, one, one, np.zeros(n), ones)
+    unit, ones = np.ones(1), np.ones(n)
+    program = Program(np.array([0, n]), np.arange(n), ones, unit, unit, np.zeros(n), ones)
     options = Options(solver=config.solve.solver, seconds=60.0, token_wait=10.0)
     return f"{solve(program, options, 'a program to try').solver} solves ([solve] solver = {options.solver})"

@@ -73,5 +73,5 @@ def find_experiment(config: Config, reident: str) -> Experiment:
     with contextlib.suppress(DatabaseError):
         return open_experiment(open_ledger(config, make=False), config, reident)
     found = [Experiment.make(reident, config, product=load_release(name).product) for name in shipped()]
-    there = [one for one in found if next(storage.listdir(one.base), None) is not None]
-    return there[0] if there else Experiment.make(reident, config)
+    with_files = [experiment for experiment in found if next(storage.listdir(experiment.base), None) is not None]
+    return with_files[0] if with_files else Experiment.make(reident, config)

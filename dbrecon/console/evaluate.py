@@ -84,7 +84,7 @@ def truth_files(names: Sequence[str]) -> list["TruthFile"]:
             storage.look_named(name)
             paths.append(name)
         except storage.MissingFile:
-            inside = [f"{name.rstrip('/')}/{one}" for one in storage.listdir(name)]
+            inside = [f"{name.rstrip('/')}/{file}" for file in storage.listdir(name)]
             found = [path for path in inside if path.endswith(READ)]
             if not inside:
                 raise
@@ -107,10 +107,10 @@ def written_counties(experiment: Experiment, ledger: Ledger, place: Place) -> li
         for county, status in ledger.county_statuses(reident, stusab).items():
             if status != EMPTY and place.county in (None, county):
                 found[stusab, county] = status
-    written = [one for one, status in found.items() if status == WRITTEN]
+    written = [county for county, status in found.items() if status == WRITTEN]
     if not written:
         raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
-    left_out = [" ".join(one) for one, status in found.items() if status != WRITTEN]
+    left_out = [" ".join(county) for county, status in found.items() if status != WRITTEN]
     if left_out:
         which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
         log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)

@@ -50,8 +50,8 @@ def list_files(args: Arguments, config: Config) -> int:
 def list_unfinished(args: Arguments, config: Config) -> int:
     """Uploads in parts that were not completed (on local disks, temporary files)."""
     found = storage.unfinished(_folder(args, config))
-    for one in found:
-        print(f"{when(one.begun)} {one.path}")
+    for upload in found:
+        print(f"{when(upload.begun)} {upload.path}")
     sys.stderr.write(f"{len(found):,} unfinished\n")
     return 0
 
@@ -213,7 +213,7 @@ def _from_ledger(path: str, config: Config) -> Facts:
         states = open_ledger(config, make=False).tract_states(reident, stusab, county)
     except DBReconError as error:
         return [("ledger", f"not asked ({sentence(error)})")]
-    found = next((one for one in states if one.tract == tract), None)
+    found = next((state for state in states if state.tract == tract), None)
     return [("ledger", "has no such tract")] if found is None else _tract_facts(found)
 
 

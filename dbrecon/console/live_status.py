@@ -157,8 +157,8 @@ def _rate(status: Status) -> str:
 def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
     """What each host has in work, and made in the past hour; its last report."""
     work: dict[str, int] = {}
-    for one in (*status.lps_in_progress, *status.sols_in_progress):
-        work[one.host] = work.get(one.host, 0) + 1
+    for running in (*status.lps_in_progress, *status.sols_in_progress):
+        work[running.host] = work.get(running.host, 0) + 1
     lps, sols = dict(status.lps_past_hour), dict(status.sols_past_hour)
     reports = {entry.load.host: entry for entry in loads}
     hosts = sorted({*work, *lps, *sols, *reports})
@@ -168,6 +168,6 @@ def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
     lines = [f"{'host':<{wide}}  in work   LPs/hour  SOLs/hour     load  free memory"]
     for host in hosts:
         entry = reports.get(host)
-        told = f"{entry.load.load1:7.2f}  {entry.load.free_memory_mib / 1024:7.1f} GiB" if entry else f"{'-':>7}"
-        lines.append(f"{host:<{wide}}  {work.get(host, 0):7,}  {lps.get(host, 0):9,}  {sols.get(host, 0):9,}  {told}")
+        load = f"{entry.load.load1:7.2f}  {entry.load.free_memory_mib / 1024:7.1f} GiB" if entry else f"{'-':>7}"
+        lines.append(f"{host:<{wide}}  {work.get(host, 0):7,}  {lps.get(host, 0):9,}  {sols.get(host, 0):9,}  {load}")
     return lines

@@ -141,7 +141,7 @@ class Parser(click.Command):
         if words is not None:
             params.append(click.Argument(["words"], nargs=-1, metavar=words, shell_complete=completing("word")))
         super().__init__(self.prog, params=params, help=description, epilog=as_typed(epilog), add_help_option=False)
-        self._options = {name: one for one in params if isinstance(one, Option) for name in one.opts}
+        self._options = {name: option for option in params if isinstance(option, Option) for name in option.opts}
 
     def read(self, words: Sequence[str]) -> Arguments:
         """The arguments of a command line. Raises UsageError; SystemExit after --help."""
@@ -310,10 +310,10 @@ def _place_words(words: Iterable[str]) -> tuple[list[str], str | None, list[str]
     return states, county, tracts
 
 
-def _same(what: str, one: str | None, other: str | None) -> str | None:
-    if one is not None and other is not None and one != other:
-        raise UsageError(f"the {what} is named twice: {one} and {other}")
-    return one if one is not None else other
+def _same(what: str, first: str | None, second: str | None) -> str | None:
+    if first is not None and second is not None and first != second:
+        raise UsageError(f"the {what} is named twice: {first} and {second}")
+    return first if first is not None else second
 
 
 def without(arguments: Arguments, names: Mapping[str, str]) -> None:

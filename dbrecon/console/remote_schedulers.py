@@ -130,13 +130,13 @@ def _ready(args: Arguments, config: Config, asked: list[Host]) -> tuple[list[Hos
     from dbrecon.fleet.hosts import ask
 
     answers = ask(config, asked)
-    dead = [one for one in answers if one.report is None]
-    for one in dead:
-        sys.stderr.write(f"error: {one.host.name}: {one.error}\n")
-    used = [one for one in answers if one.report is not None and one.report.in_use and not args.force]
-    for one in [] if args.launch_all else used:
-        sys.stderr.write(f"error: {one.host.name} is in use: --force halts what runs there first\n")
-    ready = [one.host for one in answers if one.report is not None and one not in used]
+    dead = [answer for answer in answers if answer.report is None]
+    for answer in dead:
+        sys.stderr.write(f"error: {answer.host.name}: {answer.error}\n")
+    used = [answer for answer in answers if answer.report is not None and answer.report.in_use and not args.force]
+    for answer in [] if args.launch_all else used:
+        sys.stderr.write(f"error: {answer.host.name} is in use: --force halts what runs there first\n")
+    ready = [answer.host for answer in answers if answer.report is not None and answer not in used]
     if not ready and args.launch_all:
         log.warning("no idle node: %s", _remedy(answers, used))
     return ready, bool(dead) or (bool(used) and not args.launch_all)

@@ -72,8 +72,8 @@ def report_experiment(args: Arguments, config: Config) -> int:
         executor = stack.enter_context(workers(len(counties) > 1 and ledger.status(reident, place).people >= FEW_PEOPLE))
         progress = stack.enter_context(Progress("studied", "county", len(counties) * (1 + len(others))))
 
-        def study(one: Experiment) -> Findings:
-            return findings(one, counties, truth, args.seed or 0, args.repeats or 1, executor, progress.add)
+        def study(subject: Experiment) -> Findings:
+            return findings(subject, counties, truth, args.seed or 0, args.repeats or 1, executor, progress.add)
 
         found, beside = study(experiment), {name: study(other) for name, other in others.items()}
     where = reident if place.stusab is None else f"{reident}, {place.text()}"
@@ -86,7 +86,7 @@ def report_experiment(args: Arguments, config: Config) -> int:
         truth=", ".join(args.truth) or None,
         by_id=truth.by_id,
         seed=args.seed or 0,
-        others={f"{name}: {others[name].tables} tables": one for name, one in beside.items()},
+        others={f"{name}: {others[name].tables} tables": findings for name, findings in beside.items()},
     )
     report = experiment_report(subject, found, report_provenance(experiment, ledger, counties, args))
     path = report.write(out, config.s3.kms_key)
@@ -108,8 +108,8 @@ def checked_counties(experiment: Experiment, ledger: Ledger, place: Place) -> li
     return counties
 
 
-def _check_same_counties(name: str, wanted: Sequence[CountyKey], there: Sequence[CountyKey]) -> None:
-    missing = sorted(set(wanted) - set(there))
+def _check_same_counties(name: str, wanted: Sequence[CountyKey], found: Sequence[CountyKey]) -> None:
+    missing = sorted(set(wanted) - set(found))
     if missing:
         raise InputError(
             f"{name} has no people written in {' '.join(missing[0])}, which the report is of: --run it first, or report less"
@@ -174,7 +174,7 @@ def findings(
     population = 0, np.zeros(0)
     if truth.of:
         # What a guess knows of everybody: the most frequent race and origin, and the shares of sexes and ages.
-        sums = [sum(one) for one in zip(*run(partial(county_population, experiment), states, names), strict=True)]
+        sums = [sum(numbers) for numbers in zip(*run(partial(county_population, experiment), states, names), strict=True)]
         population = int(np.argmax(sums[0])), sums[1] / max(1, int(sums[1].sum()))
     work = partial(county_findings, experiment, population=population, seed=seed, repeats=repeats)
     parts = []

@@ -54,7 +54,7 @@ class _Result:
     changes: list[tuple[Change, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     makers: Counter[tuple[int | None, str]] = field(default_factory=Counter)
@@ -91,9 +91,9 @@ def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None
     return InputError.exit_code if wrong else 0
 
 
-def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, pretend: bool, result: _Result) -> None:
+def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, dry_run: bool, result: _Result) -> None:
     """A zip that the ledger did not know is entered when all its state's county files are those that it gives."""
-    if pretend or place.county is not None:
+    if dry_run or place.county is not None:
         return
     for stusab, digest in result.zips.items():
         ledger.note_zip(experiment.reident, stusab, digest)
@@ -102,19 +102,19 @@ def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, pretend: bo
 # -- the experiment and its states --------------------------------------------------------------------------------------
 
 
-def _open(config: Config, reident: str, pretend: bool) -> Ledger:
+def _open(config: Config, reident: str, dry_run: bool) -> Ledger:
     """The ledger; where there is none, one is made for an experiment whose files were copied here."""
     try:
         return open_ledger(config, make=False)
     except NoSuchDatabase:
         if _tables_of(find_experiment(config, reident)) is None:
             raise
-        if pretend:
+        if dry_run:
             raise UsageError(NOT_ENTERED.format(reident)) from None
     return open_ledger(config)
 
 
-def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, result: _Result) -> None:
+def _register(ledger: Ledger, config: Config, reident: str, dry_run: bool, result: _Result) -> None:
     """An experiment whose files were copied here is registered; one without files is refused as ever."""
     if reident in [row.reident for row in ledger.experiments()]:
         return
@@ -123,7 +123,7 @@ def _register(ledger: Ledger, config: Config, reident: str, pretend: bool, resul
     if tables is None:
         ledger.experiment(reident)  # raises, and names those that exist
         return
-    if pretend:
+    if dry_run:
         raise UsageError(NOT_ENTERED.format(reident))
     from dbrecon.recon.census.tables import load_product
 
@@ -169,7 +169,7 @@ def _states(experiment: Experiment, ledger: Ledger, place: Place) -> list[str]:
     return sorted({*ledger.stusabs(experiment.reident), *_folders_of_states(experiment)})
 
 
-def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: bool, result: _Result) -> bool:
+def _geography(experiment: Experiment, ledger: Ledger, stusab: str, dry_run: bool, result: _Result) -> bool:
     """The geofile of a state against its tracts in the ledger, which are entered if there are none. True if the state is one."""
     from dbrecon.steps.geography_files import enter_geofile
 
@@ -177,7 +177,7 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
     again = f"make it again (--step1 --stusab {stusab})"
     try:
         tracts = _tracts_of_geofile(path, stusab)
-        if not known and not pretend:
+        if not known and not dry_run:
             enter_geofile(experiment, ledger, stusab, None)
             result.entered.append(f"the geography of {stusab}: {counted(len(tracts), 'tract')}")
     except storage.MissingFile:
@@ -188,15 +188,15 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, pretend: boo
         return known
     except InputError as error:
         result.by_hand.append(sentence(error))
-        _remove(path, pretend)
+        _remove(path, dry_run)
         return known
     except (UnicodeDecodeError, ValueError) as error:
         result.by_hand.append(f"{path} is damaged ({error}); {again}")
-        _remove(path, pretend)
+        _remove(path, dry_run)
         return known
-    if known and tracts != {(one.county, one.tract): one.pop for one in ledger.tract_states(experiment.reident, stusab)}:
+    if known and tracts != {(tract.county, tract.tract): tract.pop for tract in ledger.tract_states(experiment.reident, stusab)}:
         result.by_hand.append(f"{path} has other tracts than the ledger; begin anew with --step1 --step2 --force --stusab {stusab}")
-    return known or not pretend
+    return known or not dry_run
 
 
 def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
@@ -209,9 +209,9 @@ def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
         return {(unit.county, unit.tract): unit.pop100 for unit in units if unit.sumlev == TRACT_LEVEL}
 
 
-def _remove(path: str, pretend: bool) -> None:
+def _remove(path: str, dry_run: bool) -> None:
     """A file that is damaged goes, so that its step makes it again."""
-    if not pretend:
+    if not dry_run:
         storage.remove(path)
 
 
@@ -226,10 +226,10 @@ def tasks_of(experiment: Experiment, ledger: Ledger, place: Place, result: _Resu
     reident, result = experiment.reident, result or _Result()
     for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
         people: dict[str, list[tuple[str, int]]] = {}
-        for one in ledger.tract_states(reident, stusab, place.county):
-            tracts = people.setdefault(one.county, [])
-            if one.status != EMPTY:
-                tracts.append((one.tract, one.pop))
+        for tract in ledger.tract_states(reident, stusab, place.county):
+            tracts = people.setdefault(tract.county, [])
+            if tract.status != EMPTY:
+                tracts.append((tract.tract, tract.pop))
         files = _county_files(experiment, ledger, stusab, list(people), result)
         for county, tracts in people.items():
             yield Task(experiment, stusab, county, tuple(tracts), files.get(county))
@@ -277,7 +277,7 @@ def _is_there(experiment: Experiment, stusab: str, county: str) -> bool:
 
 
 def _scan(
-    experiment: Experiment, ledger: Ledger, place: Place, pretend: bool, result: _Result, pool: "WorkerPool | SparkPool | None"
+    experiment: Experiment, ledger: Ledger, place: Place, dry_run: bool, result: _Result, pool: "WorkerPool | SparkPool | None"
 ) -> None:
     """All counties, by ``pool`` or in as many processes as there are cores; this one alone talks to the database."""
     tasks = sorted(tasks_of(experiment, ledger, place, result), key=lambda task: -sum(population for _, population in task.tracts))
@@ -305,7 +305,7 @@ def _scan(
                         elif isinstance(said, StorageError):
                             raise said
                         else:
-                            _settle(experiment, ledger, task, said, before.pop((task.stusab, task.county)), pretend, result)
+                            _settle(experiment, ledger, task, said, before.pop((task.stusab, task.county)), dry_run, result)
                         left -= 1
                         progress.add(1)
         finally:
@@ -313,12 +313,12 @@ def _scan(
 
 
 def _settle(
-    experiment: Experiment, ledger: Ledger, task: "Task", report: "Report", before: Snapshot, pretend: bool, result: _Result
+    experiment: Experiment, ledger: Ledger, task: "Task", report: "Report", before: Snapshot, dry_run: bool, result: _Result
 ) -> None:
     """Puts a county right and notes what was found."""
     faults = dict(report.faults)
     with_lp = {found.tract for found in report.found.tracts if found.lp is not None}
-    for change in ledger.put_right(experiment.reident, report.found, before, pretend):
+    for change in ledger.put_right(experiment.reident, report.found, before, dry_run):
         result.changes.append((change, _why(experiment, change, faults, change.tract in with_lp)))
     for tract in report.found.tracts:
         if tract.sol is not None:
@@ -329,9 +329,9 @@ def _settle(
         for path in county_files:
             if path in faults:
                 result.by_hand.append(faults.pop(path))
-                _remove(path, pretend)
+                _remove(path, dry_run)
     result.faults += faults.values()
-    result.strangers += report.strangers
+    result.foreign += report.foreign
     result.unread += [f"{task.stusab} {task.county} {tract or 'people'}: {denied}" for tract, denied in report.unread]
     result.whole.update(report.whole)
     result.counties += 1
@@ -363,7 +363,7 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str], has_lp:
 # -- telling ------------------------------------------------------------------------------------------------------------
 
 
-def format_result(reident: str, result: _Result, pretend: bool, shown: int | None, seed: int) -> str:
+def format_result(reident: str, result: _Result, dry_run: bool, shown: int | None, seed: int) -> str:
     """What a rescan found, for people. At most ``shown`` lines of each part; None is all. ``seed`` is the experiment's."""
     whole = ", ".join(counted(count, name, PLURALS.get(name)) for name, count in result.whole.items())
     places = (counted(result.states, "state"), counted(result.counties, "county"), f"{counted(result.tracts, 'tract')} with people")
@@ -375,11 +375,11 @@ def format_result(reident: str, result: _Result, pretend: bool, shown: int | Non
     ]
     parts = {
         "entered in the ledger": result.entered,
-        "would be put right in the ledger" if pretend else "put right in the ledger": changes,
+        "would be put right in the ledger" if dry_run else "put right in the ledger": changes,
         "not whole (and not counted on)": result.faults,
         "to be made again, by hand": result.by_hand,
         "not verified, and the ledger left as it is, for want of the right to read": result.unread,
-        "belongs to no tract of the experiment": result.strangers,
+        "belongs to no tract of the experiment": result.foreign,
         "solutions are mixed: not all are of one solver and the experiment's seed": _ways(result.makers, seed),
         "to be known": result.notes,
     }

@@ -42,13 +42,13 @@ class Task:
 @dataclass(frozen=True)
 class Report:
     """What a county's files are. ``faults``: path and sentence of each that is missing (and makes work by hand) or wrong;
-    ``whole`` counts those that are right, by kind; ``strangers`` are files that belong to no tract of the county; ``unread`` says
+    ``whole`` counts those that are right, by kind; ``foreign`` are files that belong to no tract of the county; ``unread`` says
     of each tract ("" is the county's people) that is not verified which file this user may not read."""
 
     found: CountyFound
     faults: tuple[tuple[str, str], ...]
     whole: dict[str, int]
-    strangers: tuple[str, ...]
+    foreign: tuple[str, ...]
     tables_lack: bool
     unread: tuple[tuple[str, str], ...]
 
@@ -67,7 +67,7 @@ class _Scan:
     def __init__(self, task: Task) -> None:
         self._task, self._experiment = task, task.experiment
         self._place = (task.stusab, task.county)
-        self._there = {entry.path: entry.mtime for entry in storage.walk(task.experiment.county_dir(*self._place))}
+        self._present = {entry.path: entry.mtime for entry in storage.walk(task.experiment.county_dir(*self._place))}
         self._faults: list[tuple[str, str]] = []
         self._unread: list[tuple[str, str]] = []
         self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
@@ -79,9 +79,9 @@ class _Scan:
         with ExitStack() as stack:
             comparison = self._comparison(stack)
             for (tract, population), lp, sol in self._texts():
-                denied = [sentence(one) for one in (lp, sol) if isinstance(one, storage.DeniedFile)]
+                denied = [sentence(error) for error in (lp, sol) if isinstance(error, storage.DeniedFile)]
                 if denied:
-                    self._unread += [(tract, one) for one in denied]
+                    self._unread += [(tract, text) for text in denied]
                     comparison = None
                     continue
                 lp_found = self._lp(tract, population, lp, tables)
@@ -91,12 +91,12 @@ class _Scan:
                     comparison = None
             written = comparison is not None and self._ends(comparison)
         people_digest = comparison.digest if comparison is not None and written else ""
-        people_at = self._there[self._experiment.synth_out(*self._place)] if written else None
+        people_at = self._present[self._experiment.synth_out(*self._place)] if written else None
         return Report(
             CountyFound(*self._place, tuple(found), people_at, bool(self._unread), self._files, people_digest),
             tuple(self._faults),
             self._whole,
-            tuple(sorted(set(self._there) - self._expected())),
+            tuple(sorted(set(self._present) - self._expected())),
             tables is None,
             tuple(self._unread),
         )
@@ -120,7 +120,7 @@ class _Scan:
         """The county's tables, None if a file is missing or wrong."""
         experiment = self._experiment
         paths = [experiment.block_csv(*self._place), experiment.tract_csv(*self._place)]
-        lacking = [path for path in paths if path not in self._there]
+        lacking = [path for path in paths if path not in self._present]
         for path in lacking:
             self._faults.append((path, f"{path} does not exist; make it (--step2 --stusab {self._task.stusab})."))
         if lacking:
@@ -144,7 +144,7 @@ class _Scan:
         experiment = self._experiment
 
         def read(path: str) -> bytes | Exception | None:
-            if path not in self._there:
+            if path not in self._present:
                 return None
             try:
                 return storage.read_bytes(path)
@@ -153,12 +153,12 @@ class _Scan:
             except (storage.DamagedFile, storage.DeniedFile) as error:
                 return error
 
-        def both(one: tuple[str, int]) -> tuple[bytes | Exception | None, bytes | Exception | None]:
-            place = (*self._place, one[0])
+        def both(tract: tuple[str, int]) -> tuple[bytes | Exception | None, bytes | Exception | None]:
+            place = (*self._place, tract[0])
             return read(experiment.lp(*place)), read(experiment.sol(*place))
 
-        for one, (lp, sol) in read_ahead(both, self._task.tracts):
-            yield one, lp, sol
+        for tract, (lp, sol) in read_ahead(both, self._task.tracts):
+            yield tract, lp, sol
 
     def _lp(self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None) -> LpFound | None:
         path = self._experiment.lp(*self._place, tract)
@@ -174,7 +174,7 @@ class _Scan:
             return None
         self._whole["LP file"] += 1
         same = None if found.tables_sha256 is None or of_tables is None else found.tables_sha256 == of_tables
-        return LpFound(self._there[path], found.variables, found.constraints, found.nonzeros, digest(text), same)
+        return LpFound(self._present[path], found.variables, found.constraints, found.nonzeros, digest(text), same)
 
     def _solution(
         self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None
@@ -192,14 +192,14 @@ class _Scan:
             return None, None
         self._whole["solution"] += 1
         program, seed = found.notes.get("program", ""), found.seed if "seed" in found.notes else None
-        return SolFound(self._there[path], found.solver, tables is not None, digest(text), seed, program), people
+        return SolFound(self._present[path], found.solver, tables is not None, digest(text), seed, program), people
 
     def _geoid(self, tract: str) -> str:
         return STATES[self._task.stusab].fips + self._task.county + tract
 
     def _comparison(self, stack: ExitStack) -> PeopleComparison | None:
         path = self._experiment.synth_out(*self._place)
-        if path not in self._there or not self._task.tracts:
+        if path not in self._present or not self._task.tracts:
             return None
         try:
             file = stack.enter_context(storage.sopen(path, "rb"))

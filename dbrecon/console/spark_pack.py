@@ -57,7 +57,7 @@ def _needed_packages() -> set[str]:
         name = _name(todo.pop())
         if name not in found and (distribution := _installed(name)) is not None:
             found.add(name)
-            todo += [one for one in distribution.requires or [] if "extra ==" not in one]
+            todo += [requirement for requirement in distribution.requires or [] if "extra ==" not in requirement]
     return found
 
 

@@ -111,7 +111,7 @@ def do_states(
 
     reident, stusabs = experiment.reident, asked_states(experiment, words)
     tasks = []
-    for stusab in sorted(stusabs, key=lambda one: -_size(experiment.dist_zip(one))):
+    for stusab in sorted(stusabs, key=lambda name: -_size(experiment.dist_zip(name))):
         if step == 1:
             anew = needs_geofile(experiment, ledger, stusab, force)
             if anew is None:

@@ -82,9 +82,9 @@ def format_errors(errors: Sequence[ErrorEntry], stacks: bool) -> str:
 def format_experiments(rows: Sequence[ExperimentProgress]) -> str:
     """A line for each experiment: its row, its states, where it stands."""
     table = [("REIDENT", "TABLES", "CREATED (UTC)", "SOLVED/TRACTS", "STATES")]
-    for one in rows:
-        solved, states = f"{one.solved:,}/{one.tracts:,}", " ".join(one.stusabs) or "none yet"
-        table.append((one.row.reident, one.row.tables, utc(one.row.created), solved, states))
+    for experiment in rows:
+        solved, states = f"{experiment.solved:,}/{experiment.tracts:,}", " ".join(experiment.stusabs) or "none yet"
+        table.append((experiment.row.reident, experiment.row.tables, utc(experiment.row.created), solved, states))
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table)
 
@@ -99,11 +99,11 @@ def _states(stusabs: Sequence[str]) -> list[str]:
 
 def _in_progress(tracts: Sequence[InProgress], now: int, shown: int | None) -> list[str]:
     """Those at work for longest first: they are the ones to look at."""
-    oldest = sorted(tracts, key=lambda one: (one.since, one.stusab, one.county, one.tract))
-    lines = [
-        f"   {one.stusab} {one.county} {one.tract}: {one.pop:,} people, {one.host}, since {duration(max(0, now - one.since))}"
-        for one in oldest[:shown]
-    ]
+    oldest = sorted(tracts, key=lambda tract: (tract.since, tract.stusab, tract.county, tract.tract))
+    lines = []
+    for tract in oldest[:shown]:
+        place, since = f"{tract.stusab} {tract.county} {tract.tract}", duration(max(0, now - tract.since))
+        lines.append(f"   {place}: {tract.pop:,} people, {tract.host}, since {since}")
     return lines + _more(len(tracts), shown)
 
 
@@ -118,9 +118,9 @@ def _by_host(numbers: Sequence[tuple[str, int]]) -> list[str]:
 def _quarantined(status: Status, shown: int | None) -> list[str]:
     number = status.quarantined_tracts + status.quarantined_counties
     lines = [f"Quarantined: {number:,}"] if number else ["Quarantined: none"]
-    for one in status.quarantined[:shown]:
-        message = one.error.strip().splitlines()[0] if one.error.strip() else "no error is recorded"
-        lines.append(f"   {one.stusab} {one.county} {one.tract or 'county'}: {message}")
+    for unit in status.quarantined[:shown]:
+        message = unit.error.strip().splitlines()[0] if unit.error.strip() else "no error is recorded"
+        lines.append(f"   {unit.stusab} {unit.county} {unit.tract or 'county'}: {message}")
     return lines + _more(number, shown)
 
 

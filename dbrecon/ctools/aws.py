@@ -59,8 +59,8 @@ def explained(service: str) -> Iterator[None]:
 
 
 def _refused(name: str, prefix: str, error: ClientError) -> AwsError:
-    told = error.response.get("Error", {})
-    code, message = str(told.get("Code", "")), " ".join(str(told.get("Message", "")).split())[:300]
+    fault = error.response.get("Error", {})
+    code, message = str(fault.get("Code", "")), " ".join(str(fault.get("Message", "")).split())[:300]
     operation = error.operation_name
     if code in _DENIED:
         made = AwsError(f"{name} refuses {operation}: your role needs the IAM permission {prefix}:{operation}")

@@ -99,11 +99,11 @@ class Cluster:
     def _has_fleets(self) -> bool:
         if self._fleets is None:
             with explained("emr"):
-                told = self._client.describe_cluster(ClusterId=self.id)["Cluster"]
-            state = told.get("Status", {}).get("State", "")
+                cluster = self._client.describe_cluster(ClusterId=self.id)["Cluster"]
+            state = cluster.get("Status", {}).get("State", "")
             if state.startswith("TERMINAT"):
                 raise AwsError(f"the EMR cluster {self.id} is {state.lower()}", about=Subject.EMR_CLUSTER)
-            self._fleets = told.get("InstanceCollectionType") == "INSTANCE_FLEET"
+            self._fleets = cluster.get("InstanceCollectionType") == "INSTANCE_FLEET"
         return self._fleets
 
     def _group_list(self) -> list[Group]:

@@ -33,14 +33,14 @@ def encrypt(text: bytes, key: str) -> str:
     kms = client("kms")
     with explained("kms"):
         if len(text) <= KMS_LIMIT:
-            told = kms.encrypt(KeyId=key, Plaintext=text, EncryptionContext=CONTEXT)
-            parts = {"ciphertext": told["CiphertextBlob"]}
+            answer = kms.encrypt(KeyId=key, Plaintext=text, EncryptionContext=CONTEXT)
+            parts = {"ciphertext": answer["CiphertextBlob"]}
         else:
-            told = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)
+            answer = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)
             nonce = os.urandom(NONCE_BYTES)
-            sealed = AESGCM(told["Plaintext"]).encrypt(nonce, text, FORMAT.encode())
-            parts = {"data_key": told["CiphertextBlob"], "nonce": nonce, "ciphertext": sealed}
-    written = {"format": FORMAT, "key": told["KeyId"]} | {name: base64.b64encode(part).decode() for name, part in parts.items()}
+            sealed = AESGCM(answer["Plaintext"]).encrypt(nonce, text, FORMAT.encode())
+            parts = {"data_key": answer["CiphertextBlob"], "nonce": nonce, "ciphertext": sealed}
+    written = {"format": FORMAT, "key": answer["KeyId"]} | {name: base64.b64encode(part).decode() for name, part in parts.items()}
     return json.dumps(written, indent=2) + "\n"
 
 
@@ -66,10 +66,12 @@ def decrypt(content: str, path: str) -> bytes:
 
 def _parts(content: str, path: str) -> dict[str, bytes]:
     try:
-        told = json.loads(content)
-        if told["format"] != FORMAT:
+        written = json.loads(content)
+        if written["format"] != FORMAT:
             raise ValueError
-        found = {name: base64.b64decode(told[name], validate=True) for name in ("data_key", "nonce", "ciphertext") if name in told}
+        found = {
+            name: base64.b64decode(written[name], validate=True) for name in ("data_key", "nonce", "ciphertext") if name in written
+        }
         return found | {"ciphertext": found["ciphertext"]}
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise InputError(f"{path} is no encrypted file (format {FORMAT})", about=Subject.ENCRYPTED_FILE) from error

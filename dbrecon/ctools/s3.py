@@ -209,12 +209,12 @@ def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = Non
                 log.warning("%s: this store knows no conditional put; written without", path)
                 condition = {}
             elif code in _CONDITION_FAILED:
-                there = _fence_of(target)
-                if there is not None and there[0] > fence:
+                present = _fence_of(target)
+                if present is not None and present[0] > fence:
                     return False
-                if there is not None and there[0] == fence > 0:
+                if present is not None and present[0] == fence > 0:
                     return True  # put under this claim: the answer to an earlier attempt was lost
-                condition = {"IfMatch": there[1]} if there else {"IfNoneMatch": "*"}
+                condition = {"IfMatch": present[1]} if present else {"IfNoneMatch": "*"}
             elif code not in _CONDITION_RACED or attempt == ATTEMPTS:
                 raise
             else:
@@ -232,8 +232,8 @@ def _fence_of(target: dict[str, str]) -> tuple[int, str] | None:
         if s3_code(error) in ("404", "NoSuchKey", "NotFound"):
             return None
         raise
-    told = found.get("Metadata", {}).get(FENCE, "")
-    return int(told) if told.isdecimal() else 0, str(found["ETag"])
+    fence = found.get("Metadata", {}).get(FENCE, "")
+    return int(fence) if fence.isdecimal() else 0, str(found["ETag"])
 
 
 def _put_any(file: IO[bytes], target: dict[str, str], more: dict[str, Any], condition: dict[str, str], path: str) -> None:
@@ -338,8 +338,8 @@ def names(folder: str) -> list[str]:
     bucket, prefix = split_folder(folder)
     found: list[str] = []
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-        found += [one["Prefix"][len(prefix) :].rstrip("/") for one in page.get("CommonPrefixes", [])]
-        found += [one["Key"][len(prefix) :] for one in page.get("Contents", [])]
+        found += [folder_entry["Prefix"][len(prefix) :].rstrip("/") for folder_entry in page.get("CommonPrefixes", [])]
+        found += [entry["Key"][len(prefix) :] for entry in page.get("Contents", [])]
     return [name for name in found if name]
 
 
@@ -347,17 +347,17 @@ def walk(folder: str) -> Iterator[Entry]:
     """Every object below a folder, by key, one request for a thousand."""
     bucket, prefix = split_folder(folder)
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for one in page.get("Contents", []):
-            if not one["Key"].endswith("/"):
-                yield Entry(f"s3://{bucket}/{one['Key']}", int(one["Size"]), int(one["LastModified"].timestamp()))
+        for entry in page.get("Contents", []):
+            if not entry["Key"].endswith("/"):
+                yield Entry(f"s3://{bucket}/{entry['Key']}", int(entry["Size"]), int(entry["LastModified"].timestamp()))
 
 
 def unfinished(folder: str) -> Iterator[Unfinished]:
     """The uploads in parts below a folder that are neither completed nor aborted, whoever began them."""
     bucket, prefix = split_folder(folder)
     for page in client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-        for one in page.get("Uploads", []):
-            yield Unfinished(f"s3://{bucket}/{one['Key']}", int(one["Initiated"].timestamp()), one["UploadId"])
+        for upload in page.get("Uploads", []):
+            yield Unfinished(f"s3://{bucket}/{upload['Key']}", int(upload["Initiated"].timestamp()), upload["UploadId"])
 
 
 def abort(upload: Unfinished) -> None:

@@ -112,7 +112,7 @@ class Target:
         if not value:
             return supported
         wanted = value.split(",")
-        found = [one for one in wanted if one in supported]
+        found = [name for name in wanted if name in supported]
         if not found:
             raise SshError(
                 f"{self.given}: of the {name} that your SSH settings allow ({', '.join(wanted[:3])} ...) this program has none"

@@ -210,7 +210,7 @@ def _handshake(stack: ExitStack, target: Target, sock: Any, deadline: Deadline, 
 def _named(target: Target, name: str, supported: tuple[str, ...]) -> list[str]:
     """Algorithms under the library's names."""
     names = target.algorithms(name, [*supported, *(new for new, old in _ALIASES.items() if old in supported)])
-    return list(dict.fromkeys(_ALIASES.get(one, one) for one in names))
+    return list(dict.fromkeys(_ALIASES.get(name, name) for name in names))
 
 
 def _check(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey, files: list[str], local: bool) -> None:
@@ -225,7 +225,7 @@ def _check(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey, fil
             raise SshError(f"{target.given} shows a host key that is revoked: it may be another machine; see @revoked in {place}")
         return
     fault = "" if certificate is None else _certificate_fault(target, known, certificate)
-    if (certificate is not None and not fault) or any(one.blob == key.asbytes() for one in known.plain):
+    if (certificate is not None and not fault) or any(known_key.blob == key.asbytes() for known_key in known.plain):
         return
     if known.plain:
         if target.strict != "no":
@@ -243,7 +243,7 @@ def _is_loopback(address: str) -> bool:
 
 def _certificate_fault(target: Target, known: known_hosts.KnownHost, certificate: known_hosts.Certificate) -> str:
     """Why a certificate does not vouch for the host; "" if it does."""
-    if all(one.blob != certificate.authority for one in known.authorities):
+    if all(authority.blob != certificate.authority for authority in known.authorities):
         return "its authority is another than that of @cert-authority"
     signing = target.get("casignaturealgorithms")
     return certificate.fault((target.alias or target.address).lower(), signing.split(",") if signing else [])
@@ -252,7 +252,7 @@ def _certificate_fault(target: Target, known: known_hosts.KnownHost, certificate
 def _changed(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey) -> str:
     """The sentence about a host that shows another key than it had."""
     first = known.plain[0]
-    types = sorted({one.type for one in known.plain})
+    types = sorted({key.type for key in known.plain})
     remedy = f"it may be another machine; if it was set up anew: ssh-keygen -R '{target.key_name}'"
     if key.get_name() not in types:
         kinds = " and ".join(types)

@@ -61,18 +61,18 @@ def create_app(config: Config | None = None) -> Flask:
         response.headers.setdefault("Cache-Control", "private, no-cache")
         return response
 
-    def told(key: str, read: Callable[[], Json], max_age: float | None = None) -> Response:
+    def answer(key: str, read: Callable[[], Json], max_age: float | None = None) -> Response:
         snapshot = snapshots.get(key, read, max_age)
         return _send(snapshot.body, snapshot.packed, snapshot.etag, "application/json")
 
     _add_pages(app)
-    _add_api(app, views, snapshots, told)
-    _add_places(app, views, told)
+    _add_api(app, views, snapshots, answer)
+    _add_places(app, views, answer)
     _add_problems(app)
     return app
 
 
-Told = Callable[..., Response]
+Answerer = Callable[..., Response]
 
 
 def _send(body: bytes, packed: bytes | None, etag: str, mimetype: str) -> Response:
@@ -122,7 +122,7 @@ def _range() -> str:
     return span
 
 
-def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None:  # noqa: C901 - a list of addresses
+def _add_api(app: Flask, views: Views, snapshots: Snapshots, answer: Answerer) -> None:  # noqa: C901 - a list of addresses
     """What is told of the dashboard itself and of whole experiments."""
 
     @app.get("/api/openapi.json")
@@ -138,76 +138,76 @@ def _add_api(app: Flask, views: Views, snapshots: Snapshots, told: Told) -> None
     @app.get("/api/re-recon")
     @app.get(API)
     def experiments() -> Response:
-        return told(INDEX, views.experiments)
+        return answer(INDEX, views.experiments)
 
     @app.get(EXPERIMENT)
     def experiment(reident: str) -> Response:
-        return told(reident, lambda: views.experiment(reident))
+        return answer(reident, lambda: views.experiment(reident))
 
     @app.get(f"{EXPERIMENT}/running")
     def running(reident: str) -> Response:
-        return told(f"{reident}/running", lambda: views.running(reident))
+        return answer(f"{reident}/running", lambda: views.running(reident))
 
     @app.get(f"{EXPERIMENT}/quarantined")
     def quarantined(reident: str) -> Response:
-        return told(f"{reident}/quarantined", lambda: views.quarantined(reident))
+        return answer(f"{reident}/quarantined", lambda: views.quarantined(reident))
 
     @app.get(f"{EXPERIMENT}/page")
     def page(reident: str) -> Response:
         span = _range()
-        return told(f"{reident}/page/{span}", lambda: views.page(reident, span))
+        return answer(f"{reident}/page/{span}", lambda: views.page(reident, span))
 
     @app.get(f"{EXPERIMENT}/throughput")
     def throughput(reident: str) -> Response:
         span = _range()
-        return told(f"{reident}/throughput/{span}", lambda: views.throughput(reident, span))
+        return answer(f"{reident}/throughput/{span}", lambda: views.throughput(reident, span))
 
     @app.get(f"{EXPERIMENT}/hosts")
     def hosts(reident: str) -> Response:
-        return told(f"{reident}/hosts", lambda: views.hosts(reident))
+        return answer(f"{reident}/hosts", lambda: views.hosts(reident))
 
     @app.get(f"{EXPERIMENT}/errors")
     def errors(reident: str) -> Response:
         limit = _number(request.args.get("limit", str(ERRORS_LISTED)), MOST_ERRORS)
-        return told(f"{reident}/errors/{limit}", lambda: views.errors(reident, limit))
+        return answer(f"{reident}/errors/{limit}", lambda: views.errors(reident, limit))
 
     @app.get(f"{EXPERIMENT}/errors/<number>")
     def error(reident: str, number: str) -> Response:
         if not re.fullmatch(rf"[0-9]{{1,{LONGEST_ERROR_ID}}}", number):
             raise NotFound(f"{number[:100]!r} is no error's number")
-        return told(f"{reident}/error/{int(number)}", lambda: views.error(reident, int(number)))
+        return answer(f"{reident}/error/{int(number)}", lambda: views.error(reident, int(number)))
 
 
-def _add_places(app: Flask, views: Views, told: Told) -> None:
+def _add_places(app: Flask, views: Views, answer: Answerer) -> None:
     """What is told of states, counties and tracts."""
 
     @app.get(f"{EXPERIMENT}/states")
     def states(reident: str) -> Response:
-        return told(f"{reident}/states", lambda: views.states(reident))
+        return answer(f"{reident}/states", lambda: views.states(reident))
 
     @app.get(f"{EXPERIMENT}/counties")
     def counties(reident: str) -> Response:
         stusab = request.args.get("stusab")
         if stusab is not None and not RULES["stusab"].fullmatch(stusab):
             raise BadRequest("stusab must be a state's two letters in lower case")
-        return told(f"{reident}/counties/{stusab or ''}", lambda: views.counties(reident, stusab))
+        return answer(f"{reident}/counties/{stusab or ''}", lambda: views.counties(reident, stusab))
 
     @app.get(COUNTY)
     def county(reident: str, stusab: str, county: str) -> Response:
-        return told(f"{reident}/{stusab}/{county}", lambda: views.county(reident, stusab, county))
+        return answer(f"{reident}/{stusab}/{county}", lambda: views.county(reident, stusab, county))
 
     @app.get(f"{COUNTY}/files")
     def county_files(reident: str, stusab: str, county: str) -> Response:
-        return told(f"{reident}/{stusab}/{county}/files", lambda: views.county_files(reident, stusab, county), FILES_AGE)
+        return answer(f"{reident}/{stusab}/{county}/files", lambda: views.county_files(reident, stusab, county), FILES_AGE)
 
     @app.get(TRACT)
     def tract(reident: str, stusab: str, county: str, tract: str) -> Response:
-        return told(f"{reident}/{stusab}/{county}/{tract}", lambda: views.tract(reident, stusab, county, tract))
+        return answer(f"{reident}/{stusab}/{county}/{tract}", lambda: views.tract(reident, stusab, county, tract))
 
     @app.get(f"{TRACT}/files")
     def tract_files(reident: str, stusab: str, county: str, tract: str) -> Response:
         key = f"{reident}/{stusab}/{county}/{tract}/files"
-        return told(key, lambda: views.tract_files(reident, stusab, county, tract), FILES_AGE)
+        return answer(key, lambda: views.tract_files(reident, stusab, county, tract), FILES_AGE)
 
 
 def _number(text: str, most: int) -> int:

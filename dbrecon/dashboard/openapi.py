@@ -24,7 +24,7 @@ def maybe(schema: Json) -> Json:
     return schema | {"type": [schema["type"], "null"]}
 
 
-def some(schema: Json) -> Json:
+def array(schema: Json) -> Json:
     """A list of it."""
     return {"type": "array", "items": schema}
 
@@ -47,7 +47,7 @@ def answer(fields: Json, of_experiment: bool = True) -> Json:
 
 _PROGRESS = {"tracts": COUNT, "tracts_solved": COUNT, "tracts_quarantined": COUNT, "people": COUNT, "people_solved": COUNT}
 _WORK = {"people_quarantined": COUNT, "counties_to_write": COUNT, "counties_quarantined": COUNT, "tracts_running": COUNT,
-         "hosts": {**some(TEXT), "description": "those that hold tracts"}}  # fmt: skip
+         "hosts": {**array(TEXT), "description": "those that hold tracts"}}  # fmt: skip
 _PEOPLE = {"people_solved": COUNT, "people_quarantined": COUNT}
 _BY_STATUS = {f"tracts_{status}": COUNT for status in ("new", "lp", "solved", "quarantined", "running")}
 _PLACE = {"stusab": STUSAB, "county": COUNTY, "tract": TRACT}
@@ -96,8 +96,8 @@ def _schemas() -> Json:
                         "state": {"enum": ["working", "idle", "lost", "left"],
                                   "description": "lost, left: silent, with or without tracts"},
                         "history": ref("History")}),
-        "History": record({"start": TIME, "step": COUNT, "lp": some(COUNT), "sol": some(COUNT), "load1": some(maybe(NUMBER)),
-                           "free_memory_mib": some(maybe(COUNT))}, description="one value an interval, null where none is known"),
+        "History": record({"start": TIME, "step": COUNT, "lp": array(COUNT), "sol": array(COUNT), "load1": array(maybe(NUMBER)),
+                           "free_memory_mib": array(maybe(COUNT))}, description="one value an interval, null where none is known"),
         "Error": record(_ERROR),
         "WholeError": record({**_ERROR, "stack": TEXT}),
         "File": record({"name": TEXT, "path": TEXT, "bytes": maybe(COUNT), "problem": maybe(TEXT)},
@@ -113,48 +113,48 @@ def _experiment(more: Json | None = None) -> Json:
     people["at_work"] = {"type": "boolean"}
     cost = {f"{step}_processor_seconds": NUMBER for step in ("lp", "sol", "csv")} | {"processor_hours": NUMBER}
     return answer({
-        "tables": TEXT, "product": TEXT, "created": TIME, "states": some(STUSAB), "completed_states": some(STUSAB),
+        "tables": TEXT, "product": TEXT, "created": TIME, "states": array(STUSAB), "completed_states": array(STUSAB),
         "files": files, "people": record(people), "quarantined": record({"tracts": COUNT, "counties": COUNT}),
         "cost": record(cost), "past_hour": record({"lp": by_host, "sol": by_host}), "running_tracts": COUNT,
-        "running": some(ref("Running")), "slowest": some(ref("Slow")), "quarantine": some(ref("Quarantine")),
+        "running": array(ref("Running")), "slowest": array(ref("Slow")), "quarantine": array(ref("Quarantine")),
         **(more or {}),
     })  # fmt: skip
 
 
 def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
     """Path: what it tells, the answer, and its query's parameters."""
-    one = "/api/v1/experiments/{reident}"
-    county = f"{one}/states/{{stusab}}/counties/{{county}}"
+    root = "/api/v1/experiments/{reident}"
+    county = f"{root}/states/{{stusab}}/counties/{{county}}"
     tract = f"{county}/tracts/{{tract}}"
-    index = answer({"experiments": some(ref("Progress"))}, of_experiment=False)
+    index = answer({"experiments": array(ref("Progress"))}, of_experiment=False)
     span = _query("range", {"enum": list(RANGES), "default": "1h"}, "how far back; all: from the first file")
     limit = _query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "at most so many")
     stusab = _query("stusab", STUSAB, "of this state alone")
-    rows = {"range": {"enum": list(RANGES)}, "start": TIME, "step": COUNT, "rows": some(ref("Files"))}
-    tracts = {"county": ref("CountyRecord"), "tracts": some(ref("Tract"))}
+    rows = {"range": {"enum": list(RANGES)}, "start": TIME, "step": COUNT, "rows": array(ref("Files"))}
+    tracts = {"county": ref("CountyRecord"), "tracts": array(ref("Tract"))}
     names = {"type": "object", "additionalProperties": TEXT, "description": "the states' names by stusab"}
-    counties = {"state_names": names, "counties": some(ref("County"))}
-    page = {"throughput": record(rows), "hosts": some(ref("Host")), "errors": some(ref("Error")), "state_list": some(ref("State")),
-            **counties}  # fmt: skip
+    counties = {"state_names": names, "counties": array(ref("County"))}
+    page = {"throughput": record(rows), "hosts": array(ref("Host")), "errors": array(ref("Error")),
+            "state_list": array(ref("State")), **counties}  # fmt: skip
     return {
         "/api/re-recon": ("All experiments: what /api/v1/experiments tells, in the newest version", index, []),
         "/api/v1/experiments": ("All experiments, oldest first", index, []),
-        one: ("One experiment: all of --status, its cost, and what to look at first", _experiment(), []),
-        f"{one}/page": ("All that the experiment's page shows, of one moment", _experiment(page), [span]),
-        f"{one}/running": ("Tracts held by a worker, longest first, at most 1000",
-                           answer({"total": COUNT, "running": some(ref("Running"))}), []),
-        f"{one}/quarantined": ("Tracts and counties in quarantine, at most 1000",
-                               answer({"total": COUNT, "quarantine": some(ref("Quarantine"))}), []),
-        f"{one}/throughput": ("LP and SOL files over time, by host", answer(rows), [span]),
-        f"{one}/hosts": ("Hosts: load, free memory, throughput, and their past hour", answer({"hosts": some(ref("Host"))}), []),
-        f"{one}/errors": ("The newest errors, newest first, without stacks", answer({"errors": some(ref("Error"))}), [limit]),
-        f"{one}/errors/{{number}}": ("One error, with its stack", answer({"error": ref("WholeError")}), []),
-        f"{one}/states": ("The states, with counts", answer({"states": some(ref("State"))}), []),
-        f"{one}/counties": ("The counties, with counts", answer(counties), [stusab]),
+        root: ("One experiment: all of --status, its cost, and what to look at first", _experiment(), []),
+        f"{root}/page": ("All that the experiment's page shows, of one moment", _experiment(page), [span]),
+        f"{root}/running": ("Tracts held by a worker, longest first, at most 1000",
+                           answer({"total": COUNT, "running": array(ref("Running"))}), []),
+        f"{root}/quarantined": ("Tracts and counties in quarantine, at most 1000",
+                               answer({"total": COUNT, "quarantine": array(ref("Quarantine"))}), []),
+        f"{root}/throughput": ("LP and SOL files over time, by host", answer(rows), [span]),
+        f"{root}/hosts": ("Hosts: load, free memory, throughput, and their past hour", answer({"hosts": array(ref("Host"))}), []),
+        f"{root}/errors": ("The newest errors, newest first, without stacks", answer({"errors": array(ref("Error"))}), [limit]),
+        f"{root}/errors/{{number}}": ("One error, with its stack", answer({"error": ref("WholeError")}), []),
+        f"{root}/states": ("The states, with counts", answer({"states": array(ref("State"))}), []),
+        f"{root}/counties": ("The counties, with counts", answer(counties), [stusab]),
         county: ("One county and its tracts", answer(tracts), []),
-        f"{county}/files": ("The files of a county", answer({"files": some(ref("File"))}), []),
-        tract: ("One tract, and its errors", answer({"tract": ref("TractRecord"), "errors": some(ref("Error"))}), []),
-        f"{tract}/files": ("The files of a tract", answer({"files": some(ref("File"))}), []),
+        f"{county}/files": ("The files of a county", answer({"files": array(ref("File"))}), []),
+        tract: ("One tract, and its errors", answer({"tract": ref("TractRecord"), "errors": array(ref("Error"))}), []),
+        f"{tract}/files": ("The files of a tract", answer({"files": array(ref("File"))}), []),
         "/api/health": ("Whether the database answers; needs no token", record({"status": {"enum": ["ok", "stale"]}}), []),
     }  # fmt: skip
 

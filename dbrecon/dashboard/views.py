@@ -74,7 +74,7 @@ class Views:
         """Tracts and counties in quarantine."""
         status = self._reader.overview(reident).status
         total = status.quarantined_tracts + status.quarantined_counties
-        listed = [_quarantine(one) for one in status.quarantined[:LISTED]]
+        listed = [_quarantine(unit) for unit in status.quarantined[:LISTED]]
         return {"version": VERSION, "at": status.now, "reident": reident, "total": total, "quarantine": listed}
 
     def throughput(self, reident: str, span: str) -> Json:
@@ -188,7 +188,7 @@ def _experiment(reident: str, overview: Overview) -> Json:
         "running_tracts": len(running),
         "running": running[:SHOWN],
         "slowest": overview.slowest,
-        "quarantine": [_quarantine(one) for one in status.quarantined[:SHOWN]],
+        "quarantine": [_quarantine(unit) for unit in status.quarantined[:SHOWN]],
     }
 
 
@@ -262,14 +262,14 @@ def _cost(overview: Overview) -> Json:
 
 def _running(status: Status) -> list[Json]:
     steps = (("lp", status.lps_in_progress), ("sol", status.sols_in_progress))
-    found = [asdict(one) | {"step": step} for step, some in steps for one in some]
-    return sorted(found, key=lambda one: (one["since"], one["stusab"], one["county"], one["tract"]))
+    found = [asdict(unit) | {"step": step} for step, running in steps for unit in running]
+    return sorted(found, key=lambda unit: (unit["since"], unit["stusab"], unit["county"], unit["tract"]))
 
 
-def _quarantine(one: Quarantine) -> Json:
+def _quarantine(unit: Quarantine) -> Json:
     """With the first line of its error; the tract's own answer has all of it."""
-    lines = one.error.strip().splitlines()
-    return asdict(one) | {"error": lines[0][:400] if lines else ""}
+    lines = unit.error.strip().splitlines()
+    return asdict(unit) | {"error": lines[0][:400] if lines else ""}
 
 
 def _files(paths: Iterable[tuple[str, str]]) -> list[Json]:

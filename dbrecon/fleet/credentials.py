@@ -86,13 +86,13 @@ def readable_by_others(path: str) -> bool:
 def parse_variables(text: bytes, path: str) -> dict[str, str]:
     """A JSON object of environment variables. InputError, which never quotes a value, if it is none."""
     try:
-        told = json.loads(text)
+        written = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path} is not JSON (line {getattr(error, 'lineno', '?')}): correct it") from None
-    if not isinstance(told, dict):
+    if not isinstance(written, dict):
         raise InputError(f"{path} must be a JSON object of variables and their values")
     found: dict[str, str] = {}
-    for name, value in told.items():
+    for name, value in written.items():
         if not _NAME.fullmatch(name):
             raise InputError(f"{path}: {name!r} cannot be the name of an environment variable")
         if isinstance(value, bool) or not isinstance(value, (str, int)):

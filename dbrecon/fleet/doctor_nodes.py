@@ -100,12 +100,12 @@ def _marker(config: Config, seconds: float) -> Iterator[dict[str, str]]:
         return where | {"PROBE_CONTENT": content}
 
     try:
-        told = Background(write).result(seconds)
+        refusal = Background(write).result(seconds)
     except (DBReconError, TimeoutError):
         yield {}
         return
     try:
-        yield told
+        yield refusal
     finally:
         Background(lambda: storage.remove(path)).result(seconds)
 
@@ -123,39 +123,39 @@ def _script(config: Config, variables: Mapping[str, str], probe: Mapping[str, st
 
 
 def _node(config: Config, host: Host, text: str, now: float) -> Iterator[Finding]:
-    told, report = values(text), parse_report(host, text)
-    wrong = [Finding("FAIL", host.name, sentence) for sentence in [*_missing(config, told), *_unreachable_from(told)]]
+    facts, report = values(text), parse_report(host, text)
+    wrong = [Finding("FAIL", host.name, sentence) for sentence in [*_missing(config, facts), *_unreachable_from(facts)]]
     others = [
         skew(f"{host.name} clock", report.time - now),
         enough(f"{host.name} memory", report.free_kib, MEMORY_MIB, "end other programs there"),
-        enough(f"{host.name} disk", int(told.get("disk_kib") or 0), DISK_MIB, "make room there"),
+        enough(f"{host.name} disk", int(facts.get("disk_kib") or 0), DISK_MIB, "make room there"),
     ]
-    wrong += [one for one in others if one.level != "ok"]
+    wrong += [finding for finding in others if finding.level != "ok"]
     if not wrong:
-        free = f"{report.free_kib / GIB:.1f} GiB of memory, {int(told['disk_kib']) / GIB:.1f} GiB of disk"
-        reached = [name for name in ("repository", "database", "storage") if told.get(name)]
-        tools = ["SSH", "git", *(["make"] if not config.cluster.venv else []), f"Python {told['python']}"]
+        free = f"{report.free_kib / GIB:.1f} GiB of memory, {int(facts['disk_kib']) / GIB:.1f} GiB of disk"
+        reached = [name for name in ("repository", "database", "storage") if facts.get(name)]
+        tools = ["SSH", "git", *(["make"] if not config.cluster.venv else []), f"Python {facts['python']}"]
         yield Finding("ok", host.name, f"{', '.join([*tools, *reached, free])}, clock")
     yield from wrong
 
 
-def _missing(config: Config, told: Mapping[str, str]) -> Iterator[str]:
+def _missing(config: Config, facts: Mapping[str, str]) -> Iterator[str]:
     """What a node lacks of the programs that a launch needs."""
-    if not told.get("git"):
+    if not facts.get("git"):
         yield "there is no git: install it there"
     if config.cluster.venv:
-        if not told.get("python"):
+        if not facts.get("python"):
             yield f"there is no python: make the environment ~/{config.cluster.venv} there, or leave [cluster] venv empty"
         return
-    if not told.get("make"):
+    if not facts.get("make"):
         yield "there is no make: install it there, or set [cluster] venv"
-    if not told.get("python"):
+    if not facts.get("python"):
         yield "there is no python: install Python 3.11 or newer with its venv there"
-    elif not told.get("venv"):
-        yield f"Python {told['python']} has no venv there: install it (python3-venv), or set [cluster] venv"
+    elif not facts.get("venv"):
+        yield f"Python {facts['python']} has no venv there: install it (python3-venv), or set [cluster] venv"
 
 
-def _unreachable_from(told: Mapping[str, str]) -> Iterator[str]:
+def _unreachable_from(facts: Mapping[str, str]) -> Iterator[str]:
     """What cannot be reached from a node."""
     remedies = {
         "repository": "see [cluster] repository and branch, and that the node may read it",
@@ -163,5 +163,5 @@ def _unreachable_from(told: Mapping[str, str]) -> Iterator[str]:
         "storage": "see DAS_S3ROOT: all nodes must have the one storage, at the same place",
     }
     for name, remedy in remedies.items():
-        if error := told.get(f"{name}_error"):
+        if error := facts.get(f"{name}_error"):
             yield f"the {name} cannot be used from there ({error}): {remedy}"

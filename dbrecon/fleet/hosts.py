@@ -84,13 +84,17 @@ class Answer:
 
     def as_dict(self) -> dict[str, object]:
         """As --cluster --json shows it: Unix time, uptime in seconds, the three load averages, memory that is free in KiB."""
-        told = self.report
-        shown: dict[str, object] = {"host": self.host.name, "role": self.host.role, "state": told.state if told else "unreachable"}
-        if told is None:
+        report = self.report
+        shown: dict[str, object] = {
+            "host": self.host.name,
+            "role": self.host.role,
+            "state": report.state if report else "unreachable",
+        }
+        if report is None:
             return shown | {"error": self.error}
-        load = [float(part) for part in told.load.split()]
-        facts = {"name": told.name, "time": told.time, "uptime": told.uptime, "load": load}
-        return shown | facts | {"users": told.users, "free_kib": told.free_kib}
+        load = [float(part) for part in report.load.split()]
+        facts = {"name": report.name, "time": report.time, "uptime": report.uptime, "load": load}
+        return shown | facts | {"users": report.users, "free_kib": report.free_kib}
 
 
 class NodeError(RemoteError):
@@ -146,14 +150,18 @@ def list_hosts(config: Config) -> list[Host]:
         names = [name for name in re.split(r"[\s,]+", config.cluster.hosts or "") if name]
         return [Host(name) for name in dict.fromkeys(names)]
     roles = {group.id: group.role for group in cluster.groups()}
-    hosts = [Host(one.host, roles[one.group], one.id, one.address) for one in cluster.instances() if one.group in roles]
+    hosts = [
+        Host(instance.host, roles[instance.group], instance.id, instance.address)
+        for instance in cluster.instances()
+        if instance.group in roles
+    ]
     return sorted((host for host in hosts if host.role != "MASTER"), key=lambda host: (ROLES.get(host.role, 3), host.name))
 
 
 def _same(word: str, name: str) -> bool:
     """Whether a host is meant by ``word``: user and port may lack on either side, and all from the first dot on."""
-    one, other = bare_name(word), bare_name(name)
-    return one == other or one == short_name(other) or short_name(one) == other
+    first, second = bare_name(word), bare_name(name)
+    return first == second or first == short_name(second) or short_name(first) == second
 
 
 def pick(hosts: Sequence[Host], words: str) -> list[Host]:
@@ -268,7 +276,7 @@ def answers(config: Config, hosts: Sequence[Host]) -> Iterator[Answer]:
 
 def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
     """What each host says of itself, in the hosts' order."""
-    found = {one.host: one for one in answers(config, hosts)}
+    found = {answer.host: answer for answer in answers(config, hosts)}
     return [found[host] for host in hosts]
 
 
@@ -291,16 +299,16 @@ def values(text: str) -> dict[str, str]:
 
 def parse_report(host: Host, text: str) -> Report:
     """The Report in what on_node.sh printed. NodeError if it is none."""
-    told = values(text)
+    facts = values(text)
     try:
         return Report(
-            name=told["name"],
-            time=int(told["time"]),
-            uptime=float(told["uptime"]),
-            load=told["load"],
-            users=int(told["users"]),
-            free_kib=int(told["free_kib"]),
-            state=told["state"],
+            name=facts["name"],
+            time=int(facts["time"]),
+            uptime=float(facts["uptime"]),
+            load=facts["load"],
+            users=int(facts["users"]),
+            free_kib=int(facts["free_kib"]),
+            state=facts["state"],
         )
     except (KeyError, ValueError) as error:
         said = text.strip()[:200]

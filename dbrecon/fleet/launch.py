@@ -79,7 +79,7 @@ def source(config: Config, branch: str | None = None) -> tuple[str, str]:
 def passed_on(patterns: str, env: Mapping[str, str]) -> dict[str, str]:
     """The variables of the environment that match one of the patterns ("MYSQL_* GRB_*"); never the name of this node."""
     wanted = patterns.replace(",", " ").split()
-    matching = {name: value for name, value in env.items() if any(fnmatch.fnmatchcase(name, one) for one in wanted)}
+    matching = {name: value for name, value in env.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)}
     matching.pop(HOSTNAME_VARIABLE, None)
     return matching
 

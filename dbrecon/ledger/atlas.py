@@ -82,12 +82,12 @@ class Atlas(Core):
         lost. Other writers wait on SQLite meanwhile, so give rows that need no long work. Whatever the iterable raises is passed
         on, and nothing is changed.
         """
-        mine = experiment_tables(reident)
-        self._run(lambda connection: ledger_geography.enter_state(connection, mine, stusab), reident=reident)
+        tables = experiment_tables(reident)
+        self._run(lambda connection: ledger_geography.enter_state(connection, tables, stusab), reident=reident)
         now = self._database.now()
 
         def work(connection: Connection) -> bool:
-            entered = ledger_geography.replace(connection, mine, stusab, now, rows, force, digests)
+            entered = ledger_geography.replace(connection, tables, stusab, now, rows, force, digests)
             if file is not None:
                 staging.accept(file)
             return entered
@@ -103,15 +103,15 @@ class Atlas(Core):
 
     def note_zip(self, reident: str, stusab: str, digest: str) -> None:
         """The zip of which a state's files are, or are to be, made; it has the geography that was entered."""
-        mine = experiment_tables(reident)
-        self._run(lambda connection: ledger_geography.note_zip(connection, mine, stusab, digest), reident=reident)
+        tables = experiment_tables(reident)
+        self._run(lambda connection: ledger_geography.note_zip(connection, tables, stusab, digest), reident=reident)
 
     def county_files(self, reident: str, stusab: str) -> dict[str, CountyDigests | None]:
         """What step 2 has entered of each county's files; None where it has entered none."""
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
 
         def work(connection: Connection) -> dict[str, CountyDigests | None]:
-            return sql.files_of_counties(connection, mine, stusab)
+            return sql.files_of_counties(connection, tables, stusab)
 
         return self._run(work, reident=reident, write=False)
 
@@ -126,10 +126,10 @@ class Atlas(Core):
     ) -> int | None:
         """Step 2's result: the county's files, which come into place. If its tables are others than before, its tracts begin anew
         and claims on them are lost: returns how many had begun; else None."""
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
 
         def work(connection: Connection) -> int | None:
-            begun = ledger_geography.enter_county_files(connection, mine, stusab, county, files)
+            begun = ledger_geography.enter_county_files(connection, tables, stusab, county, files)
             for file in staged:
                 staging.accept(file)
             return begun
@@ -138,11 +138,11 @@ class Atlas(Core):
 
     def forget_county_files(self, reident: str, stusab: str, counties: Iterable[str]) -> None:
         """The counties' files are not to be counted on: step 2 is to make them again, and what was made of them begins anew."""
-        mine, counties = experiment_tables(reident), list(counties)
+        tables, counties = experiment_tables(reident), list(counties)
 
         def work(connection: Connection) -> None:
             for county in counties:
-                ledger_geography.forget_county_files(connection, mine, stusab, county)
+                ledger_geography.forget_county_files(connection, tables, stusab, county)
 
         self._run(work, reident=reident)
 
@@ -197,8 +197,8 @@ class Atlas(Core):
         if stusab is None:
             return
         if stusab not in (states := self.stusabs(reident)):
-            there = f"it has {listed(states)}" if states else "it has none yet"
-            raise UsageError(f"{reident} has no state {stusab} ({there}): run --step1 --stusab {stusab} first")
+            present = f"it has {listed(states)}" if states else "it has none yet"
+            raise UsageError(f"{reident} has no state {stusab} ({present}): run --step1 --stusab {stusab} first")
         if county is None:
             return
         if county not in (counties := self.counties(reident, stusab)):

@@ -72,8 +72,8 @@ def _is_written(tables: ExperimentTables) -> Element[bool]:
 def ready_counties(tables: ExperimentTables, place: Place) -> Conditions:
     """The counties' own rows that can be done: every tract is."""
     own, tracts = tables.certainty, tables.certainty.alias("of_tracts")
-    there = and_(tracts.c.stusab == own.c.stusab, tracts.c.county == own.c.county, tracts.c.tract != COUNTY_FILES)
-    undone = select(tracts.c.tract).where(there, tracts.c.status != CERTAIN).exists()
+    of_county_tracts = and_(tracts.c.stusab == own.c.stusab, tracts.c.county == own.c.county, tracts.c.tract != COUNTY_FILES)
+    undone = select(tracts.c.tract).where(of_county_tracts, tracts.c.status != CERTAIN).exists()
     return [own.c.tract == COUNTY_FILES, ~undone, _is_written(tables), *sql.narrow(own, Place(place.stusab, place.county))]
 
 
@@ -123,8 +123,8 @@ def left(connection: Connection, tables: ExperimentTables, place: Place, at: int
     quarantine."""
     own = tables.certainty
     of_county = and_(own.c.tract == COUNTY_FILES, _is_written(tables), *sql.narrow(own, place))
-    mine = or_(and_(*claimable_tracts(tables, place)), of_county)
-    rows = connection.execute(select(own.c.hold, own.c.hold_ends).where(own.c.status == NEW, mine)).all()
+    claimable = or_(and_(*claimable_tracts(tables, place)), of_county)
+    rows = connection.execute(select(own.c.hold, own.c.hold_ends).where(own.c.status == NEW, claimable)).all()
     running = sum(row.hold == LEASED and row.hold_ends > at for row in rows)
     resting = sum(row.hold == RESTING and row.hold_ends > at for row in rows)
     # A county waits for its tracts; where one of them is in quarantine it waits for an operator.
@@ -137,8 +137,8 @@ def left(connection: Connection, tables: ExperimentTables, place: Place, at: int
 
 def _stuck(tables: ExperimentTables, place: Place) -> Conditions:
     own, tracts = tables.certainty, tables.certainty.alias("of_tracts")
-    there = and_(tracts.c.stusab == own.c.stusab, tracts.c.county == own.c.county, tracts.c.tract != COUNTY_FILES)
-    bad = select(tracts.c.tract).where(there, tracts.c.status == QUARANTINED).exists()
+    of_county_tracts = and_(tracts.c.stusab == own.c.stusab, tracts.c.county == own.c.county, tracts.c.tract != COUNTY_FILES)
+    bad = select(tracts.c.tract).where(of_county_tracts, tracts.c.status == QUARANTINED).exists()
     return [own.c.tract == COUNTY_FILES, own.c.status == NEW, own.c.hold == FREE, bad, _is_written(tables), *sql.narrow(own, place)]
 
 

@@ -99,8 +99,8 @@ def extend(connection: Connection, claims: list[AnyClaim], until: ColumnElement[
     gone: list[AnyClaim] = []
     for table, group, held in groups(claims):
         if moves.move(connection, table, HEARTBEAT, held, {"hold_ends": until}) != len(group):
-            there = {_name(row) for row in connection.execute(select(table).where(*held)).all()}
-            gone += [claim for claim in group if _name(claim) not in there]
+            held_names = {_name(row) for row in connection.execute(select(table).where(*held)).all()}
+            gone += [claim for claim in group if _name(claim) not in held_names]
     return gone
 
 
@@ -172,9 +172,11 @@ def free_holders(connection: Connection, tables: ExperimentTables, which: Callab
 def closable(tables: ExperimentTables, place: Place, held_too: bool = False) -> Select[Any]:
     """Counties with people whose every tract with people is solved and whose people are not written."""
     counties, tracts = tables.counties, tables.tracts
-    there = and_(tracts.c.stusab == counties.c.stusab, tracts.c.county == counties.c.county)
+    of_county_tracts = and_(tracts.c.stusab == counties.c.stusab, tracts.c.county == counties.c.county)
     # LIMIT keeps MariaDB from turning the look-up by index, 3,143 times, into a join that reads every tract.
-    unfinished = by_index(select(tracts.c.tract).where(there, tracts.c.status.in_([NEW, LP, QUARANTINED])), tracts, "county")
+    unfinished = by_index(
+        select(tracts.c.tract).where(of_county_tracts, tracts.c.status.in_([NEW, LP, QUARANTINED])), tracts, "county"
+    )
     done = unfinished.limit(1).scalar_subquery().is_(None)
     query = select(counties).where(counties.c.status == OPEN, *narrow(counties, place), done)
     return query if held_too else query.where(counties.c.hold == FREE)
@@ -211,7 +213,7 @@ def county_claim(
     tracts = tables.tracts
     query = select(tracts.c.tract, tracts.c.pop, tracts.c.sol_digest)
     query = query.where(*narrow(tracts, Place(row.stusab, row.county)), tracts.c.pop > 0).order_by(tracts.c.tract)
-    solved = tuple(SolvedTract(*one) for one in connection.execute(query))
+    solved = tuple(SolvedTract(*row) for row in connection.execute(query))
     digests = county_digests(connection, tables, row.stusab, row.county)
     return CountyClaim(reident, row.stusab, row.state, row.county, solved, row.pop, row.attempts, worker, token, fence, digests)
 

@@ -55,9 +55,9 @@ class Core:
 
     def _unknown(self, reident: str) -> DatabaseError:
         names = [row.reident for row in self.experiments()]
-        there = f"it has {listed(names)}" if names else "it has none yet"
+        present = f"it has {listed(names)}" if names else "it has none yet"
         return DatabaseError(
-            f"REIDENT {reident} is not registered in {describe(self.engine)} ({there}): register it with --register {reident}"
+            f"REIDENT {reident} is not registered in {describe(self.engine)} ({present}): register it with --register {reident}"
         )
 
     def now(self) -> int:
@@ -95,13 +95,13 @@ class Core:
         """The tables are this program's version. Nothing is written when they are: a reader may lack the right."""
         place = describe(self.engine)
         try:
-            there = self._database.run(lambda connection: migrations.check(connection, place), write=False)
+            ready = self._database.run(lambda connection: migrations.check(connection, place), write=False)
         except migrations.OldSchema:
             if not self._upgrade:
                 raise
             self.upgrade()
-            there = True
-        if not there:
+            ready = True
+        if not ready:
             self._database.run(lambda connection: migrations.make(connection, self._now(connection)), write=True)
         self._ready = True
 
@@ -125,6 +125,6 @@ class Core:
         for claim in claims:
             groups[claim.reident].append(claim)
         result: list[AnyClaim] = []
-        for reident, some in groups.items():
-            result += self._run(lambda connection, some=some: work(connection, some), reident=reident)  # type: ignore[misc]
+        for reident, group in groups.items():
+            result += self._run(lambda connection, group=group: work(connection, group), reident=reident)  # type: ignore[misc]
         return result

@@ -43,9 +43,9 @@ def holders(connection: Connection, tables: ExperimentTables, now: int, beats: B
     reports = last_reports(connection, by_host)
     found = []
     for host, members in sorted(by_host.items()):
-        end = max(one.lease_end for one in members)
-        heard_at = max(end - beats.lease_seconds, reports.get(host, 0), *(one.claimed_at for one in members))
-        tracts, counties = sum(one.tracts for one in members), sum(one.counties for one in members)
+        end = max(member.lease_end for member in members)
+        heard_at = max(end - beats.lease_seconds, reports.get(host, 0), *(member.claimed_at for member in members))
+        tracts, counties = sum(member.tracts for member in members), sum(member.counties for member in members)
         found.append(Holder(host, tracts, counties, end, heard_at, is_silent(heard_at, now, beats)))
     return found
 

@@ -106,8 +106,8 @@ class Ledger(Atlas):
         both). ``place`` narrows it, ``max_pop`` leaves out tracts with more people. [] means that
         nothing is free just now; ``work_left()`` says whether something will be.
         """
-        mine = experiment_tables(reident)
-        table = mine.tracts
+        tables = experiment_tables(reident)
+        table = tables.tracts
         wanted = [*sql.narrow(table, place), *([] if max_pop is None else [table.c.pop <= max_pop])]
         statuses = [status for step, status in ((3, NEW), (4, LP)) if step in steps]
         token, runs = uuid.uuid4().hex, 0
@@ -116,7 +116,7 @@ class Ledger(Atlas):
             nonlocal runs
             runs += 1
             if runs > 1 and (before := sql.held_by_token(connection, table, token)):  # the commit whose answer was lost
-                files = sql.county_digests(connection, mine, before[0].stusab, before[0].county)
+                files = sql.county_digests(connection, tables, before[0].stusab, before[0].county)
                 return [sql.tract_claim(reident, row, worker, token, row.fence, files) for row in before]
             now = self._now(connection)
             sql.reap(connection, table, table.c.hold_ends <= now, self._max_lost)
@@ -129,7 +129,7 @@ class Ledger(Atlas):
             # The best is ours even if another holds its entry in this second index, which would be skipped then.
             rows = [best[0], *(row for row in more if row.tract != best[0].tract)][:limit]
             sql.mark(connection, table, rows, worker, token, now, lease_seconds)
-            files = sql.county_digests(connection, mine, rows[0].stusab, rows[0].county)
+            files = sql.county_digests(connection, tables, rows[0].stusab, rows[0].county)
             return [sql.tract_claim(reident, row, worker, token, moves.next_fence(row.fence, now), files) for row in rows]
 
         return self._run(work, reident=reident) if statuses and limit > 0 else []
@@ -137,13 +137,13 @@ class Ledger(Atlas):
     def heartbeat(self, claims: Iterable[AnyClaim], lease_seconds: int = 600) -> list[AnyClaim]:
         """Extends the leases to ``lease_seconds`` from now. Returns the claims that are lost (or ended): stop their work."""
         until = self._database.now() + max(1, lease_seconds)
-        return self._by_experiment(claims, lambda connection, some: sql.extend(connection, some, until))
+        return self._by_experiment(claims, lambda connection, group: sql.extend(connection, group, until))
 
     def release(self, claims: Iterable[AnyClaim]) -> None:
         """Puts claims back as they were, nothing counted. Those that are lost or ended are left alone."""
 
-        def work(connection: Connection, some: list[AnyClaim]) -> list[AnyClaim]:
-            for table, _group, held in sql.groups(some):
+        def work(connection: Connection, group: list[AnyClaim]) -> list[AnyClaim]:
+            for table, _group, held in sql.groups(group):
                 moves.move(connection, table, RELEASE, held, moves.UNHELD)
             return []
 
@@ -265,23 +265,23 @@ class Ledger(Atlas):
 
         ``place`` narrows it; of its tracts only the county counts.
         """
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
         token, runs = uuid.uuid4().hex, 0
 
         def work(connection: Connection) -> CountyClaim | None:
             nonlocal runs
             runs += 1
-            if runs > 1 and (before := sql.held_by_token(connection, mine.counties, token)):
-                return sql.county_claim(connection, mine, reident, before[0], worker, token, before[0].fence)
+            if runs > 1 and (before := sql.held_by_token(connection, tables.counties, token)):
+                return sql.county_claim(connection, tables, reident, before[0], worker, token, before[0].fence)
             now = self._now(connection)
-            sql.reap(connection, mine.counties, mine.counties.c.hold_ends <= now, self._max_lost)
-            ready = sql.closable(mine, place).order_by(mine.counties.c.pop.desc())
+            sql.reap(connection, tables.counties, tables.counties.c.hold_ends <= now, self._max_lost)
+            ready = sql.closable(tables, place).order_by(tables.counties.c.pop.desc())
             for candidate in connection.execute(ready.limit(20)).all():  # no locks yet: mostly there is none
-                query = sql.closable(mine, Place(candidate.stusab, candidate.county)).with_for_update(skip_locked=True)
+                query = sql.closable(tables, Place(candidate.stusab, candidate.county)).with_for_update(skip_locked=True)
                 row = connection.execute(query).first()
                 if row is not None:
-                    sql.mark(connection, mine.counties, [row], worker, token, now, lease_seconds)
-                    return sql.county_claim(connection, mine, reident, row, worker, token, moves.next_fence(row.fence, now))
+                    sql.mark(connection, tables.counties, [row], worker, token, now, lease_seconds)
+                    return sql.county_claim(connection, tables, reident, row, worker, token, moves.next_fence(row.fence, now))
             return None
 
         return self._run(work, reident=reident)
@@ -316,12 +316,12 @@ class Ledger(Atlas):
     ) -> list[CertaintyClaim]:
         """Up to ``limit`` tracts of one county whose certainty is to be computed (step 6), or a county whose files of it are to be
         written, since all its tracts are done. Only counties whose people are written. As :meth:`claim` else."""
-        mine = experiment_tables(reident)
-        table = mine.certainty
+        tables = experiment_tables(reident)
+        table = tables.certainty
         token, runs = uuid.uuid4().hex, 0
 
         def claims(connection: Connection, rows: Sequence[Row[Any]], now: int | None) -> list[CertaintyClaim]:
-            tracts = ledger_certain.tracts_of(connection, mine, rows[0])
+            tracts = ledger_certain.tracts_of(connection, tables, rows[0])
             fences = [row.fence if now is None else moves.next_fence(row.fence, now) for row in rows]
             found = zip(rows, fences, strict=True)
             return [ledger_certain.claim_of(reident, row, worker, token, fence, tracts) for row, fence in found]
@@ -332,9 +332,9 @@ class Ledger(Atlas):
             if runs > 1 and (before := sql.held_by_token(connection, table, token)):
                 return claims(connection, before, None)
             now = self._now(connection)
-            ledger_certain.enter(connection, mine, place)
+            ledger_certain.enter(connection, tables, place)
             sql.reap(connection, table, table.c.hold_ends <= now, self._max_lost)
-            rows = ledger_certain.take(connection, mine, place, limit, ascending, max_pop)
+            rows = ledger_certain.take(connection, tables, place, limit, ascending, max_pop)
             if not rows:
                 return []
             sql.mark(connection, table, rows, worker, token, now, lease_seconds)
@@ -356,20 +356,20 @@ class Ledger(Atlas):
 
     def certain_counties(self, reident: str, place: Place = EVERYWHERE) -> list[tuple[str, str]]:
         """State and county of those whose files of certainty are in place, as far as the ledger knows."""
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_certain.complete(connection, mine, place), reident=reident, write=False)
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: ledger_certain.complete(connection, tables, place), reident=reident, write=False)
 
     def reset_certainty(self, reident: str, place: Place = EVERYWHERE) -> int:
         """For --step6 --force: the certainty of a place is computed anew. Returns how many tracts and counties."""
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_certain.reset(connection, mine, place), reident=reident, repeat_commit=False)
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: ledger_certain.reset(connection, tables, place), reident=reident, repeat_commit=False)
 
     # -- what the operator does -------------------------------------------------------------------------------------
 
     def finished(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int]:
         """How many solved tracts and how many written counties a place has: what --force would put back."""
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_reset.finished(connection, mine, place), reident=reident, write=False)
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: ledger_reset.finished(connection, tables, place), reident=reident, write=False)
 
     def reset(self, reident: str, step: int, place: Place = EVERYWHERE) -> int:
         """For --force: 3 puts tracts with people back to NEW, 4 back to LP, and both reopen their counties; 5 reopens counties.
@@ -379,9 +379,9 @@ class Ledger(Atlas):
         """
         if step not in (3, 4, 5):
             raise UsageError(f"step {step} cannot be put back in the ledger: choose 3, 4 or 5")
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
         return self._run(
-            lambda connection: ledger_reset.reset(connection, mine, step, place),
+            lambda connection: ledger_reset.reset(connection, tables, step, place),
             reident=reident,
             repeat_commit=False,
         )
@@ -391,20 +391,20 @@ class Ledger(Atlas):
 
         A tract becomes NEW even if it had an LP: what failed may be the LP file, and building it is the cheaper half.
         """
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: ledger_reset.retry_quarantined(connection, mine, place), reident=reident)
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: ledger_reset.retry_quarantined(connection, tables, place), reident=reident)
 
     def claimants(self, reident: str) -> list[Claimant]:
         """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
-        mine = experiment_tables(reident)
-        return self._run(lambda connection: holders.claimants(connection, mine), reident=reident, write=False)
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: holders.claimants(connection, tables), reident=reident, write=False)
 
     def holders(self, reident: str) -> list[Holder]:
         """Every host that holds tracts or counties, by name, and whether it counts as gone."""
-        mine, beats = experiment_tables(reident), self.beats
+        tables, beats = experiment_tables(reident), self.beats
 
         def work(connection: Connection) -> list[Holder]:
-            return holders.holders(connection, mine, self._now(connection), beats)
+            return holders.holders(connection, tables, self._now(connection), beats)
 
         return self._run(work, reident=reident, write=False)
 
@@ -420,27 +420,27 @@ class Ledger(Atlas):
         return self._free_holders(reident, died=False, which=lambda table: table.c.claimed_host.in_(list(hosts)))
 
     def _free_holders(self, reident: str, died: bool, which: Callable[[Table], Any]) -> int:
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
 
         def work(connection: Connection) -> int:
             if not died:
-                return sql.free_holders(connection, mine, which)
-            both = (mine.tracts, mine.counties, mine.certainty)
+                return sql.free_holders(connection, tables, which)
+            both = (tables.tracts, tables.counties, tables.certainty)
             return sum(sql.reap(connection, table, which(table), self._max_lost, None) for table in both)
 
         return self._run(work, reident=reident)
 
     def snapshot(self, reident: str, stusab: str, county: str) -> Snapshot:
         """How a county stands, for :meth:`put_right`. To be taken before its files are looked at."""
-        mine, place = experiment_tables(reident), Place(stusab, county)
-        return self._run(lambda connection: ledger_files.snapshot(connection, mine, place), reident=reident, write=False)
+        tables, place = experiment_tables(reident), Place(stusab, county)
+        return self._run(lambda connection: ledger_files.snapshot(connection, tables, place), reident=reident, write=False)
 
     def put_right(self, reident: str, found: CountyFound, before: Snapshot, dry_run: bool = False) -> list[Change]:
         """For --rescan: make the ledger of a county agree with its files, in one transaction. What has changed."""
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
 
         def work(connection: Connection) -> list[Change]:
-            return ledger_files.put_right(connection, mine, self._now(connection), found, before, dry_run)
+            return ledger_files.put_right(connection, tables, self._now(connection), found, before, dry_run)
 
         return self._run(work, reident=reident, write=not dry_run)
 
@@ -456,16 +456,16 @@ class Ledger(Atlas):
 
         With step 5 a county counts as claimable only if its tracts are solved. Work that a stale lease holds is claimable.
         """
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
         now = self._database.now()
-        places = (sql.narrow(mine.tracts, place), sql.narrow(mine.counties, place))
-        closable, index = sql.closable(mine, place, held_too=True), sql.index_for(place)
+        places = (sql.narrow(tables.tracts, place), sql.narrow(tables.counties, place))
+        closable, index = sql.closable(tables, place, held_too=True), sql.index_for(place)
 
         def work(connection: Connection) -> Work:
-            left = ledger_reports.work_left(connection, mine, now, steps, places, index, closable)
+            left = ledger_reports.work_left(connection, tables, now, steps, places, index, closable)
             if 6 not in steps:
                 return left
-            free, running, waiting, bad = ledger_certain.left(connection, mine, place, self._now(connection))
+            free, running, waiting, bad = ledger_certain.left(connection, tables, place, self._now(connection))
             return replace(
                 left,
                 certainty_claimable=free,
@@ -481,10 +481,10 @@ class Ledger(Atlas):
 
         It is read from sums over indexes: tens of milliseconds for the country's 73,057 tracts.
         """
-        mine = experiment_tables(reident)
+        tables = experiment_tables(reident)
         now, beats = self._database.now(), self.beats
         return self._run(
-            lambda connection: ledger_reports.status(connection, mine, now, place, beats), reident=reident, write=False
+            lambda connection: ledger_reports.status(connection, tables, now, place, beats), reident=reident, write=False
         )
 
     def record_error(self, report: ErrorReport) -> None:

@@ -190,7 +190,10 @@ def page() -> str:
     ]
     for life in LIVES:
         parts += [f"## A {life.unit}\n", "```mermaid", mermaid(life) + "```\n", "| event | from | to | by |", "|---|---|---|---|"]
-        parts += [f"| {one.event} | {', '.join(one.before)} | {', '.join(one.after)} | {one.who} |" for one in life.transitions]
+        parts += [
+            f"| {transition.event} | {', '.join(transition.before)} | {', '.join(transition.after)} | {transition.who} |"
+            for transition in life.transitions
+        ]
         parts.append("")
     parts += [
         "## The hold on either\n",

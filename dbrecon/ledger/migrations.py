@@ -114,9 +114,9 @@ def _columns(connection: Connection, table: str) -> set[str]:
 
 def _add(connection: Connection, table: Table, names: Iterable[str], **filled: str) -> None:
     """Add those of a table's columns that are lacking. ``filled``: an SQL literal for the rows that are there."""
-    there = _columns(connection, table.name)
+    present = _columns(connection, table.name)
     for name in names:
-        if name in there:
+        if name in present:
             continue
         column: Column[object] = table.c[name]
         definition = str(CreateColumn(column).compile(dialect=connection.dialect))
@@ -126,14 +126,14 @@ def _add(connection: Connection, table: Table, names: Iterable[str], **filled: s
 
 def _indexes(connection: Connection, table: Table) -> None:
     """Make a table's indexes those of the schema: the same columns under the same names."""
-    there = {one["name"]: list(one["column_names"]) for one in inspect(connection).get_indexes(table.name)}
+    present = {index["name"]: list(index["column_names"]) for index in inspect(connection).get_indexes(table.name)}
     wanted = {str(index.name): [column.name for column in index.columns] for index in table.indexes}
-    for name, columns in there.items():
+    for name, columns in present.items():
         if name is not None and wanted.get(name) != columns:
             on_table = f" ON {table.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
             connection.execute(text(f"DROP INDEX {name}{on_table}"))
-    for index in sorted(table.indexes, key=lambda one: str(one.name)):
-        if there.get(str(index.name)) != wanted[str(index.name)]:
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        if present.get(str(index.name)) != wanted[str(index.name)]:
             connection.execute(CreateIndex(index))
 
 

@@ -158,7 +158,7 @@ class DashboardReader:
             tracts = tables.tracts
             query = select(*(tracts.c[name] for name in _TRACT)).where(tracts.c.stusab == stusab, tracts.c.county == county)
             rows = connection.execute(query.order_by(tracts.c.tract)).mappings()
-            return now, _held(dict(row), now), [_held(dict(one), now) for one in rows]
+            return now, _held(dict(row), now), [_held(dict(county), now) for county in rows]
 
         return self._of(reident, work)
 
@@ -276,8 +276,8 @@ def _progress(connection: Connection, tables: ExperimentTables, now: int) -> Jso
         "people_quarantined": found.get(QUARANTINED, (0, 0))[1],
         "counties_to_write": of_counties.get(OPEN, 0) - int(connection.execute(stuck).scalar_one()),
         "counties_quarantined": of_counties.get(QUARANTINED, 0),
-        "tracts_running": sum(one.tracts for one in holders if one.lease_end > now),
-        "hosts": sorted({one.claimed_host for one in holders if one.lease_end > now}),
+        "tracts_running": sum(holder.tracts for holder in holders if holder.lease_end > now),
+        "hosts": sorted({holder.claimed_host for holder in holders if holder.lease_end > now}),
     }
 
 
@@ -370,8 +370,8 @@ def _hosts(connection: Connection, tables: ExperimentTables, now: int, beats: Be
             entry["history"][kind][min((row["at"] - begin) // HISTORY_STEP, slots - 1)] += row["files"]
             entry[f"{kind}_past_hour"] += row["files"]
             entry["people_past_hour"] += row["people"]
-    for one in _holders(connection, tables.tracts):
-        host(one.claimed_host)["tracts_held" if one.lease_end > now else "tracts_locked"] += int(one.tracts)
+    for holder in _holders(connection, tables.tracts):
+        host(holder.claimed_host)["tracts_held" if holder.lease_end > now else "tracts_locked"] += int(holder.tracts)
     for report in _reports(connection, begin, list(found)):
         _take_report(host(report["host"]), report, begin, slots)
     silent = {holder.host: holder.silent for holder in holders(connection, tables, now, beats)}
@@ -412,7 +412,7 @@ def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[J
     live = [name for name, at in last.items() if at >= begin]
     which = [and_(sysload.c.host.in_(live), sysload.c.at >= begin)] if live else []
     which += [and_(sysload.c.host == name, sysload.c.at == at) for name, at in last.items() if at < begin]
-    return [dict(row) for one in which for row in connection.execute(select(*columns).where(one)).mappings()]
+    return [dict(row) for condition in which for row in connection.execute(select(*columns).where(condition)).mappings()]
 
 
 def _holders(connection: Connection, tracts: Table) -> Sequence[Any]:

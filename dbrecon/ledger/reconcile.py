@@ -150,23 +150,23 @@ class _Work:
         rows = {row.tract: row for row in self._connection.execute(query)}
         statuses = {row.tract: row.status for row in rows.values()}
         changes = []
-        for one in self._found.tracts:
-            row = rows.get(one.tract)
-            if row is None or row.status == EMPTY or self._is_held(row) or self._before.tracts.get(one.tract) != _mark(row):
+        for tract in self._found.tracts:
+            row = rows.get(tract.tract)
+            if row is None or row.status == EMPTY or self._is_held(row) or self._before.tracts.get(tract.tract) != _mark(row):
                 continue
-            becomes = self._becomes(row, one)
-            other = becomes == SOLVED == row.status and one.sol is not None and row.sol_digest not in ("", one.sol.digest)
+            becomes = self._becomes(row, tract)
+            other = becomes == SOLVED == row.status and tract.sol is not None and row.sol_digest not in ("", tract.sol.digest)
             if becomes != row.status or other:
-                changes.append(Change(self._found.stusab, self._found.county, one.tract, row.status, becomes))
-                statuses[one.tract] = becomes
+                changes.append(Change(self._found.stusab, self._found.county, tract.tract, row.status, becomes))
+                statuses[tract.tract] = becomes
                 self._move(
                     table,
                     [*sql.key(table, row), table.c.token.is_not_distinct_from(row.token)],
-                    _values(row, one, becomes),
+                    _values(row, tract, becomes),
                     becomes,
                 )
             elif not self._dry_run:
-                moves.note(self._connection, table, sql.key(table, row), _unknown_digests(row, one))
+                moves.note(self._connection, table, sql.key(table, row), _unknown_digests(row, tract))
         self._all_solved = all(status in (SOLVED, EMPTY) for status in statuses.values())
         return changes
 
@@ -202,13 +202,13 @@ class _Work:
     def _is_held(self, row: Row[Any]) -> bool:
         return bool(row.hold == LEASED and row.hold_ends > self._now)
 
-    def _becomes(self, row: Row[Any], one: TractFound) -> str:
+    def _becomes(self, row: Row[Any], tract: TractFound) -> str:
         """What a tract is by its files."""
         was, known = str(row.status), self._found.files is not None
-        lp = one.lp is not None and self._is_lp(row, one.lp, known)
-        if lp and one.sol is not None:
-            accepted = was == SOLVED and row.sol_digest in ("", one.sol.digest)
-            if one.sol.checked if known else accepted:
+        lp = tract.lp is not None and self._is_lp(row, tract.lp, known)
+        if lp and tract.sol is not None:
+            accepted = was == SOLVED and row.sol_digest in ("", tract.sol.digest)
+            if tract.sol.checked if known else accepted:
                 return SOLVED
         if was == QUARANTINED:
             return was

@@ -25,12 +25,12 @@ def reserve(connection: Connection, place: str, now: ColumnElement[int], row: Ex
     """Enters the name as being registered, so that no two do it at once. ``place`` names the database for errors."""
     folded = row.reident.lower()
     found = experiments.c.folded == folded
-    there = connection.execute(select(experiments, now.label("now")).where(found).with_for_update()).first()
-    if there is not None and there.stage == READY:
-        raise UsageError(f"REIDENT {there.reident} exists in {place}: choose another name, or remove it with --drop")
-    if there is not None and there.stage == MAKING and there.now - there.created < REGISTERING_SECONDS:
-        raise UsageError(f"REIDENT {there.reident} is being registered in {place} just now: try again in a minute")
-    if there is None:
+    present = connection.execute(select(experiments, now.label("now")).where(found).with_for_update()).first()
+    if present is not None and present.stage == READY:
+        raise UsageError(f"REIDENT {present.reident} exists in {place}: choose another name, or remove it with --drop")
+    if present is not None and present.stage == MAKING and present.now - present.created < REGISTERING_SECONDS:
+        raise UsageError(f"REIDENT {present.reident} is being registered in {place} just now: try again in a minute")
+    if present is None:
         _refuse_foreign_tables(connection, place, row.reident)
     connection.execute(delete(experiments).where(found))
     values = {"folded": folded, "stage": MAKING, **asdict(row), "created": now}
@@ -86,10 +86,10 @@ def progress(connection: Connection) -> list[ExperimentProgress]:
     stusabs: dict[str, list[str]] = {row.reident: [] for row in rows}
     tracts: dict[str, dict[str, int]] = {row.reident: {} for row in rows}
     for begin in range(0, len(rows), UNITED):
-        some = [row.reident for row in rows[begin : begin + UNITED]]
-        for reident, stusab in connection.execute(union_all(*map(_states_of, some))):
+        names = [row.reident for row in rows[begin : begin + UNITED]]
+        for reident, stusab in connection.execute(union_all(*map(_states_of, names))):
             stusabs[reident].append(stusab)
-        for reident, status, number in connection.execute(union_all(*map(_tracts_of, some))):
+        for reident, status, number in connection.execute(union_all(*map(_tracts_of, names))):
             tracts[reident][status] = number
     return [
         ExperimentProgress(

@@ -306,8 +306,8 @@ def delete_errors(connection: Connection, reident: str) -> None:
 def insert_sysload(connection: Connection, now: ColumnElement[int], load: SysLoad, keep_seconds: int) -> None:
     """A node's report; the last one of a second stays."""
     at = int(connection.execute(select(now)).scalar_one())
-    mine = sysload.c.host == load.host
-    connection.execute(delete(sysload).where(mine, (sysload.c.at < at - keep_seconds) | (sysload.c.at == at)))
+    of_host = sysload.c.host == load.host
+    connection.execute(delete(sysload).where(of_host, (sysload.c.at < at - keep_seconds) | (sysload.c.at == at)))
     values = {name: getattr(load, name) for name in SysLoad.__dataclass_fields__}
     try:
         connection.execute(insert(sysload).values(at=at, **values))

@@ -54,8 +54,8 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
     strays = records.select(~known)
     for block in np.unique(strays.geoid_block).tolist():
         found.append(Violation(f"block {block:015d}", first, 0, int(strays.count[strays.geoid_block == block].sum())))
-    columns: dict[str, Any] = {name: [getattr(one, name) for one in found] for name in ("unit", "cell")}
-    columns |= {name: np.array([getattr(one, name) for one in found], np.int64) for name in ("published", "reconstructed")}
+    columns: dict[str, Any] = {name: [getattr(cell, name) for cell in found] for name in ("unit", "cell")}
+    columns |= {name: np.array([getattr(cell, name) for cell in found], np.int64) for name in ("published", "reconstructed")}
     return frame_kinds.native(columns, frames or frame_kinds.kind_of(people) or published.frames)
 
 

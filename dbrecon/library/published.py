@@ -73,14 +73,14 @@ class Published:
     def blocks(self, frames: str | None = None) -> Any:
         """A frame of all block cells: geoid_block, then a column a cell."""
         tables = list(self)
-        ids = [int(one.geoid) * BLOCKS_PER_TRACT + one.blocks for one in tables]
-        return self._cells("block", 15, ids, [one.block_cells for one in tables], frames)
+        ids = [int(tract.geoid) * BLOCKS_PER_TRACT + tract.blocks for tract in tables]
+        return self._cells("block", 15, ids, [tract.block_cells for tract in tables], frames)
 
     def tract_cells(self, frames: str | None = None) -> Any:
         """A frame of all tract cells: geoid_tract, then a column a cell."""
         tables = list(self)
-        ids = [np.array([int(one.geoid)]) for one in tables]
-        return self._cells("tract", 11, ids, [one.tract_cells[None, :] for one in tables], frames)
+        ids = [np.array([int(tract.geoid)]) for tract in tables]
+        return self._cells("tract", 11, ids, [tract.tract_cells[None, :] for tract in tables], frames)
 
     def _cells(self, level: str, width: int, ids: list[Any], cells: list[Any], frames: str | None) -> Any:
         columns = self.product.columns(level)
@@ -122,7 +122,7 @@ def read_tables(
         file = stack.enter_context(storage.open_ranges(path))
         stusab = check_stusab(state) if state else _state_of(Archive(file, path), release, path)
         counties = list(_counties(StateZip(file, release, stusab, path), loaded, county))
-    loaders = dict(sorted(pair for one in counties for pair in _loaders(one).items()))
+    loaders = dict(sorted(pair for county in counties for pair in _loaders(county).items()))
     return Published(loaded, loaders, frame_kinds.chosen(frames))
 
 

@@ -59,12 +59,12 @@ class Reconstruction:
         found = self.by_tract.values()
         columns = {
             "geoid_tract": list(self.by_tract),
-            "people": [one.people.population for one in found],
-            "blocks": [len(one.model.blocks) for one in found],
-            "variables": [one.model.n_variables for one in found],
-            "constraints": [one.model.n_constraints for one in found],
-            "coefficients": [one.model.n_nonzeros for one in found],
-            "solver": [one.solver for one in found],
+            "people": [tract.people.population for tract in found],
+            "blocks": [len(tract.model.blocks) for tract in found],
+            "variables": [tract.model.n_variables for tract in found],
+            "constraints": [tract.model.n_constraints for tract in found],
+            "coefficients": [tract.model.n_nonzeros for tract in found],
+            "solver": [tract.solver for tract in found],
         }
         return frame_kinds.native(columns, frames or self.published.frames)
 

@@ -63,7 +63,7 @@ def _study(subject: Subject, found: Findings) -> Study | None:
 
 
 def _ways(subject: Subject, found: Findings) -> list[WayToPublish]:
-    return [way_to_publish(name, one) for name, one in {subject.tables: found, **subject.others}.items()]
+    return [way_to_publish(name, findings) for name, findings in {subject.tables: found, **subject.others}.items()]
 
 
 def way_to_publish(name: str, found: Findings) -> WayToPublish:

@@ -66,7 +66,7 @@ def parts_of(counties: Sequence[tuple[str, str]], *, partitioned: bool) -> list[
     if partitioned:
         return [Part(f"people/stusab={state}/county={county}/people", ((state, county),)) for state, county in counties]
     states = dict.fromkeys(state for state, _ in counties)
-    return [Part(f"people_{state}", tuple(one for one in counties if one[0] == state)) for state in states]
+    return [Part(f"people_{state}", tuple(county for county in counties if county[0] == state)) for state in states]
 
 
 def export_people(

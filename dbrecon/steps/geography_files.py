@@ -81,7 +81,7 @@ def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = Fal
 
 def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
     """A state's tracts and people as step 1 has found them, and the geofile."""
-    people = [one.pop for one in ledger.tract_states(experiment.reident, stusab)]
+    people = [tract.pop for tract in ledger.tract_states(experiment.reident, stusab)]
     without = f", {people.count(0):,} of them without people" if 0 in people else ""
     found = f"{counted(len(people), 'tract')}{without}; {counted(sum(people), 'person')}"
     return f"{stusab}: {found}: {experiment.geofile(stusab)}"

@@ -43,8 +43,8 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
     people = 0
     with staged(experiment.synth_out(claim.stusab, claim.county), claim, experiment.kms_key) as out:
         out.write(HEADER)
-        for some in _batches(claim.solved):
-            for of_tract in _people(experiment, county, claim, some):
+        for batch in _batches(claim.solved):
+            for of_tract in _people(experiment, county, claim, batch):
                 people += write_rows(of_tract, cast("BinaryIO", out))
     return people, out.made
 
@@ -52,46 +52,46 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
 def _batches(tracts: Sequence[SolvedTract]) -> Iterator[list[SolvedTract]]:
     """The tracts in their order, some at a time: their years are dealt together."""
     batch: list[SolvedTract] = []
-    for one in tracts:
-        if batch and sum(other.pop for other in batch) + one.pop > PEOPLE_AT_ONCE:
+    for tract in tracts:
+        if batch and sum(other.pop for other in batch) + tract.pop > PEOPLE_AT_ONCE:
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(tract)
     if batch:
         yield batch
 
 
 def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, tracts: list[SolvedTract]) -> Iterator[People]:
     """The people of some tracts, with single years, of whom the tables say the same."""
-    tables = [county.tract(one.tract) for one in tracts]
+    tables = [county.tract(tract.tract) for tract in tracts]
     undealt = []
-    for one, of_tract in zip(tracts, tables, strict=True):
-        path = experiment.sol(claim.stusab, claim.county, one.tract)
-        found = _solution(county, claim, one, path)
+    for tract, of_tract in zip(tracts, tables, strict=True):
+        path = experiment.sol(claim.stusab, claim.county, tract.tract)
+        found = _solution(county, claim, tract, path)
         undealt.append(Undealt(found.people, of_tract.tract_cells, found.seed, path))
     for known, of_tract, dealt in zip(undealt, tables, deal_tracts(undealt, binning_of(experiment)), strict=True):
         verify_people(county.product, of_tract, dealt, known.source, Subject.SOLUTION)
         yield dealt
 
 
-def _solution(county: CountyTables, claim: CountyClaim, one: SolvedTract, path: str) -> Solution:
+def _solution(county: CountyTables, claim: CountyClaim, tract: SolvedTract, path: str) -> Solution:
     """The accepted solution of one tract, with as many people as published."""
-    place = f"{claim.stusab} {claim.county} {one.tract}"
-    where = f"--stusab {claim.stusab} --county {claim.county} --tract {one.tract}"
+    place = f"{claim.stusab} {claim.county} {tract.tract}"
+    where = f"--stusab {claim.stusab} --county {claim.county} --tract {tract.tract}"
     try:
         text = read_bytes(path)
     except DamagedFile:
         again = f"--step3 --step4 --force {where}"
         raise InputError(f"{path}: the solution of tract {place} is not a whole gzip file; make it again ({again}).") from None
     except MissingFile:
-        wanted = f"tract {place} with {counted(one.pop, 'person')}"
+        wanted = f"tract {place} with {counted(tract.pop, 'person')}"
         raise InputError(f"{path}: there is no solution of {wanted}; make it (--step4 --force {where}).") from None
-    check_accepted(text, one.sol_digest, path, f"the solution of tract {place}", Subject.OTHER_SOLUTION, place)
-    found = parse_solution(text, path, f"{county.county}{one.tract}")
+    check_accepted(text, tract.sol_digest, path, f"the solution of tract {place}", Subject.OTHER_SOLUTION, place)
+    found = parse_solution(text, path, f"{county.county}{tract.tract}")
     people = found.people
-    if people.population != one.pop:
+    if people.population != tract.pop:
         raise VerificationError(
-            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {one.pop:,}; "
+            f"{path}: the solution of tract {place} has {counted(people.population, 'person')}, the tables {tract.pop:,}; "
             f"make it again (--step4 --force {where})."
         )
     return found
@@ -131,11 +131,11 @@ def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force:
         return
     worker, lease = Worker.here(), experiment.config.run.lease_seconds
     failures: list[DBReconError] = []
-    for one in ledger.counties(reident, stusab) if county is None else [county]:
-        claim = ledger.claim_county(reident, worker, lease_seconds=lease, place=Place(stusab, one))
+    for code in ledger.counties(reident, stusab) if county is None else [county]:
+        claim = ledger.claim_county(reident, worker, lease_seconds=lease, place=Place(stusab, code))
         if claim is None:
             if county is not None:
-                raise UsageError(_why_not(ledger, reident, stusab, one))
+                raise UsageError(_why_not(ledger, reident, stusab, code))
             continue
         try:
             people = write_claimed(experiment, ledger, claim)
@@ -143,9 +143,9 @@ def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force:
             if county is not None:
                 raise
             failures.append(error)
-            log.error("county %s of %s is not written: %s", one, stusab, explain(error))
+            log.error("county %s of %s is not written: %s", code, stusab, explain(error))
         else:
-            yield one, people
+            yield code, people
     if failures:
         raise failures[0]
 
@@ -166,8 +166,8 @@ def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) 
 
 def _open_tracts(ledger: "Ledger", reident: str, stusab: str, county: str) -> list[str] | None:
     """The county's tracts with people that are not solved, each with its status; None if it has no people at all."""
-    states = [one for one in ledger.tract_states(reident, stusab, county) if one.pop]
-    return [f"{one.tract} ({one.status})" for one in states if one.status != SOLVED] if states else None
+    states = [tract for tract in ledger.tract_states(reident, stusab, county) if tract.pop]
+    return [f"{tract.tract} ({tract.status})" for tract in states if tract.status != SOLVED] if states else None
 
 
 def _why_not(ledger: "Ledger", reident: str, stusab: str, county: str) -> str:

@@ -238,7 +238,7 @@ def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: 
         (named.constraints[row], " and ".join(bound for _, bound in bounds_of(named.program, row)))
         for row in conflict.rows.tolist()
     )
-    names.sort(key=lambda one: bool(OF_A_BLOCK.search(one[0])))  # the tract's own counts first: they are few
+    names.sort(key=lambda bound: bool(OF_A_BLOCK.search(bound[0])))  # the tract's own counts first: they are few
     counts = [f"{name} {bounds}" for name, bounds in names]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
     return Infeasible(

@@ -258,7 +258,7 @@ def test_a_file_of_no_tract_is_told_and_left_alone(made: Made) -> None:
     stranger = files_of(made).lp.parent / "notes.txt"
     stranger.write_text("mine")
     _, (report,) = made.put_right()
-    assert report.strangers == (str(stranger),)
+    assert report.foreign == (str(stranger),)
     assert stranger.exists()
 
 

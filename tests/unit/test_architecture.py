@@ -128,6 +128,27 @@ def strings_of(path: Path) -> list[tuple[int, str]]:
     return [(node.lineno, node.value) for node in found if isinstance(node.value, str)]
 
 
+VAGUE = {"told", "one", "mine", "some", "there", "pretend", "strangers", "mourn", "bury"}
+
+
+def names_bound_in(path: Path) -> list[tuple[int, str]]:
+    """What a module gives names to, with their lines: variables, parameters, functions, classes, attributes."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                found.append((node.lineno, name))
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.append((node.lineno, name))
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_names_say_what_they_name(path: Path) -> None:
+    """A stranger searches for a tract, an answer or a holder, and finds them."""
+    assert [(line, name) for line, name in names_bound_in(path) if name.strip("_").lower() in VAGUE] == []
+
+
 OPTION = re.compile(r"(?<![\w-])--[a-z]\w*")
 SETTING = re.compile("|".join(rf"\[{setting.section}\] ?{setting.name}\b" for setting in SETTINGS))
 

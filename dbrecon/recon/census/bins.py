@@ -192,9 +192,9 @@ def _divide(index: npt.NDArray[np.integer], bins: AgeBins) -> tuple[list[_Group]
     wrong = (led_by[count[kept]] != of[kept]) | (count_at[of[kept], age[kept]] != count[kept]) | elsewhere[count[kept]]
     bad[number[kept][wrong]] = True
     groups = []
-    for one in np.unique(of[kept & ~bad[number]]).tolist():
-        group, at = divmod(one, bins.n)
-        counts, first = np.unique(count_at[one, bins.first[at] : bins.last[at] + 1], return_index=True)
+    for group_bin in np.unique(of[kept & ~bad[number]]).tolist():
+        group, at = divmod(group_bin, bins.n)
+        counts, first = np.unique(count_at[group_bin, bins.first[at] : bins.last[at] + 1], return_index=True)
         order = np.argsort(first)
         starts = tuple((bins.first[at] + first[order]).tolist())
         groups.append(_Group(at, divided[at] & (leader[at] == group), tuple(counts[order].tolist()), starts))

@@ -84,20 +84,24 @@ class _Restriction:
         self.exact = {table.name for table in tables if table.inexact is None}
 
     def product(self) -> Product:
-        partitions = {name: self._moved(one) for name, one in self.whole.partitions.items() if self._made_of(one) <= self.exact}
+        partitions = {
+            name: self._moved(partition)
+            for name, partition in self.whole.partitions.items()
+            if self._made_of(partition) <= self.exact
+        }
         overlapping = [table for table in self.tables if table.name in self.exact and table.index is None]
         for table in overlapping:
-            partitions |= {one.name: one for one in self._groups(table, table.undivided)}
+            partitions |= {partition.name: partition for partition in self._groups(table, table.undivided)}
         kept = [
-            replace(one, partition=partitions[one.partition.name])
-            for one in self.whole.constraints
-            if one.partition.name in partitions
+            replace(constraint, partition=partitions[constraint.partition.name])
+            for constraint in self.whole.constraints
+            if constraint.partition.name in partitions
         ]
         inexact = [table for table in self.tables if table.inexact is not None]
-        ranges = [one for table in inexact for one in self._groups(table, range(len(table.cells)))]
+        ranges = [partition for table in inexact for partition in self._groups(table, range(len(table.cells)))]
         found = Product(self.whole.name, self.whole.title, self.tables, partitions, tuple(kept), tuple(ranges))
         block_alone = self.whole.tables_of("block") == self.tables
-        lacking = [] if block_alone else [one for level in LEVELS for one in lacking_constraints(found, level)]
+        lacking = [] if block_alone else [constraint for level in LEVELS for constraint in lacking_constraints(found, level)]
         return replace(found, constraints=(*kept, *lacking))
 
     def _made_of(self, partition: Partition) -> set[str]:
@@ -125,9 +129,9 @@ class _Restriction:
                 layers.append((index, numbers))
             index[at] = len(numbers)
             numbers.append(i)
-        of_level = [one for one in self.tables if one.level == table.level]
-        offset = sum(len(one.cells) for one in of_level[: of_level.index(table)])
-        width = sum(len(one.cells) for one in of_level)
+        of_level = [table_of_level for table_of_level in self.tables if table_of_level.level == table.level]
+        offset = sum(len(before.cells) for before in of_level[: of_level.index(table)])
+        width = sum(len(table_of_level.cells) for table_of_level in of_level)
         return [
             Partition(
                 f"{table.name}.{number}",
@@ -143,16 +147,18 @@ class _Restriction:
 def lacking_constraints(product: Product, level: str) -> list[Constraint]:
     """Constraints for the level's exact cells that do not follow from those that are written: few, those of the finest tables."""
     names = {table.name for table in product.tables}
-    partitions = [one for one in product.partitions.values() if one.level == level and one.name.split(".")[0] in names]
-    partitions.sort(key=lambda one: -len(one.labels))  # a total that follows from its parts would be a dense constraint
-    counted = [counted_kinds(one.index) for one in partitions]
+    partitions = [
+        partition for partition in product.partitions.values() if partition.level == level and partition.name.split(".")[0] in names
+    ]
+    partitions.sort(key=lambda partition: -len(partition.labels))  # a total that follows from its parts would be a dense constraint
+    counted = [counted_kinds(partition.index) for partition in partitions]
     if not counted:
         return []
     written, cells = written_counts(product, level), sp.csc_array(sp.hstack(counted))
     lacking = np.zeros(cells.shape[1], bool)
     for rows, columns in components(written, cells):
         lacking[columns] = _lacking(written[:, rows], cells[:, columns])
-    ends = np.cumsum([one.shape[1] for one in counted])
+    ends = np.cumsum([cells_counted.shape[1] for cells_counted in counted])
     found = []
     for partition, of_partition in zip(partitions, np.split(lacking, ends[:-1]), strict=True):
         if of_partition.any():

@@ -54,8 +54,8 @@ def calibrate(people: People, confidence: FloatArray, truth: People, bins: AgeBi
     count = np.zeros(len(known) + 1, np.int64)
     np.add.at(count, at, truth.count)
     place = np.searchsorted(known, wanted)
-    there = np.append(known, -1)[place] == wanted
-    true = there & (rank_among_equals(wanted) <= count[place])
+    present = np.append(known, -1)[place] == wanted
+    true = present & (rank_among_equals(wanted) <= count[place])
     group = np.searchsorted(STARTS, confidence, side="right") - 1
     n = len(STARTS)
     return Calibration(

@@ -141,13 +141,13 @@ def _rows(system: CountSystem, inside: IntArray, above: IntArray, below: IntArra
     n, k = system.n_columns, len(inside)
     sums = sp.csr_array((np.ones(len(system.columns)), system.columns, system.starts), shape=(system.n_rows, n))
     pick = sp.csr_array((np.ones(k), (np.arange(k), inside)), shape=(k, n))
-    one, nothing = sp.eye_array(k), sp.csr_array((k, n))
+    identity, nothing = sp.eye_array(k), sp.csr_array((k, n))
     return sp.csr_array(
         sp.vstack(
             [
                 sp.hstack([sums, sp.csr_array((system.n_rows, 2 * k))]),
-                sp.hstack([-pick, one, sp.diags_array(above.astype(np.float64))]),
-                sp.hstack([nothing, one, -sp.diags_array(below.astype(np.float64))]),
+                sp.hstack([-pick, identity, sp.diags_array(above.astype(np.float64))]),
+                sp.hstack([nothing, identity, -sp.diags_array(below.astype(np.float64))]),
             ]
         )
     )

@@ -154,8 +154,8 @@ def holders_of(record: SampleRecord, wanted: IntArray, rank: IntArray) -> IntArr
     found = np.full(len(wanted), record.number, np.int64)
     if len(key):
         at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-        told = key[at] == wanted
-        found[told] = record.holders[first[at[told]] + rank[told] - 1]
+        known = key[at] == wanted
+        found[known] = record.holders[first[at[known]] + rank[known] - 1]
     return found
 
 

@@ -113,8 +113,8 @@ def _costs(loss: IntArray, more: IntArray) -> tuple[IntArray, IntArray]:
     """(g, a, b) the least cost of giving one size a year of b for one of a; and the size."""
     cost = loss[:, :, :, None] - more[:, :, None, :]
     size = cost.argmin(axis=1)
-    groups, _, one, other = np.ogrid[[slice(n) for n in cost.shape]]
-    return cost[groups[:, 0], size, one[:, 0], other[:, 0]], size
+    groups, _, first, second = np.ogrid[[slice(n) for n in cost.shape]]
+    return cost[groups[:, 0], size, first[:, 0], second[:, 0]], size
 
 
 def _exchange(flows: Flows, gain: IntArray, flow: IntArray, chosen: IntArray) -> npt.NDArray[np.bool_]:
@@ -128,12 +128,12 @@ def _exchange(flows: Flows, gain: IntArray, flow: IntArray, chosen: IntArray) ->
     row = np.arange(len(chosen))
     better = both[row, a, b] < 0
     row, a, b = row[better], a[better], b[better]
-    one, other = size[row, a, b], size[row, b, a]
+    first, second = size[row, a, b], size[row, b, a]
     most = np.minimum(
-        np.minimum(can_lose[row, one, a], can_add[row, one, b]), np.minimum(can_lose[row, other, b], can_add[row, other, a])
+        np.minimum(can_lose[row, first, a], can_add[row, first, b]), np.minimum(can_lose[row, second, b], can_add[row, second, a])
     )
     group = chosen[row]
-    for which, taken, given in ((one, a, b), (other, b, a)):
+    for which, taken, given in ((first, a, b), (second, b, a)):
         np.add.at(flow, (group, which, taken), -most)
         np.add.at(flow, (group, which, given), most)
     return better

@@ -33,6 +33,6 @@ def _kind_of(columns: bytes) -> int:
     race = int("".join("01"[flag == "Y"] for flag in flags[:-1]), 2)
     if race == 0:
         raise ValueError(columns.decode("ascii"))
-    one = np.ones(1, np.int64)
-    kind = join_kind(one * SEXES.index(sex), age_category(one * int(age)), one * race, one * (flags[-1] == "Y"))
+    unit = np.ones(1, np.int64)
+    kind = join_kind(unit * SEXES.index(sex), age_category(unit * int(age)), unit * race, unit * (flags[-1] == "Y"))
     return int(kind[0])

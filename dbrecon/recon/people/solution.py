@@ -109,12 +109,12 @@ def parse_solution(text: bytes, source: str, tract: str | None = None) -> Soluti
     ``name value``, a name that is no person's, a value that is negative or not whole within 1e-6, a variable that comes twice, a
     last line without an end (the file was cut off), and people of another tract.
     """
-    lines, notes, told = _split(text, source)
-    if tract is not None and told is not None and told != tract:
-        raise InputError(f"{source}: is the solution of tract {told}, not of {tract}", about=Subject.SOLUTION)
+    lines, notes, titled = _split(text, source)
+    if tract is not None and titled is not None and titled != tract:
+        raise InputError(f"{source}: is the solution of tract {titled}, not of {tract}", about=Subject.SOLUTION)
     values = _values(lines)
-    people = _people_of(lines, values, told or tract)
-    tract = told or tract or (f"{people.geoid_tract[0]:011d}" if len(people.kind) else None)
+    people = _people_of(lines, values, titled or tract)
+    tract = titled or tract or (f"{people.geoid_tract[0]:011d}" if len(people.kind) else None)
     if tract is None:
         raise InputError(f"{source}: has neither a tract nor people", about=Subject.SOLUTION)
     stray = people.geoid_tract != int(tract)

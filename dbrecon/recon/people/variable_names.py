@@ -131,6 +131,6 @@ def decode_old(name: str) -> tuple[int, int] | None:
     if sex != sex_of_group or race == 0 or int(age) > OLDEST:
         return None
     category = age_category(np.array([int(age)]))
-    one = np.array([1])
-    kind = join_kind(one * (sex == "female"), category, one * race, one * (flags[-1] == "Y"))
+    unit = np.array([1])
+    kind = join_kind(unit * (sex == "female"), category, unit * race, unit * (flags[-1] == "Y"))
     return int(block), int(kind[0])

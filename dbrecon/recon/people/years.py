@@ -53,13 +53,13 @@ def deal_tracts(tracts: Sequence[Undealt], binning: Binning, best: bool = True) 
     """As :func:`deal_years`, the same for many tracts at once, which is faster than one by one."""
     years = binning.years
     parts = [_Part.of(tract, binning) for tract in tracts]
-    told = _joined([part.told for part in parts])
+    binned = _joined([part.grouped for part in parts])
     tract = np.repeat(np.arange(len(parts)), [len(part.group) for part in parts])
     group = np.concatenate([part.group for part in parts]) + tract * years.n_groups
     n = len(years.first)
     starts = np.append((np.arange(len(parts))[:, None] * n + years.starts[:-1]).ravel(), len(parts) * n)
-    seeds = np.array([one.seed for one in tracts], np.int64)
-    dealt = _deal(told, group, starts, np.concatenate([part.left for part in parts]), seeds[tract], best)
+    seeds = np.array([tract.seed for tract in tracts], np.int64)
+    dealt = _deal(binned, group, starts, np.concatenate([part.left for part in parts]), seeds[tract], best)
     owner, count = np.divmod(dealt.last, max(1, n))
     intervals = BinnedPeople(
         dealt.geoid_block, dealt.kind + (years.first[count] - dealt.age) * N_RH, years.last[count], dealt.count
@@ -69,14 +69,14 @@ def deal_tracts(tracts: Sequence[Undealt], binning: Binning, best: bool = True) 
 
 @dataclass(frozen=True)
 class _Part:
-    """What is known of a tract's people: ``known`` of single ages, ``told`` whose ages the tract tells (``group`` of each entry,
-    ``left`` of each count), ``untold`` whose ages no table tells."""
+    """What is known of a tract's people: ``known`` of single ages, ``grouped`` whose ages the tract tells (``group`` of each entry,
+    ``left`` of each count), ``ungrouped`` whose ages no table tells."""
 
     known: People
-    told: BinnedPeople
+    grouped: BinnedPeople
     group: IntArray
     left: IntArray
-    untold: BinnedPeople
+    ungrouped: BinnedPeople
 
     @classmethod
     def of(cls, tract: Undealt, binning: Binning) -> "_Part":
@@ -87,17 +87,17 @@ class _Part:
         kinds = _binned_kinds(binned, binning.bins, tract.source)
         left = binning.years.values(tract.tract_cells) - _taken(known, binning)
         group = binning.years.index.ravel()[kinds].astype(np.int64)
-        told = group >= 0
+        in_group = group >= 0
         if len(group):
-            _check_totals(group[told], binned.count[told], left, binning, tract.source)
+            _check_totals(group[in_group], binned.count[in_group], left, binning, tract.source)
         else:
             left = np.zeros_like(left)  # whoever checks the cells will tell better what is wrong
-        return cls(known, binned.select(told), group[told], left, binned.select(~told))
+        return cls(known, binned.select(in_group), group[in_group], left, binned.select(~in_group))
 
     def with_years(self, intervals: BinnedPeople, seed: int) -> People:
         """The tract's people, when those whose ages are told have these ``intervals``."""
         whole = intervals.select(intervals.exact)
-        rest = _joined([intervals.select(~intervals.exact), self.untold])
+        rest = _joined([intervals.select(~intervals.exact), self.ungrouped])
         parts = [self.known, People(whole.geoid_block, whole.kind, whole.count)]
         return People.concatenate([*parts, _spread(rest, np.full(len(rest.kind), seed, np.int64))]).merged()
 

@@ -390,9 +390,9 @@ class StateReader:
     def _sorted(self, rows: list[bytes], level: str) -> list[bytes]:
         width = 15 if level == "block" else 11
         rows.sort()
-        for one, other in pairwise(rows):
-            if one[:width] == other[:width]:
-                geoid = one[:width].decode()
+        for row, following in pairwise(rows):
+            if row[:width] == following[:width]:
+                geoid = row[:width].decode()
                 raise InputError(f"{self.archive.name}: member {self.header} has {level} {geoid} twice; get the zip anew (step 0)")
         return rows
 

@@ -385,8 +385,8 @@ def median_ages(counts: sp.csr_array, universe: npt.NDArray[np.bool_]) -> npt.ND
     by_sex = by_sex.reshape(counts.shape[0], 2, -1)
     medians = np.zeros((counts.shape[0], 3))
     for column, by_age in enumerate((by_sex.sum(axis=1), by_sex[:, 0], by_sex[:, 1])):
-        some = np.flatnonzero(by_age.any(axis=1))
-        medians[some, column] = _interpolated(by_age[some])
+        inhabited = np.flatnonzero(by_age.any(axis=1))
+        medians[inhabited, column] = _interpolated(by_age[inhabited])
     return medians
 
 
@@ -493,7 +493,7 @@ class _SeparatedText:
         found = zip(
             *(array[rows].tolist() for array in (records.geoid, records.level, records.population, records.logrecno)), strict=True
         )
-        return b"".join(self._record(records, *one) for one in found)
+        return b"".join(self._record(records, *item) for item in found)
 
     def _record(self, records: _Records, geoid: int, level: int, population: int, logrecno: int) -> bytes:
         tract, block = geoid // BLOCKS_PER_TRACT % 10**6, geoid % BLOCKS_PER_TRACT

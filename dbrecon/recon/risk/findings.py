@@ -209,7 +209,7 @@ def _by_confidence(people: Records, confidence: Floats, truth: Truth, rng: np.ra
     match = match_in_two_passes((known.exact, known.binned), (people.exact, people.binned), rng)
     confirmed = confirmed_pairs(truth.known, truth.people, people, match, rng)
     of_level = (level, level[true_records(people, truth.people, confidence)], level[match.right], level[match.right][confirmed])
-    return np.stack([np.bincount(one, minlength=LEVELS + 1) for one in of_level], axis=1)
+    return np.stack([np.bincount(levels, minlength=LEVELS + 1) for levels in of_level], axis=1)
 
 
 def precision_by_rank(levels: IntArray, points: int = 100) -> Floats:

@@ -202,8 +202,8 @@ def _agreement(people: People, truth: People) -> tuple[int, int]:
     return _in_common(people.merged(), truth.merged()), _in_common(binned(people), binned(truth))
 
 
-def _in_common(one: People, other: People) -> int:
-    first = int(min(one.geoid_block.min(initial=10**15), other.geoid_block.min(initial=10**15)))
-    mine, theirs = ((p.geoid_block - first) * N_KINDS + p.kind for p in (one, other))
-    _, a, b = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-    return int(np.minimum(one.count[a], other.count[b]).sum())
+def _in_common(first_people: People, second_people: People) -> int:
+    first = int(min(first_people.geoid_block.min(initial=10**15), second_people.geoid_block.min(initial=10**15)))
+    first_keys, second_keys = ((p.geoid_block - first) * N_KINDS + p.kind for p in (first_people, second_people))
+    _, a, b = np.intersect1d(first_keys, second_keys, assume_unique=True, return_indices=True)
+    return int(np.minimum(first_people.count[a], second_people.count[b]).sum())

@@ -60,5 +60,5 @@ def translated(text: bytes) -> bytes:
 def _two_constraints(match: re.Match[bytes]) -> bytes:
     low, first, terms, second, high = match.group("low", "first", "terms", "second", "high")
     name = match["name"]
-    one, other = (b" %s:" % name, b" %s_range:" % name) if name else (b"", b"")
-    return b"%s %s %s %s\n%s %s %s %s" % (one, terms, _TURNED[first], low, other, terms, second, high)
+    first_name, second_name = (b" %s:" % name, b" %s_range:" % name) if name else (b"", b"")
+    return b"%s %s %s %s\n%s %s %s %s" % (first_name, terms, _TURNED[first], low, second_name, terms, second, high)

@@ -220,7 +220,9 @@ def evaluate(
             if code in true_people:
                 compared.append(code)
                 rng = np.random.default_rng([seed, int(code)])
-                known_counts = BlockCounts.concatenate([one for one in counts if one is not None]) if margins is not None else None
+                known_counts = (
+                    BlockCounts.concatenate([margin for margin in counts if margin is not None]) if margins is not None else None
+                )
                 agreement += compare(county.people, load_county(true_people[code]), known_counts, rng)
         without = tuple(sorted(set(counties) - set(true_people)))
     inexact = tuple(table.name for table in product.inexact)
@@ -386,7 +388,7 @@ class Margins:
         """The counts of some blocks."""
         order = np.argsort(units.geoid)
         cells = units.cells[order].astype(np.int64)
-        sex_age, race_origin = (np.asarray(cells @ one).astype(np.int32) for one in (self._sex_age, self._race_origin))
+        sex_age, race_origin = (np.asarray(cells @ matrix).astype(np.int32) for matrix in (self._sex_age, self._race_origin))
         return BlockCounts(units.geoid[order], sex_age, race_origin, self._sa_of_group)
 
     def of_people(self, people: People) -> BlockCounts:
@@ -457,9 +459,9 @@ def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.r
     people, truth, total = people.merged(), truth.merged(), Agreement()
     if counts is None:
         return replace(_compare([people], truth), baselines=False)
-    for some, low, high in counts.slices(PEOPLE_AT_ONCE):
+    for piece, low, high in counts.slices(PEOPLE_AT_ONCE):
         here = _between(people, low, high)
-        total += _compare([here, modal_people(here, some), random_people(some, rng)], _between(truth, low, high))
+        total += _compare([here, modal_people(here, piece), random_people(piece, rng)], _between(truth, low, high))
     return total
 
 
@@ -497,7 +499,7 @@ def matched_by_block(guess: People, truth: People) -> tuple[IntArray, IntArray]:
     first = int(truth.geoid_block.min(initial=10**15))
     inside = (guess.geoid_block >= first) & (guess.geoid_block <= truth.geoid_block.max(initial=0))
     guess = guess.select(inside)
-    guess_key, truth_key = ((one.geoid_block - first) * N_KINDS + one.kind for one in (guess, truth))
+    guess_key, truth_key = ((people.geoid_block - first) * N_KINDS + people.kind for people in (guess, truth))
     _, of_guess, of_truth = np.intersect1d(guess_key, truth_key, assume_unique=True, return_indices=True)
     return truth.geoid_block[of_truth], np.minimum(guess.count[of_guess], truth.count[of_truth])
 

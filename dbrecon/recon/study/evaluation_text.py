@@ -60,8 +60,8 @@ def _violation_lines(violations: Mapping[str, Violations], inexact: Sequence[str
     return lines
 
 
-def _number(n: int, one: str, many: str) -> str:
-    return f"{n:,} {one if n == 1 else many}"
+def _number(n: int, singular: str, plural: str) -> str:
+    return f"{n:,} {singular if n == 1 else plural}"
 
 
 def _percent(part: int, whole: int) -> str:
