@@ -5,14 +5,14 @@ from __future__ import annotations
 from dbrecon.console.commands import asked_place, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
 from dbrecon.console.registration import chosen_name, chosen_product, register_new, seeded
-from dbrecon.console.step_commands import do_states
+from dbrecon.console.step_commands import do_states, do_tracts
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import describe
 from dbrecon.ctools.progress import say
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.node.daemon import EXIT_QUARANTINED, run_here, steps_of
+from dbrecon.node.daemon import EXIT_QUARANTINED
 from dbrecon.place import EVERYWHERE, Place
 from dbrecon.settings import Config
 from dbrecon.steps.download import states_to_download, stusabs_in_dist
@@ -37,7 +37,7 @@ def run_from_start(args: Arguments, config: Config) -> int:
     _download_lacking(experiment, ledger, stusabs)
     say(f"Steps 1 and 2: geography and county files of {', '.join(stusabs)}, into {experiment.base}/work")
     do_states([1, 2], experiment, ledger, stusabs, force=False)
-    return _solve(ledger, experiment, _places(args, stusabs))
+    return _solve(args, ledger, experiment, _places(args, stusabs))
 
 
 def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -> Experiment:
@@ -46,6 +46,7 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
     found = {row.reident: row for row in ledger.experiments()}.get(reident)
     if found is None:
         experiment = Experiment.make(reident, seeded(args, config), tables or "all", ages or "bins", product)
+        _check_certainty(args, experiment)
         say(f"Registering {reident} in {describe(ledger.engine)}, on {experiment.tables} tables")
         register_new(ledger, experiment)
         return experiment
@@ -58,7 +59,17 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
     if args.seed is not None and args.seed != (seed := settled(ledger, found, config).seed):
         raise UsageError(f"{reident} is registered with the seed {seed}: leave --seed out, or register another name")
     say(f"{reident} is registered in {describe(ledger.engine)} already: going on with it")
-    return open_experiment(ledger, config, reident, to_solve=True)
+    experiment = open_experiment(ledger, config, reident, to_solve=True)
+    _check_certainty(args, experiment)
+    return experiment
+
+
+def _check_certainty(args: Arguments, experiment: Experiment) -> None:
+    """UsageError, before anything is done, for --step6 on tables that have none."""
+    if args.step6:
+        from dbrecon.steps.certainty_records import check_available
+
+        check_available(experiment)
 
 
 def _states(experiment: Experiment, words: list[str]) -> list[str]:
@@ -98,12 +109,14 @@ def _places(args: Arguments, stusabs: list[str]) -> list[Place]:
     return [asked_place(args)] if len(stusabs) == 1 else [Place(stusab) for stusab in stusabs]
 
 
-def _solve(ledger: Ledger, experiment: Experiment, places: list[Place]) -> int:
-    """Steps 3 to 5 of each place; the exit code of the first that was broken off, else 10 if a tract is in quarantine."""
+def _solve(args: Arguments, ledger: Ledger, experiment: Experiment, places: list[Place]) -> int:
+    """Steps 3 to 5, or with --step6 to 6, of each place; the exit code of the first that was broken off, else 10 if a tract is in
+    quarantine."""
     worst = 0
+    steps, made = ("3 to 6", "solutions, people and their certainty") if args.step6 else ("3 to 5", "solutions and people")
     for place in places:
-        say(f"Steps 3 to 5: LP files, solutions and people of {place.text()}, into {experiment.base}/work")
-        code = run_here(ledger, experiment.config, experiment.reident, place, steps_of(step3=False, step4=False))
+        say(f"Steps {steps}: LP files, {made} of {place.text()}, into {experiment.base}/work")
+        code = do_tracts(args, experiment, ledger, place)
         if code not in (0, EXIT_QUARANTINED):
             return code
         worst = max(worst, code)

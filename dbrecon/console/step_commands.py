@@ -33,14 +33,24 @@ def do_steps(args: Arguments, config: Config) -> int:
 
         check_available(experiment)
     do_states(steps, experiment, ledger, states_asked(args), args.force)
+    return do_tracts(args, experiment, ledger, place, of_tracts)
+
+
+def do_tracts(
+    args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int] = frozenset()
+) -> int:
+    """Do steps 3 to 6 of a place, as far as --run, ``of_tracts`` (of 3 to 5) and --step6 ask for them; return the exit code.
+
+    What asks more of step 6 than a scheduler does (--force, --cells, --samples) comes after the rest.
+    """
     by_hand = args.force or args.cells or args.samples is not None
-    if 6 in steps and not by_hand:
+    if args.step6 and not by_hand:
         of_tracts |= {6}
         from dbrecon.console.certainty_commands import reopen_stale
 
         reopen_stale(experiment, ledger, place)
-    code = _do_tracts(args, experiment, ledger, place, of_tracts) if args.run or of_tracts else 0
-    if 6 in steps and by_hand and code == 0:
+    code = _schedule(args, experiment, ledger, place, of_tracts) if args.run or of_tracts else 0
+    if args.step6 and by_hand and code == 0:
         from dbrecon.console.certainty_commands import asked_samples, certify_counties
 
         samples = asked_samples(args)
@@ -48,7 +58,7 @@ def do_steps(args: Arguments, config: Config) -> int:
     return code
 
 
-def _do_tracts(args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int]) -> int:
+def _schedule(args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int]) -> int:
     """Steps 3 to 6 of a place, as a scheduler does them."""
     if not args.run and of_tracts == {5} and place.stusab and place.county:
         write_counties(experiment, ledger, place, args.force)

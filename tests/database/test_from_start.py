@@ -149,7 +149,10 @@ def test_zips_that_are_there_are_enough(newcomer: Newcomer, published: Path) -> 
     assert_all_is_done(newcomer, newcomer.run())
     assert newcomer.office.asked == []
     (newcomer.base / "dist" / "de2010.sf1.zip").unlink()  # to save space: nothing needs it any more
-    assert_all_is_done(newcomer, newcomer.run("--stusab", "de"))
+    sure = newcomer.run("--stusab", "de", "--step6")
+    assert_all_is_done(newcomer, sure)
+    assert f"Steps 3 to 6: LP files, solutions, people and their certainty of de, into {newcomer.base}/work" in sure.stdout
+    assert len(list(newcomer.base.glob("work/de/*/certainty_*.csv"))) == 1
     assert newcomer.office.asked == []
 
 
