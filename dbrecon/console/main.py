@@ -133,7 +133,9 @@ def work(args: Arguments) -> int:
     """Do what the arguments ask for."""
     name = asked_action(args)
     if name is None:
-        sys.stderr.write(f"usage: {USAGE}\nnothing to do: name an action (--register, --run, --status, ...); --help shows all\n")
+        sys.stderr.write(
+            f"usage: {USAGE}\nnothing to do: name an action (--register, --run, --status, ...); --help shows what there is\n"
+        )
         return UsageError.exit_code
     action = ACTIONS[name]
     check_options(args, name, takes_place=action.takes_place)

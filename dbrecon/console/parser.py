@@ -1,8 +1,8 @@
 """One parser for every command line, on click: the same words mean the same everywhere.
 
 Beside what click does: a long option may be shortened while that stays unambiguous; an option's value may be left out, or be
-several words; what cannot be meant (an option given twice, a word too many) is refused rather than dropped; help is by
-group. An error is a UsageError, one sentence.
+several words; what cannot be meant (an option given twice, a word too many) is refused rather than dropped; help has three
+levels: an overview, a group, all. An error is a UsageError, one sentence.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from dbrecon.states import check_stusab
 
 WIDTH = 120
 """Help is not set wider than this many characters."""
+
+ALL = "all"
+"""What ``--help`` takes for everything."""
 
 COMPLETION_VARIABLE = "_DBRECON_COMPLETE"
 """Set in the environment by a shell that asks what a word could be (``dbrecon.console.completion``)."""
@@ -132,7 +135,7 @@ class Parser(click.Command):
             (
                 Option(
                     "-h", "--help", optional="", metavar="GROUP", expose_value=False, is_eager=True, callback=self._show_help,
-                    help=f"this text, or of it one group: {', '.join(group.name for group in groups)}",
+                    help=f"an overview; one group, or {ALL}: {', '.join(group.name for group in groups)}",
                 ),
             ),
         )  # fmt: skip
@@ -223,8 +226,17 @@ class Parser(click.Command):
     def _show_help(self, ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value is None or ctx.resilient_parsing:
             return
-        click.echo(self.get_help(ctx) if value == "" else self.group_help(value))
+        click.echo(self.overview() if value == "" else self.get_help(ctx) if value.lstrip("-") == ALL else self.group_help(value))
         ctx.exit()
+
+    def overview(self) -> str:
+        """A screen: usage, what it is, the names of each group's options, examples."""
+        formatter = _formatter()
+        formatter.write(f"usage: {self.usage}\n\n{self.help}\n\noptions (--help GROUP: what they do; --help {ALL}: everything):\n")
+        with formatter.indentation():
+            formatter.write_dl([(group.name, " ".join(option.long for option in group.options)) for group in self.groups])
+        examples = [part for part in (self.epilog or "").strip().split("\n\n") if part.startswith("examples")]
+        return "\n".join([formatter.getvalue(), *examples]).rstrip()
 
     def group_help(self, name: str) -> str:
         """The options of one group, by its name, a beginning of it, or one of its options. UsageError for others."""
@@ -234,7 +246,7 @@ class Parser(click.Command):
         ]
         fitting = fitting or [group for group in self.groups if any(f"--{word}" in option.opts for option in group.options)]
         if len(fitting) != 1:
-            raise UsageError(f"--help {name}: the groups are {', '.join(group.name for group in self.groups)}")
+            raise UsageError(f"--help {name}: the groups are {', '.join(group.name for group in self.groups)}; or {ALL}")
         formatter = _formatter()
         _write_group(formatter, fitting[0])
         return formatter.getvalue().strip("\n")

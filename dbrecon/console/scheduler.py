@@ -18,7 +18,7 @@ EPILOG = f"""exit codes:
        node already
   {EXIT_QUARANTINED}   nothing is left but tracts that are quarantined (--status lists them)
   130  halted (Ctrl-C): the tracts in work were put back; run it again to go on
-  1-8  an error; the last line says which (dbrtool.py --help lists them)
+  1-8  an error; the last line says which (dbrtool.py --help all lists them)
 
 examples:
   scheduler.py --reident R                     everything of R, until nothing is left

@@ -41,10 +41,12 @@ def in_words(text: str) -> str:
 
 
 def script_help(_: str) -> Iterator[str]:
-    """What each step's script prints for --help."""
+    """What each step's script prints for --help all."""
     for script in sorted(CHECKOUT.glob("s[0-9]_*.py")):
         environment = os.environ | {"COLUMNS": "110"}
-        done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, script, "--help", "all"], capture_output=True, text=True, check=True, env=environment
+        )
         yield f"## {script.name}\n\n```text\n{done.stdout.rstrip()}\n```\n"
 
 

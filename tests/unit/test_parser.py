@@ -139,6 +139,16 @@ def test_every_program_has_help_version_and_completion(program: str) -> None:
     assert re.fullmatch(rf"{program} \d+\.\d+\S* \(Python 3\.\S+\)\n", version.stdout)
 
 
+def test_help_has_three_levels() -> None:
+    """A screen that names every option and group; a group; everything, with exit codes."""
+    overview, everything = run("dbrtool.py", "--help").stdout, run("dbrtool.py", "--help", "all").stdout
+    assert len(overview.splitlines()) <= 60 < len(everything.splitlines())
+    names = {word for word in everything.split() if re.fullmatch(r"--[a-z][a-z0-9_]+", word)}
+    assert names <= set(re.findall(r"--[a-z][a-z0-9_]+", overview))
+    assert "exit codes:" in everything
+    assert "examples:" in overview
+
+
 def test_help_of_a_group_is_that_group_alone() -> None:
     told = run("dbrtool.py", "--help", "watching").stdout
     assert told.startswith("watching:\n")
