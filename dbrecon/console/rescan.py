@@ -4,7 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,12 @@ from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.database import NoSuchDatabase
 from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.staging import digest_of
 from dbrecon.errors import DBReconError, InputError, RemoteError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.reconcile import Change, Snapshot
-from dbrecon.ledger.records import EMPTY, NEW, CountyDigests
+from dbrecon.ledger.records import EMPTY, LP, NEW, SOLVED, WRITTEN, CountyDigests
 from dbrecon.node.pool import Broken, Died, Message
 from dbrecon.node.processes import WorkerPool
 from dbrecon.node.tasks import Failed
@@ -194,9 +195,17 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, dry_run: boo
         result.by_hand.append(f"{path} is damaged ({error}); {again}")
         _remove(path, dry_run)
         return known
+    if known and _is_other(path, ledger.state_digests(experiment.reident, stusab).geofile):
+        result.by_hand.append(f"{path} is not the geofile that step 1 has entered: it was changed; {again}")
+        _remove(path, dry_run)
+        return known
     if known and tracts != {(tract.county, tract.tract): tract.pop for tract in ledger.tract_states(experiment.reident, stusab)}:
         result.by_hand.append(f"{path} has other tracts than the ledger; begin anew with --step1 --step2 --force --stusab {stusab}")
     return known or not dry_run
+
+
+def _is_other(path: str, accepted: str | None) -> bool:
+    return bool(accepted) and digest_of(path) != accepted
 
 
 def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
@@ -289,8 +298,9 @@ def _scan(
             left = len(tasks)
             while left:
                 while pool.free and (task := next(waiting, None)) is not None:
-                    before[task.stusab, task.county] = ledger.snapshot(experiment.reident, task.stusab, task.county)
-                    pool.submit(task)
+                    stands = ledger.snapshot(experiment.reident, task.stusab, task.county)
+                    before[task.stusab, task.county] = stands
+                    pool.submit(replace(task, lp_digests=stands.lp_digests()))
                 for event in pool.wait(1.0):
                     if isinstance(event, Broken):
                         raise RemoteError(f"{event.failure.message}; run it again")
@@ -317,9 +327,10 @@ def _settle(
 ) -> None:
     """Puts a county right and notes what was found."""
     faults = dict(report.faults)
-    with_lp = {found.tract for found in report.found.tracts if found.lp is not None}
-    for change in ledger.put_right(experiment.reident, report.found, before, dry_run):
-        result.changes.append((change, _why(experiment, change, faults, change.tract in with_lp)))
+    changes = ledger.put_right(experiment.reident, report.found, before, dry_run)
+    again = sum(change.becomes in (NEW, LP) for change in changes if change.tract)
+    for change in changes:
+        result.changes.append((change, _why(experiment, change, faults, again)))
     for tract in report.found.tracts:
         if tract.sol is not None:
             result.makers[tract.sol.seed, tract.sol.solver] += 1
@@ -338,26 +349,28 @@ def _settle(
     result.tracts += len(task.tracts)
 
 
-def _why(experiment: Experiment, change: Change, faults: dict[str, str], has_lp: bool) -> str:
-    """What in the files made the change. ``has_lp``: there is a whole LP file, be it the right one or not."""
-    place = (change.stusab, change.county)
+def _why(experiment: Experiment, change: Change, faults: dict[str, str], again: int) -> str:
+    """What in the files made the change. ``again``: so many tracts of the county are to be done again."""
     if not change.tract:
-        path = experiment.synth_out(*place)
-        if change.becomes == "written":
-            return "its people are there"
-        return faults.pop(path, None) or "its people are not those of its solutions, or not all are there"
-    paths = {"LP file": experiment.lp(*place, change.tract), "solution": experiment.sol(*place, change.tract)}
-    wrong = [fault for path in paths.values() if (fault := faults.pop(path, None))]
+        return _why_county(experiment, change, faults, again)
+    place = (change.stusab, change.county, change.tract)
+    wrong = [fault for path in (experiment.lp(*place), experiment.sol(*place)) if (fault := faults.pop(path, None))]
     if wrong:
         return "; ".join(wrong)
     if change.was == change.becomes:
         return "another solution was put there, which meets every cell too"
-    other = f"{paths['LP file']} is not the LP file that the ledger has accepted: it was changed, or is of other tables"
-    reasons = {
-        "solved": "its LP file and checked solution are there",
-        NEW: other if has_lp else "it has no LP file",
-    }
+    reasons = {SOLVED: "its LP file and checked solution are there", NEW: "it has no LP file that is of today's tables"}
     return reasons.get(change.becomes, "it has an LP file and no solution that is checked")
+
+
+def _why_county(experiment: Experiment, change: Change, faults: dict[str, str], again: int) -> str:
+    if change.becomes == WRITTEN:
+        return "its people are there"
+    if fault := faults.pop(experiment.synth_out(change.stusab, change.county), None):
+        return fault
+    if again:
+        return f"{counted(again, 'tract')} of it {'is' if again == 1 else 'are'} to be done again"
+    return "its people are not those of its solutions, or are not there"
 
 
 # -- telling ------------------------------------------------------------------------------------------------------------
@@ -376,7 +389,7 @@ def format_result(reident: str, result: _Result, dry_run: bool, shown: int | Non
     parts = {
         "entered in the ledger": result.entered,
         "would be put right in the ledger" if dry_run else "put right in the ledger": changes,
-        "not whole (and not counted on)": result.faults,
+        "not whole or not right (and not counted on)": result.faults,
         "to be made again, by hand": result.by_hand,
         "not verified, and the ledger left as it is, for want of the right to read": result.unread,
         "belongs to no tract of the experiment": result.foreign,

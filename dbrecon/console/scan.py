@@ -1,25 +1,27 @@
 """Looking at a county's files, one worker process a county: what ``--rescan`` finds. Nothing here talks to the database."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar, cast
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.staging import digest
-from dbrecon.errors import InputError, StorageError, VerificationError
+from dbrecon.errors import InputError, StorageError, Subject, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
 from dbrecon.ledger.records import CountyDigests
-from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_solution
+from dbrecon.recon.artifacts import PeopleComparison, check_county_tables, check_lp, check_program, check_solution
 from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.county_tables import CountyTables
+from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import binning_of, builder_of
+from dbrecon.steps.origin import check_accepted
 
 T = TypeVar("T")
 READ_AHEAD = 8
@@ -37,6 +39,9 @@ class Task:
     tracts: tuple[tuple[str, int], ...]
     files: CountyDigests | None = None
     """What the county's two files must be; with digests "" whatever they are is taken; None: they are not today's."""
+    lp_digests: Mapping[str, str | None] = field(default_factory=dict)
+    """By tract, that of the LP file which the ledger has accepted. Where there is none ("", None), a file is compared with the
+    program of the tables."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,23 @@ class _Scan:
         except WRONG as error:
             self._fault(path, error)
             return None
-        self._whole["LP file"] += 1
-        same = None if found.tables_sha256 is None or of_tables is None else found.tables_sha256 == of_tables
-        return LpFound(self._present[path], found.variables, found.constraints, found.nonzeros, digest(text), same)
+        own, same = digest(text), None
+        try:
+            if accepted := self._task.lp_digests.get(tract):
+                check_accepted(text, accepted, path, "the LP file", Subject.LP_FILE)
+            elif tables is not None:
+                check_program(text, path, self._program(tables, tract))
+            same = None if tables is None else True
+            self._whole["LP file"] += 1
+        except InputError as error:
+            self._fault(path, error)
+            same = False
+        return LpFound(self._present[path], found.variables, found.constraints, found.nonzeros, own, same)
+
+    def _program(self, tables: CountyTables, tract: str) -> bytes:
+        """The LP text of a tract's tables, as step 3 would write it."""
+        of_tract, builder = tables.tract(tract), builder_of(self._experiment)
+        return format_lp(builder.build(of_tract), of_tract.population, builder.product.name, self._experiment.tables)
 
     def _solution(
         self, tract: str, population: int, text: bytes | Exception | None, tables: CountyTables | None

@@ -9,7 +9,7 @@ looked at, is left alone.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
@@ -75,7 +75,23 @@ class Snapshot:
     does."""
 
     county: tuple[object, ...] | None
-    tracts: Mapping[str, tuple[object, ...]]
+    tracts: Mapping[str, "TractMark"]
+
+    def lp_digests(self) -> dict[str, str | None]:
+        """By tract, that of the LP file that was accepted."""
+        return {tract: mark.lp_digest for tract, mark in self.tracts.items()}
+
+
+class TractMark(NamedTuple):
+    """Of a tract's row what changes whenever it does."""
+
+    status: str
+    token: str | None
+    fence: int
+    lp_count: int
+    sol_count: int
+    lp_digest: str | None
+    sol_digest: str | None
 
 
 @dataclass(frozen=True)
@@ -96,8 +112,8 @@ def snapshot(connection: Connection, tables: ExperimentTables, place: Place) -> 
     return Snapshot(None if county is None else _county_mark(county), {row.tract: _mark(row) for row in tracts})
 
 
-def _mark(row: Row[Any]) -> tuple[object, ...]:
-    return (row.status, row.token, row.fence, row.lp_count, row.sol_count, row.lp_digest, row.sol_digest)
+def _mark(row: Row[Any]) -> TractMark:
+    return TractMark(*(getattr(row, name) for name in TractMark._fields))
 
 
 def _county_mark(row: Row[Any]) -> tuple[object, ...]:

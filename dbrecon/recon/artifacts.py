@@ -17,6 +17,7 @@ from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
 from dbrecon.recon.people.solution import parse_solution
 from dbrecon.recon.people.years import deal_years
+from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.lp_text import HEAD_BYTES, ages_of_lp, tract_of_lp
 from dbrecon.recon.tract.model import TractTables
@@ -98,6 +99,40 @@ def check_lp(text: bytes, source: str, tract: str, population: int, tables: str,
     if None not in (tables_sha256, found.tables_sha256) and found.tables_sha256 != tables_sha256:
         raise InputError(f"{source}: was made of other tables than the county files hold now", about=Subject.LP_FILE)
     return found
+
+
+def check_program(text: bytes, source: str, expected: bytes) -> None:
+    """Whether a whole LP file is the program of the tables at hand, whose LP text is ``expected``.
+
+    One that says of which tables it was made is the same, line for line, but for comments. Of others, of earlier versions or the
+    predecessor's, every constraint that both have must count as many people.
+    """
+    if _without_comments(text) == _without_comments(expected):
+        return
+    found, wanted = _counts(text, source), _counts(expected, source)
+    for name in found.keys() & wanted.keys():
+        if found[name] != wanted[name]:
+            is_now = f"{name} is {_bounds(found[name])} there, and {_bounds(wanted[name])} by the county files"
+            raise InputError(f"{source}: is not the program of the tables as they are now: {is_now}", about=Subject.LP_FILE)
+    if _OF_TABLES.search(text[:HEAD_BYTES]) and ages_of_lp(text) == ages_of_lp(expected):
+        raise InputError(f"{source}: was changed since it was made of the county files' tables", about=Subject.LP_FILE)
+
+
+def _without_comments(text: bytes) -> bytes:
+    head, found, body = text.partition(b"\nMinimize")
+    return found + body if found and all(line.startswith(b"\\") for line in head.splitlines()) else text
+
+
+def _counts(text: bytes, source: str) -> dict[str, tuple[float, float]]:
+    """The least and most of each constraint of a program, by name."""
+    named = read_lp(text, source)
+    bounds = zip(named.program.lower.tolist(), named.program.upper.tolist(), strict=True)
+    return dict(zip(named.constraints, bounds, strict=True))
+
+
+def _bounds(found: tuple[float, float]) -> str:
+    least, most = found
+    return f"{least:g}" if least == most else f"from {least:g} to {most:g}"
 
 
 def read_solution_file(text: bytes, source: str, tract: str | None = None) -> SolutionFile:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -26,10 +27,19 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.readings import DashboardReader
 from dbrecon.ledger.reconcile import Change, CountyFound, LpFound, SolFound, TractFound
 from dbrecon.ledger.records import CountyDigests, GeoRow, LostLease, LpStats, SolStats, Worker
+from dbrecon.node.daemon import run_here
 from dbrecon.place import Place
+from dbrecon.recon.artifacts import check_solution
+from dbrecon.recon.census.kinds import join_kind, split_kind
+from dbrecon.recon.tract.lp_text import format_lp
+from dbrecon.recon.tract.verify import tabulate
 from dbrecon.settings import Config
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
+from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.methods import binning_of, builder_of
+from dbrecon.steps.origin import Origin
+from dbrecon.steps.solutions import solve_file
 from tests.helpers import TractRow, geography
 from tests.paths import CHECKOUT
 
@@ -62,7 +72,7 @@ class Made:
         for task in self.tasks():
             before = self.ledger().snapshot("r1", task.stusab, task.county)
             answers: list[scan.Report | StorageError] = []
-            scan.serve(task, answers.append)
+            scan.serve(replace(task, lp_digests=before.lp_digests()), answers.append)
             (report,) = answers
             assert isinstance(report, scan.Report)
             changes += self.ledger().put_right("r1", report.found, before, pretend)
@@ -82,8 +92,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger.register("r1", "all", "2010_sf1")
     make_geo_files(made.experiment, ledger, STUSAB)
     make_county_files(made.experiment, ledger, STUSAB)
-    from dbrecon.node.daemon import run_here
-
     assert run_here(ledger, made.config, "r1", Place(), frozenset({3, 4, 5})) == 0
     return root
 
@@ -227,12 +235,119 @@ def test_an_lp_file_that_was_changed_is_named_and_not_adopted_from_quarantine(
     one, ledger = files_of(made), made.ledger()
     edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
     assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
-    assert f"solved -> new: {one.lp} is not the LP file that the ledger has accepted" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"solved -> new: {one.lp}: is not the LP file as the ledger has it" in said
+    assert "people: written -> open: 1 tract of it is to be done again" in said
+    assert rescan.rescan(arguments(), made.config) == 0
+    assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
+    again = capsys.readouterr().out.partition("r1: ")[2].partition("r1: ")[2]
+    assert f"{one.lp}: is not the LP file as the ledger has it" in again, "until it is made again"
+    assert "agree" not in again
+    assert run_here(made.ledger(), made.config, "r1", Place(), frozenset({3, 4, 5})) == 0
+    assert rescan.rescan(arguments(), made.config) == 0
+    assert "the ledger and the files agree" in capsys.readouterr().out
+    edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
     ledger.reset("r1", 4, Place(STUSAB, one.county, (one.tract,)))
     (claim,) = ledger.claim("r1", Worker.here(), limit=1, place=Place(STUSAB, one.county, (one.tract,)))
     assert ledger.failed(claim, "a test", 1)
     made.put_right()
     assert {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}[one.tract] == "quarantined"
+
+
+def forget(made: Made, what: str) -> None:
+    """The ledger has accepted no LP file: it is gone, with the zip or without, or step 3 is to be done anew."""
+    if what == "--step3 --force":
+        made.ledger().reset("r1", 3)
+        return
+    for path in (made.root / "2010-re").glob("dbrecon.sqlite3*"):
+        path.unlink()
+    if what == "a copy without its zip":
+        Path(made.experiment.dist_zip(STUSAB)).unlink()
+
+
+FORGOTTEN = ["--step3 --force", "a copy", "a copy without its zip"]
+EDITS: dict[str, Callable[[bytes], bytes]] = {
+    "count": lambda text: re.sub(rb"(?m)^( P\w+_\d{4}: .* = )\d+$", rb"\g<1>4711", text, count=1),
+    "variable": lambda text: re.sub(rb"(?m)^( P\w+_\d{4}: [^=\n]*) \+ \w+", rb"\1", text, count=1),
+    "count, and no word of its tables": lambda text: re.sub(
+        rb"(?m)^( P\w+_\d{4}: .* = )\d+$", rb"\g<1>4711", re.sub(rb"\\ tables_sha256.*\n", b"", text), count=1
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORGOTTEN)
+@pytest.mark.parametrize("edited", EDITS)
+def test_an_lp_file_that_no_digest_vouches_for_is_compared_with_the_tables(
+    made: Made, what: str, edited: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = files_of(made)
+    forget(made, what)
+    edit(one.lp, EDITS[edited])
+    for _ in range(2):
+        assert rescan.rescan(arguments(), made.config) == 0
+        said = capsys.readouterr().out
+        assert re.search(
+            rf"{one.lp}: (is not the program of the tables as they are now: P\w+ is 4711 there, and|was changed)", said
+        )
+        assert "agree" not in said
+    found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB) if state.pop}
+    assert (found.pop(one.tract), set(found.values())) == ("new", {"solved"})
+
+
+def forge(made: Made, one: Files) -> None:
+    """The county's files, an LP file and a solution in which everybody of a tract is of the other sex: they agree."""
+    builder, place = builder_of(made.experiment), (STUSAB, one.county)
+    geoid = f"10{one.county}{one.tract}"
+    tables = read_county(made.experiment, builder.product, *place, CountyDigests(None, "", ""))
+    _, people = check_solution(
+        gzip.decompress(one.sol.read_bytes()),
+        str(one.sol),
+        geoid,
+        tables.tract(one.tract).population,
+        tables,
+        binning_of(made.experiment),
+    )
+    assert people is not None
+    sex, age, race, hisp = split_kind(people.kind)
+    blocks = np.unique(people.geoid_block)
+    cells = tabulate(
+        builder.product, len(blocks), np.searchsorted(blocks, people.geoid_block), join_kind(1 - sex, age, race, hisp), people.count
+    )
+    rows = [(one.blocks, str(block), row) for block, row in zip(blocks, cells[0], strict=True)] + [(one.tracts, geoid, cells[1])]
+    for path, unit, row in rows:
+        forged = ",".join(map(str, row)).encode()
+        path.write_bytes(re.sub(rb"(?m)^(%s,\d+),.*$" % unit.encode(), rb"\1," + forged, path.read_bytes()))
+    tables = read_county(made.experiment, builder.product, *place, CountyDigests(None, "", ""))
+    of_tract = tables.tract(one.tract)
+    notes = Origin(tables.digest(one.tract)).lp_notes()
+    text = format_lp(builder.build(of_tract), of_tract.population, builder.product.name, "all", notes)
+    one.lp.write_bytes(gzip.compress(text))
+    one.sol.unlink()
+    solve_file(made.config, str(one.lp), str(one.sol))
+
+
+@pytest.mark.parametrize("what", ["nothing", *FORGOTTEN[:2]])
+def test_files_that_were_changed_so_that_they_agree_are_seen(made: Made, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As long as the county files' digests, or the zip, are there."""
+    one = files_of(made)
+    if what != "nothing":
+        forget(made, what)
+    forge(made, one)
+    assert rescan.rescan(arguments(dry_run=what != "a copy"), made.config) == InputError.exit_code
+    said = capsys.readouterr().out
+    assert f"{one.blocks}: is not the county file" in said
+    assert "agree" not in said
+    found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
+    assert found[one.tract] == ("solved" if what == "nothing" else "new")
+
+
+def test_a_geofile_that_was_changed_is_named(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(made.experiment.geofile(STUSAB))
+    edit(path, lambda text: text.replace(b"County", b"Borough", 1))
+    assert rescan.rescan(arguments(), made.config) == InputError.exit_code
+    assert f"{path} is not the geofile that step 1 has entered: it was changed; make it again (--step1" in capsys.readouterr().out
+    make_geo_files(made.experiment, made.ledger(), STUSAB)
+    assert rescan.rescan(arguments(), made.config) == 0
 
 
 def test_damaged_county_files_are_named_and_what_was_solved_stays(made: Made) -> None:
