@@ -11,7 +11,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
-from dbrecon.errors import InputError, UsageError
+from dbrecon.errors import InputError, Subject, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
@@ -123,8 +123,11 @@ def _county(experiment: Experiment, product: "Product", stusab: str, county: str
     from dbrecon.recon.study.evaluation import County
 
     path = experiment.synth_out(stusab, county)
-    with storage.sopen(path, "rb") as file:
-        people = read_people(file, path)
+    try:
+        with storage.sopen(path, "rb") as file:
+            people = read_people(file, path)
+    except storage.MissingFile:
+        raise InputError(f"{path}: the county's file of people is gone", about=Subject.PEOPLE, place=f"{stusab} {county}") from None
     blocks = partial(_units, experiment.block_csv(stusab, county), product, "block")
     return County(people, blocks, partial(_units, experiment.tract_csv(stusab, county), product, "tract"))
 

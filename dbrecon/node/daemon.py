@@ -18,7 +18,7 @@ from dbrecon.node.machine import WORK, Node
 from dbrecon.place import Place
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
-from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, experiment_of, open_experiment, put_back
+from dbrecon.steps.prepare import COUNTIES_NAMED, check_writable, experiment_of, open_experiment, put_back, reopen_missing
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,8 @@ def run_here(ledger: Ledger, config: Config, reident: str, place: Place, steps: 
     if not ledger.stusabs(reident):
         raise InputError(f"{reident} has no states yet: put zips into {experiment.dist} and run --step1 --step2")
     not_ready = check_ready(experiment, ledger, place, steps, force)
+    if 5 in steps:
+        reopen_missing(experiment, ledger, place)
     if force:
         put_back(ledger, reident, min(steps), place)
     assignment = Assignment(steps, place)

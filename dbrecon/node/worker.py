@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 
 from dbrecon.ctools.patience import patience, patient
-from dbrecon.errors import ContradictoryTables, DBReconError, StorageError
+from dbrecon.errors import DBReconError, InputError, StorageError, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import Claim, CountyClaim, CountyDigests
 from dbrecon.node.tasks import (
@@ -89,7 +89,7 @@ def _county_of(experiment: Experiment, product: Product, claim: Claim | CountyCl
 
 def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -> None:
     for index in range(len(task.claims)):
-        send(Failed(index, Failure.of(error, to_blame)))
+        send(Failed(index, Failure.of(error, to_blame, final=is_final(error))))
 
 
 def blame(error: DBReconError) -> str:
@@ -102,8 +102,9 @@ def blame(error: DBReconError) -> str:
 
 
 def is_final(error: DBReconError) -> bool:
-    """Whether trying again cannot help: the tables are to blame."""
-    return isinstance(error, (ContradictoryTables, Infeasible))
+    """Whether trying again cannot help: the tables are to blame, or a file that is not there, not whole, or not the one that was
+    accepted."""
+    return isinstance(error, (InputError, VerificationError, Infeasible))
 
 
 def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.lifecycle import WRITTEN
 from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.steps.origin import recorded_seed
@@ -74,6 +75,19 @@ def tell_put_back(solved: int, written: int, place: Place) -> None:
     if parts:
         verb = "is" if solved + written == 1 else "are"
         log.info("--force: %s of %s %s to be done again", " and ".join(parts), place.text(), verb)
+
+
+def reopen_missing(experiment: Experiment, ledger: Ledger, place: Place) -> None:
+    """Open the counties again that the ledger has as written and whose file of people is gone; each is named in the log."""
+    reident, paths = experiment.reident, dict[str, Place]()
+    for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
+        for county, status in ledger.county_statuses(reident, stusab).items():
+            if status == WRITTEN and place.county in (None, county):
+                paths[experiment.synth_out(stusab, county)] = Place(stusab, county)
+    for path, size in storage.sizes(paths).items():
+        if size is None:
+            log.warning("%s is gone: the county's people are to be written again", path)
+            ledger.reset(reident, 5, paths[path])
 
 
 def check_writable(config: Config) -> None:

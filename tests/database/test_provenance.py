@@ -192,7 +192,22 @@ def test_a_solution_edited_between_steps_4_and_5_does_not_become_people(world: W
     (quarantined,) = world.ledger().status("r1").quarantined
     assert str(path) in quarantined.error
     assert "as the ledger has it" in quarantined.error
+    assert (quarantined.attempts, len(world.ledger().errors("r1"))) == (1, 1), "trying again cannot help"
     assert world.people() == before
+
+
+def test_people_that_are_gone_are_written_again(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    (county,) = world.ledger().counties("r1", ST)
+    path, before = Path(world.experiment.synth_out(ST, county)), world.people()
+    path.unlink()
+    assert world.command("--evaluate") == 3
+    gone = f"{path}: the county's file of people is gone; make it again (--step5 --force --stusab {ST} --county {county})"
+    assert gone in capfd.readouterr().err
+    for command in (["--run"], ["--step5", "--stusab", ST]):
+        path.unlink(missing_ok=True)
+        assert world.command(*command) == 0
+        assert "the people of 1 county written" in capfd.readouterr().out
+        assert world.people() == before
 
 
 def test_county_files_edited_after_step_2_are_not_solved(world: World) -> None:
