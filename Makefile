@@ -108,6 +108,10 @@ test-packages: $(READY)
 		echo "make: the tests need MariaDB, GLPK, OpenSSH, git, Java and Chromium: type 'sudo apt-get install $(TEST_PACKAGES)' and run make test again" >&2; \
 		exit 1; \
 	fi
+	@command -v mvn >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing maven for the tests on YARN ..." >&2 && \
+		( $(APT) update && $(APT) install -y --no-install-recommends maven ) >$(LOG) 2>&1 && rm -f $(LOG); } || \
+		echo "make: without Maven (apt-get install maven) the tests on YARN are skipped" >&2
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	@$(PY) -m ruff check --quiet .

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -16,14 +17,13 @@ from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 
-TRACTS, STATES = "dbrecon.node.worker:serve", "dbrecon.spark.job:serve_states"
-"""What does the work on executors, by name: this process needs none of what it imports."""
-
 EXECUTORS_EXTRAS = ("aws", "gurobi")
 """The driver alone opens the database, and reaches other machines."""
 
-STATE_MIB = COUNTY_MIB = 280.0  # with a JVM and a Python worker just below the 1 GiB of an ordinary standalone worker
-PATIENCE_SECONDS = 600.0
+NOT_PACKED = re.compile(r"/(tests?|__pycache__)/|\.(pyc|pyi|pyx|pxd|h|hpp|a)$")
+"""What only testing and compiling need. Executors unpack each file; YARN's nodes start processes to set its mode."""
+AWS_SERVICES = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
+"""What executors speak to: S3, and those that give credentials for it."""
 
 
 def pack(args: Arguments, _config: Config) -> int:
@@ -87,8 +87,14 @@ def _installed(name: str) -> metadata.Distribution | None:
 
 
 def _files(name: str) -> Iterator[tuple[str, str]]:
-    """A distribution's files: where they are, and their names in a folder of packages. Not its commands, nor compiled Python."""
+    """A distribution's files: where they are, and their names in a folder of packages. Not its commands."""
     for file in metadata.files(name) or []:
         inside = file.as_posix()
-        if not inside.startswith("..") and not inside.endswith(".pyc") and os.path.isfile(str(file.locate())):
+        if not inside.startswith("..") and _is_needed(inside) and os.path.isfile(str(file.locate())):
             yield str(file.locate()), inside
+
+
+def _is_needed(inside: str) -> bool:
+    """Whether executors need a file of a distribution, by its name there."""
+    service = re.match(r"botocore/data/([^/]+)/", inside)
+    return not NOT_PACKED.search(inside) and (service is None or service[1] in AWS_SERVICES)

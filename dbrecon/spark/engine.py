@@ -25,17 +25,18 @@ from dbrecon.ctools.signals import handled
 from dbrecon.settings import Config
 from dbrecon.spark.executor import Answer, do
 from dbrecon.spark.jvm import Jvm
+from dbrecon.spark.room import Room, Watch, need, remedy_of, standalone_room, yarn_account, yarn_room
 from dbrecon.spark.setup import (
     CODE,
     ENVIRONMENT,
     NO_ROOM,
     SETTINGS,
+    STANDALONE,
     SparkError,
     check_master,
     executors_environment,
     find_pyspark,
     is_local,
-    no_room,
     pack_code,
     properties,
 )
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.1
+ACCEPTED_SECONDS = 10.0
+"""An application that YARN has had for so long without starting it waits for something."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Spark:
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)  # which is not used here
         self._events: queue.Queue[Event] = queue.Queue()
         self._threads: dict[int, threading.Thread] = {}
-        self._jvm = Jvm({NO_ROOM: no_room(config, need_mib)})
+        self._watch = Watch()
+        self._jvm = Jvm({NO_ROOM: self._watch.starved})
         self._folder = tempfile.mkdtemp(prefix="dbrecon-spark-")
         log.info("starting Spark at %s", master)
         try:
@@ -114,8 +118,10 @@ class Spark:
         self._answers: list[Answered] = []
         together: Any = _Together()  # Spark asks for its methods, and no class
         self._accumulator = self._context.accumulator(self._answers, together)
+        self._need = need(config, need_mib, self._context._jvm)
         place = self._context.uiWebUrl
-        log.info("Spark %s at %s%s", self._context.version, master, f"; its page is {place}" if place else "")
+        where = f"{master}, application {self._context.applicationId}" if master == "yarn" else master
+        log.info("Spark %s at %s%s", self._context.version, where, f"; its page is {place}" if place else "")
 
     def _start(self, config: Config, name: str, need_mib: float, product: Path) -> Any:
         from py4j.protocol import Py4JError, Py4JJavaError
@@ -128,17 +134,55 @@ class Spark:
         try:
             with _environment(master), _held_back(signal.SIGINT, signal.SIGTERM):
                 gateway = self._jvm.start(conf)
-            with _own_interrupt():
+            with _own_interrupt(), self._accepted(config, need_mib, gateway, name):
                 context = SparkContext(conf=conf, gateway=gateway)
                 stopped = context._jsc.sc().isStopped()
         except Py4JJavaError as error:
             why = _first_line(str(error.java_exception))
-            raise SparkError(f"Spark at {master} cannot be started ({why}): {SETTINGS}") from None
+            raise SparkError(f"Spark at {master} cannot be started ({why}): {remedy_of(why) or SETTINGS}") from None
         except (Py4JError, OSError) as error:
             raise SparkError(f"Spark at {master} cannot be started ({self._jvm.last_error or error}): {SETTINGS}") from None
         if stopped:
             raise SparkError(f"Spark at {master} cannot be started ({self._jvm.last_error}): {SETTINGS}")
         return context
+
+    @contextlib.contextmanager
+    def _accepted(self, config: Config, need_mib: float, gateway: Any, name: str) -> Iterator[None]:
+        """While YARN has the application and does not start it, say why, once a minute. Raises SparkError if it never will."""
+        if config.spark.master != "yarn":
+            yield
+            return
+        found, wanted = yarn_room(gateway), need(config, need_mib, gateway.jvm)
+        if refusal := wanted.refusal(found):
+            raise SparkError(refusal)
+        if not found.nodes:
+            self._watch.say(wanted.waiting(found))
+        over = threading.Event()
+        thread = threading.Thread(target=self._say_why, args=(gateway, name, over), name="spark-accepted", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(STOP_SECONDS)
+
+    def _say_why(self, gateway: Any, name: str, over: threading.Event) -> None:
+        while not over.wait(ACCEPTED_SECONDS):
+            try:
+                account = yarn_account(gateway, name)
+            except (SparkError, OSError) as error:
+                account = str(error)
+            if account is not None and not over.is_set():
+                self._watch.say(f"YARN has not started the application yet: {account}")
+
+    def _room(self) -> Room | None:
+        if self._context.master == "yarn":
+            try:
+                return yarn_room(self._context._gateway)
+            except SparkError as error:  # it may be about to come back, and the application with it
+                self._watch.say(str(error))
+                return None
+        return standalone_room(self._context) if self._context.master.startswith(STANDALONE) else None
 
     def _archives(self, config: Config, product: Path) -> str:
         code = os.path.join(self._folder, "code.tar.gz")
@@ -212,7 +256,8 @@ class Spark:
         return number
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, within ``seconds`` at the most."""
+        """What happened, within ``seconds`` at the most. Raises SparkError if the cluster can never give executors."""
+        self._watch.look(self._need, self._room)
         end = time.monotonic() + seconds
         while True:
             ended: list[Event] = []

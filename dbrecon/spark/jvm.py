@@ -11,8 +11,7 @@ import re
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbrecon.spark.setup import HERE_ALONE, JVM_OPTIONS, QUIET, SparkError, class_archive
@@ -21,14 +20,16 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 30.0
 LAST_WORDS_SECONDS = 2.0
-SAY_AGAIN_SECONDS = 55.0
-"""What comes every 15 s is said once a minute."""
 NOISE = (  # of Spark's own start, about its own start
     "Using incubator modules",
     "Using Spark's default log4j profile",
     "Setting default log level",
     "To adjust logging level",
     "NativeCodeLoader: Unable to load native-hadoop library",
+    # and about a start that fails, for which a sentence is said
+    "Error initializing SparkContext",
+    "before the AM has registered",
+    "Stopping a MetricsSystem that is not running",
 )
 _LEVELS = {"TRACE": logging.DEBUG, "DEBUG": logging.DEBUG, "INFO": logging.DEBUG, "WARN": logging.WARNING,
            "ERROR": logging.ERROR, "FATAL": logging.ERROR}  # fmt: skip
@@ -39,10 +40,9 @@ _STACK = re.compile(r"^\s+at |^\s*\.\.\. \d+ more|^Caused by: |^java\.|^Exceptio
 class Jvm:
     """Spark's process, started by :meth:`start`, or by spark-submit, which has then started us."""
 
-    def __init__(self, instead: Mapping[str, str] | None = None) -> None:
-        """``instead``: what is said, once a minute, in the place of lines of Spark's that have these words."""
+    def __init__(self, instead: Mapping[str, Callable[[], None]] | None = None) -> None:
+        """``instead``: what is called, in a thread of its own, in the place of saying a line of Spark's that has these words."""
         self._instead = dict(instead or {})
-        self._said: dict[str, float] = {}
         self.last_error = ""
         """What Spark said of the last error that it logged."""
         self._gateway: Any = None
@@ -103,7 +103,7 @@ class Jvm:
             level, text = _LEVELS[found[1]], found[2]
         else:
             level, text = logging.DEBUG if _STACK.match(line) or not line else logging.WARNING, line
-        ours = [sentence for words, sentence in self._instead.items() if words in line]
+        ours = [heard for words, heard in self._instead.items() if words in line]
         if ours or any(words in line for words in NOISE):
             level = logging.DEBUG
         if level == logging.ERROR:
@@ -111,15 +111,8 @@ class Jvm:
         elif line.startswith("Exception in thread"):
             self.last_error = line.rpartition("Exception: ")[2]
         log.log(level, "Spark: %s", text)
-        for sentence in ours:
-            self._say(sentence)
-
-    def _say(self, sentence: str) -> None:
-        """A warning, unless it was said a short while ago."""
-        now = time.monotonic()
-        if now - self._said.get(sentence, float("-inf")) >= SAY_AGAIN_SECONDS:
-            self._said[sentence] = now
-            log.warning("%s", sentence)
+        for heard in ours:
+            heard()
 
 
 def make_archive() -> None:

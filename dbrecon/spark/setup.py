@@ -18,7 +18,6 @@ from pathlib import Path
 
 from dbrecon.ctools.extras import remedy
 from dbrecon.ctools.proc import memory
-from dbrecon.ctools.progress import counted
 from dbrecon.errors import RemoteError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.paths import CONFIG, IMPORT_ROOT, INSTALLED, PACKAGE
@@ -115,15 +114,6 @@ def executor_size(config: Config, need_mib: float) -> tuple[int, int]:
     standalone = config.spark.master.startswith(STANDALONE)
     cores = config.spark.executor_cores or (1 if standalone else YARN_CORES)
     return cores, config.spark.executor_mib or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
-
-
-def no_room(config: Config, need_mib: float) -> str:
-    """What is waited for where no worker has room for an executor, and what to do if none ever will: only the operator knows."""
-    cores, mib = executor_size(config, need_mib)
-    return (
-        f"waiting for room: an executor needs {counted(cores, 'core')} and {mib:,} MiB, and no worker has as much free; "
-        "if none is that big, start one that is, or set [spark] executor_cores and executor_mib"
-    )
 
 
 def _folder_uri(folder: str) -> str:

@@ -341,30 +341,59 @@ def test_tasks_that_executors_have_begun_are_known_from_those_that_wait(spark: S
     wait_for(lambda: spark.at_work() == {}, "the end of all tasks")
 
 
-def test_sigterm_ends_a_run_that_has_no_executors_at_once_and_puts_all_back(
-    cluster: SparkCluster, zips: list[Path], tmp_path: Path
-) -> None:
-    """No worker can hold an executor. Spark says so after ``spark.starvation.timeout``."""
-    ini = tmp_path / "config.ini"
-    ini.write_text(f"[spark]\nmaster = spark://127.0.0.1:{cluster.port}\nexecutor_mib = 5000\n", encoding="utf-8")
-    (tmp_path / "spark-defaults.conf").write_text("spark.ui.enabled false\nspark.starvation.timeout 500ms\n", encoding="utf-8")
-    ledger, experiment = registered(Config.load(str(ini), env={"DAS_S3ROOT": str(tmp_path)}), R, zips[-1:])
+def start_run(cluster: SparkCluster, zips: list[Path], folder: Path, executor_mib: int) -> "tuple[Ledger, subprocess.Popen[bytes]]":
+    """Another application at the same master, whose talk goes to ``folder / "log"``. Spark says that there is no room after
+    ``spark.starvation.timeout``."""
+    ini = folder / "config.ini"
+    ini.write_text(f"[spark]\nmaster = spark://127.0.0.1:{cluster.port}\nexecutor_mib = {executor_mib}\n", encoding="utf-8")
+    (folder / "spark-defaults.conf").write_text("spark.ui.enabled false\nspark.starvation.timeout 500ms\n", encoding="utf-8")
+    ledger, experiment = registered(Config.load(str(ini), env={"DAS_S3ROOT": str(folder)}), R, zips[-1:])
     do_states_here([1, 2], experiment, ledger, ["all"], force=False)
     env = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL_")}
-    env |= {"DAS_S3ROOT": str(tmp_path), "DBRECON_CONFIG": str(ini), "SPARK_CONF_DIR": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
-    said = tmp_path / "log"
-    with open(said, "wb") as log:
+    env |= {"DAS_S3ROOT": str(folder), "DBRECON_CONFIG": str(ini), "SPARK_CONF_DIR": str(folder), "SPARK_LOCAL_IP": "127.0.0.1"}
+    with open(folder / "log", "wb") as log:
         command = [sys.executable, "dbrtool.py", "--reident", R, "--spark", "--run"]
-        run = subprocess.Popen(command, cwd=CHECKOUT, env=env, stdout=log, stderr=log)
+        return ledger, subprocess.Popen(command, cwd=CHECKOUT, env=env, stdout=log, stderr=log)
+
+
+def all_put_back(ledger: Ledger) -> int:
+    """How many tracts there are, none of which was done, or is held or blamed."""
+    states = [one for stusab in ledger.stusabs(R) for one in ledger.tract_states(R, stusab) if one.pop]
+    assert {(one.status, one.attempts, one.claimed_by) for one in states} == {("new", 0, None)}
+    return len(states)
+
+
+def test_sigterm_ends_a_run_that_has_no_executors_at_once_and_puts_all_back(
+    spark: Spark, cluster: SparkCluster, zips: list[Path], tmp_path: Path
+) -> None:
+    """The other application's executors leave no room for one of this size."""
+    assert spark.slots
+    ledger, run = start_run(cluster, zips, tmp_path, executor_mib=1000)
+    said = tmp_path / "log"
     try:
-        wait_for(lambda: "an executor needs 1 core and 5,000 MiB" in said.read_text(), "word that there is no room")
+        wait_for(lambda: "an executor needs 1 core and 1,000 MiB, and no node has as much free" in said.read_text(), "word of it")
         run.send_signal(signal.SIGTERM)
         assert run.wait(timeout=START_SECONDS) == 0
     finally:
         run.kill()
-    states = [one for stusab in ledger.stusabs(R) for one in ledger.tract_states(R, stusab) if one.pop]
-    assert {(one.status, one.attempts, one.claimed_by) for one in states} == {("new", 0, None)}
-    assert f"nothing was done; told to stop, {counted(len(states), 'tract')}" in said.read_text()
+    number = counted(all_put_back(ledger), "tract")
+    assert f"nothing was done; told to stop, {number}" in said.read_text()
+
+
+def test_a_run_whose_executors_no_worker_can_ever_hold_ends_with_what_to_change(
+    cluster: SparkCluster, zips: list[Path], tmp_path: Path
+) -> None:
+    ledger, run = start_run(cluster, zips, tmp_path, executor_mib=5000)
+    try:
+        assert run.wait(timeout=START_SECONDS) == 8
+    finally:
+        run.kill()
+    all_put_back(ledger)
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last == (
+        "error: an executor needs 1 core and 5,000 MiB, and the biggest of 2 nodes has 1 core and 1,024 MiB: "
+        "set [spark] executor_mib or executor_cores to less, or give the cluster a bigger node"
+    )
 
 
 def ended(spark: Spark, job: int) -> list[Answered]:

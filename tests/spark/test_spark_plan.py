@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,13 +25,13 @@ from dbrecon.spark.accounts import cause, failed_task, never_tried, set_up_failu
 from dbrecon.spark.executor import Trouble
 from dbrecon.spark.jvm import Jvm
 from dbrecon.spark.plan import GROUP_SECONDS, People, group_seconds, grouped, make_plan, tract_cost
+from dbrecon.spark.room import Need, Room, Watch
 from dbrecon.spark.setup import (
     NO_ROOM,
     SparkError,
     check_master,
     executors_environment,
     local_master,
-    no_room,
     pack_code,
     portable,
     properties,
@@ -169,16 +170,41 @@ def test_where_no_worker_has_room_it_says_once_a_minute_what_an_executor_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Spark's own warning, every 15 s, is for --verbose."""
-    jvm = Jvm({NO_ROOM: no_room(settings(tmp_path, "master = spark://h:7077"), 300.0)})
-    now = 1000.0
-    monkeypatch.setattr("dbrecon.spark.jvm.time.monotonic", lambda: now)
+    watch, now = Watch(), 1000.0
+    jvm = Jvm({NO_ROOM: watch.starved})
+    monkeypatch.setattr("dbrecon.spark.room.time.monotonic", lambda: now)
     with caplog.at_level(logging.INFO):
         for _ in range(9):
             jvm.hear("spark: WARN TaskSchedulerImpl: Initial job has not accepted any resources; check your cluster UI")
+            watch.look(Need(1, 1040), lambda: Room(2, 4, 2048))
             now += 15.0
     said = [record.getMessage() for record in caplog.records]
     assert said == [said[0]] * 3
     assert said[0].startswith("waiting for room: an executor needs 1 core and 1,040 MiB")
+
+
+@pytest.mark.parametrize(
+    ("need", "room", "refusal"),
+    [
+        (
+            Need(1, 3000),
+            Room(2, 4, 2048),
+            "needs 1 core and 3,000 MiB, and the biggest of 2 nodes has 4 cores and 2,048 MiB: set",
+        ),
+        (Need(8, 500), Room(2, 4, 2048), "an executor needs 8 cores"),
+        (Need(8, 500, cores_count=False), Room(2, 4, 2048), None),
+        (Need(1, 3000), Room(0, 0, 0), None),  # nodes may come
+        (
+            Need(1, 900, 896),
+            Room(2, 4, 2048, "small", 1500),
+            "queue small may have 1,500 MiB .* 900 MiB .* 896 MiB: name",
+        ),
+        (Need(1, 900, 500), Room(2, 4, 2048, "small", 1500), None),
+    ],
+)
+def test_what_a_cluster_can_never_give_is_refused(need: Need, room: Room, refusal: str | None) -> None:
+    said = need.refusal(room)
+    assert said is None if refusal is None else re.search(refusal, str(said))
 
 
 def test_a_full_disk_on_an_executor_is_found_again_in_spark_s_account() -> None:
