@@ -24,7 +24,7 @@ not_at_boot = if [ -z "$$had_sshd" ] && command -v systemctl >/dev/null; then sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs unit test coverage test-packages spark lint soak bench bench-state dashboard-assets clean
+.PHONY: help setup demo docs unit test coverage test-packages spark lint soak bench bench-state bench-country dashboard-assets clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -130,6 +130,9 @@ bench: test-packages ## CPU seconds and memory of each step, beside the floor
 PEOPLE ?= 1000000
 bench-state: $(READY) ## a synthetic state through every step (PEOPLE=10000000); kept in bench/results/
 	@$(PY) bench/bench_state.py --people $(PEOPLE)
+
+bench-country: $(READY) ## 51 synthetic states of 2010's sizes, end to end; goes on where it ended (COUNTRY="--minutes 10")
+	@$(PY) bench/country.py $(COUNTRY)
 
 dashboard-assets: ## the dashboard's files that are made from npm packages, anew (needs Node.js; they are committed)
 	@cd dbrecon/dashboard && npm ci --no-audit --no-fund --silent && npm run --silent build

@@ -80,6 +80,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--product", default=DEFAULT_RELEASE, help=f"{', '.join(shipped())} or a folder (default %(default)s)")
     parser.add_argument("--truth", help="where to write the people, one a line; gzipped if it ends in .gz")
     parser.add_argument("--counties", type=int, help="how many (default: one for every 98,000 people, at least 4)")
+    parser.add_argument("--tracts", type=int, help="about how many have people (default: one for every 4,257 people)")
     parser.add_argument("--big_tract", type=int, default=0, metavar="N", help="one tract has N people, as in 40000")
     parser.add_argument("--big_block", type=int, default=0, metavar="N", help="one tract has N people, all in one block")
     add_common(parser)
@@ -93,7 +94,8 @@ def main() -> int:
     stusab = check_stusab(args.stusab)
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: a seed is 0 or more.")
-    plan = plan_state(stusab, STATES[stusab].fips, args.people, args.seed, args.counties, args.big_tract, args.big_block)
+    sizes = args.counties, args.big_tract, args.big_block, args.tracts
+    plan = plan_state(stusab, STATES[stusab].fips, args.people, args.seed, *sizes)
     release = load_release(args.product)
     out = args.out if args.out.endswith(".zip") else os.path.join(args.out, release.zip_of(stusab))
     make_state(plan, out, args.truth, release)

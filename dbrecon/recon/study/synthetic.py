@@ -104,15 +104,18 @@ def plan_state(
     counties: int | None = None,
     big_tract: int = 0,
     big_block: int = 0,
+    tracts: int | None = None,
 ) -> StatePlan:
     """Lay out a state of exactly ``people`` people.
 
     ``stusab`` and ``state`` are its postal and FIPS codes; ``counties`` is their number (else as many as is usual);
     ``big_tract`` and ``big_block``, if not 0, are the people of one tract more that is unusually large, the latter
-    all in one block.
+    all in one block; ``tracts`` is about how many with people there are, each county rounding its own (else as many as is usual).
 
     Raises UsageError for numbers that cannot be.
     """
+    if tracts is not None and not 0 < tracts <= people:
+        raise UsageError(f"{tracts} tracts for {people} people cannot be")
     if people < FEWEST_PEOPLE:
         raise UsageError(f"{people} people are too few for a synthetic state; take at least {FEWEST_PEOPLE}")
     n = counties or min(max(4, round(people / PEOPLE_PER_COUNTY)), MOST_COUNTIES)
@@ -130,7 +133,8 @@ def plan_state(
     plans = []
     for i, size in enumerate(sizes.tolist()):
         extra = ((big_tract, False), (big_block, True)) if i == largest else ()
-        plans.append(_plan_county(rng, i, size, tuple(e for e in extra if e[0]), park=i == largest))
+        park, per_tract = i == largest, people / tracts if tracts else PEOPLE_PER_TRACT
+        plans.append(_plan_county(rng, i, size, tuple(e for e in extra if e[0]), park, per_tract))
     return StatePlan(stusab, state, seed, tuple(plans))
 
 
@@ -143,8 +147,10 @@ def apportion(total: int, weights: np.ndarray) -> IntArray:
     return whole
 
 
-def _plan_county(rng: np.random.Generator, number: int, people: int, extra: tuple[tuple[int, bool], ...], park: bool) -> CountyPlan:
-    n = max(1, round(people / PEOPLE_PER_TRACT))
+def _plan_county(
+    rng: np.random.Generator, number: int, people: int, extra: tuple[tuple[int, bool], ...], park: bool, per_tract: float
+) -> CountyPlan:
+    n = max(1, round(people / per_tract))
     if n > MOST_TRACTS:
         raise UsageError(f"a county of {people} people has more than {MOST_TRACTS} tracts; ask for more counties")
     sizes = apportion(people, np.clip(rng.lognormal(0, _TRACT_SPREAD, n), 0.33, 2.0))
