@@ -5,6 +5,7 @@ Maven fetches it once from Maven Central into ``$DBRECON_TEST_YARN`` (else below
 tests that need it say so and are skipped.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -175,21 +176,23 @@ class YarnCluster:
         """All that the nodes keep of containers: their logs and what started them."""
         return [path for address in NODES for path in (self.folder / address / "logs").rglob("*") if path.is_file()]
 
-    def executors(self, address: str = "127.0.0.") -> list[psutil.Process]:
-        """The executors' processes on the nodes whose address so begins, now."""
+    def executors(self, *addresses: str) -> list[psutil.Process]:
+        """The executors' processes on these nodes (else on all), now."""
         found = []
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            line = " ".join(process.info["cmdline"] or [])
-            here = str(process.info["cwd"] or "").startswith(f"{self.folder}/{address}")
-            if here and "YarnCoarseGrainedExecutorBackend" in line and "java" in os.path.basename(line.split()[0]):
-                found.append(process)
+        for address in addresses or NODES:
+            for process in psutil.Process(self.processes[address].pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    line = process.cmdline()
+                    if "org.apache.spark.executor.YarnCoarseGrainedExecutorBackend" in line and line[0].endswith("java"):
+                        found.append(process)
         return found
 
     def lose_node(self, address: str) -> None:
         """What a machine does whose power fails: its NodeManager and all that it has started are gone, without a word."""
-        self.processes[address].kill()
-        for process in psutil.process_iter(["cwd"]):
-            if str(process.info["cwd"] or "").startswith(f"{self.folder}/{address}/"):
+        node = psutil.Process(self.processes[address].pid)
+        lost = [node, *node.children(recursive=True)]
+        for process in lost:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.processes[address].wait()
 

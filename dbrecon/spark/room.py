@@ -142,7 +142,8 @@ def _yarn(gateway: Any) -> Iterator[Any]:
     from py4j.protocol import Py4JJavaError
 
     jvm = gateway.jvm
-    conf = jvm.org.apache.hadoop.yarn.conf.YarnConfiguration()
+    hadoop = jvm.org.apache.spark.deploy.SparkHadoopUtil.get().newConfiguration(jvm.org.apache.spark.SparkConf())
+    conf = jvm.org.apache.hadoop.yarn.conf.YarnConfiguration(hadoop)  # with spark.hadoop.* of spark-defaults.conf
     conf.setInt("yarn.resourcemanager.connect.max-wait.ms", ANSWER_MS)
     conf.setInt("yarn.resourcemanager.connect.retry-interval.ms", ANSWER_MS // 10)
     conf.setInt("ipc.client.connect.max.retries", 1)
@@ -154,7 +155,7 @@ def _yarn(gateway: Any) -> Iterator[Any]:
     except Py4JJavaError as error:
         why = str(error.java_exception.getMessage() or error.java_exception).split(";", maxsplit=1)[0]
         where = conf.get("yarn.resourcemanager.address")
-        remedy = "start it, or correct yarn-site.xml in $HADOOP_CONF_DIR"
+        remedy = "start it, or correct yarn.resourcemanager.* in yarn-site.xml ($HADOOP_CONF_DIR)"
         raise SparkError(f"YARN's ResourceManager at {where} does not answer ({why}): {remedy}") from None
     finally:
         client.stop()

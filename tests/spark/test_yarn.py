@@ -23,9 +23,11 @@ from dbrecon.console.commands import open_ledger
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.settings import Config
 from tests.paths import CHECKOUT
-from tests.s3_servers import client, credentials, fresh_bucket
+from tests.s3_servers import client, credentials, fresh_bucket, moto_server
 from tests.waiting import wait_for
 from tests.yarn_cluster import NODES, YarnCluster, cluster_or_skip, pyspark_home
+
+__all__ = ["moto_server"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,7 +42,7 @@ spark.yarn.report.interval 100ms
 spark.ui.port 0
 """
 SETTINGS = f"[spark]\nmaster = yarn\npython = {sys.executable}\nexecutor_cores = 1\nexecutor_mib = 900\n"
-STEPS = ["--step1", "--step2", "--step3", "--step4", "--step5", "--stusab", "de"]
+STEPS = ["--step1", "--step2", "--step3", "--step4", "--step5", "--step6", "--stusab", "de"]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory, cluster: YarnCluster, sta
     here = Operator.at(tmp_path_factory.mktemp("here"), cluster)
     here.brings(state_zip)
     assert here.types("--step1", "--step2", "--stusab", "de") == 0
-    assert here.types("--run") == 0
+    assert here.types("--run", "--step6") == 0
     return here.files()
 
 
@@ -147,7 +149,7 @@ def differing(made: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
     return sorted(name for name in made.keys() | expected.keys() if made.get(name) != expected.get(name))
 
 
-def test_steps_1_to_5_with_packed_packages_are_workflow_1_s_though_a_container_is_killed(
+def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_is_killed(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     """The executors' Python has none of our packages: they come with the archive that --spark_pack makes."""
@@ -193,6 +195,7 @@ def test_on_s3_a_node_is_lost_and_no_page_has_a_secret(
     finally:
         cluster.start_node(lost)
         cluster.wait_for_nodes(len(NODES))
+    assert who.types("--spark", "--rescan") == 0, who.said
 
 
 def everything_shown(who: Operator, cluster: YarnCluster) -> dict[str, str]:
@@ -242,21 +245,33 @@ def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCl
         assert {(one.status, one.attempts, one.claimed_by) for one in states if one.pop} == {("new", 0, None)}
 
 
+def holding(who: Operator) -> bool:
+    """Whether a run holds tracts."""
+    return any(one.claimed_by for one in who.ledger().tract_states(R, "de"))
+
+
 def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     who = Operator.at(tmp_path, cluster)
     who.brings(state_zip)
     assert who.types("--step1", "--step2", "--stusab", "de") == 0
-    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
         run = who.start("--spark", "--run")
-        wait_for(lambda: f"works on {R}" in who.said or run.poll() is not None, "work", END_SECONDS)  # noqa: B023
+        wait_for(lambda: "its page is" in who.said or run.poll() is not None, "Spark", END_SECONDS)  # noqa: B023
+        executors = cluster.executors()
+        for process in executors:  # so that none has done anything yet when the signal comes
+            process.suspend()
+        wait_for(lambda: holding(who) or run.poll() is not None, "work", END_SECONDS)  # noqa: B023
         run.send_signal(number)
+        if number == signal.SIGTERM:
+            wait_for(lambda: "told to stop" in who.said or "stopping:" in who.said or run.poll() is not None, "word of it")  # noqa: B023
+            for process in executors:
+                process.resume()
         assert who.ends(run) == code, who.said
         states = [one for one in who.ledger().tract_states(R, "de") if one.pop]
         assert {(one.attempts, one.claimed_by) for one in states} == {(0, None)}
-        assert any(one.status != "solved" for one in states), "it was stopped too late to show anything"
-        wait_for(lambda: cluster.applications()[0]["state"] == "FINISHED", "the end of YARN's application")
-    assert who.types("--spark", "--run") == 0, who.said
+        assert any(one.status != "solved" for one in states)
+        wait_for(lambda: cluster.applications()[0]["state"] == "FINISHED", "the end of YARN's application", END_SECONDS)
+    assert who.types("--run", "--step6") == 0, who.said  # workflow 1 goes on where workflow 2 was stopped
     assert differing(who.files(), expected) == []
-    assert who.types("--spark", "--rescan") == 0, who.said
