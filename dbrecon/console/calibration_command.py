@@ -64,9 +64,10 @@ def _people(experiment: Experiment, stusab: str, county: str) -> tuple[People, n
 
     from dbrecon.recon.certainty.county import CONFIDENCE_HEADER
     from dbrecon.recon.people.rows import parse_rows
+    from dbrecon.steps.methods import attributes_known
 
     path, beside = experiment.synth_out(stusab, county), experiment.people_certainty(stusab, county)
-    people = parse_rows(storage.read_bytes(path).partition(b"\n")[2], path)
+    people = parse_rows(storage.read_bytes(path).partition(b"\n")[2], path, attributes_known(experiment))
     header, _, lines = storage.read_bytes(beside).partition(b"\n")
     try:
         shares = np.array([line.split(b",")[1] for line in lines.splitlines()], np.float64)

@@ -121,11 +121,12 @@ def _county(experiment: Experiment, product: "Product", stusab: str, county: str
     """What is evaluated of a county."""
     from dbrecon.recon.people.people_reader import read_people
     from dbrecon.recon.study.evaluation import County
+    from dbrecon.steps.methods import attributes_known
 
     path = experiment.synth_out(stusab, county)
     try:
         with storage.sopen(path, "rb") as file:
-            people = read_people(file, path)
+            people = read_people(file, path, attributes_known(experiment))
     except storage.MissingFile:
         raise InputError(f"{path}: the county's file of people is gone", about=Subject.PEOPLE, place=f"{stusab} {county}") from None
     blocks = partial(_units, experiment.block_csv(stusab, county), product, "block")

@@ -20,7 +20,7 @@ from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
 from dbrecon.steps.lp_files import read_county
-from dbrecon.steps.methods import binning_of, builder_of
+from dbrecon.steps.methods import attributes_known, binning_of, builder_of
 from dbrecon.steps.origin import check_accepted
 
 T = TypeVar("T")
@@ -226,7 +226,7 @@ class _Scan:
             self._unread.append(("", sentence(error)))
             return None
         try:
-            return PeopleComparison(cast("BinaryIO", file), path)
+            return PeopleComparison(cast("BinaryIO", file), path, attributes_known(self._experiment))
         except InputError as error:
             self._fault(path, error)
             return None

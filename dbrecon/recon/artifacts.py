@@ -14,6 +14,7 @@ from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import Binning
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit
 from dbrecon.recon.census.tables import Product
+from dbrecon.recon.people.attributes import Attributes
 from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
 from dbrecon.recon.people.solution import parse_solution
 from dbrecon.recon.people.years import deal_years
@@ -182,15 +183,16 @@ def check_county_tables(county: CountyTables, tracts: Iterable[tuple[str, int]])
 class PeopleComparison:
     """Compares a county's file of people with its solutions, tract by tract, ascending: it must hold them byte for byte."""
 
-    def __init__(self, file: BinaryIO, source: str) -> None:
-        """``file`` is open at its beginning."""
-        self._file, self._source = _Hashing(file), source
+    def __init__(self, file: BinaryIO, source: str, attributes: Attributes | None = None) -> None:
+        """``file`` is open at its beginning; ``attributes``: what the tables tell of people, if that is not everything."""
+        self._file, self._source, self._attributes = _Hashing(file), source, attributes
         if self._file.read(len(HEADER)) != HEADER:
             raise self._differs("its first line is another")
 
     def add(self, tract: str, people: People) -> None:
         """The next tract with people. Raises InputError if the file goes on otherwise."""
-        write_rows(people, _Expecting(self._file, lambda: self._differs(f"in tract {tract}")))  # type: ignore[arg-type]
+        expecting = _Expecting(self._file, lambda: self._differs(f"in tract {tract}"))
+        write_rows(people, expecting, self._attributes)  # type: ignore[arg-type]
 
     def end(self) -> None:
         """Raises InputError if there is more."""

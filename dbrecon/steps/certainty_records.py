@@ -22,6 +22,7 @@ from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
+from dbrecon.steps.methods import attributes_known
 
 PROBE_BYTES = 1 << 12
 
@@ -113,7 +114,7 @@ def people_of_tract(experiment: Experiment, stusab: str, geoid: str) -> People:
         raise InputError(f"{path}: the county's people are not written yet; step 5 comes first") from None
     if not rows:
         raise InputError(f"{path}: has nobody of tract {geoid}, where the tables have people; make it again (--step5 --force)")
-    return parse_rows(rows, path)
+    return parse_rows(rows, path, attributes_known(experiment))
 
 
 def lines_of(file: IO[bytes], prefix: bytes) -> bytes:

@@ -13,6 +13,7 @@ from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.states import STATES
 from dbrecon.steps.county_certainty import stale_because
+from dbrecon.steps.methods import attributes_known
 
 with extra("study"):
     import pyarrow as pa
@@ -41,7 +42,7 @@ def read_results(experiment: Experiment, stusab: str, county: str) -> Results:
     """
     path = experiment.synth_out(stusab, county)
     with storage.sopen(path, "rb") as file:
-        people = Records.of_people(People.concatenate(list(iter_people(file, path))))
+        people = Records.of_people(People.concatenate(list(iter_people(file, path, attributes_known(experiment)))))
     if not has_certainty(experiment, stusab, county):
         return Results(people)
     blocks = _blocks(experiment.certainty(stusab, county))
@@ -112,7 +113,7 @@ def county_population(experiment: Experiment, stusab: str, county: str) -> tuple
     path = experiment.synth_out(stusab, county)
     rh, sa = np.zeros(N_RH, np.int64), np.zeros(N_SA, np.int64)
     with storage.sopen(path, "rb") as file:
-        for people in iter_people(file, path):
+        for people in iter_people(file, path, attributes_known(experiment)):
             rh += np.bincount(people.kind % N_RH, minlength=N_RH)
             sa += np.bincount(people.kind // N_RH, minlength=N_SA)
     return rh, sa

@@ -6,6 +6,7 @@ from pathlib import Path
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.bins import SINGLE_AGES, Binning, derive_binning
 from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.attributes import Attributes, attributes_of
 from dbrecon.recon.people.people import BinnedPeople, People
 from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
@@ -21,9 +22,20 @@ def binning_of(experiment: Experiment) -> Binning:
     return binning_of_tables(experiment.tables_path, experiment.tables)
 
 
+def attributes_known(experiment: Experiment) -> Attributes | None:
+    """What an experiment's tables tell of people, for reading and writing their files; None where that is everything."""
+    return attributes_of_tables(experiment.tables_path, experiment.tables)
+
+
 def with_any_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, source: str) -> People:
     """A solution's people with the years as they come, to check it: all dealings make the same tables."""
     return deal_years(people, binning_of(experiment), tables.tract_cells, 0, source, best=False)
+
+
+@lru_cache(maxsize=4)
+def attributes_of_tables(tables_file: str, tables: str) -> Attributes | None:
+    """Return what a file of table definitions tells of people; None where that is everything."""
+    return attributes_of(load_product(Path(tables_file), tables))
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.verify import verify_people
 from dbrecon.remedies import explain
 from dbrecon.steps.lp_files import read_county
-from dbrecon.steps.methods import binning_of, builder_of
+from dbrecon.steps.methods import attributes_known, binning_of, builder_of
 from dbrecon.steps.origin import check_accepted, staged
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
         out.write(HEADER)
         for batch in _batches(claim.solved):
             for of_tract in _people(experiment, county, claim, batch):
-                people += write_rows(of_tract, cast("BinaryIO", out))
+                people += write_rows(of_tract, cast("BinaryIO", out), attributes_known(experiment))
     return people, out.made
 
 

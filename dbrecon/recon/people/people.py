@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_KINDS, N_RH, RACES, SEXES, IntArray, split_kind
+from dbrecon.recon.people.attributes import Attributes
 
 COLUMNS = ("geoid_tract", "geoid_block", "sex", "age", *RACES, "hisp")
 HEADER = ",".join(COLUMNS).encode() + b"\n"
@@ -152,19 +153,24 @@ def write_people(people: People, out: BinaryIO | IO[bytes]) -> int:
     return write_rows(people, out)
 
 
-def write_rows(people: People, out: BinaryIO | IO[bytes]) -> int:
-    """As :func:`write_people`, without the header. Tracts written one after the other, ascending, make their county's file."""
+def write_rows(people: People, out: BinaryIO | IO[bytes], attributes: Attributes | None = None) -> int:
+    """As :func:`write_people`, without the header. Tracts written one after the other, ascending, make their county's file.
+
+    ``attributes``: what the tables tell of people, if that is not everything.
+    """
+    if attributes is not None:
+        people = People(people.geoid_block, attributes.kind[people.kind], people.count)
     merged = people.merged()
-    for lines in _chunks_of_lines(merged):
+    for lines in _chunks_of_lines(merged, attributes):
         out.write(lines)
     return merged.population
 
 
-def _chunks_of_lines(merged: People) -> Iterator[bytes]:
+def _chunks_of_lines(merged: People, attributes: Attributes | None) -> Iterator[bytes]:
     blocks, block_number = np.unique(merged.geoid_block, return_inverse=True)
     kinds, kind_number = np.unique(merged.kind, return_inverse=True)
     heads = _heads(blocks)
-    tails, used = _tails(kinds)
+    tails, used = _tails(kinds, attributes)
     width = heads.shape[1]
     ends = np.cumsum(merged.count)
     total = int(ends[-1]) if len(ends) else 0
@@ -186,13 +192,15 @@ def _heads(blocks: IntArray) -> npt.NDArray[np.uint8]:
     return np.hstack([text[:, :11], comma, text, comma])
 
 
-def _tails(kinds: IntArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+def _tails(kinds: IntArray, attributes: Attributes | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """(kinds, width) the other columns of each kind, padded, and a mask of what isn't padding."""
     sex, age, race, hisp = split_kind(kinds)
     lines = []
     for s, a, r, h in zip(sex.tolist(), FIRST_AGES[age].tolist(), race.tolist(), hisp.tolist(), strict=True):
         flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
         lines.append(f"{SEXES[s]},{a},{flags}\n".encode())
+    if attributes is not None:
+        lines = [f"{attributes.columns(kind)}\n".encode() for kind in kinds.tolist()]
     width = max(map(len, lines), default=0)
     text = np.frombuffer(b"".join(line.ljust(width, b"\0") for line in lines), np.uint8).reshape(len(lines), width)
     return text, text != 0

@@ -6,20 +6,24 @@ import numpy as np
 
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import RACES, SEXES, age_category, join_kind
+from dbrecon.recon.people.attributes import Attributes
 from dbrecon.recon.people.people import OLDEST, People
 
 _BLOCK = slice(12, 27)
 _REST = 28  # where the columns after the block begin
 
 
-def parse_rows(rows: bytes, source: str) -> People:
+def parse_rows(rows: bytes, source: str, attributes: Attributes | None = None) -> People:
     """The people of whole lines (no header), one an entry in their order. Raises InputError, naming ``source``, for a line that
-    is none."""
+    is none. ``attributes``: what the file's tables tell of people, if that is not everything."""
     lines = rows.splitlines()
     try:
         block = [int(line[_BLOCK]) for line in lines]
-        kind = [_kind_of(line[_REST:]) for line in lines]
-    except ValueError as error:
+        if attributes is None:
+            kind = [_kind_of(line[_REST:]) for line in lines]
+        else:
+            kind = [attributes.kind_of[line[_REST:].decode("ascii")] for line in lines]
+    except (ValueError, KeyError) as error:
         raise InputError(f"{source}: has a line that is no person ({error})", about=Subject.PEOPLE) from error
     return People(np.array(block, np.int64), np.array(kind, np.int64), np.ones(len(lines), np.int64))
 

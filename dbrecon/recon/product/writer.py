@@ -257,7 +257,11 @@ class _StateWriter:
 
 
 def has_blocks(release: Release, segment: int) -> bool:
-    """Whether a segment has lines for blocks: PCT, HCT and PCO tables go down to tracts, or counties, alone."""
+    """Whether a segment has lines for blocks: by its tables' levels, where they are used; else PCT, HCT and PCO tables go down to
+    tracts, or counties, alone."""
+    levels = {table.level for table in release.tables if table.segment == segment}
+    if levels:
+        return "block" in levels
     return not all(table.prefix.startswith(("PCT", "HCT", "PCO")) for table in release.segments[segment])
 
 
@@ -479,7 +483,8 @@ class _SeparatedText:
     def _line(self, **fields: str) -> bytes:
         values = self.blank.copy()
         for name, value in {**self.fields, **fields}.items():
-            values[self.layout.places[name]] = value
+            if name in self.layout.places:
+                values[self.layout.places[name]] = value
         return (self.layout.separator.decode().join(values) + "\n").encode(self.layout.encodings[0])
 
     def state_lines(self, population: int) -> bytes:

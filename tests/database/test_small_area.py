@@ -1,0 +1,105 @@
+"""A product of the tests' own, as a folder alone: few tables, other ages and races, through all commands; what it does not tell."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dbrecon.recon.census.kinds import N_KINDS, RACES
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.people.attributes import NOT_TOLD, attributes_of
+from dbrecon.recon.product.release import load_release
+from tests.database.test_dhc import tool
+from tests.paths import CHECKOUT
+
+FOLDER = CHECKOUT / "tests" / "products" / "small_area"
+Person = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment whose people are written and certain, and the truth beside it."""
+    folder = tmp_path_factory.mktemp("small")
+    assert "the Small Area Counts" in tool(folder, "dbrtool.py", "--register", "sa", "--product", str(FOLDER))
+    dist = folder / "small-re" / "sa" / "dist"
+    state = ["--stusab", "de", "--people", "1000", "--counties", "2", "--out", str(dist), "--truth", str(folder / "truth.csv.gz")]
+    tool(folder, "bench/make_state.py", "-q", "--product", str(FOLDER), *state)
+    tool(folder, "dbrtool.py", "-q", "--reident", "sa", "--step1", "--step2", "--run", "--step6")
+    return folder
+
+
+def people(path: Path) -> list[Person]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def files(root: Path, name: str) -> list[Path]:
+    return sorted((root / "small-re" / "sa" / "work" / "de").rglob(name))
+
+
+def cells_of(person: Person) -> list[tuple[str, str]]:
+    """(unit, cell) of each cell that counts a person: written out, and sharing nothing with the product."""
+    block, tract, age, male = person["geoid_block"], person["geoid_tract"], int(person["age"]), person["sex"] == "male"
+    third = 0 if age < 15 else 1 if age < 65 else 2
+    known = [race for race in RACES if person[race] == "Y"]
+    several = len(known) > 1 or NOT_TOLD in (person[race] for race in RACES)
+    group = 6 if several else RACES.index(known[0])
+    by_sex = ["B10001", f"B1{2 if male else 6:04d}", f"B1{(3 if male else 7) + third:04d}"]
+    cells = [(block, name) for name in [*by_sex, "B20001", f"B2{2 + group:04d}"]]
+    return [*cells, (tract, "T10001"), (tract, f"T1{2 + min(age // 5, 17):04d}")]
+
+
+def tabulated(everyone: list[Person]) -> Counter[tuple[str, str]]:
+    return Counter(cell for person in everyone for cell in cells_of(person))
+
+
+def test_every_published_cell_is_the_truth_s_and_that_of_the_people(root: Path) -> None:
+    published: Counter[tuple[str, str]] = Counter()
+    for level in ("block", "tract"):
+        for path in files(root, f"sac_{level}_*.csv"):
+            for row in people(path):
+                geoid = row.pop(f"geoid_{level}")
+                row.pop("logrecno")
+                published |= Counter({(geoid, name): int(value) for name, value in row.items() if value != "0"})
+    assert published == tabulated(people(root / "truth.csv.gz"))
+    found = [person for path in files(root, "synth_out_*.csv") for person in people(path)]
+    assert len(found) == 1000
+    assert tabulated(found) == published
+
+
+def test_people_s_files_say_what_is_not_told(root: Path) -> None:
+    found = [person for path in files(root, "synth_out_*.csv") for person in people(path)]
+    assert {person["hisp"] for person in found} == {NOT_TOLD}
+    races = {tuple(person[race] for race in RACES) for person in found}
+    assert (NOT_TOLD,) * 6 in races  # of two races or more, whichever these are
+    assert all(set(one) == {"N", "Y"} for one in races - {(NOT_TOLD,) * 6})
+
+
+def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
+    found = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--evaluate", str(root / "truth.csv.gz"), "--json"))
+    assert [found["violations"][level]["wrong"] for level in ("block", "tract")] == [0, 0]
+    assert found["agreement"]["reconstruction"]["binned_age"]["all"] > 0.2
+    assert found["agreement"]["modal"]["binned_age"]["all"] is None  # no table has the counts that it needs
+    assert "the ledger and the files agree" in tool(root, "dbrtool.py", "-q", "--reident", "sa", "--rescan")
+    told = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))
+    assert told["counties"] == 2
+
+
+def test_what_tables_tell_is_everything_in_the_products_that_come_with_the_program() -> None:
+    for name in ("sf1_2010", "dhc2020"):
+        assert attributes_of(load_product(load_release(name).tables_path)) is None
+    assert attributes_of(load_product(tables="block")) is None
+
+
+def test_people_of_one_class_are_read_as_one_of_it() -> None:
+    found = attributes_of(load_product(tables="P1,P8"))
+    assert found is not None
+    assert found.columns(0).split(",")[:2] == [NOT_TOLD, NOT_TOLD]
+    assert len(found.kind_of) == 63
+    for kind in range(0, N_KINDS, 997):
+        stands_for = int(found.kind[kind])
+        assert found.kind_of[found.columns(stands_for)] == stands_for
+        assert found.columns(kind) == found.columns(stands_for)
