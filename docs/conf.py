@@ -37,7 +37,7 @@ smartquotes_action = "q"  # the dashes of options stay as they are typed
 # Notebooks run while the site is built; one that fails stops the build.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_execution_show_tb = True

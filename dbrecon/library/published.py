@@ -104,8 +104,8 @@ def read_tables(
     ``source``: a state's zip as published, a folder with such a zip, or a folder with a county's two files as step 2 makes them
     (``sf1_block_39059.csv``, ``sf1_tract_39059.csv``); local, or ``s3://``. ``county`` is its three digits; None: all counties of
     the zip. ``state`` (two letters) is needed where a folder has the zips of several. ``product``: "sf1_2010", "dhc2020" or a
-    product's folder; ``subset`` "block" leaves the tract tables out. ``frames`` ("pandas", "polars", "pyarrow") is the kind of
-    frame that methods give.
+    product's folder; ``subset``: some of its tables, as :func:`dbrecon.product` has it. ``frames`` ("pandas", "polars", "pyarrow")
+    is the kind of frame that methods give.
 
     Raises InputError for tables that are missing, damaged or contradict themselves, StorageError for what cannot be read,
     UsageError for a place or product that is none.

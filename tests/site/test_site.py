@@ -23,6 +23,7 @@ from tests.waiting import wait_for
 
 PAGES = [CHECKOUT / "README.md", *sorted(CHECKOUT.glob("docs/*.md")), *sorted(CHECKOUT.glob("docs/[a-z]*/*.md"))]
 AXE = CHECKOUT / "tests" / "assets" / "axe.min.js"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the tutorials run, on whatever machine this is
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
