@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
+from dbrecon.ctools.host import host_name
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
@@ -42,20 +43,22 @@ def certify_counties(
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
+    from dbrecon.steps.certainty_check import has_samples, is_current, read_sidecar
     from dbrecon.steps.certainty_records import check_available, make_record_of
-    from dbrecon.steps.county_certainty import close_county, count_of, has_samples, is_current, read_sidecar, samples_line
+    from dbrecon.steps.county_certainty import close_county, count_of, samples_line
     from dbrecon.steps.samples import make_samples_of
 
     check_available(experiment)
-
-    check_available(experiment)
     counties = written_counties(ledger, experiment.reident, place)
+    accepted = accepted_digests(ledger, experiment.reident, counties)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
             states = ledger.tract_states(experiment.reident, stusab, county)
             tracts = sorted(state.tract for state in states if state.pop)
             drawn = samples is None or has_samples(experiment, stusab, county, tracts, samples)
-            if not force and drawn and is_current(experiment, stusab, county, cells):
+            known = accepted[stusab, county]
+            if not force and drawn and is_current(experiment, stusab, county, cells, known):
+                ledger.certainty_by_hand(experiment.reident, stusab, county, known["people"], host_name())
                 log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
                 continue
             jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, cells, force) for tract in tracts]
@@ -69,9 +72,10 @@ def certify_counties(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             records = close_county(experiment, stusab, county, tracts)
+            sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
+            ledger.certainty_by_hand(experiment.reident, stusab, county, sidecar["sha256"]["people"], host_name())
             print(f"{experiment.certainty(stusab, county)}: {count_of(records)}", flush=True)
             if samples is not None:
-                sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
                 print(f"{experiment.sample_blocks(stusab, county)}: {samples_line(sidecar)}", flush=True)
 
 
@@ -82,13 +86,27 @@ def asked_samples(args: Arguments) -> SampleOrder | None:
     return None if args.samples is None else SampleOrder(args.samples, args.seed or 0, args.keep_samples, args.walk)
 
 
+def accepted_digests(ledger: Ledger, reident: str, counties: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, str]]:
+    """What the ledger has accepted of each county's people and tables, by the sidecar's names; "" where it keeps no digest."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for state in sorted({stusab for stusab, _ in counties}):
+        people, tables = ledger.people_digests(reident, state), ledger.county_files(reident, state)
+        for county in [county for stusab, county in counties if stusab == state]:
+            files = tables.get(county)
+            block, tract = (files.block, files.tract) if files else ("", "")
+            found[state, county] = {"people": people.get(county) or "", "block_tables": block, "tract_tables": tract}
+    return found
+
+
 def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
     """Begin the certainty anew of counties whose files of it are gone, or not of their people, tables and budget as they are
     now."""
-    from dbrecon.steps.county_certainty import is_current
+    from dbrecon.steps.certainty_check import is_current
 
-    for stusab, county in ledger.certain_counties(experiment.reident, place):
-        if not is_current(experiment, stusab, county, cells=False):
+    counties = ledger.certain_counties(experiment.reident, place)
+    accepted = accepted_digests(ledger, experiment.reident, counties)
+    for stusab, county in counties:
+        if not is_current(experiment, stusab, county, cells=False, accepted=accepted[stusab, county]):
             log.info("the certainty of %s %s is stale or its files are gone: it is made again", stusab, county)
             ledger.reset_certainty(experiment.reident, Place(stusab, county))
 
@@ -168,7 +186,7 @@ def _title(found: dict[str, Any], experiment: Experiment) -> str:
 
 def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The sums over those of the counties that have samples; nothing if none has."""
-    from dbrecon.steps.county_certainty import read_sidecar
+    from dbrecon.steps.certainty_check import read_sidecar
 
     sidecars = [read_sidecar(experiment.certainty_sidecar(*county)) for county in counties]
     drawn = [(sidecar["people"], sidecar["samples"]) for sidecar in sidecars if sidecar.get("samples")]
@@ -180,7 +198,7 @@ def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) 
 
 def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
-    from dbrecon.steps.county_certainty import stale_because
+    from dbrecon.steps.certainty_check import stale_because
 
     found, lacking, stale = [], [], []
     for stusab, county in counties:

@@ -220,7 +220,7 @@ def report_provenance(experiment: Experiment, ledger: Ledger, counties: Sequence
     """What the report was made of, in words."""
     import numpy as np
 
-    from dbrecon.steps.county_certainty import file_digest
+    from dbrecon.ctools.staging import digest_of
     from dbrecon.steps.county_results import product_of
     from dbrecon.steps.provenance import made_of
 
@@ -241,7 +241,7 @@ def report_provenance(experiment: Experiment, ledger: Ledger, counties: Sequence
         found[os.path.basename(experiment.dist_zip(stusab))] = f"directory {digests['zip']}; geography {digests['geofile']}"
     for name in (*args.truth, *args.reidentify):
         for file in truth_files([name]):
-            found[file.name] = f"SHA-256 {file_digest(file.name)}"
+            found[file.name] = f"SHA-256 {digest_of(file.name)}"
     found |= {
         "seed of draws": str(args.seed or 0),
         "draws of ties": str(args.repeats or 1),

@@ -18,7 +18,7 @@ from dbrecon.errors import DBReconError, InputError, RemoteError, StorageError, 
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.reconcile import Change, Snapshot
-from dbrecon.ledger.records import EMPTY, LP, NEW, SOLVED, WRITTEN, CountyDigests
+from dbrecon.ledger.records import CERTAIN, COUNTY_FILES, EMPTY, LP, NEW, SOLVED, WRITTEN, CountyDigests
 from dbrecon.node.pool import Broken, Died, Message
 from dbrecon.node.processes import WorkerPool
 from dbrecon.node.tasks import Failed
@@ -26,6 +26,7 @@ from dbrecon.place import Place
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
+from dbrecon.steps.certainty_check import county_paths
 from dbrecon.steps.origin import recorded_seed
 from dbrecon.steps.prepare import open_experiment
 from dbrecon.version import PROGRAM
@@ -40,7 +41,7 @@ WORK = "dbrecon.console.scan:serve"
 SHOWN = 20
 AS_THEY_ARE = CountyDigests(None, "", "")
 NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
-PLURALS = {"file of people": "files of people"}
+PLURALS = {"file of people": "files of people", "county's certainty": "counties' certainty"}
 
 
 @dataclass
@@ -341,6 +342,8 @@ def _settle(
             if path in faults:
                 result.by_hand.append(faults.pop(path))
                 _remove(path, dry_run)
+    for path in report.damaged:
+        _remove(path, dry_run)
     result.faults += faults.values()
     result.foreign += report.foreign
     result.unread += [f"{task.stusab} {task.county} {tract or 'people'}: {denied}" for tract, denied in report.unread]
@@ -351,6 +354,8 @@ def _settle(
 
 def _why(experiment: Experiment, change: Change, faults: dict[str, str], again: int) -> str:
     """What in the files made the change. ``again``: so many tracts of the county are to be done again."""
+    if change.tract == COUNTY_FILES:
+        return _why_certainty(experiment, change, faults)
     if not change.tract:
         return _why_county(experiment, change, faults, again)
     place = (change.stusab, change.county, change.tract)
@@ -361,6 +366,15 @@ def _why(experiment: Experiment, change: Change, faults: dict[str, str], again: 
         return "another solution was put there, which meets every cell too"
     reasons = {SOLVED: "its LP file and checked solution are there", NEW: "it has no LP file that is of today's tables"}
     return reasons.get(change.becomes, "it has an LP file and no solution that is checked")
+
+
+def _why_certainty(experiment: Experiment, change: Change, faults: dict[str, str]) -> str:
+    if change.becomes == CERTAIN:
+        return "its files are there"
+    place = (change.stusab, change.county)
+    paths = [experiment.certainty_sidecar(*place), *county_paths(experiment, *place).values()]
+    wrong = [fault for path in paths if (fault := faults.pop(path, None))]
+    return "; ".join(wrong) or "its files are not there"
 
 
 def _why_county(experiment: Experiment, change: Change, faults: dict[str, str], again: int) -> str:
@@ -383,7 +397,7 @@ def format_result(reident: str, result: _Result, dry_run: bool, shown: int | Non
     lines = [f"{reident}: {', '.join(places)}"]
     lines.append(f"whole: {whole or 'nothing'}")
     changes = [
-        f"{change.stusab} {change.county} {change.tract or 'people'}: {change.was} -> {change.becomes}: {why}"
+        f"{change.stusab} {change.county} {_unit(change)}: {change.was} -> {change.becomes}: {why}"
         for change, why in result.changes
     ]
     parts = {
@@ -405,6 +419,11 @@ def format_result(reident: str, result: _Result, dry_run: bool, shown: int | Non
     if not (result.changes or result.faults or result.by_hand or result.entered or result.unread):
         lines.append("the ledger and the files agree")
     return "\n".join(lines)
+
+
+def _unit(change: Change) -> str:
+    """Of what of its county a change is."""
+    return "certainty" if change.tract == COUNTY_FILES else change.tract or "people"
 
 
 def _ways(makers: Counter[tuple[int | None, str]], of_experiment: int) -> list[str]:

@@ -19,12 +19,14 @@ from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
+from dbrecon.steps.certainty_check import certainty_faults, county_paths, records_of
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known, binning_of, builder_of
 from dbrecon.steps.origin import check_accepted
 
 T = TypeVar("T")
 READ_AHEAD = 8
+OF_CERTAINTY = "county's certainty"
 WRONG = (InputError, VerificationError, storage.DamagedFile)
 """What a file is blamed for. Other failures of storage end the scan: they say nothing of the file."""
 
@@ -48,7 +50,8 @@ class Task:
 class Report:
     """What a county's files are. ``faults``: path and sentence of each that is missing (and makes work by hand) or wrong;
     ``whole`` counts those that are right, by kind; ``foreign`` are files that belong to no tract of the county; ``unread`` says
-    of each tract ("" is the county's people) that is not verified which file this user may not read."""
+    of each tract ("" is the county's people) that is not verified which file this user may not read; ``damaged`` are files of
+    certainty that go, so that step 6 makes them again."""
 
     found: CountyFound
     faults: tuple[tuple[str, str], ...]
@@ -56,6 +59,7 @@ class Report:
     foreign: tuple[str, ...]
     tables_lack: bool
     unread: tuple[tuple[str, str], ...]
+    damaged: tuple[str, ...] = ()
 
 
 def serve(task: Task, send: Callable[[Report | StorageError], None]) -> None:
@@ -77,6 +81,7 @@ class _Scan:
         self._unread: list[tuple[str, str]] = []
         self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
         self._files: CountyDigests | None = None
+        self._damaged: tuple[str, ...] = ()
 
     def report(self) -> Report:
         tables = self._tables()
@@ -97,26 +102,47 @@ class _Scan:
             written = comparison is not None and self._ends(comparison)
         people_digest = comparison.digest if comparison is not None and written else ""
         people_at = self._present[self._experiment.synth_out(*self._place)] if written else None
+        people_unread = bool(self._unread)
+        certain = self._certainty(people_digest)
         return Report(
-            CountyFound(*self._place, tuple(found), people_at, bool(self._unread), self._files, people_digest),
+            CountyFound(*self._place, tuple(found), people_at, people_unread, self._files, people_digest, certain),
             tuple(self._faults),
             self._whole,
             tuple(sorted(set(self._present) - self._expected())),
             tables is None,
             tuple(self._unread),
+            self._damaged,
         )
 
     def _expected(self) -> set[str]:
         experiment, tracts = self._experiment, self._task.tracts
-        of_certainty = (
-            experiment.certainty,
-            experiment.certainty_sidecar,
-            experiment.certainty_cells,
-            experiment.people_certainty,
-        )
-        of_county = (experiment.block_csv, experiment.tract_csv, experiment.synth_out, *of_certainty)
-        of_tract = (experiment.lp, experiment.sol, experiment.ilp, experiment.certainty_record)
-        return {path(*self._place) for path in of_county} | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
+        of_county = (experiment.block_csv, experiment.tract_csv, experiment.synth_out, experiment.certainty_sidecar)
+        of_tract = (experiment.lp, experiment.sol, experiment.ilp, *records_of(experiment))
+        expected = {path(*self._place) for path in of_county} | set(county_paths(experiment, *self._place).values())
+        return expected | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
+
+    def _certainty(self, people_digest: str) -> bool | None:
+        """Whether the files of step 6 are whole and of the people and tables at hand; None if one may not be read."""
+        files = self._files
+        known = {
+            "people": people_digest,
+            "block_tables": files.block if files else "",
+            "tract_tables": files.tract if files else "",
+        }
+        try:
+            tracts = [tract for tract, _ in self._task.tracts]
+            faults = certainty_faults(self._experiment, *self._place, tracts, known)
+        except storage.DeniedFile as error:
+            self._unread.append((OF_CERTAINTY, sentence(error)))
+            return None
+        for fault in faults or []:
+            self._fault(fault.path, fault.error)
+        self._damaged = tuple(fault.path for fault in faults or [] if not fault.stale)
+        if faults is None:
+            return False
+        whole = all(fault.record for fault in faults)
+        self._whole[OF_CERTAINTY] = int(whole)
+        return whole
 
     def _fault(self, path: str, error: Exception) -> None:
         self._faults.append((path, sentence(error)))

@@ -19,6 +19,7 @@ from dbrecon.ledger.lifecycle import (
     LEASED,
     NEW,
     QUARANTINED,
+    RESCAN,
     RESET_CERTAINTY,
     RESTING,
     RETRY,
@@ -159,6 +160,30 @@ def status(connection: Connection, tables: ExperimentTables, place: Place, at: i
         counties_remaining=sum(number for state, number in counties if state != CERTAIN),
         counties_quarantined=sum(number for state, number in counties if state == QUARANTINED),
     )
+
+
+def mark(
+    connection: Connection, tables: ExperimentTables, place: Place, event: str, people_digest: str, host: str, now: int
+) -> int:
+    """A county's files of certainty are in place, of people with that digest ("": not known). How many rows did not say so."""
+    own = tables.certainty
+    free = or_(own.c.hold != LEASED, own.c.hold_ends <= now)
+    same = [own.c.people_digest.in_(("", people_digest))] if people_digest else []
+    values = moves.ANEW | {"sure_start": now, "sure_end": now, "sure_host": host}
+    where = [free, *same, _is_written(tables), *sql.narrow(own, place)]
+    return moves.move(connection, own, event, where, values, CERTAIN)
+
+
+def unmark(connection: Connection, tables: ExperimentTables, place: Place) -> int:
+    """A county's files of certainty are not what they should be: they are made again, of records that match. How many rows."""
+    values = moves.ANEW | moves.NO_CERTAINTY
+    return moves.move(connection, tables.certainty, RESCAN, sql.narrow(tables.certainty, place), values, NEW)
+
+
+def county_row(connection: Connection, tables: ExperimentTables, place: Place) -> Row[Any] | None:
+    """The row of a county's own files; None if step 6 has not begun there."""
+    own = tables.certainty
+    return connection.execute(select(own).where(*sql.narrow(own, place), own.c.tract == COUNTY_FILES)).first()
 
 
 def complete(connection: Connection, tables: ExperimentTables, place: Place) -> list[tuple[str, str]]:

@@ -354,6 +354,17 @@ class Ledger(Atlas):
         }
         self._finish(claim, WRITE_CERTAINTY, values | moves.UNHELD, was=NEW, becomes=CERTAIN, files=[])
 
+    def certainty_by_hand(self, reident: str, stusab: str, county: str, people_digest: str, host: str) -> None:
+        """Step 6 of a county is done outside any claim, of people with that digest ("": not known): its rows say so, but for those
+        that somebody holds, and where the people have been written anew."""
+        mine, place = experiment_tables(reident), Place(stusab, county)
+
+        def work(connection: Connection) -> None:
+            ledger_certain.enter(connection, mine, place)
+            ledger_certain.mark(connection, mine, place, WRITE_CERTAINTY, people_digest, host, self._now(connection))
+
+        self._run(work, reident=reident)
+
     def certain_counties(self, reident: str, place: Place = EVERYWHERE) -> list[tuple[str, str]]:
         """State and county of those whose files of certainty are in place, as far as the ledger knows."""
         tables = experiment_tables(reident)

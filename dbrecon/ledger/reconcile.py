@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
+from dbrecon.ledger import certain, moves
 from dbrecon.ledger import claiming as sql
-from dbrecon.ledger import moves
-from dbrecon.ledger.lifecycle import EMPTY, LEASED, LP, NEW, OPEN, QUARANTINED, RESCAN, SOLVED, WRITTEN
-from dbrecon.ledger.records import FOUND, CountyDigests
+from dbrecon.ledger.lifecycle import CERTAIN, EMPTY, LEASED, LP, NEW, OPEN, QUARANTINED, RESCAN, SOLVED, WRITTEN
+from dbrecon.ledger.records import COUNTY_FILES, FOUND, CountyDigests
 from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.place import Place
 
@@ -67,6 +67,8 @@ class CountyFound:
     people_unread: bool = False
     files: CountyDigests | None = None
     people_digest: str = ""
+    certain: bool | None = None
+    """Whether its files of certainty are whole, and of its people and tables; None where they could not be read."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Snapshot:
 
     county: tuple[object, ...] | None
     tracts: Mapping[str, "TractMark"]
+    certainty: tuple[object, ...] | None = None
 
     def lp_digests(self) -> dict[str, str | None]:
         """By tract, that of the LP file that was accepted."""
@@ -96,7 +99,8 @@ class TractMark(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """A tract (or the county: ``tract`` is "") that became something else. If it stays what it was, another file was adopted."""
+    """A tract that became something else, the county (``tract`` is "") or its certainty (``COUNTY_FILES``). If it stays what it
+    was, another file was adopted."""
 
     stusab: str
     county: str
@@ -109,11 +113,17 @@ def snapshot(connection: Connection, tables: ExperimentTables, place: Place) -> 
     """How a county stands. To be taken before its files are looked at."""
     tracts = connection.execute(select(tables.tracts).where(*sql.narrow(tables.tracts, place)))
     county = connection.execute(select(tables.counties).where(*sql.narrow(tables.counties, place))).first()
-    return Snapshot(None if county is None else _county_mark(county), {row.tract: _mark(row) for row in tracts})
+    own = certain.county_row(connection, tables, place)
+    of_certainty = None if own is None else _certainty_mark(own)
+    return Snapshot(None if county is None else _county_mark(county), {row.tract: _mark(row) for row in tracts}, of_certainty)
 
 
 def _mark(row: Row[Any]) -> TractMark:
     return TractMark(*(getattr(row, name) for name in TractMark._fields))
+
+
+def _certainty_mark(row: Row[Any]) -> tuple[object, ...]:
+    return (row.status, row.token, row.fence, row.people_digest, row.sure_end)
 
 
 def _county_mark(row: Row[Any]) -> tuple[object, ...]:
@@ -130,7 +140,8 @@ def put_right(
     work = _Work(connection, tables, now, found, before, dry_run)
     work.county_files()
     changes = work.tracts()
-    return changes + work.people(bool(changes))
+    changes += work.people(bool(changes))
+    return changes + work.certainty()
 
 
 class _Work:
@@ -210,6 +221,26 @@ class _Work:
             return []
         self._move(self._tables.counties, sql.narrow(self._tables.counties, self._place), values, becomes)
         return [] if becomes == row.status else [Change(found.stusab, found.county, "", row.status, becomes)]
+
+    def certainty(self) -> list[Change]:
+        """The certainty of the county, where its people are written: what the files say, unless somebody works on it."""
+        found, place = self._found, self._place
+        county = self._connection.execute(select(self._tables.counties).where(*sql.narrow(self._tables.counties, place))).first()
+        if found.certain is None or county is None or county.status != WRITTEN:
+            return []
+        own = certain.county_row(self._connection, self._tables, place)
+        was = NEW if own is None else str(own.status)
+        if own is not None and (self._is_held(own) or self._before.certainty != _certainty_mark(own)):
+            return []
+        becomes = CERTAIN if found.certain else NEW
+        if becomes == was or (becomes == NEW and was == QUARANTINED):
+            return []
+        if not self._dry_run and found.certain:
+            certain.enter(self._connection, self._tables, place)
+            certain.mark(self._connection, self._tables, place, RESCAN, found.people_digest, FOUND, self._now)
+        elif not self._dry_run:
+            certain.unmark(self._connection, self._tables, place)
+        return [Change(found.stusab, found.county, COUNTY_FILES, was, becomes)]
 
     def _move(self, table: Any, where: Any, values: dict[str, Any], becomes: str) -> None:
         if not self._dry_run:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from dbrecon.ctools.host import host_name
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError, UsageError
-from dbrecon.ledger.lifecycle import COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
+from dbrecon.ledger.lifecycle import CERTAIN, COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
 
 __all__ = [
+    "CERTAIN",
     "COUNTY_STATUSES",
     "EMPTY",
     "FOUND",

@@ -8,6 +8,7 @@ from typing import Any
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
+from dbrecon.ctools.staging import digest_of
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.certainty.county import (
@@ -27,13 +28,12 @@ from dbrecon.recon.certainty.sample_files import (
     sample_cell_lines,
     samples_summary,
 )
-from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord
+from dbrecon.recon.certainty.sample_record import SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
+from dbrecon.steps.certainty_check import county_paths, is_current
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
 from dbrecon.steps.samples import samples_of
-
-READ_BYTES = 1 << 20
 
 
 def write_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> None:
@@ -83,35 +83,6 @@ def _mixing(found: dict[str, Any]) -> str:
     return f"; a walk of {counted(found['moves'], 'move')}, samples correlate by {found['autocorrelation'] or 0:.3f}; {unsure}"
 
 
-def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:
-    """Whether a county's files of certainty are with the samples that are ordered."""
-    try:
-        found = read_sidecar(experiment.certainty_sidecar(stusab, county)).get("samples") or {}
-    except InputError:
-        return False
-    draws = "walk" if order.walking else "corners"
-    if [found.get(name) for name in ("number", "seed", "draws")] != [order.number, order.seed, draws]:
-        return False
-    files = [experiment.sample_blocks(stusab, county)]
-    files += [experiment.samples(stusab, county, tract) for tract in tracts if order.keep]
-    return None not in storage.sizes(files).values()
-
-
-def is_current(experiment: Experiment, stusab: str, county: str, cells: bool) -> bool:
-    """Whether a county's files of certainty are there and of its people, tables and budget as they are now."""
-    path = experiment.certainty_sidecar(stusab, county)
-    try:
-        sidecar = read_sidecar(path)
-    except InputError:
-        return False
-    if sidecar.get("budget") != asdict(budget_of(experiment)) or sidecar.get("solver") != highs_version():
-        return False
-    if (cells and not sidecar.get("cells")) or stale_because(experiment, stusab, county) is not None:
-        return False
-    files = [experiment.certainty(stusab, county), experiment.people_certainty(stusab, county)]
-    return None not in storage.sizes(files).values()
-
-
 def close_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> list[TractRecord]:
     """Write a county's files of certainty from the records of its ``tracts``, ascending; the sidecar last, since it says that the
     rest is there. Cells are among them where every record has intervals, confidence where there are samples of all.
@@ -121,12 +92,17 @@ def close_county(experiment: Experiment, stusab: str, county: str, tracts: Seque
     records = [load_record(experiment, stusab, county, tract) for tract in tracts]
     samples = samples_of(experiment, stusab, county, records)
     cells = all(record.intervals for record in records)
-    _write(experiment, experiment.certainty(stusab, county), block_lines(records))
-    _write(experiment, experiment.certainty_cells(stusab, county), cell_lines(records) if cells else None)
-    _write(experiment, experiment.sample_blocks(stusab, county), sample_block_lines(samples) if samples else None)
-    _write(experiment, experiment.sample_cells(stusab, county), sample_cell_lines(samples) if samples and cells else None)
-    _write(experiment, experiment.people_certainty(stusab, county), _people_lines(experiment, stusab, county, records, samples))
+    lines: dict[str, Iterable[bytes] | None] = {
+        "certainty": block_lines(records),
+        "cells": cell_lines(records) if cells else None,
+        "sample_blocks": sample_block_lines(samples) if samples else None,
+        "sample_cells": sample_cell_lines(samples) if samples and cells else None,
+        "people_certainty": _people_lines(experiment, stusab, county, records, samples),
+    }
+    paths = county_paths(experiment, stusab, county)
+    written = {name: _write(experiment, paths[name], of_file) for name, of_file in lines.items()}
     sidecar = _sidecar(experiment, stusab, county, records, cells)
+    sidecar["files"] = {name: made for name, made in written.items() if made is not None}
     if samples:
         sidecar["samples"] = samples_summary(samples)
     text = json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n"
@@ -134,14 +110,18 @@ def close_county(experiment: Experiment, stusab: str, county: str, tracts: Seque
     return records
 
 
-def _write(experiment: Experiment, path: str, lines: Iterable[bytes] | None) -> None:
-    """Write a file of lines; None: it goes, since it would be of other people."""
+def _write(experiment: Experiment, path: str, lines: Iterable[bytes] | None) -> dict[str, Any] | None:
+    """Write a file of lines, and tell its bytes and digest; None: it goes, since it would be of other people."""
     if lines is None:
         storage.remove(path)
-        return
+        return None
+    digest, size = hashlib.sha256(), 0
     with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
         for piece in lines:
             file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _people_lines(
@@ -163,15 +143,6 @@ def _people_lines(
         yield "".join(f"{'NY'[flag]},{shares[held]}\n" for flag, held in zip(flags, holders, strict=True)).encode()
 
 
-def file_digest(path: str) -> str:
-    """SHA-256 of a file's bytes, in hex, read a piece at a time."""
-    digest = hashlib.sha256()
-    with storage.sopen(path, "rb") as file:
-        while piece := file.read(READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def _sidecar(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord], cells: bool) -> dict[str, Any]:
     bins = builder_for(experiment).bins
     return {
@@ -185,40 +156,9 @@ def _sidecar(experiment: Experiment, stusab: str, county: str, records: Sequence
         "budget": asdict(budget_of(experiment)),
         "cells": cells,
         "sha256": {
-            "people": file_digest(experiment.synth_out(stusab, county)),
-            "block_tables": file_digest(experiment.block_csv(stusab, county)),
-            "tract_tables": file_digest(experiment.tract_csv(stusab, county)),
+            "people": digest_of(experiment.synth_out(stusab, county)),
+            "block_tables": digest_of(experiment.block_csv(stusab, county)),
+            "tract_tables": digest_of(experiment.tract_csv(stusab, county)),
         },
         **summary_of(records),
     }
-
-
-def stale_because(experiment: Experiment, stusab: str, county: str) -> str | None:
-    """Why a county's certainty is not of its people and tables as they are now; None if it is. Raises InputError if there is
-    none."""
-    path = experiment.certainty_sidecar(stusab, county)
-    sidecar = read_sidecar(path)
-    files = {
-        "people": experiment.synth_out(stusab, county),
-        "block_tables": experiment.block_csv(stusab, county),
-        "tract_tables": experiment.tract_csv(stusab, county),
-    }
-    for name, file in files.items():
-        try:
-            if file_digest(file) != sidecar["sha256"][name]:
-                return f"{file} has changed since"
-        except storage.MissingFile:
-            return f"{file} is no more"
-    return None
-
-
-def read_sidecar(path: str) -> dict[str, Any]:
-    """A county's sidecar. Raises InputError, naming it, if it is not there or not whole."""
-    try:
-        sidecar = json.loads(storage.read_bytes(path))
-        sidecar["sha256"]["people"], sidecar["sha256"]["block_tables"], sidecar["sha256"]["tract_tables"]
-    except storage.MissingFile:
-        raise InputError(f"{path}: certainty of this county is not computed yet; do step 6 first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no whole file of a county's certainty; do step 6 again (--force)") from error
-    return dict(sidecar)

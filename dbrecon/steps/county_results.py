@@ -12,7 +12,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.states import STATES
-from dbrecon.steps.county_certainty import stale_because
+from dbrecon.steps.certainty_check import stale_because
 from dbrecon.steps.methods import attributes_known
 
 with extra("study"):

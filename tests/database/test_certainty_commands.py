@@ -61,7 +61,8 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
 
     assert "nothing was left to do" in operator.done("--step6", "--stusab", "de")
     assert "the ledger and the files agree" in (rescanned := operator.done("--rescan"))
-    assert "certainty" not in rescanned, "these files are the experiment's"
+    assert "2 counties' certainty" in rescanned
+    assert "belongs to no tract" not in rescanned, "these files are the experiment's"
     (folder / "certainty_10001.csv").unlink()
     assert "the certainty of 1 tract and 1 county computed" in operator.done("--step6")
     assert [file.read_bytes() for file in files] == before
@@ -91,6 +92,50 @@ def test_samples_give_confidences_that_a_truth_weighs(operator: Operator, tmp_pa
     assert_refused(operator.here("--samples", "4", "--status"), 2, "--samples goes with --step6")
     assert_refused(operator.here("--keep_samples", "--step6"), 2, "--keep_samples goes with --samples N")
     assert_refused(operator.here("--samples", "0", "--step6"), 2, "--samples")
+
+
+def test_rescan_names_what_is_wrong_with_files_of_certainty_and_step_6_puts_it_back(operator: Operator) -> None:
+    place = ("--stusab", "de", "--county", "001")
+    operator.done("--step6", *place, "--cells")
+    folder = county_folder(operator)
+    assert "certainty_counties: 1 of 1" in operator.done("--status", *place), "what was done by hand is done"
+    assert "the ledger and the files agree" in operator.here("--rescan").stdout
+    files = [*folder.glob("*certainty*.*"), *folder.glob("certainty/*")]
+    before = {path: path.read_bytes() for path in files}
+    names = ("certainty_10001.csv", "people_certainty_10001.csv", "certainty_cells_10001.csv", "certainty_10001.json")
+    table, people, cells, sidecar = (folder / name for name in names)
+    table.write_bytes(table.read_bytes().replace(b",lp", b",xp"))  # as long as it was
+    people.unlink()
+    cells.write_bytes(cells.read_bytes()[:-9])
+    (record,) = folder.glob("certainty/tract_*")
+    record.write_bytes(record.read_bytes()[:-9])
+
+    tried = operator.here("--rescan", "--dry_run")
+    assert tried.returncode == 3
+    assert f"{cells} is not what step 6 wrote" in tried.stdout
+    said = operator.here("--rescan").stdout
+    assert "de 001 certainty: certain -> new: " in said
+    for sentence in (
+        f"{table} is not what step 6 wrote: it was changed; make it again (--step6 --force",
+        f"{people} does not exist",
+    ):
+        assert sentence in said
+    assert str(record) in said
+    operator.done("--step6", *place)
+    operator.done("--step6", *place, "--cells")
+    assert {path: path.read_bytes() for path in files} == before
+    assert "the ledger and the files agree" in operator.here("--rescan").stdout
+
+    sidecar.unlink()
+    assert f"{sidecar} does not exist, though" in operator.here("--rescan").stdout
+    sidecar.write_bytes(before[sidecar].replace(b'"people": "', b'"people": "0'))
+    assert f"{sidecar} is stale: {folder / 'synth_out_10001.csv'} has changed since" in operator.here("--rescan").stdout
+    sidecar.write_bytes(before[sidecar])
+    assert "de 001 certainty: new -> certain: its files are there" in operator.here("--rescan").stdout
+    assert "certainty_counties: 1 of 1" in operator.done("--status", *place)
+    for path in files:
+        path.unlink()
+    assert "de 001 certainty: certain -> new: its files are not there" in operator.here("--rescan").stdout
 
 
 def test_the_table_is_written_where_it_is_asked_for(operator: Operator, tmp_path: Path) -> None:

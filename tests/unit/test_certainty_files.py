@@ -21,8 +21,9 @@ from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import iter_people
 from dbrecon.recon.people.rows import parse_rows
 from dbrecon.settings import Config
+from dbrecon.steps.certainty_check import stale_because
 from dbrecon.steps.certainty_records import builder_for, lines_of, make_record
-from dbrecon.steps.county_certainty import close_county, stale_because
+from dbrecon.steps.county_certainty import close_county
 from dbrecon.steps.lp_files import read_county
 from tests.certainty_world import write_county
 from tests.helpers import random_people
