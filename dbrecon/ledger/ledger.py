@@ -357,11 +357,11 @@ class Ledger(Atlas):
     def certainty_by_hand(self, reident: str, stusab: str, county: str, people_digest: str, host: str) -> None:
         """Step 6 of a county is done outside any claim, of people with that digest ("": not known): its rows say so, but for those
         that somebody holds, and where the people have been written anew."""
-        mine, place = experiment_tables(reident), Place(stusab, county)
+        tables, place = experiment_tables(reident), Place(stusab, county)
 
         def work(connection: Connection) -> None:
-            ledger_certain.enter(connection, mine, place)
-            ledger_certain.mark(connection, mine, place, WRITE_CERTAINTY, people_digest, host, self._now(connection))
+            ledger_certain.enter(connection, tables, place)
+            ledger_certain.mark(connection, tables, place, WRITE_CERTAINTY, people_digest, host, self._now(connection))
 
         self._run(work, reident=reident)
 
