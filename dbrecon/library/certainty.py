@@ -45,7 +45,12 @@ class Certainty:
         """A frame with a row a person as :meth:`Reconstruction.people` gives it, and ``certain``: in every data set, or not."""
         flags = [certain_flags(record, people) for record, people in self.by_tract.values()]
         everyone = People.concatenate([people for _, people in self.by_tract.values()])
-        columns = frame_kinds.people_columns(everyone)
+        block = everyone.geoid_block
+        columns = {
+            "geoid_tract": frame_kinds.geoids(block // BLOCKS_PER_TRACT, 11),
+            "geoid_block": frame_kinds.geoids(block, 15),
+            **frame_kinds.person_columns(everyone.kind, self.published.attributes),
+        }
         return frame_kinds.native(
             columns | {"certain": np.concatenate([np.zeros(0, bool), *flags])}, frames or self.published.frames
         )
@@ -67,7 +72,7 @@ def certainty(people: Any, published: Published | None = None, *, progress: Prog
         raise UsageError("certainty of a frame of people needs the published tables: certainty(people, published)")
     builder = ModelBuilder(published.product, derive_binning(published.product).bins)
     found = dict[str, tuple[TractRecord, People]]()
-    for tables, residents in by_tract(people_in_place(people), published):
+    for tables, residents in by_tract(people_in_place(people, published.attributes), published):
         singly = _singly(residents)
         found[tables.geoid] = tract_record(builder, tables, residents, Budget(), "", intervals=False), singly
         if progress is not None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dbrecon.ctools import storage
 from dbrecon.library import frames as frame_kinds
-from dbrecon.library.reconstruction import people_in_place
+from dbrecon.library.reconstruction import Reconstruction, people_in_place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people import people as people_files
 from dbrecon.recon.people.people_reader import read_people as read_people_file
@@ -36,6 +36,9 @@ def write_people(people: Any, path: Path) -> int:
 
     Raises InputError for a frame that is not of the form, StorageError if it cannot be written.
     """
+    if isinstance(people, Reconstruction):
+        with storage.sopen(path, "wb") as file:
+            return people.write_people(file)
     records = people_in_place(people)
     with storage.sopen(path, "wb") as file:
         return people_files.write_people(records, file)

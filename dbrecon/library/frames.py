@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, UsageError
-from dbrecon.recon.census.kinds import FIRST_AGES, RACES, SEXES, IntArray, split_kind
+from dbrecon.recon.census.kinds import FIRST_AGES, N_RH, RACES, SEXES, IntArray, split_kind
+from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 
 with extra("frames"):
@@ -80,10 +81,13 @@ def native(columns: Mapping[str, Any] | pa.Table, frames: str | None) -> Any:
         return table if kind == "pyarrow" else nw.from_arrow(table, backend=kind).to_native()  # type: ignore[arg-type]
 
 
-def as_file(frame: object, what: str) -> FrameFile:
-    """A frame of records as a file in memory."""
+def as_file(frame: object, what: str, missing: str | None = None) -> FrameFile:
+    """A frame of records as a file in memory; ``missing`` is the text that stands for a value that is not there."""
     out = io.BytesIO()
     table = arrow(frame, what)
+    for place, name in enumerate(table.column_names):
+        if missing is not None and table.column(place).null_count:
+            table = table.set_column(place, name, table.column(place).cast(pa.string()).fill_null(missing))
     kept = [name for name in table.column_names if not name.startswith("__index_level")]
     pq.write_table(table.select(kept), out, compression="none")
     return FrameFile(what, out.getvalue())
@@ -94,25 +98,39 @@ def geoids(values: IntArray, width: int) -> pa.Array:
     return pc.utf8_lpad(pa.array(values).cast(pa.string()), width=width, padding="0")
 
 
-def person_columns(kind: IntArray) -> dict[str, pa.Array]:
-    """The columns of people behind their places: sex, age (of a category its first year), races and origin."""
+def person_columns(kind: IntArray, attributes: Attributes | None = None) -> dict[str, pa.Array]:
+    """The columns of people behind their places: sex, age (of a category its first year), races and origin.
+
+    What the tables do not tell of people (``attributes``) is null.
+    """
     sex, age, race, hisp = split_kind(kind)
     columns = {"sex": _words(sex, SEXES), "age": pa.array(FIRST_AGES[age].astype(np.int16))}
     for place, name in enumerate(RACES):
         columns[name] = _words(race >> (5 - place) & 1, ("N", "Y"))
-    return columns | {"hisp": _words(hisp, ("N", "Y"))}
+    columns["hisp"] = _words(hisp, ("N", "Y"))
+    return columns if attributes is None else {name: _known(name, column, kind, attributes) for name, column in columns.items()}
+
+
+def _known(name: str, column: pa.Array, kind: IntArray, attributes: Attributes) -> pa.Array:
+    """A column of people, null where the tables do not tell it."""
+    if name in ("sex", "age"):
+        return column if getattr(attributes, name) else pa.nulls(len(column), column.type)
+    flags = [flags.split(",")[(*RACES, "hisp").index(name)] for flags in attributes.flags]
+    return pc.take(pa.array([None if flag == NOT_TOLD else flag for flag in flags], pa.string()), pa.array(kind % N_RH))
 
 
 def _words(number: IntArray, words: tuple[str, ...]) -> pa.Array:
     return pc.take(pa.array(words), pa.array(number))
 
 
-def people_columns(people: People) -> dict[str, pa.Array]:
-    """The columns of a people's file, one row a person, in the file's order."""
+def people_columns(people: People, attributes: Attributes | None = None) -> dict[str, pa.Array]:
+    """The columns of a people's file, one row a person, in the file's order. ``attributes`` as in :func:`person_columns`."""
+    if attributes is not None:
+        people = People(people.geoid_block, attributes.kind[people.kind], people.count)
     merged = people.merged()
     block, kind = np.repeat(merged.geoid_block, merged.count), np.repeat(merged.kind, merged.count)
     places = {"geoid_tract": geoids(block // BLOCKS_PER_TRACT, 11), "geoid_block": geoids(block, 15)}
-    return places | person_columns(kind)
+    return places | person_columns(kind, attributes)
 
 
 def counts_of_frame(frame: object, id_column: str, width: int, columns: tuple[str, ...], what: str) -> tuple[IntArray, IntArray]:

@@ -41,7 +41,7 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
     cell, which then counts nobody.
     """
     published = _published(people, published, "check")
-    records = people_in_place(people)
+    records = people_in_place(people, published.attributes)
     found: list[Violation] = []
     known = np.zeros(len(records.kind), bool)
     for tables, residents in by_tract(records, published):
@@ -69,7 +69,7 @@ def evaluate(people: Any, truth: Any, published: Published | None = None, *, see
     from dbrecon.recon.study.evaluation import METHODS, agreement_rows, compare
 
     published = _published(people, published, "evaluate")
-    found, true_people = people_in_place(people).merged(), people_in_place(truth).merged()
+    found, true_people = people_in_place(people, published.attributes).merged(), people_in_place(truth).merged()
     if not true_people.population:
         raise InputError("the truth has nobody")
     counts = _block_counts(published)

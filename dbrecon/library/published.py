@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dbrecon.library import frames as frame_kinds
 from dbrecon.library import table_sets
 from dbrecon.library.table_sets import AnyProduct
 from dbrecon.recon.census.tables import Product
+from dbrecon.recon.people.attributes import Attributes, attributes_of
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT
 from dbrecon.recon.product.archive import Archive
 from dbrecon.recon.product.county_rows import CountyRows, LevelPlan, StateReader
@@ -44,6 +45,11 @@ class Published:
     def of_tracts(cls, product: Product, tracts: Iterable[TractTables], frames: str | None = None) -> "Published":
         """Tables that are in memory already."""
         return cls(product, {tables.geoid: partial(_given, tables) for tables in tracts}, frame_kinds.chosen(frames))
+
+    @cached_property
+    def attributes(self) -> Attributes | None:
+        """What the tables tell of people; None where they tell everything but single years."""
+        return attributes_of(self.product)
 
     @property
     def tracts(self) -> tuple[str, ...]:

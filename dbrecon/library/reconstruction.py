@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from dbrecon.ctools import storage
 from dbrecon.errors import ContradictoryTables
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.published import Published
-from dbrecon.recon.people.people import People, write_people
+from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
+from dbrecon.recon.people.people import HEADER, People, write_rows
 from dbrecon.recon.people.solution import format_solution
 from dbrecon.recon.solve.conflict import find_conflict
 from dbrecon.recon.solve.program import Infeasible, Options, Program
@@ -47,8 +48,12 @@ class Reconstruction:
         return self.records.population
 
     def people(self, frames: str | None = None) -> Any:
-        """A frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp."""
-        return frame_kinds.native(frame_kinds.people_columns(self.records), frames or self.published.frames)
+        """A frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp.
+
+        What no table tells of people (of a small set of tables) is missing there.
+        """
+        columns = frame_kinds.people_columns(self.records, self.published.attributes)
+        return frame_kinds.native(columns, frames or self.published.frames)
 
     def model(self, tract: str) -> Model:
         """A tract's integer program, as arrays."""
@@ -89,7 +94,12 @@ class Reconstruction:
                 with storage.sopen(f"{os.fspath(folder)}/{name}/model_{tract}.{name}.gz", "w") as file:
                     file.write(text)
         with storage.sopen(f"{os.fspath(folder)}/people.csv", "wb") as out:
-            write_people(self.records, out)
+            self.write_people(out)
+
+    def write_people(self, out: IO[bytes]) -> int:
+        """Write the people's file to an open binary file; how many they are."""
+        out.write(HEADER)
+        return write_rows(self.records, out, self.published.attributes)
 
     @property
     def _tables(self) -> str:
@@ -140,18 +150,21 @@ def _contradiction(model: Model) -> ContradictoryTables:
     return ContradictoryTables(f"tract {model.geoid}: no people can make these counts together: {shown}")
 
 
-def people_in_place(people: Any) -> People:
-    """People as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them. Raises InputError
-    for a frame that is not of the form."""
+def people_in_place(people: Any, attributes: Attributes | None = None) -> People:
+    """People as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them.
+
+    ``attributes``: what the frame's tables tell of people, if that is not everything. Raises InputError for a frame that is not of
+    the form.
+    """
     if isinstance(people, Reconstruction):
         return people.records
     if isinstance(people, People):
         return people
     from dbrecon.recon.people.people_reader import read_people
 
-    file = frame_kinds.as_file(people, "the frame of people")
+    file = frame_kinds.as_file(people, "the frame of people", None if attributes is None else NOT_TOLD)
     with file.open() as opened:
-        return read_people(opened, file.name)
+        return read_people(opened, file.name, attributes)
 
 
 def by_tract(people: People, published: Published) -> Iterator[tuple[TractTables, People]]:

@@ -94,6 +94,16 @@ def classroom_tables() -> tuple[dbrecon.Table, ...]:
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_no_table_tells_of_people_is_missing(kind: str) -> None:
+    """None of the three tables has an origin. A frame in which it is missing is taken again."""
+    found = dbrecon.reconstruct(classroom(kind))
+    people = found.people()
+    assert all(pd.isna(row["hisp"]) for row in rows(people))
+    assert rows(dbrecon.check(people, found.published)) == []
+    assert [row["certain"] for row in rows(dbrecon.certainty(people, found.published).people())] == [False] * 5
+
+
 def test_cells_are_told_in_words() -> None:
     words = [row["counts"] for row in rows(cells_of(dbrecon.TableSet("three", classroom_tables()), "polars"))]
     assert words[:3] == ["everyone", "male", "male, under 18"]
