@@ -15,13 +15,16 @@ from dbrecon.recon.certainty.objective import SCALE, FloatArray, Objective, Shar
 from dbrecon.recon.certainty.part import Part
 from dbrecon.recon.certainty.search import Floor, Proof, Search
 from dbrecon.recon.certainty.warm_lp import Relaxation
-from dbrecon.recon.solve.propagation import UNBOUNDED
+from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, propagate
 
 STEPS_A_WIDE_FLOOR = 8_000
 """Simplex steps that the floor of a wide cluster may take."""
 
 DESCENTS = 8
 """Linear programs of a descent at the most."""
+
+ROUNDINGS = 6
+"""Linear programs that a solution of one descent's step may take."""
 
 DESCEND_EVERY = 10
 """Pieces of a search from whose vertices one descent begins."""
@@ -32,16 +35,12 @@ def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_]) -> N
     without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each linear
     program's optimum is at least as low as the last solution; counts at their caps change sides.
     """
-    best, _ = part.best_seen(objective)
     for _ in range(DESCENTS):
         costs = np.where(above, 0, objective.weights * SCALE)
-        answer = part.relax(objective.columns, costs, part.lower, part.upper)
-        if answer.values is None:
+        counts = _rounded(part, objective.columns, costs)
+        if counts is None:
             return
-        counts = part.offer(answer.values)
-        values = answer.values[objective.columns] if counts is None else counts[objective.columns]
-        if counts is not None and int(objective.value(counts)) < best:
-            best = int(objective.value(counts))
+        values = counts[objective.columns]
         turned = (values > objective.caps) | ((values == objective.caps) & ~above)
         if (turned == above).all():
             return
@@ -57,6 +56,27 @@ def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Share
     return Shares(kept, int((price * floors).sum()))
 
 
+def _rounded(part: Part, columns: IntArray, costs: IntArray) -> IntArray | None:
+    """A solution at, or near, the least of the costs: what is not whole at a vertex is fixed at the next integer, one by one."""
+    lower, upper = part.lower, part.upper
+    for _ in range(ROUNDINGS):
+        answer = part.relax(columns, costs, lower, upper)
+        if answer.values is None:
+            return None
+        counts = part.offer(answer.values)
+        if counts is not None:
+            return counts
+        nearest = np.rint(answer.values)
+        column = int(np.argmax(np.abs(answer.values - nearest)))
+        low, high = lower.copy(), upper.copy()
+        low[column] = high[column] = min(max(int(nearest[column]), int(lower[column])), int(upper[column]))
+        try:
+            lower, upper = propagate(part.system, low, high)
+        except Contradiction:
+            return None
+    return None
+
+
 class ClusterSearch(Search):
     """The same tree, with floors of clusters in every relaxation."""
 
@@ -69,10 +89,13 @@ class ClusterSearch(Search):
         objective, members = self.objective, self.clusters.members
         floors = self.clusters.floors(lower, upper)
         known = int(floors.sum()) + int(self.clusters.outside_floors(lower, upper).sum())
-        if (floors >= UNBOUNDED).any() or known >= self.best:
+        if (floors >= UNBOUNDED).any():
             return None
-        if self.nodes == 1:
+        if self.nodes == 1 and known < self.best:
             self._descend(self.clusters.pattern)
+            self._repair(floors, known)
+        if known >= self.best:
+            return None
         costs, constants = objective.lines(lower, upper)
         beside = np.array([constants[cluster.terms].sum() for cluster in members]) / SCALE
         answer = self.part.account(self._lp.minimise(objective.columns, costs, lower, upper, floors - beside))
@@ -91,6 +114,25 @@ class ClusterSearch(Search):
         best, witness = self.part.best_seen(self.objective)
         if best < self.best:
             self.best, self.witness = best, witness
+
+    def _repair(self, floors: IntArray, known: int) -> None:
+        """Descend from the best solution with one cluster as its floor has it, while that helps: the clusters above their floors
+        are where a better solution differs."""
+        objective, members = self.objective, self.clusters.members
+        better = True
+        while better and known < self.best:
+            better = False
+            counts = self.witness[objective.columns]
+            terms = objective.weights * np.minimum(counts, objective.caps)
+            above = counts > objective.caps
+            slack = np.array([terms[cluster.terms].sum() for cluster in members]) - floors
+            for number in np.argsort(-slack, kind="stable")[: int((slack > 0).sum())].tolist():
+                before, trial = self.best, above.copy()
+                trial[members[number].terms] = self.clusters.pattern[members[number].terms]
+                self._descend(trial)
+                if self.best < before:
+                    better = True
+                    break
 
     def _proof(self) -> Proof:
         return Proof.MIP_PROVED

@@ -17,13 +17,34 @@ NODES_BY_BLOCK = 12
 def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | None = None) -> Minimum:
     """The least value of an objective over a part's integer solutions: proved by our own tree, else on HiGHS's word, else an
     interval. A ``floor`` that a solution reaches ends the search."""
+    last_step = part.steps + budget.tree
+    has_clusters = bool((part.labels.narrow[objective.columns[objective.bent(part.lower, part.upper)]] >= 0).any())
+    found = Search(part, objective, last_step, floor=floor).run(most_nodes=1 if has_clusters else MOST_NODES)
+    if found.proof is not Proof.OPEN:
+        return found
     clusters = Clusters(part, objective)
-    found = _search(part, objective, clusters, part.steps + budget.tree, floor)
+    if clusters.members:
+        found = _with_clusters(part, objective, clusters, last_step, floor)
     if found.proof is not Proof.OPEN or not budget.checks:
         return found
+    return _by_mip(part, objective, clusters, budget.checks, found, floor)
+
+
+def _with_clusters(part: Part, objective: Objective, clusters: Clusters, last_step: int, floor: Floor | None) -> Minimum:
+    by_block = ClusterSearch(part, objective, clusters, last_step, floor)
+    if not (part.labels.wide >= 0).any():
+        return by_block.run()
+    found = by_block.run(most_nodes=NODES_BY_BLOCK)
+    if found.proof is not Proof.OPEN or part.steps >= last_step:
+        return found
+    return ClusterSearch(part, objective, WideClusters(clusters), last_step, floor).run()
+
+
+def _by_mip(part: Part, objective: Objective, clusters: Clusters, checks: int, found: Minimum, floor: Floor | None) -> Minimum:
+    """What HiGHS's branch and cut makes of a minimum that is not closed."""
     target = None if floor is None else floor.value
     floors = clusters.known_floors()
-    answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, budget.checks, target, floors)
+    answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, checks, target, floors)
     part.steps += answer.checks * STEPS_A_CHECK
     best, witness = found.upper, found.witness
     whole = None if answer.values is None else part.offer(answer.values)
@@ -34,17 +55,3 @@ def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | No
     if answer.finished and answer.bound >= best:
         return Minimum(best, best, Proof.MIP, witness)
     return Minimum(min(found.lower, best), best, Proof.OPEN if found.lower < best else Proof.MIP_PROVED, witness)
-
-
-def _search(part: Part, objective: Objective, clusters: Clusters, last_step: int, floor: Floor | None) -> Minimum:
-    first = Search(part, objective, last_step, floor=floor)
-    found = first.run(most_nodes=1 if clusters.members else MOST_NODES)
-    if found.proof is not Proof.OPEN or not clusters.members:
-        return found
-    by_block = ClusterSearch(part, objective, clusters, last_step, floor)
-    if not (part.labels.wide >= 0).any():
-        return by_block.run()
-    found = by_block.run(most_nodes=NODES_BY_BLOCK)
-    if found.proof is not Proof.OPEN or part.steps >= last_step:
-        return found
-    return ClusterSearch(part, objective, WideClusters(clusters), last_step, floor).run()

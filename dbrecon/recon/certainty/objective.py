@@ -108,10 +108,7 @@ def dual_bound(
     integers, so exact. None if the numbers are too large for 64 bits.
     """
     reduced = costs - system.combine(multipliers)
-    ends = np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
-    size = np.abs(multipliers).astype(np.float64) @ ends
-    size += np.abs(reduced).astype(np.float64) @ np.maximum(np.abs(lower), np.abs(upper)).astype(np.float64)
-    if size > _LARGEST:
+    if too_large(system, lower, upper, reduced, multipliers):
         return None
     of_rows = np.where(multipliers > 0, multipliers * system.row_lower, multipliers * system.row_upper).sum()
     of_columns = np.where(reduced > 0, reduced * lower, reduced * upper).sum()
@@ -125,6 +122,14 @@ class Shares:
 
     kept: IntArray
     replaced: int
+
+
+def too_large(system: CountSystem, lower: IntArray, upper: IntArray, reduced: IntArray, multipliers: IntArray) -> bool:
+    """Whether the sums of a bound may not fit into 64 bits."""
+    ends = np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
+    size = np.abs(multipliers).astype(np.float64) @ ends
+    size += np.abs(reduced).astype(np.float64) @ np.maximum(np.abs(lower), np.abs(upper)).astype(np.float64)
+    return bool(size > _LARGEST)
 
 
 def bound_of(

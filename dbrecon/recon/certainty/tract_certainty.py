@@ -13,6 +13,7 @@ from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
+from dbrecon.recon.certainty.joint import shared_minima
 from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective
@@ -30,6 +31,12 @@ class Distances:
     lower: IntArray
     upper: IntArray
     proof: IntArray
+
+    def add(self, number: int, lower: int, upper: int, proof: Proof) -> None:
+        """Add what some of block ``number``'s people may differ by."""
+        self.lower[number] += lower
+        self.upper[number] += upper
+        self.proof[number] = max(int(self.proof[number]), proof)
 
 
 @dataclass(frozen=True)
@@ -89,16 +96,27 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
 def split(
     system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, labels: Labels | None = None
 ) -> Iterator[tuple[IntArray, Part]]:
-    """The independent parts of a system's open counts: their and the part. ``counts`` is a solution."""
+    """The independent parts of a system's open counts: their columns, ascending, and the part.
+
+    ``counts`` is a solution, ``labels`` are the clusters of the columns.
+    """
     label, n = components(system, lower, upper)
-    if not n:
-        return
+    for columns in _members(label, n):
+        yield columns, _part(system, lower, upper, counts, columns, labels)
+
+
+def _members(label: IntArray, n: int) -> Iterator[IntArray]:
+    """The columns with each label from 0 on, ascending."""
     order = np.argsort(label, kind="stable")
     ends = np.searchsorted(label[order], np.arange(n + 1))
-    for start, end in itertools.pairwise(ends.tolist()):
-        columns = order[start:end]
-        inside = None if labels is None else labels.within(columns)
-        yield columns, Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns], inside)
+    return (order[start:end] for start, end in itertools.pairwise(ends.tolist()))
+
+
+def _part(
+    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, columns: IntArray, labels: Labels | None
+) -> Part:
+    inside = None if labels is None else labels.within(columns)
+    return Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns], inside)
 
 
 def blockwise_distances(
@@ -108,10 +126,21 @@ def blockwise_distances(
     n_blocks, block = len(model.blocks), model.block
     relaxed = blockwise_system(system, block, model.row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
-    steps = 0
-    for columns, part in split(relaxed, *bounds(relaxed), counts, labels.of_blocks()):
-        _distance(part, block[columns], int(block[columns[0]]), found, budget)
-        steps += part.steps
+    lower, upper = bounds(relaxed)
+    label, n = components(relaxed, lower, upper)
+    if not n:
+        return found, 0
+    joint = shared_minima(relaxed, lower, upper, label, n, counts)
+    steps = joint.steps
+    for number, columns in enumerate(_members(label, n)):
+        at = int(block[columns[0]])
+        if joint.closed[number]:
+            differ = int(counts[columns].sum() - joint.least[number])
+            found.add(at, differ, differ, Proof.PROPAGATION if joint.settled[number] else Proof.LP)
+        else:
+            part = _part(relaxed, lower, upper, counts, columns, labels.of_blocks())
+            _distance(part, block[columns], at, found, budget)
+            steps += part.steps
     return found, steps
 
 
@@ -142,9 +171,7 @@ def _distance(part: Part, block: IntArray, number: int, found: Distances, budget
     people = int(part.known[columns].sum())
     floor = None if most is None else _floor(people, most, number)
     least = minimise(part, objective, budget, floor) if part.steps < budget.tract else _unsearched(part, objective)
-    found.lower[number] += people - least.upper
-    found.upper[number] += people - least.lower
-    found.proof[number] = max(int(found.proof[number]), least.proof)
+    found.add(number, people - least.upper, people - least.lower, least.proof)
 
 
 def _floor(people: int, most: Distances, number: int) -> Floor:
