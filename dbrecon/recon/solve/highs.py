@@ -24,6 +24,9 @@ PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (Hi
 QUICK_PRESOLVE = {"presolve_rule_off": PROBING | ENUMERATION}
 """Without two rules that cost a third of a tract's solve and help hardly any (figures in bench/README.md)."""
 
+WITHOUT_PRESOLVE: dict[str, float | str] = {"presolve": "off"}
+"""For what propagation leaves: presolve takes longer there than the steps that it saves (figures in bench/README.md)."""
+
 FIRST_CHECKS = 3
 """HiGHS's branch and cut asks whether to go on: twice before the search that settles nearly every tract (feasibility jump, then the
 root's relaxation), and a third time when it begins to cut. Its steps are counted, not seconds: the answer is the same on any
@@ -43,7 +46,7 @@ def highs_version() -> str:
 
 
 def _highs(
-    program: Program, integer: bool, seed: int, seconds: float, strategy: Mapping[str, float] | None = None
+    program: Program, integer: bool, seed: int, seconds: float, strategy: Mapping[str, float | str] | None = None
 ) -> highspy.Highs:
     """A solver that holds the program and our options."""
     highs = highspy.Highs()
@@ -134,7 +137,7 @@ def _spread(program: Program, options: Options, left: Callable[[], float], what:
     """The most plausible answer, if it is found within its budget of steps. Raises TimeLimit where the clock ends it."""
 
     def relaxation(units: Program, steps: int) -> FloatArray | None:
-        highs = _highs(units, False, options.seed, left(), {"simplex_iteration_limit": steps})
+        highs = _highs(units, False, options.seed, left(), WITHOUT_PRESOLVE | {"simplex_iteration_limit": steps})
         highs.run()
         status = highs.getModelStatus()
         _refuse_late(status, options, what)
