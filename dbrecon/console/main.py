@@ -61,7 +61,7 @@ class Action:
 ACTIONS: dict[str, Action] = {
     "register": Action("registration:register", takes_place=False),
     "products": Action("products:list_products", takes_place=False),
-    "check_product": Action("products:check_product", takes_place=False),
+    "check_product": Action("product_check:check_product", takes_place=False),
     "reidents": Action("registration:list_reidents", takes_place=False),
     "upgrade_database": Action("registration:upgrade_database", takes_place=False),
     "drop": Action("registration:drop", takes_place=False),

@@ -1,4 +1,4 @@
-"""Products: which there are, and whether a folder is one."""
+"""Products: which there are, and whether their constraints tell every cell."""
 
 from __future__ import annotations
 
@@ -40,28 +40,6 @@ def _shortened(names: list[str]) -> str:
         for group in groups
         for name in (group if len(group) < 4 else [group[0], f"{group[1]}-{group[-1]}"])  # the parent, its iterations
     )
-
-
-def check_product(args: Arguments, _config: Config) -> int:
-    """Prove a product: print what holds; InputError for the first thing that does not."""
-    from dbrecon.recon.census.bins import derive_binning
-    from dbrecon.recon.census.tables import load_product
-    from dbrecon.recon.product.county_rows import LevelPlan
-    from dbrecon.recon.product.release import load_release
-
-    release = load_release(args.check_product)
-    product = load_product(release.tables_path)
-    if product.name != release.product:
-        raise InputError(f"{release.folder}: tables.toml is of {product.name!r}, but product.toml of {release.product!r}; name one")
-    print(f"{release.folder}: {release.title}, {len(product.tables)} tables", flush=True)
-    for level in LEVELS:
-        plan = LevelPlan([table for table in release.tables if table.level == level], release)
-        if plan.columns != product.columns(level):
-            raise InputError(f"{release.folder}: the {level} tables' cells are not those of their segments")
-    print(f"   header: {len(release.header.levels)} summary levels; every table lies where its segment has it", flush=True)
-    prove(product, str(release.folder))
-    print(f"   programs count {derive_binning(product).bins.n} bins of ages", flush=True)
-    return 0
 
 
 def prove(product: Product, what: str) -> None:

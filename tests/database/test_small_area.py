@@ -31,6 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_folder_is_a_product(tmp_path: Path) -> None:
+    said = tool(tmp_path, "dbrtool.py", "-q", "--check_product", str(FOLDER))
+    assert "all 17 cells follow from the 13 counts that are written (rank 12)" in said
+    assert "a random state of 1,000 people goes through all steps and meets every cell" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def people(path: Path) -> list[Person]:
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         return list(csv.DictReader(file))

@@ -37,6 +37,7 @@ from dbrecon.recon.census.kinds import (
     SEXES,
     IntArray,
 )
+from dbrecon.recon.census.table_keys import check_selectors, check_spec
 
 LEVELS = ("block", "tract")
 INEXACT_KEYS = ("rounded_to", "rounding", "suppressed_below")
@@ -70,9 +71,7 @@ class Box:
 
         Raises InputError for a selector that is not known; ``where`` names the place in the file.
         """
-        unknown = set(spec) - {"sex", "ages", "race", "race_alone", "races", "hisp", "then"}
-        if unknown:
-            raise InputError(f"{where}: selector {sorted(unknown)[0]!r} is not known; see the head of sf1_2010/tables.toml")
+        check_selectors({key: value for key, value in spec.items() if key != "then"}, where)
         sex, age, race, hisp = self.sex, self.age, self.race, self.hisp
         if "sex" in spec:
             sex = sex & (np.array(SEXES) == spec["sex"])
@@ -401,6 +400,7 @@ class _Reader:
 
 def product_of(spec: Spec, source: str) -> Product:
     """A product of a table file's content, parsed. Raises InputError, naming ``source``, if it contradicts itself."""
+    check_spec(spec, source)
     try:
         return _Reader(spec, source).product()
     except KeyError as error:

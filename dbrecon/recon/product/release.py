@@ -5,6 +5,7 @@ which tables a segment holds, ``tables.toml`` what their cells count. Two shapes
 nothing else of a release is in the code.
 """
 
+import codecs
 import csv
 import re
 import tomllib
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from string import Formatter
 from typing import Any, BinaryIO, NamedTuple
 
 from dbrecon.errors import InputError, UsageError
@@ -237,6 +239,7 @@ def _toml(path: Path) -> dict[str, Any]:
 def _read(folder: Path) -> Release:
     path = folder / "product.toml"
     spec = _toml(path)
+    _check_keys(spec, path)
     try:
         header, segments = spec["header"], spec["segments"]
         release = Release(
@@ -272,6 +275,59 @@ def _read(folder: Path) -> Release:
     return release
 
 
+_KEYS: dict[str, frozenset[str]] = {
+    "": frozenset({"product", "title", "year", "prefix", "county_files", "source", "zip", "header", "segments"}),
+    "zip": frozenset({"name", "url"}),
+    "header": frozenset({"member", "shape", "separator", "encodings", "file_id", "whole", "block_levels", "sorted_by_level"}),
+    "segments": frozenset({"member", "separator", "begin", "every_record", "withheld"}),
+}
+_FLAGS = {"sorted_by_level", "every_record"}
+_LISTS = {"encodings", "block_levels"}
+
+
+def _check_keys(spec: Mapping[str, Any], path: Path) -> None:
+    """InputError for a key that is not known, or a value of another type than it must have."""
+    for section, keys in _KEYS.items():
+        entries = spec.get(section, {}) if section else spec
+        if not isinstance(entries, dict):
+            raise InputError(f"{path}: [{section}] must have keys: {', '.join(sorted(keys))}")
+        where = f"{path}: [{section}]" if section else str(path)
+        for key, value in entries.items():
+            if key not in keys:
+                raise InputError(f"{where}: the key {key!r} is not known; there are {', '.join(sorted(keys))}")
+            if not section and key in _KEYS:
+                continue
+            expected, word = _type_of(key)
+            if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+                raise InputError(f"{where}: {key} is {value!r}, but must be {word}")
+
+
+def _type_of(key: str) -> tuple[type, str]:
+    if key in _FLAGS:
+        return bool, "true or false"
+    if key in _LISTS:
+        return list, "a list"
+    return {"year": (int, "a whole number"), "whole": (dict, "fields with their values")}.get(key, (str, "text"))
+
+
+def _check_braces(text: str, allowed: tuple[str, ...], path: Path) -> None:
+    """InputError for braces that stand for nothing known: {st}, {segment:05d}, but no {st!r}, {year} or {segment:x}."""
+    try:
+        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise InputError(f"{path}: {text!r}: its braces do not close; {_BRACES}") from error
+    for name, spec, conversion in fields:
+        plain = not spec or (name == "segment" and re.fullmatch(r"0[1-9]d", spec))
+        if name not in allowed or conversion or not plain:
+            raise InputError(f"{path}: {text!r}: {{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}} "
+                             f"stands for nothing; {_BRACES}")  # fmt: skip
+
+
+_BRACES = (
+    "{st}, {ST}, {State_Name} (in the url) and, of segments, {segment} or {segment:05d} may stand in names, and no other braces"
+)
+
+
 def _check(release: Release, path: Path) -> None:
     """InputError for values that cannot be."""
     if release.header_shape not in ("fixed", "separated") or (release.header_shape == "separated") != bool(
@@ -280,18 +336,32 @@ def _check(release: Release, path: Path) -> None:
         raise InputError(f"{path}: [header] shape is fixed, or separated with a separator")
     if not re.fullmatch(r"\w[\w.-]*", release.prefix) or not re.fullmatch(r"\w+", release.county_files):
         raise InputError(f"{path}: prefix and county_files become names of folders and files: letters, digits, _, - and .")
-    try:
-        named = release.zip_of("xx"), release.header_member("xx"), release.segment_member("xx", 1), release.line_head("xx", 1)
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(
-            f"{path}: {{st}}, {{ST}}, {{segment}} and {{State_Name}} may stand in names, and no other braces"
-        ) from error
-    if not named[0].endswith(".zip") or len(release.separator) != 1:
+    for text, allowed in (
+        (release.zip_name, ("st", "ST")),
+        (release.header_name, ("st", "ST")),
+        (release.url, ("st", "ST", "State_Name", "zip")),
+        (release.segment_name, ("st", "ST", "segment")),
+        (release.begin, ("st", "ST", "segment")),
+    ):
+        _check_braces(text, allowed, path)
+    if release.segment_member("xx", 1) == release.segment_member("xx", 2):
+        raise InputError(f"{path}: [segments] member is the same for every segment: it has {{segment}}")
+    unknown = [name for name in release.encodings if not _is_encoding(name)]
+    if unknown or not release.encodings:
+        raise InputError(f"{path}: [header] encodings has {unknown[:1] or 'none'}; name some such as utf-8, cp1252, latin-1")
+    if not release.zip_of("xx").endswith(".zip") or len(release.separator) != 1:
         raise InputError(f"{path}: [zip] name ends in .zip, and [segments] separator is one character")
-    if "/" in named[0] or named[0] == release.zip_of("yy"):
+    if "/" in release.zip_of("xx") or release.zip_of("xx") == release.zip_of("yy"):
         raise InputError(
             f"{path}: [zip] name is that of a file in dist/, another for each state: it has {{st}} or {{ST}}, and no /"
         )
+
+
+def _is_encoding(name: Any) -> bool:
+    try:
+        return isinstance(name, str) and codecs.lookup(name) is not None
+    except LookupError:
+        return False
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,100 @@
+"""What may stand in a product's file of tables, and what values: all that is not known is named, none is passed over."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from dbrecon.errors import InputError
+from dbrecon.recon.census.kinds import FIRST_AGES, RACES, SEXES
+
+Spec = Mapping[str, Any]
+
+SELECTORS = frozenset({"sex", "ages", "race", "race_alone", "races", "hisp"})
+AGES = {"single_years_to": 99, "then_from": [100, 105, 110], "last": 110}
+"""The categories of age that there are."""
+
+_KEYS: dict[str, frozenset[str]] = {
+    "": frozenset({"product", "title", "races", "ages", "divisions", "table", "difference", "constraint"}),
+    "table": frozenset(
+        {"name", "prefix", "level", "segment", "cells", "universe", "divide", "rounded_to", "rounding", "suppressed_below"}
+    ),
+    "difference": frozenset({"name", "of", "less", "less_within", "label"}),
+    "constraint": frozenset({"counts", "within", "outside"}),
+    "division": frozenset({"parts", "ages_from", "ages_to", "each"}),
+}
+_TYPES: dict[str, type] = {
+    "name": str, "prefix": str, "level": str, "segment": int, "cells": int, "divide": str, "of": str, "less": str, "label": str,
+    "counts": str,
+}  # fmt: skip
+
+
+def check_spec(spec: Spec, source: str) -> None:
+    """Raise InputError, naming ``source`` and the place in it, for the first key or value that is not known."""
+    _known(spec, _KEYS[""], source)
+    if spec.get("ages", AGES) != AGES:
+        raise InputError(f"{source}: [ages] must be {AGES}: these are the ages that people have here")
+    for kind in ("table", "difference", "constraint"):
+        entries = spec.get(kind, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"{source}: [[{kind}]] must be a list of tables, each with its keys")
+        for entry in entries:
+            where = f"{source}: {kind} {entry.get('name', entry.get('counts', '?'))}"
+            _known(entry, _KEYS[kind], where)
+            for key in ("universe", "less_within", "within", "outside"):
+                if key in entry:
+                    check_selectors(entry[key], f"{where}, {key}")
+    _twice([entry.get("name") for kind in ("table", "difference") for entry in spec.get(kind, [])], source)
+    _twice([entry.get("prefix") for entry in spec.get("table", [])], source)
+    for name, division in spec.get("divisions", {}).items():
+        where = f"{source}: division {name}"
+        _known(division, _KEYS["division"], where)
+        for part in division.get("parts", []):
+            check_selectors({key: value for key, value in part.items() if key != "then"}, where)
+        if "ages_from" in division:
+            _check_starts(division, where)
+
+
+def check_selectors(selectors: Spec, where: str) -> None:
+    """Raise InputError for a selector of people that is not known, or selects by what there is not."""
+    _known(selectors, SELECTORS, where, "selector")
+    wrong = {
+        "sex": lambda value: value not in SEXES,
+        "race": lambda value: value not in RACES,
+        "race_alone": lambda value: value not in RACES,
+        "hisp": lambda value: not isinstance(value, bool),
+        "ages": lambda value: not _is_interval(value, 0, 110) or value[0] not in FIRST_AGES,
+        "races": lambda value: not _is_interval([value, value] if isinstance(value, int) else value, 1, len(RACES)),
+    }
+    for key, value in selectors.items():
+        if wrong[key](value):
+            raise InputError(f"{where}: {key} cannot be {value!r}; the head of sf1_2010/tables.toml says what there is")
+
+
+def _is_interval(value: Any, least: int, most: int) -> bool:
+    whole = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+    return whole and least <= value[0] <= value[1] <= most
+
+
+def _check_starts(division: Spec, where: str) -> None:
+    starts, last = division["ages_from"], division.get("ages_to")
+    if starts == "every category" and last == AGES["last"]:
+        return
+    ascending = isinstance(starts, list) and starts == sorted(set(starts)) and all(start in FIRST_AGES for start in starts)
+    if not ascending or not starts or type(last) is not int or last < starts[-1]:
+        raise InputError(f"{where}: ages_from must be ages that ascend, and ages_to the last one; they are {starts!r} and {last!r}")
+
+
+def _known(entry: Any, keys: frozenset[str], where: str, word: str = "key") -> None:
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{where}: must have keys, as {', '.join(sorted(keys))}")
+    for key, value in entry.items():
+        if key not in keys:
+            raise InputError(f"{where}: the {word} {key!r} is not known; there are {', '.join(sorted(keys))}")
+        if key in _TYPES and type(value) is not _TYPES[key]:
+            raise InputError(f"{where}: {key} is {value!r}, but must be {'text' if _TYPES[key] is str else 'a whole number'}")
+
+
+def _twice(names: list[Any], source: str) -> None:
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name is not None]
+    if repeated:
+        raise InputError(f"{source}: {repeated[0]!r} names two tables or differences; give each a name of its own")

@@ -1,0 +1,142 @@
+"""What --check_product and readers of a product's folder refuse: keys that are not known, outlines and words that do not hold."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbrecon.console import product_check
+from dbrecon.errors import InputError
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.product.labels import check_labels
+from dbrecon.recon.product.release import PRODUCTS, load_release
+from tests.paths import CHECKOUT
+
+SMALL = CHECKOUT / "tests" / "products" / "small_area"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SMALL, tmp_path / "own"))
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+TABLES = {
+    "an unknown key of a table": (
+        "cells = 9\n",
+        "cells = 9\nunivers = {}\n",
+        "table B1: the key 'univers' is not known",
+    ),
+    "an unknown key above": ("[ages]", "colour = 1\n[ages]", "the key 'colour' is not known"),
+    "an unknown key of a constraint": (
+        'counts = "B2"',
+        'counts = "B2"\nwithout = {}',
+        "constraint B2: the key 'without' is not known",
+    ),
+    "an unknown selector": ('race_alone = "white"', 'raze = "white"', "race_group: the selector 'raze' is not known"),
+    "a race that there is not": ('race_alone = "white"', 'race_alone = "green"', "race_alone cannot be 'green'"),
+    "a sex that there is not": ('sex = "male"', 'sex = "mail"', "sex cannot be 'mail'"),
+    "a number of races": ("races = [2, 6]", "races = [2, 7]", r"races cannot be \[2, 7\]"),
+    "ages that do not ascend": ("[0, 15, 65]", "[0, 65, 15]", "ages_from must be ages that ascend"),
+    "other ages": ("single_years_to = 99", "single_years_to = 90", "ages] must be"),
+    "cells as text": ("cells = 9", 'cells = "9"', "cells is '9', but must be a whole number"),
+    "two tables of one name": ('name = "B2"', 'name = "B1"', "'B1' names two tables or differences"),
+    "a rounding that is none": ("cells = 9\n", "cells = 9\nrounded_to = 0\n", "table B1: rounded_to is a whole number from 1"),
+}
+
+
+@pytest.mark.parametrize("fault", TABLES)
+def test_what_tables_toml_must_not_say_is_named(own: Path, fault: str) -> None:
+    old, new, expected = TABLES[fault]
+    path = own / "tables.toml"
+    change(path, old, new)
+    with pytest.raises(InputError, match=re.escape(str(path)) + f": .*{expected}"):
+        load_product(path)
+
+
+PRODUCT = {
+    "an unknown key": ('title = "', 'titel = "', "the key 'titel' is not known"),
+    "a key below": ("every_record = false", "every_record = false\nquotes = 1", r"\[segments\]: the key 'quotes' is not known"),
+    "text for a number": ("year = 2020", 'year = "2020"', "year is '2020', but must be a whole number"),
+    "a number for a flag": ("every_record = false", "every_record = 0", "every_record is 0, but must be true or false"),
+    "an attribute in a name": ('"{st}.small.zip"', '"{st.upper}.small.zip"', "{st.upper} stands for nothing"),
+    "a conversion": ('"{st}places.txt"', '"{st!r}places.txt"', "{st!r} stands for nothing"),
+    "an odd format": ("{segment:02d}.txt", "{segment:x}.txt", "{segment:x} stands for nothing"),
+    "a brace that does not close": ('"{st}places.txt"', '"{stplaces.txt"', "its braces do not close"),
+    "no segment": ("{st}counts{segment:02d}.txt", "{st}counts.txt", r"member is the same for every segment"),
+    "an encoding": ('"utf-8"', '"utf-88"', "encodings has .'utf-88'"),
+}
+
+
+@pytest.mark.parametrize("fault", PRODUCT)
+def test_what_product_toml_must_not_say_is_named(own: Path, fault: str) -> None:
+    old, new, expected = PRODUCT[fault]
+    path = own / "product.toml"
+    change(path, old, new)
+    with pytest.raises(InputError, match=re.escape(str(path)) + f": .*{expected}"):
+        load_release(str(own))
+
+
+def checked(folder: Path) -> None:
+    release = load_release(str(folder))
+    product_check._check_outlines(release, load_product(release.tables_path))
+
+
+def leave_out(folder: Path) -> None:
+    change(folder / "tables.toml", ' { race_alone = "black" },', "")
+    change(folder / "tables.toml", "cells = 8", "cells = 7")
+
+
+def count_nobody(folder: Path) -> None:
+    change(folder / "tables.toml", "cells = 8", 'cells = 8\nuniverse = { race_alone = "white" }')
+
+
+def first_of_some(folder: Path) -> None:
+    change(folder / "tables.toml", "cells = 9", "cells = 9\nuniverse = { hisp = true }")
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (leave_out, "B20001 of B2 counts people whom none of its parts counts"),
+        (count_nobody, "B20003 of B2 counts nobody"),
+        (first_of_some, "the first block table must count everyone, exactly"),
+    ],
+)
+def test_outlines_that_do_not_hold_are_refused(own: Path, damage: Callable[[Path], None], expected: str) -> None:
+    damage(own)
+    with pytest.raises(InputError, match=expected):
+        checked(own)
+
+
+def test_labels_of_the_dhc_say_what_its_cells_count() -> None:
+    """All of them: the Census Bureau's words, against the boxes."""
+    product = load_product(load_release("dhc2020").tables_path)
+    found = check_labels(product, PRODUCTS / "dhc2020" / "labels.csv")
+    assert found == (sum(len(table.cells) for table in product.tables), 0)
+    assert [len(product.columns(level)) for level in ("block", "tract")] == [2097, 3344]
+    assert len(product.tables) == 62
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("P0120003,Under 5 years", "P0120003,Under 6 years", "P0120003 of P12 is 'Under 6 years', but .* count others by age"),
+        ("P0120002,Male:", "P0120002,Female:", "count others by sex"),
+        ("P0080013,White; Asian", "P0080013,White; Some Other Race", "P0080013 of P8 .* by race"),
+        ("P0040003,Hispanic", "P0040003,Not Hispanic", "by hisp"),
+        ("P4,P0040003,Hispanic or Latino\n", "", "has 2 labels for P4, which has 3 cells"),
+    ],
+)
+def test_a_label_that_belies_its_cell_is_refused(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    path = Path(shutil.copy(PRODUCTS / "dhc2020" / "labels.csv", tmp_path))
+    change(path, old, new)
+    with pytest.raises(InputError, match=expected):
+        check_labels(load_product(load_release("dhc2020").tables_path), path)
