@@ -93,7 +93,7 @@ def _check_parts(table: Table, i: int, where: str) -> None:
 
 def _check_words(release: Release, product: Product) -> None:
     """The published labels agree with what cells count, where the folder has them."""
-    from dbrecon.recon.product.labels import check_labels
+    from dbrecon.recon.product.published_labels import check_labels
 
     path = release.folder / LABELS
     if not path.is_file():

@@ -10,7 +10,7 @@ import pytest
 from dbrecon.console import product_check
 from dbrecon.errors import InputError
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.product.labels import check_labels
+from dbrecon.recon.product.published_labels import check_labels
 from dbrecon.recon.product.release import PRODUCTS, load_release
 from tests.paths import CHECKOUT
 
