@@ -50,8 +50,8 @@ def check_labels(product: Product, path: Path) -> Agreement:
         if known and len(known) != len(table.cells):
             raise InputError(f"{path}: has {len(known)} labels for {table.name}, which has {len(table.cells)} cells")
         for i, label in enumerate(known):
-            told = _is_so(table, i, label, str(path))
-            agree, silent = agree + told, silent + (not told)
+            speaks = _is_so(table, i, label, str(path))
+            agree, silent = agree + speaks, silent + (not speaks)
     return Agreement(agree, silent)
 
 
