@@ -4,10 +4,12 @@ from pathlib import Path
 
 import dbrecon
 from dbrecon.ctools.storage import sopen
-from tests.s3_servers import moto_server, s3_root  # noqa: F401 - fixtures
+from tests.s3_servers import moto_server, s3_root
+
+__all__ = ["moto_server", "s3_root"]
 
 
-def test_a_county_is_read_from_s3_and_its_people_written_there(s3_root: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_county_is_read_from_s3_and_its_people_written_there(s3_root: str, tmp_path: Path) -> None:
     state = dbrecon.make_state(4000, counties=2, seed=3)
     path = Path(state.write_zip(tmp_path))
     with sopen(f"{s3_root}/dist/{path.name}", "wb") as file:
