@@ -3,6 +3,7 @@
 The database's user needs no right but SELECT. All times are Unix time; rows come as plain dicts, ready for JSON.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +11,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, event, func, select
 
-from dbrecon.ctools.database import Database, NoSuchTable, is_mysql
+from dbrecon.ctools.database import Database, NoSuchTable, describe, is_mysql
 from dbrecon.errors import DBReconError
+from dbrecon.ledger import migrations
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.claiming import by_index
@@ -26,6 +28,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 CONNECT_SECONDS = 3
+VERSION_SECONDS = 60  # how often the version of the tables is looked at
 READ_SECONDS = 20  # of one statement: a database that is cut off must not hold the page for minutes
 ERRORS_SEARCHED = 5000  # the newest errors of all experiments, in which one experiment's are looked for
 SLOWEST_SHOWN = 20
@@ -81,7 +84,8 @@ class DashboardReader:
     counts as gone."""
 
     def __init__(self, engine: Engine, beats: Beats = Beats()) -> None:  # noqa: B008 - it is frozen
-        self._mysql, self._beats = is_mysql(engine), beats
+        self._mysql, self._beats, self._place = is_mysql(engine), beats, describe(engine)
+        self._version_checked = float("-inf")
         self._database = Database(_read_only(engine))
 
     def experiments(self) -> tuple[int, list[Json]]:
@@ -231,9 +235,15 @@ class DashboardReader:
         def in_one_state(connection: Connection) -> T:
             if self._mysql:
                 connection.exec_driver_sql("START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT")
+            self._check_version(connection)
             return work(connection)
 
         return self._database.run(in_one_state, write=False)
+
+    def _check_version(self, connection: Connection) -> None:
+        """DatabaseError for tables of another version than this program's; it may be upgraded, or restarted as an older one."""
+        if time.monotonic() - self._version_checked > VERSION_SECONDS and migrations.check(connection, self._place):
+            self._version_checked = time.monotonic()
 
     def _now(self, connection: Connection) -> int:
         return int(connection.execute(select(self._database.now())).scalar_one())

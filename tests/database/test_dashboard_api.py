@@ -20,6 +20,7 @@ from dbrecon.dashboard.snapshots import DatabaseAway, Snapshots
 from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.ledger.ledger import Ledger, SysLoad
 from dbrecon.ledger.readings import DashboardReader, NothingThere
+from dbrecon.ledger.schema import VERSION
 from tests.dashboard_world import API, REIDENT, Browser, fill, settings
 from tests.servers import MariaServer
 
@@ -157,6 +158,13 @@ def change(world: World, statement: str) -> None:
 
 def states_of_hosts(world: World) -> dict[str, str]:
     return {one["host"]: one["state"] for one in world.browser().json(f"{R}/hosts")["hosts"]}
+
+
+def test_tables_of_a_later_version_are_not_read_as_if_they_were_ours(fresh: World) -> None:
+    change(fresh, f"INSERT INTO dbr_schema (version, since) VALUES ({VERSION + 1}, 1)")
+    reader = DashboardReader(make_engine(**fresh.database))
+    with pytest.raises(DatabaseError, match=f"has tables of version {VERSION + 1}, and this program knows"):
+        reader.overview("r1")
 
 
 def test_a_host_works_or_is_idle_and_has_left_or_is_lost_when_it_is_silent(fresh: World) -> None:

@@ -1,5 +1,7 @@
 """The table of states: what it allows, and that the page drawn from it is the one in docs/."""
 
+import ast
+
 import pytest
 from sqlalchemy import create_engine, insert, select
 
@@ -60,3 +62,18 @@ def test_a_move_changes_no_row_in_a_state_that_it_may_not_begin_with() -> None:
         assert connection.execute(select(tables.tracts.c.status)).scalar_one() == SOLVED
         with pytest.raises(ValueError, match="written by a transition alone"):
             moves.note(connection, tables.tracts, [], {"status": NEW})
+
+
+def test_only_moves_changes_rows_of_tracts_counties_and_certainty() -> None:
+    """Rows are entered by step 1 (places) and with a county's people (certain); what is updated elsewhere are other tables."""
+    written: dict[str, set[tuple[str, str]]] = {}
+    for path in (CHECKOUT / "dbrecon").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("update", "insert"):
+                written.setdefault(path.stem, set()).add((node.func.id, ast.unparse(node.args[0])))
+    others = {"experiments", "errors_table", "error_texts", "sysload", "schema_versions", "tables.states", "states"}
+    assert written.pop("moves") == {("update", "table")}
+    assert written.pop("fitness") == {("update", "table"), ("insert", "table")}, "a table of its own, to try a database"
+    assert written.pop("certain") == {("insert", "tables.certainty")}
+    assert {table for calls in written.values() for _, table in calls} <= others
+    assert "INSERT INTO" in (CHECKOUT / "dbrecon" / "ledger" / "places.py").read_text(encoding="utf-8"), "in bulk, step 1's rows"
