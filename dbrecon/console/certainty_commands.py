@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
+from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.host import host_name
 from dbrecon.ctools.progress import Progress, counted
@@ -19,7 +20,6 @@ from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import EMPTY, WRITTEN
 from dbrecon.place import Place
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
@@ -49,7 +49,7 @@ def certify_counties(
     from dbrecon.steps.samples import make_samples_of
 
     check_available(experiment)
-    counties = written_counties(ledger, experiment.reident, place)
+    counties = _written(ledger, experiment.reident, place)
     accepted = accepted_digests(ledger, experiment.reident, counties)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
@@ -111,25 +111,12 @@ def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
             ledger.reset_certainty(experiment.reident, Place(stusab, county))
 
 
-def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
-    """State and county of a place where people are written. Warns of those that are left out; InputError if all are."""
+def _written(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
+    """State and county of a place where people are written, as :func:`written_counties` has them."""
     if place.tracts:
         raise UsageError("certainty is of whole counties: leave --tract out")
     ledger.check_place(reident, place)
-    found = {
-        (stusab, county): status
-        for stusab in ([place.stusab] if place.stusab else ledger.stusabs(reident))
-        for county, status in ledger.county_statuses(reident, stusab).items()
-        if status != EMPTY and place.county in (None, county)
-    }
-    written = [county for county, status in found.items() if status == WRITTEN]
-    if not written:
-        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
-    left_out = [" ".join(county) for county, status in found.items() if status != WRITTEN]
-    if left_out:
-        which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
-        log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
-    return written
+    return written_counties(ledger, reident, place)
 
 
 # -- the summary --------------------------------------------------------------------------------------------------------
@@ -144,7 +131,7 @@ def show_certainty(args: Arguments, config: Config) -> int:
     target = str(args.certainty)
     if target and not target.endswith((".csv", ".json")):
         raise UsageError(f"--certainty {target}: name a .csv or .json to write, or none to print the table")
-    counties = _computed(experiment, written_counties(ledger, reident, place))
+    counties = _computed(experiment, _written(ledger, reident, place))
     parts = [Blocks.parse(storage.read_bytes(path), path) for path in (experiment.certainty(*county) for county in counties)]
     found = summarise(Blocks.concatenate(parts)) | {"reident": reident, "place": place.text(), "counties": len(counties)}
     if drawn := sample_figures(experiment, counties):

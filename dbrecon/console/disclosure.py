@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
-from dbrecon.console.evaluate import truth_files, written_counties
+from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
+from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
@@ -80,7 +81,7 @@ def reidentify(args: Arguments, config: Config) -> int:
     known = read_attacker(truth_files(args.reidentify), truth)
     counties = {
         int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)
-        for stusab, county in written_counties(experiment, ledger, place)
+        for stusab, county in written_counties(ledger, experiment.reident, place)
     }
     inside = sum(int((known.records.block // 10**10 == code).sum()) for code in counties)
     if not inside:

@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
+from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
-from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.progress import Progress
 from dbrecon.errors import InputError, Subject, UsageError
 from dbrecon.experiment import Experiment
-from dbrecon.ledger.claiming import listed
-from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import EMPTY, WRITTEN
-from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
-from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
+from dbrecon.steps.prepare import open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
@@ -48,7 +45,7 @@ def evaluate_people(args: Arguments, config: Config) -> int:
         raise UsageError("--evaluate compares whole counties: leave --tract out")
     truth = truth_files([name for name in args.evaluate if name])
     product = load_product(Path(experiment.tables_path), experiment.tables)
-    counties = written_counties(experiment, ledger, place)
+    counties = written_counties(ledger, experiment.reident, place)
     by_state: dict[str, list[str]] = {}
     for stusab, county in counties:
         by_state.setdefault(stusab, []).append(county)
@@ -97,24 +94,6 @@ def truth_files(names: Sequence[str]) -> list["TruthFile"]:
     if twice:
         raise UsageError(f"{twice[0]} is named twice: give each file of true people once")
     return [TruthFile(path, partial(storage.sopen, path, "rb")) for path in paths]
-
-
-def written_counties(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
-    """State and county where people are written, as --status counts them: elsewhere files may be of earlier tables. Warns of those
-    that are left out; InputError if all are."""
-    reident, found = experiment.reident, dict[tuple[str, str], str]()
-    for stusab in [place.stusab] if place.stusab else ledger.stusabs(reident):
-        for county, status in ledger.county_statuses(reident, stusab).items():
-            if status != EMPTY and place.county in (None, county):
-                found[stusab, county] = status
-    written = [county for county, status in found.items() if status == WRITTEN]
-    if not written:
-        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
-    left_out = [" ".join(county) for county, status in found.items() if status != WRITTEN]
-    if left_out:
-        which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
-        log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
-    return written
 
 
 def _county(experiment: Experiment, product: "Product", stusab: str, county: str) -> "County":

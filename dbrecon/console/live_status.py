@@ -21,7 +21,6 @@ from dbrecon.settings import Config
 
 log = logging.getLogger(__name__)
 
-SECONDS = 2
 BAR = 40
 EXIT_QUARANTINED = 10
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"

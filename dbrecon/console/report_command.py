@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.disclosure import new_folder, workers
-from dbrecon.console.evaluate import truth_files, written_counties
+from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
+from dbrecon.console.written import written_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress
 from dbrecon.errors import InputError, UsageError
@@ -100,7 +101,7 @@ def checked_counties(experiment: Experiment, ledger: Ledger, place: Place) -> li
     """The counties of a place whose people are written, and are with their tables what the ledger has accepted. InputError."""
     from dbrecon.steps.provenance import check_people, check_tables
 
-    counties = written_counties(experiment, ledger, place)
+    counties = written_counties(ledger, experiment.reident, place)
     for stusab in dict.fromkeys(stusab for stusab, _ in counties):
         of_state = [county for state, county in counties if state == stusab]
         check_tables(experiment, ledger, stusab, of_state)

@@ -23,7 +23,6 @@ WRITTEN = "written"  # a county whose file of people is in place
 FREE = "free"
 LEASED = "leased"
 RESTING = "resting"
-HOLDS = (FREE, LEASED, RESTING)
 
 ENTER = "enter"
 CLAIM = "claim"

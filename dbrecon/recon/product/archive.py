@@ -88,10 +88,6 @@ class Archive:
         """The bytes of all members when inflated, as the directory says."""
         return sum(info.file_size for info in self._infos)
 
-    def checksum(self, member: str) -> int:
-        """The member's CRC-32, as the directory says. Raises InputError if it is missing."""
-        return self._info(member).CRC
-
     def require(self, members: Iterable[str]) -> None:
         """Raises InputError if a member is not there, or there twice."""
         members = list(members)
