@@ -77,15 +77,13 @@ Answerer = Callable[..., Response]
 
 def _send(body: bytes, packed: bytes | None, etag: str, mimetype: str) -> Response:
     """The answer, or 304 where the client has it; compressed where it may be."""
-    if request.if_none_match.contains_weak(etag):
-        response = Response(status=304)
-    elif packed is not None and request.accept_encodings.quality("gzip") > 0:
-        response = Response(packed, mimetype=mimetype)
+    response = Response(body, mimetype=mimetype)
+    if packed is not None and request.accept_encodings.quality("gzip") > 0:
+        response.data = packed
         response.headers["Content-Encoding"] = "gzip"
-    else:
-        response = Response(body, mimetype=mimetype)
     response.set_etag(etag, weak=True)
     response.headers["Vary"] = "Accept-Encoding"
+    response.make_conditional(request)
     return response
 
 
