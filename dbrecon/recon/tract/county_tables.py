@@ -4,6 +4,7 @@ A county file is CSV: a header, then rows ``geoid,logrecno,cells`` sorted by geo
 found by bisection and only they are read and parsed. A cell that was withheld stands there as -1.
 """
 
+import contextlib
 import hashlib
 import mmap
 import re
@@ -22,29 +23,25 @@ from dbrecon.recon.tract.model import TractTables
 MOST_PEOPLE = 999_999_999
 """What a cell counts at the most; a larger one is an error of the file."""
 
+_WIDEST = 15
+"""So many digits has a block's id, and nothing more."""
+
 
 def parse_counts(text: bytes, source: str) -> IntArray:
-    """(fields,) the non-negative integers of a text in which each is followed by a comma or the end of a line.
+    """Return (fields,) the non-negative integers of a text in which each is followed by a comma or the end of a line.
 
     Raises InputError, naming ``source``, for anything else.
     """
-    data = np.frombuffer(text, np.uint8)
-    digit = data - np.uint8(ord("0"))  # wraps around below "0", so that all others are above 9
-    ends = np.flatnonzero(digit > 9)
-    marks = data[ends]
-    if not len(text) or text[-1:] != b"\n" or not ((marks == ord(",")) | (marks == ord("\n"))).all():
-        raise InputError(f"{source}: holds what is no count, or ends within a line", about=Subject.COUNTY_FILES)
-    lengths = np.diff(ends, prepend=-1) - 1
-    if lengths.min() < 1 or lengths.max() > 15:
-        i = int(np.argmin(lengths)) if lengths.min() < 1 else int(np.argmax(lengths))
-        field = text[int(ends[i] - lengths[i]) : int(ends[i])][:40].decode("ascii")
-        raise InputError(f"{source}: a field is {field!r}, which is no count of people", about=Subject.COUNTY_FILES)
-    values = digit[ends - 1].astype(np.int64)
-    longer, power = np.flatnonzero(lengths > 1), 10
-    for place in range(2, int(lengths.max()) + 1):
-        longer = longer[lengths[longer] >= place]
-        values[longer] += digit[ends[longer] - place].astype(np.int64) * power
-        power *= 10
+    if not text.endswith(b"\n"):
+        raise InputError(f"{source}: ends within a line", about=Subject.COUNTY_FILES)
+    fields, values = text.replace(b"\n", b",")[:-1], np.empty(0, np.int64)
+    if not text.translate(None, b"0123456789,\n"):  # NumPy would take signs and spaces too
+        with contextlib.suppress(ValueError):
+            values = np.fromstring(fields, np.int64, sep=",")
+    if len(values) != fields.count(b",") + 1 or values.max() >= 10**_WIDEST:
+        wrong = next(field for field in fields.split(b",") if not (field.isdigit() and len(field) <= _WIDEST))
+        shown = wrong[:40].decode("latin-1")
+        raise InputError(f"{source}: a field is {shown!r}, which is no count of people", about=Subject.COUNTY_FILES)
     return values
 
 
