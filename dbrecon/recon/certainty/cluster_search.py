@@ -30,14 +30,14 @@ DESCEND_EVERY = 10
 """Pieces of a search from whose vertices one descent begins."""
 
 
-def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_]) -> None:
-    """Collect solutions ever lower from a pattern: ``above`` (terms of the objective,) are those that may rise above their caps
-    without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each linear
-    program's optimum is at least as low as the last solution; counts at their caps change sides.
+def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_], lower: IntArray, upper: IntArray) -> None:
+    """Collect solutions within bounds, ever lower, from a pattern: ``above`` (terms of the objective,) are those that may rise
+    above their caps without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each
+    linear program's optimum is at least as low as the last solution; counts at their caps change sides.
     """
     for _ in range(DESCENTS):
         costs = np.where(above, 0, objective.weights * SCALE)
-        counts = _rounded(part, objective.columns, costs)
+        counts = _rounded(part, objective.columns, costs, lower, upper)
         if counts is None:
             return
         values = counts[objective.columns]
@@ -56,9 +56,8 @@ def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Share
     return Shares(kept, int((price * floors).sum()))
 
 
-def _rounded(part: Part, columns: IntArray, costs: IntArray) -> IntArray | None:
+def _rounded(part: Part, columns: IntArray, costs: IntArray, lower: IntArray, upper: IntArray) -> IntArray | None:
     """A solution at, or near, the least of the costs: what is not whole at a vertex is fixed at the next integer, one by one."""
-    lower, upper = part.lower, part.upper
     for _ in range(ROUNDINGS):
         answer = part.relax(columns, costs, lower, upper)
         if answer.values is None:
@@ -80,8 +79,16 @@ def _rounded(part: Part, columns: IntArray, costs: IntArray) -> IntArray | None:
 class ClusterSearch(Search):
     """The same tree, with floors of clusters in every relaxation."""
 
-    def __init__(self, part: Part, objective: Objective, clusters: Clusters, last_step: int, floor: Floor | None = None) -> None:
-        super().__init__(part, objective, last_step, floor=floor)
+    def __init__(
+        self,
+        part: Part,
+        objective: Objective,
+        clusters: Clusters,
+        last_step: int,
+        best: tuple[int, IntArray] | None = None,
+        floor: Floor | None = None,
+    ) -> None:
+        super().__init__(part, objective, last_step, best, floor)
         self.clusters = clusters
         self._lp = part.with_clusters([cluster.columns for cluster in clusters.members])
 
@@ -110,10 +117,10 @@ class ClusterSearch(Search):
 
     def _descend(self, above: npt.NDArray[np.bool_]) -> None:
         """Look for a better solution from a pattern (see :func:`descend`)."""
-        descend(self.part, self.objective, above)
-        best, witness = self.part.best_seen(self.objective)
-        if best < self.best:
-            self.best, self.witness = best, witness
+        descend(self.part, self.objective, above, self.lower, self.upper)
+        found = self.part.best_within(self.objective, self.lower, self.upper)
+        if found is not None and found[0] < self.best:
+            self.best, self.witness = found
 
     def _repair(self, floors: IntArray, known: int) -> None:
         """Descend from the best solution with one cluster as its floor has it, while that helps: the clusters above their floors
@@ -139,35 +146,20 @@ class ClusterSearch(Search):
 
 
 class WideClusters(Clusters):
-    """The clusters of a tract that contain those of a block: floors that hold everywhere, and within bounds the block's own."""
+    """The clusters of a tract that contain those of a block."""
 
     def __init__(self, narrow: Clusters) -> None:
         part, objective = narrow.part, narrow.objective
-        self.part, self.objective, self.narrow = part, objective, narrow
+        self.part, self.objective = part, objective
         label = part.labels.wide
-        numbers, self._wide_of = np.unique([label[cluster.columns[0]] for cluster in narrow.members], return_inverse=True)
+        numbers = np.unique([label[cluster.columns[0]] for cluster in narrow.members])
         self.members = [Cluster.of(part, objective, np.flatnonzero(label == number)) for number in numbers]
         self.outside = ~np.isin(label[objective.columns], numbers)
         self.pattern = narrow.pattern.copy()
-        self._everywhere = self._by_narrow(part.lower, part.upper)
-        for number, cluster in enumerate(self.members):
-            self._everywhere[number] = max(self._everywhere[number], self._by_search(cluster))
+        self._inside = [Clusters(cluster.part, cluster.objective) for cluster in self.members]
+        self._known: list[dict[bytes, int]] = [{} for _ in self.members]
 
-    def floors(self, lower: IntArray, upper: IntArray) -> IntArray:
-        """(clusters,) as of :class:`Clusters`."""
-        return np.maximum(self._everywhere, self._by_narrow(lower, upper))
-
-    def _by_narrow(self, lower: IntArray, upper: IntArray) -> IntArray:
-        """(clusters,) the sums of the floors of the block's clusters, and of what bounds tell of the terms beside them."""
-        found = np.zeros(len(self.members), np.int64)
-        np.add.at(found, self._wide_of, self.narrow.floors(lower, upper))
-        beside = self.narrow.outside_floors(lower, upper)
-        return found + np.array([beside[cluster.terms].sum() for cluster in self.members], np.int64)
-
-    def _by_search(self, cluster: Cluster) -> int:
-        part, objective = cluster.part, cluster.objective
-        inside = Clusters(part, objective)
-        found = ClusterSearch(part, objective, inside, STEPS_A_WIDE_FLOOR).run()
-        self.part.steps += part.steps
-        self.pattern[cluster.terms] = found.witness[objective.columns] > objective.caps
-        return found.lower
+    def _search(self, number: int, best: tuple[int, IntArray]) -> Search:
+        cluster = self.members[number]
+        last_step = cluster.part.steps + STEPS_A_WIDE_FLOOR
+        return ClusterSearch(cluster.part, cluster.objective, self._inside[number], last_step, best)

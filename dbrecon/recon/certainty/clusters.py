@@ -38,6 +38,11 @@ class Cluster:
         inside = Part(_own_sums(part.system, columns), lower, upper, part.known[columns], part.labels.within(columns))
         return cls(columns, terms, inside, own)
 
+    @property
+    def nobody(self) -> int:
+        """More than the objective is anywhere: the least value where there is no solution."""
+        return int((self.objective.weights * self.objective.caps).sum()) + 1
+
 
 def _own_sums(system: CountSystem, columns: IntArray) -> CountSystem:
     """The sums that count some columns (ascending) and no others."""
@@ -73,19 +78,24 @@ class Clusters:
             low, high = lower[cluster.columns], upper[cluster.columns]
             key = low.tobytes() + high.tobytes()
             if key not in self._known[number]:
-                self._known[number][key] = self._least(cluster, low, high)
+                self._known[number][key] = self._least(number, low, high)
             found[number] = self._known[number][key]
         return found
 
-    def _least(self, cluster: Cluster, lower: IntArray, upper: IntArray) -> int:
+    def _least(self, number: int, lower: IntArray, upper: IntArray) -> int:
+        cluster = self.members[number]
         part, objective = cluster.part, cluster.objective
         before = part.steps
-        nobody = int((objective.weights * objective.caps).sum()) + 1
-        best = part.best_within(objective, lower, upper) or (nobody, part.known)
-        found = Search(part, objective, before + STEPS_A_FLOOR, best).run(lower, upper)
+        best = part.best_within(objective, lower, upper) or (cluster.nobody, part.known)
+        found = self._search(number, best).run(lower, upper)
         self.part.steps += part.steps - before
         self.pattern[cluster.terms] = found.witness[objective.columns] > objective.caps
-        return int(UNBOUNDED) if found.lower == nobody else found.lower
+        return int(UNBOUNDED) if found.lower == cluster.nobody else found.lower
+
+    def _search(self, number: int, best: tuple[int, IntArray]) -> Search:
+        """A search over a cluster."""
+        cluster = self.members[number]
+        return Search(cluster.part, cluster.objective, cluster.part.steps + STEPS_A_FLOOR, best)
 
     def outside_floors(self, lower: IntArray, upper: IntArray) -> npt.NDArray[np.int64]:
         """(terms of the objective,) what bounds tell of each term that is in no cluster, 0 for the others."""

@@ -31,13 +31,13 @@ def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | No
 
 
 def _with_clusters(part: Part, objective: Objective, clusters: Clusters, last_step: int, floor: Floor | None) -> Minimum:
-    by_block = ClusterSearch(part, objective, clusters, last_step, floor)
+    by_block = ClusterSearch(part, objective, clusters, last_step, floor=floor)
     if not (part.labels.wide >= 0).any():
         return by_block.run()
     found = by_block.run(most_nodes=NODES_BY_BLOCK)
     if found.proof is not Proof.OPEN or part.steps >= last_step:
         return found
-    return ClusterSearch(part, objective, WideClusters(clusters), last_step, floor).run()
+    return ClusterSearch(part, objective, WideClusters(clusters), last_step, floor=floor).run()
 
 
 def _by_mip(part: Part, objective: Objective, clusters: Clusters, checks: int, found: Minimum, floor: Floor | None) -> Minimum:

@@ -53,7 +53,7 @@ class Budget:
     tree leaves, in the number of times that it asks whether to go on (0: it is not asked). ``tract``: simplex steps after which
     a whole tract gets no more than what is known by then."""
 
-    tree: int = 20_000
+    tree: int = 100_000
     checks: int = 2_000
     tract: int = 2_000_000
 
@@ -108,6 +108,7 @@ class Search:
         floor: Floor | None = None,
     ) -> None:
         self.part, self.objective, self.last_step, self.floor = part, objective, last_step, floor
+        self.lower, self.upper = part.lower, part.upper  # of all that is searched
         self.best: int
         self.witness: IntArray
         self.best, self.witness = part.best_seen(objective) if best is None else best
@@ -118,8 +119,8 @@ class Search:
 
     def run(self, lower: IntArray | None = None, upper: IntArray | None = None, most_nodes: int = MOST_NODES) -> Minimum:
         """Search until all is closed, the steps have ended, or so many pieces have been looked at."""
-        low, high = self.part.lower if lower is None else lower, self.part.upper if upper is None else upper
-        stack = [_Node(self._by_bounds(low, high), low, high)]
+        self.lower, self.upper = self.part.lower if lower is None else lower, self.part.upper if upper is None else upper
+        stack = [_Node(self._by_bounds(self.lower, self.upper), self.lower, self.upper)]
         while stack:
             if self.floor is not None and self.best <= self.floor.value:
                 return Minimum(self.best, self.best, max(self.floor.proof, Proof(min(self.nodes, 1))), self.witness)
