@@ -190,6 +190,19 @@ def _add_places(app: Flask, views: Views, answer: Answerer) -> None:
             raise BadRequest("stusab must be a state's two letters in lower case")
         return answer(f"{reident}/counties/{stusab or ''}", lambda: views.counties(reident, stusab))
 
+    @app.get(f"{EXPERIMENT}/certainty")
+    def certainty(reident: str) -> Response:
+        return answer(f"{reident}/certainty", lambda: views.certainty(reident), FILES_AGE)
+
+    @app.get(f"{COUNTY}/results")
+    def county_results(reident: str, stusab: str, county: str) -> Response:
+        return answer(f"{reident}/{stusab}/{county}/results", lambda: views.county_results(reident, stusab, county), FILES_AGE)
+
+    @app.get(f"{TRACT}/results")
+    def tract_results(reident: str, stusab: str, county: str, tract: str) -> Response:
+        key = f"{reident}/{stusab}/{county}/{tract}/results"
+        return answer(key, lambda: views.tract_results(reident, stusab, county, tract), FILES_AGE)
+
     @app.get(COUNTY)
     def county(reident: str, stusab: str, county: str) -> Response:
         return answer(f"{reident}/{stusab}/{county}", lambda: views.county(reident, stusab, county))

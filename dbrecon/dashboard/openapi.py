@@ -39,6 +39,11 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def either(name: str) -> Json:
+    """A schema of the components, or null."""
+    return {"anyOf": [ref(name), {"type": "null"}]}
+
+
 def answer(fields: Json, of_experiment: bool = True) -> Json:
     """A whole answer: version and time before the fields, the database's state after them."""
     head: Json = {"version": {"const": VERSION}, "at": TIME | {"description": "when these data were read, Unix time"}}
@@ -60,6 +65,7 @@ _TRACT = {
     "solver": maybe(TEXT), "variables": maybe(COUNT), "constraints": maybe(COUNT), "nonzeros": maybe(COUNT),
     "memory_mib": maybe(COUNT),
 }  # fmt: skip
+_CERTAINTY = dict.fromkeys(("people", "differ_lower", "differ_upper", "certain", "blocks", "blocks_without_variability"), COUNT)
 _REPORT = {
     "load1": maybe(NUMBER), "load5": maybe(NUMBER), "load15": maybe(NUMBER), "free_memory_mib": maybe(COUNT),
     "total_memory_mib": maybe(COUNT), "running": maybe(COUNT),
@@ -102,6 +108,11 @@ def _schemas() -> Json:
         "WholeError": record({**_ERROR, "stack": TEXT}),
         "File": record({"name": TEXT, "path": TEXT, "bytes": maybe(COUNT), "problem": maybe(TEXT)},
                        description="bytes is null where the file is not there"),
+        "Certainty": record(_CERTAINTY, description="people who may differ in another data set with the same tables, or may not"),
+        "CertainCounty": record({"geoid": TEXT, "stusab": STUSAB, "county": COUNTY, **_CERTAINTY}),
+        "CertainTract": record({"tract": TRACT, **_CERTAINTY}),
+        "Pyramid": record({"ages": array(TEXT), "male": array(COUNT), "female": array(COUNT)},
+                          description="people by sex and five years of age"),
         "Files": record({"kind": {"enum": ["lp", "sol"]}, "at": TIME, "host": maybe(TEXT), "files": COUNT, "people": COUNT}),
     }  # fmt: skip
 
@@ -136,6 +147,7 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
     counties = {"state_names": names, "counties": array(ref("County"))}
     page = {"throughput": record(rows), "hosts": array(ref("Host")), "errors": array(ref("Error")),
             "state_list": array(ref("State")), **counties}  # fmt: skip
+    results = {"pyramid": either("Pyramid"), "certainty": either("Certainty"), "problem": maybe(TEXT)}
     return {
         "/api/re-recon": ("All experiments: what /api/v1/experiments tells, in the newest version", index, []),
         "/api/v1/experiments": ("All experiments, oldest first", index, []),
@@ -151,6 +163,12 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
         f"{root}/errors/{{number}}": ("One error, with its stack", answer({"error": ref("WholeError")}), []),
         f"{root}/states": ("The states, with counts", answer({"states": array(ref("State"))}), []),
         f"{root}/counties": ("The counties, with counts", answer(counties), [stusab]),
+        f"{root}/certainty": ("How sure the people of each county are, where that is known",
+                              answer({"counties": array(ref("CertainCounty")),
+                                      "unread": {**COUNT, "description": "counties whose files cannot be read"}}), []),
+        f"{county}/results": ("A county's people by sex and age, and how sure they are; null where it is not known",
+                              answer({**results, "tracts": array(ref("CertainTract"))}), []),
+        f"{tract}/results": ("The same of a tract", answer(results), []),
         county: ("One county and its tracts", answer(tracts), []),
         f"{county}/files": ("The files of a county", answer({"files": array(ref("File"))}), []),
         tract: ("One tract, and its errors", answer({"tract": ref("TractRecord"), "errors": array(ref("Error"))}), []),

@@ -5,14 +5,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from dbrecon.console.place_results import certainty_of_county, results_of_county, results_of_tract
 from dbrecon.console.status_report import FILES
 from dbrecon.ctools import storage
 from dbrecon.dashboard.static_files import load_files
-from dbrecon.errors import StorageError
+from dbrecon.errors import DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
@@ -27,6 +29,9 @@ SHOWN = 50  # tracts of each list in an experiment's own answer; /running and /q
 LISTED = 1000
 ERRORS_LISTED = 50
 SAME_MOMENT = 1.0  # seconds
+FILES_AT_ONCE = 8
+RESULTS_KEPT = 200  # counties whose people have been counted
+NO_RESULTS: Json = {"pyramid": None, "certainty": None, "problem": None}
 MINUTE, HOUR, DAY = 60, 3600, 86400
 STEPS = (MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
 INTERVALS = 72
@@ -40,6 +45,8 @@ class Views:
         self._reader, self._config = reader, config
         self._counties: dict[str, tuple[float, tuple[int, list[Json]]]] = {}
         self._counties_lock = threading.Lock()
+        self._certainty: dict[tuple[str, str, str], tuple[int, Json]] = {}
+        self._results: dict[tuple[str, str, str], tuple[tuple[int | None, int | None], Json]] = {}
 
     def experiments(self) -> Json:
         """All experiments."""
@@ -124,6 +131,54 @@ class Views:
         row["geoid"] = STATES[stusab].fips + county + tract
         return {"version": VERSION, "at": at, "reident": reident, "tract": row, "errors": errors}
 
+    def certainty(self, reident: str) -> Json:
+        """The sums of certainty of each county where it is known. Each county's file is read once for each time it was written."""
+        at, since = self._reader.certain_since(reident)
+        experiment, found, unread = self._experiment(reident), [], 0
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            wanted = sorted(since)
+            for (stusab, county), sums in zip(wanted, pool.map(partial(self._sums, experiment, since), wanted), strict=True):
+                place = {"geoid": STATES[stusab].fips + county, "stusab": stusab, "county": county}
+                if sums is None:
+                    unread += 1
+                else:
+                    found.append(place | sums)
+        return {"version": VERSION, "at": at, "reident": reident, "counties": found, "unread": unread}
+
+    def _sums(self, experiment: Experiment, since: dict[tuple[str, str], int], place: tuple[str, str]) -> Json | None:
+        key = (experiment.reident, *place)
+        if self._certainty.get(key, (None, None))[0] != since[place]:
+            try:
+                self._certainty[key] = (since[place], certainty_of_county(experiment, *place))
+            except DBReconError:
+                return None
+        return self._certainty[key][1]
+
+    def county_results(self, reident: str, stusab: str, county: str) -> Json:
+        """A county's people by sex and age, and how sure they are, where that is known."""
+        at, row, _ = self._reader.county(reident, stusab, county)
+        since = self._reader.certain_since(reident)[1].get((stusab, county))
+        results = NO_RESULTS | {"tracts": []}
+        if row["status"] == WRITTEN:
+            key, state = (reident, stusab, county), (row["csv_end"], since)
+            if self._results.get(key, (None, None))[0] != state:
+                while len(self._results) >= RESULTS_KEPT:
+                    self._results.pop(next(iter(self._results)))
+                found = results_of_county(self._experiment(reident), stusab, county, since is not None)
+                self._results[key] = (state, found)
+            results = self._results[key][1]
+        return {"version": VERSION, "at": at, "reident": reident, **results}
+
+    def tract_results(self, reident: str, stusab: str, county: str, tract: str) -> Json:
+        """The same of a tract."""
+        at, row, _ = self._reader.county(reident, stusab, county)
+        self._reader.tract(reident, stusab, county, tract)
+        certain = (stusab, county) in self._reader.certain_since(reident)[1]
+        results = NO_RESULTS
+        if row["status"] == WRITTEN:
+            results = results_of_tract(self._experiment(reident), stusab, county, tract, certain)
+        return {"version": VERSION, "at": at, "reident": reident, **results}
+
     def county_files(self, reident: str, stusab: str, county: str) -> Json:
         """The files of a county: are they there, and how big."""
         at, row, _ = self._reader.county(reident, stusab, county)
@@ -132,6 +187,8 @@ class Views:
             ("sf1_block", experiment.block_csv),
             ("sf1_tract", experiment.tract_csv),
             ("synth_out", experiment.synth_out),
+            ("certainty", experiment.certainty),
+            ("people_certainty", experiment.people_certainty),
         ]
         files = _files((name, path(row["stusab"], county)) for name, path in kinds)
         return {"version": VERSION, "at": at, "reident": reident, "files": files}

@@ -194,6 +194,14 @@ def complete(connection: Connection, tables: ExperimentTables, place: Place) -> 
     return [(row.stusab, row.county) for row in connection.execute(query)]
 
 
+def certain_since(connection: Connection, tables: ExperimentTables) -> dict[tuple[str, str], int]:
+    """State and county whose files of certainty are in place, of the people as they are: since when."""
+    own = tables.certainty
+    where = [own.c.tract == COUNTY_FILES, own.c.status == CERTAIN, _is_written(tables)]
+    rows = connection.execute(select(own.c.stusab, own.c.county, own.c.sure_end).where(*where))
+    return {(row.stusab, row.county): int(row.sure_end or 0) for row in rows}
+
+
 def reset(connection: Connection, tables: ExperimentTables, place: Place) -> int:
     """For --force: the certainty of a place is computed anew. How many rows."""
     values = moves.ANEW | moves.NO_CERTAINTY

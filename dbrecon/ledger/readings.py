@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, and_, e
 
 from dbrecon.ctools.database import Database, NoSuchTable, describe, is_mysql
 from dbrecon.errors import DBReconError
+from dbrecon.ledger import certain as ledger_certain
 from dbrecon.ledger import migrations
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
@@ -148,6 +149,12 @@ class DashboardReader:
     def counties(self, reident: str) -> tuple[int, list[Json]]:
         """The time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
         return self._of(reident, lambda connection, tables: (now := self._now(connection), _counties(connection, tables, now)))
+
+    def certain_since(self, reident: str) -> tuple[int, dict[tuple[str, str], int]]:
+        """The time, and the counties whose files of certainty are in place: since when."""
+        return self._of(
+            reident, lambda connection, tables: (self._now(connection), ledger_certain.certain_since(connection, tables))
+        )
 
     def county(self, reident: str, stusab: str, county: str) -> tuple[int, Json, list[Json]]:
         """The time, one county, and its tracts. Raises NothingThere."""

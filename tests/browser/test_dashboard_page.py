@@ -202,6 +202,30 @@ def test_one_gets_from_the_state_to_a_county_to_a_tract_and_back(stage: Stage) -
     stage.expected.append("/counties/999")
 
 
+def test_results_stand_on_the_pages_of_places_once_they_are_known(stage: Stage) -> None:
+    stage.open("/re-recon/wall/de/001")
+    stage.until(lambda: "Not known yet" in stage.text("main"), "the word that certainty is not known")
+    stage.tool("dbrtool.py", "-q", "--step6", "--stusab", "de", "--county", "001")
+    folder = stage.root / "2010-re" / "wall" / "work" / "de" / "10001"
+    sidecar = json.loads((folder / "certainty_10001.json").read_text())
+    stage.open("/re-recon/wall/de")
+    choice = "//div[contains(@class, 'map-choice')]/button[text()='May differ']"
+    [button] = stage.until(lambda: stage.driver.find_elements(By.XPATH, choice), "what the map can be coloured by")
+    button.click()
+    stage.until(lambda: not stage.driver.find_elements(By.CSS_SELECTOR, "path.written[data-county='10001']"), "another colour")
+    assert stage.find("path[data-county='10003']").get_attribute("class") == "p0", "its certainty is not known"
+    stage.open("/re-recon/wall/de/001")
+    stage.until(
+        lambda: f"{sidecar['certain']:,} people are in every data set" in stage.text("[data-stat=certain]"), "who is certain"
+    )
+    assert f"at most {sidecar['differ_upper']:,} of {sidecar['people']:,} people" in stage.text("[data-stat=differ]")
+    assert len(stage.driver.find_elements(By.CSS_SELECTOR, ".pyramid rect")) == 2 * 18
+    people = (folder / "synth_out_10001.csv").read_text()
+    assert f"male: {people.count(',male,'):,}" in stage.text(".pyramid")
+    stage.open("/re-recon/wall/de/001/000101")
+    stage.until(lambda: "people are in every data set" in stage.text("[data-stat=certain]"), "the tract's certainty")
+
+
 def test_the_chart_is_read_with_the_keyboard(stage: Stage) -> None:
     stage.open()
     plot = stage.find("#throughput .plot")

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dbrecon.settings import Config
 from tests.console_world import Operator, assert_refused
+from tests.dashboard_world import API, Browser
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for
 
@@ -58,6 +60,17 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
         blocks = [*csv.DictReader(file), *csv.DictReader(other)]
     differ = sum(int(block["differ_upper"]) for block in blocks)
     assert everyone["cumulative_upper"] == pytest.approx(100 * differ / 6000, abs=1e-4)
+
+    dashboard = Browser(Config.load(env=operator.env | {"DBRECON_CONFIG": str(operator.home / "config.ini")}))
+    told = dashboard.json(f"{API}/r1/certainty")
+    assert {county["geoid"] for county in told["counties"]} == {"10001", "10003"}
+    assert sum(county["differ_upper"] for county in told["counties"]) == differ
+    results = dashboard.json(f"{API}/r1/states/de/counties/001/results")
+    assert sum(results["pyramid"]["male"] + results["pyramid"]["female"]) == results["certainty"]["people"]
+    assert sum(tract["certain"] for tract in results["tracts"]) == results["certainty"]["certain"]
+    [tract] = [row["tract"] for row in results["tracts"]]
+    of_tract = dashboard.json(f"{API}/r1/states/de/counties/001/tracts/{tract}/results")
+    assert (of_tract["pyramid"], of_tract["certainty"]) == (results["pyramid"], results["certainty"]), "it has one tract"
 
     assert "nothing was left to do" in operator.done("--step6", "--stusab", "de")
     assert "the ledger and the files agree" in (rescanned := operator.done("--rescan"))

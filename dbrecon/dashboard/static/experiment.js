@@ -2,6 +2,7 @@
 import { Chart } from "./chart.js";
 import { apiUrl, pageUrl, useLive } from "./live.js";
 import { CountyMap } from "./map.js";
+import { useCertainty } from "./results.js";
 import { Loading, Missing, countyColumns, progressColumns } from "./pages.js";
 import { dateTime, duration, memory, number, percent, processorTime, worked } from "./format.js";
 import { Ago, Bar, Crumbs, Empty, Errors, Section, Spark, Stat, Table, firstLine } from "./parts.js";
@@ -81,6 +82,7 @@ function Throughput({ data, range, setRange }) {
 
 function Places({ reident, data, go }) {
   const states = data.state_list;
+  const certainty = useCertainty(reident);
   const columns = useMemo(
     () => [
       ...progressColumns({
@@ -101,12 +103,12 @@ function Places({ reident, data, go }) {
   return html`
     <${Section} title="States and counties" id="places">
       <div class="map-and-table">
-        <${CountyMap} counties=${data.counties} onChoose=${choose}
+        <${CountyMap} counties=${data.counties} certainty=${certainty} onChoose=${choose}
           label=${`Map of ${number(data.counties.length)} counties by progress; the table beside it leads to the same numbers`} />
         ${
           single
             ? html`<div><p class="only"><a href=${pageUrl(reident, only)}>${states[0].name}</a>: ${`${number(states[0].counties_written)} of ${number(states[0].counties_with_people)}`} counties written</p>
-                <${Table} key="counties" caption="Counties" columns=${countyColumns(reident, only)} rows=${data.counties} rowKey=${(row) => row.geoid} first=${{ name: "county", down: false }} /></div>`
+                <${Table} key="counties" caption="Counties" columns=${countyColumns(reident, only, certainty)} rows=${data.counties} rowKey=${(row) => row.geoid} first=${{ name: "county", down: false }} /></div>`
             : html`<${Table} key="states" caption="States" columns=${columns} rows=${states} rowKey=${(row) => row.stusab} first=${{ name: "state", down: false }} />`
         }
       </div>

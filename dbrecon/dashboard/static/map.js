@@ -1,6 +1,7 @@
 // The counties, coloured by how far they are. For the eye and the pointer: the table beside it has the same for everyone.
 import { useFile } from "./live.js";
 import { number, percent } from "./format.js";
+import { MEASURES, UNKNOWN, classIn } from "./results.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -27,8 +28,24 @@ export function classOf(county) {
   return share === 1 ? "solved" : share === 0 ? "p0" : `p${1 + Math.floor(share * 4)}`;
 }
 
-/** counties: those of the answer that are shown; onChoose(county) when one is clicked. */
-export function CountyMap({ counties, onChoose, label }) {
+const PROGRESS = { name: "progress", label: "Progress", classes: CLASSES, classOf };
+
+/** A measure of certainty as the map takes it. */
+function coloured(measure, certainty) {
+  const find = (county) => certainty.get(county.geoid);
+  return {
+    ...measure,
+    classes: [...measure.classes, UNKNOWN],
+    classOf: (county) => (find(county) ? classIn(measure.classes, measure.value(find(county))) : UNKNOWN[0]),
+    tell: (county) => (find(county) ? `${measure.value(find(county)).toFixed(2)} % of the people ${measure.said}` : "certainty is not known"),
+  };
+}
+
+/** counties: those of the answer that are shown; onChoose(county) when one is clicked; certainty: what is known of it, by geoid. */
+export function CountyMap({ counties, onChoose, label, certainty = new Map() }) {
+  const [chosen, setChosen] = useState(PROGRESS.name);
+  const measures = [PROGRESS, ...(certainty.size ? MEASURES.map((measure) => coloured(measure, certainty)) : [])];
+  const measure = measures.find(({ name }) => name === chosen) ?? PROGRESS;
   const shapes = useFile("vendor/counties.json");
   const svg = useRef(null);
   const [whole, setWhole] = useState(false);
@@ -41,12 +58,12 @@ export function CountyMap({ counties, onChoose, label }) {
     if (!shapes) return;
     for (const path of svg.current.querySelectorAll("path[data-county]")) {
       const county = known.get(path.dataset.county);
-      const name = county ? `${classOf(county)}${county.tracts_running ? " running" : ""}` : "outside";
+      const name = county ? `${measure.classOf(county)}${county.tracts_running ? " running" : ""}` : "outside";
       if (path.getAttribute("class") === name) continue;
       path.setAttribute("class", name);
       if (county?.tracts_running) svg.current.lastChild.before(path); // over its neighbours' edges
     }
-  }, [shapes, known]);
+  }, [shapes, known, measure.name, certainty]);
   const find = (event) => known.get(event.target.dataset?.county) ?? null;
   const move = (event) => {
     const county = find(event);
@@ -58,33 +75,37 @@ export function CountyMap({ counties, onChoose, label }) {
   const national = view && isNational(view, shapes);
   return html`
     <figure class=${national || whole ? "map national" : "map"}>
+      ${measures.length > 1 && html`<div class="choice map-choice" role="group" aria-label="Colour by">${measures.map(
+        ({ name, label: text }) => html`<button key=${name} type="button" aria-pressed=${name === measure.name} onClick=${() => setChosen(name)}>${text}</button>`
+      )}</div>`}
       <div class="map-box" onPointerMove=${move} onPointerLeave=${() => setPointed(null)}
         onClick=${(event) => find(event) && onChoose(find(event))}>
         <svg ref=${svg} role="img" aria-label=${label} viewBox=${(view ?? [0, 0, 975, 610]).join(" ")} preserveAspectRatio="xMidYMid meet"></svg>
-        ${county && html`<${Tip} county=${county} at=${pointed} />`}
+        ${county && html`<${Tip} county=${county} at=${pointed} measure=${measure} />`}
       </div>
       <figcaption>
-        <${Legend} counties=${counties} national=${national || whole} />
+        <${Legend} counties=${counties} national=${national || whole} measure=${measure} />
         ${shapes && !national && html`<button type="button" class="plain" aria-pressed=${whole} onClick=${() => setWhole(!whole)}>Whole country</button>`}
         ${unseen.length > 0 && html`<p class="note">Not on the map, since it has the counties of another year: ${unseen.map((one) => `${one.name || "county"} (${one.geoid})`).join(", ")}.</p>`}
       </figcaption>
     </figure>`;
 }
 
-const Tip = ({ county, at }) => html`
+const Tip = ({ county, at, measure }) => html`
   <div class="tip" style=${{ left: `${Math.min(at.left, Math.max(0, at.width - 190))}px`, top: `${at.top + 16}px` }}>
     <strong>${county.name || county.geoid}</strong>, ${county.stusab.toUpperCase()}<br />
     ${county.tracts ? html`${number(county.tracts_solved)} of ${number(county.tracts)} tracts solved (${percent(county.tracts_solved, county.tracts)})` : "nobody lives there"}
     ${county.tracts_quarantined > 0 && html`<br />${number(county.tracts_quarantined)} quarantined`}
     ${county.status === "written" && html`<br />people written`}
+    ${measure.tell && html`<br />${measure.tell(county)}`}
   </div>`;
 
-function Legend({ counties, national }) {
+function Legend({ counties, national, measure }) {
   const counts = new Map();
-  for (const county of counties) counts.set(classOf(county), (counts.get(classOf(county)) ?? 0) + 1);
-  const shown = CLASSES.filter(([name]) => counts.has(name));
+  for (const county of counties) counts.set(measure.classOf(county), (counts.get(measure.classOf(county)) ?? 0) + 1);
+  const shown = measure.classes.filter(([name]) => counts.has(name));
   const running = counties.filter((county) => county.tracts_running).length;
-  return html`<ul class="legend" aria-label="Counties by progress">${shown.map(
+  return html`<ul class="legend" aria-label=${`Counties: ${measure.label}`}>${shown.map(
     ([name, text]) => html`<li key=${name}><span class=${`swatch map-${name}`}></span>${text}: ${number(counts.get(name))}</li>`
   )}${running > 0 && !national && html`<li><span class="swatch map-running"></span>in work: ${number(running)}</li>`}</ul>`;
 }

@@ -2,6 +2,7 @@
 import { apiUrl, pageUrl, useLive } from "./live.js";
 import { CountyMap } from "./map.js";
 import { dateTime, number, percent, tractName, worked, memory } from "./format.js";
+import { Results, certaintyColumns, useCertainty, useResults } from "./results.js";
 import { Ago, Bar, Crumbs, Empty, Errors, Files, Moment, Section, Stat, Status, Table } from "./parts.js";
 import { html, useMemo } from "./vendor/preact.js";
 
@@ -61,24 +62,27 @@ export const progressColumns = (place, solved = (row) => row.tracts_solved) => [
   { name: "people", label: "People", number: true, by: (row) => row.pop, cell: (row) => number(row.pop) },
 ];
 
-export const countyColumns = (reident, stusab) => [
-  ...progressColumns({
+export const countyColumns = (reident, stusab, certainty = new Map()) => {
+  const [place, progress, ...others] = progressColumns({
     name: "county",
     label: "County",
     by: (row) => row.name || row.county,
     cell: (row) => html`<a href=${pageUrl(reident, stusab, row.county)}>${row.name || "county"} <span class="note">${row.county}</span></a>`,
-  }),
-  { name: "status", label: "People file", by: (row) => row.status, cell: (row) => html`<${Status} status=${row.status} />` },
-];
+  });
+  const sure = certainty.size ? certaintyColumns((row) => certainty.get(row.geoid)) : [];
+  const status = { name: "status", label: "People file", by: (row) => row.status, cell: (row) => html`<${Status} status=${row.status} />` };
+  return [place, progress, ...sure, ...others, status];
+};
 
 /** One state: its counties on the map and in a table. */
 export function State({ reident, stusab, go }) {
   const { data, missing } = useLive(apiUrl(`/${reident}/counties?stusab=${stusab}`), REFRESH);
+  const certainty = useCertainty(reident);
   if (missing) return html`<${Missing} text=${missing} />`;
   if (!data) return html`<${Loading} what="the state" />`;
   const counties = data.counties;
   const sum = (name) => counties.reduce((total, county) => total + county[name], 0);
-  const columns = countyColumns(reident, stusab);
+  const columns = countyColumns(reident, stusab, certainty);
   const name = data.state_names[stusab] ?? stusab.toUpperCase();
   const written = counties.filter((county) => county.status === "written").length;
   return html`
@@ -95,7 +99,7 @@ export function State({ reident, stusab, go }) {
     </section>
     <${Section} title="Counties">
       <div class="map-and-table">
-        <${CountyMap} counties=${counties} onChoose=${(county) => go(pageUrl(reident, stusab, county.county))}
+        <${CountyMap} counties=${counties} certainty=${certainty} onChoose=${(county) => go(pageUrl(reident, stusab, county.county))}
           label=${`Map of ${counties.length} counties by progress; the table beside it has the same`} />
         <${Table} caption="Counties" columns=${columns} rows=${counties} rowKey=${(row) => row.geoid} first=${{ name: "county", down: false }} />
       </div>
@@ -106,7 +110,9 @@ export function State({ reident, stusab, go }) {
 export function County({ reident, stusab, county: code }) {
   const path = `/${reident}/states/${stusab}/counties/${code}`;
   const { data, missing } = useLive(apiUrl(path), REFRESH);
-  const columns = useMemo(() => tractColumns(reident, stusab, code), [reident, stusab, code]);
+  const results = useResults(path, data?.county.status);
+  const sure = results.data?.tracts ?? [];
+  const columns = useMemo(() => tractColumns(reident, stusab, code, sure), [reident, stusab, code, results.data]);
   if (missing) return html`<${Missing} text=${missing} />`;
   if (!data) return html`<${Loading} what="the county" />`;
   const { county, tracts } = data;
@@ -127,11 +133,12 @@ export function County({ reident, stusab, county: code }) {
       </dl>
       ${county.error && html`<pre class="failure" tabindex="0">${county.error}</pre>`}
     </section>
+    <${Results} data=${results.data} missing=${results.missing} />
     <${Section} title="Tracts"><${Table} caption="Tracts" columns=${columns} rows=${tracts} rowKey=${(row) => row.tract} first=${{ name: "tract", down: false }} /><//>
     <${Section} title="Files"><${Files} path=${path} changed=${county.status} /><//>`;
 }
 
-const tractColumns = (reident, stusab, county) => [
+const tractColumns = (reident, stusab, county, sure) => [
   {
     name: "tract",
     label: "Tract",
@@ -140,6 +147,7 @@ const tractColumns = (reident, stusab, county) => [
   },
   { name: "status", label: "Status", by: (row) => row.status, cell: (row) => html`<${Status} status=${row.status} held=${row.held} />` },
   { name: "pop", label: "People", number: true, by: (row) => row.pop, cell: (row) => number(row.pop) },
+  ...(sure.length ? certaintyColumns((row) => sure.find((found) => found.tract === row.tract)) : []),
   { name: "variables", label: "Variables", number: true, by: (row) => row.variables, cell: (row) => number(row.variables) },
   { name: "lp", label: "Built in", number: true, by: (row) => row.lp_seconds, cell: (row) => worked(row.lp_seconds) },
   { name: "sol", label: "Solved in", number: true, by: (row) => row.solve_seconds, cell: (row) => worked(row.solve_seconds) },
@@ -152,6 +160,7 @@ const tractColumns = (reident, stusab, county) => [
 export function Tract({ reident, stusab, county, tract: code }) {
   const path = `/${reident}/states/${stusab}/counties/${county}/tracts/${code}`;
   const { data, missing } = useLive(apiUrl(path), REFRESH);
+  const results = useResults(path, data?.tract.status);
   if (missing) return html`<${Missing} text=${missing} />`;
   if (!data) return html`<${Loading} what="the tract" />`;
   const { tract, errors } = data;
@@ -167,6 +176,7 @@ export function Tract({ reident, stusab, county, tract: code }) {
       </dl>
       ${tract.error && html`<pre class="failure" tabindex="0">${tract.error}</pre>`}
     </section>
+    <${Results} data=${results.data} missing=${results.missing} />
     <div class="two">
       <${Section} title="Integer program (step 3)"><${Facts} rows=${[
         ["Made", html`<${Moment} at=${tract.lp_end} />`],

@@ -102,6 +102,8 @@ const FILE_NAMES = {
   sf1_block: "Block tables (step 2)",
   sf1_tract: "Tract tables (step 2)",
   synth_out: "People (step 5)",
+  certainty: "Certainty by block (step 6)",
+  people_certainty: "Certainty of each person (step 6)",
   lp: "Integer program (step 3)",
   sol: "Solution (step 4)",
   ilp: "Conflicting constraints (where it is infeasible)",

@@ -1,0 +1,95 @@
+"""What the files of a place tell of its people, for the dashboard: by sex and age, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
+from dbrecon.errors import DBReconError, InputError
+from dbrecon.experiment import Experiment
+from dbrecon.remedies import sentence
+from dbrecon.states import STATES
+
+if TYPE_CHECKING:
+    from dbrecon.recon.census.kinds import IntArray
+
+Json = dict[str, Any]
+
+YEARS = 5
+OLDEST = 85
+"""First age of the last bar of a pyramid; the others are of ``YEARS`` years."""
+
+_SUMS = ("people", "differ_lower", "differ_upper", "certain", "blocks", "blocks_without_variability")
+
+
+def certainty_of_county(experiment: Experiment, stusab: str, county: str) -> Json:
+    """The sums of a county's certainty. Raises InputError if its sidecar is not there or not whole, StorageError."""
+    from dbrecon.steps.certainty_check import read_sidecar
+
+    sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
+    return {name: int(sidecar[name]) for name in _SUMS}
+
+
+def results_of_county(experiment: Experiment, stusab: str, county: str, certain: bool) -> Json:
+    """A county's people by sex and age; where certainty is known, its sums and those of each tract. ``problem`` says what could
+    not be read."""
+    found: Json = {"pyramid": None, "certainty": None, "tracts": [], "problem": None}
+    try:
+        with extra("study"):
+            from dbrecon.steps.county_results import county_population
+        found["pyramid"] = _pyramid(county_population(experiment, stusab, county)[1])
+        if certain:
+            found["certainty"] = certainty_of_county(experiment, stusab, county)
+            found["tracts"] = _tracts(experiment, stusab, county)
+    except DBReconError as error:
+        found["problem"] = sentence(error)
+    return found
+
+
+def results_of_tract(experiment: Experiment, stusab: str, county: str, tract: str, certain: bool) -> Json:
+    """The same of a tract."""
+    import numpy as np
+
+    from dbrecon.recon.census.kinds import N_RH, N_SA
+    from dbrecon.steps.certainty_records import people_of_tract
+
+    found: Json = {"pyramid": None, "certainty": None, "problem": None}
+    try:
+        people = people_of_tract(experiment, stusab, STATES[stusab].fips + county + tract)
+        found["pyramid"] = _pyramid(np.bincount(people.kind // N_RH, people.count, N_SA).astype(np.int64))
+        if certain:
+            sums = [row for row in _tracts(experiment, stusab, county) if row["tract"] == tract]
+            found["certainty"] = {name: value for name, value in sums[0].items() if name != "tract"} if sums else None
+    except DBReconError as error:
+        found["problem"] = sentence(error)
+    return found
+
+
+def _pyramid(by_sex_and_age: IntArray) -> Json:
+    """Bars of ``YEARS`` years, of counts (206,) by sex and age category."""
+    import numpy as np
+
+    from dbrecon.recon.census.kinds import FIRST_AGES
+
+    bar = np.minimum(FIRST_AGES, OLDEST) // YEARS
+    male, female = (np.bincount(bar, counts).astype(int).tolist() for counts in by_sex_and_age.reshape(2, -1))
+    firsts = range(0, OLDEST + 1, YEARS)
+    return {"ages": [f"{age}+" if age == OLDEST else f"{age}-{age + YEARS - 1}" for age in firsts], "male": male, "female": female}
+
+
+def _tracts(experiment: Experiment, stusab: str, county: str) -> list[Json]:
+    """The sums of each tract's blocks, from the county's file of certainty."""
+    path = experiment.certainty(stusab, county)
+    sums: dict[str, Json] = {}
+    try:
+        for line in storage.read_bytes(path).decode("ascii").splitlines()[1:]:
+            geoid, people, lower, upper, _, _, _, _, certain, _, _ = line.split(",")
+            row = sums.setdefault(geoid[5:11], {"tract": geoid[5:11]} | dict.fromkeys(_SUMS, 0))
+            numbers: Sequence[int] = (int(people), int(lower), int(upper), int(certain), 1, int(upper) == 0)
+            for name, value in zip(_SUMS, numbers, strict=True):
+                row[name] += int(value)
+    except ValueError as error:
+        raise InputError(f"{path}: is no whole file of a county's certainty ({error})") from error
+    return [sums[tract] for tract in sorted(sums)]
