@@ -21,6 +21,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
+CONDITIONS = {"if-match", "if-none-match"}
 STEP = 1 << 18
 FAULTS = ("slow_down", "error", "reset", "lost_answer", "cut", "slow", "damage")
 
@@ -68,7 +69,8 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     ``latency``: seconds that every request takes more; ``bandwidth``: bytes a second of one connection, both ways. ``refuse``:
     requests of that method (or "") whose target holds that text are answered with that status and S3 error code. ``expired_key``:
-    what is signed with this access key is answered with ExpiredToken. All may be set
+    what is signed with this access key is answered with ExpiredToken. ``no_conditions``: conditional puts are
+    not implemented. All may be set
     at any time, ``trouble`` too. ``log`` is every request that came, ``struck`` how often each fault was.
     """
 
@@ -83,6 +85,7 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.latency, self.bandwidth = 0.0, float("inf")
         self.refuse: tuple[str, str, int, str] | None = None
         self.expired_key = ""
+        self.no_conditions = False
         self.log: list[tuple[str, str]] = []
         self.struck: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -166,6 +169,8 @@ class _Handler(socketserver.BaseRequestHandler):
         refuse = self.server.refuse
         if self.server.expired_key and any(f"={self.server.expired_key}/" in value for _, value in request.headers):
             refuse = ("", "", 400, "ExpiredToken")
+        if self.server.no_conditions and request.method == "PUT" and any(name.lower() in CONDITIONS for name, _ in request.headers):
+            refuse = ("", "", 501, "NotImplemented")
         if refuse and refuse[0] in ("", request.method) and refuse[1] in unquote(request.target):
             said = f"<Error><Code>{refuse[3]}</Code><Message>as the test wants</Message></Error>".encode()
             return self._send(refuse[2], refuse[3], [("Content-Type", "application/xml")], said, request, "")

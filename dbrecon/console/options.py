@@ -407,7 +407,7 @@ def scheduler_groups(commands: dict[str, str]) -> tuple[Group, ...]:
                 reident(),
                 *place(),
                 flag("--step3", help="make LP files only, unless --step4 is there too"),
-                flag("--step4", help="solve only what has its LP file, unless --step3 is there too"),
+                flag("--step4", help="solve what has its LP file, and write people (with --step3: the others too)"),
                 flag("--step6", help="compute certainty too, where people are written and nothing else is to be done"),
                 Option("--limit", metavar="N", type=POSITIVE, help="stop after N tracts"),
                 flag("--asc", help="smallest tracts first (default: biggest first)"),

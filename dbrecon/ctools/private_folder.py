@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from dbrecon.errors import StorageError
+from dbrecon.errors import StorageError, UsageError
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
@@ -17,7 +17,12 @@ def run_folder() -> str:
 
     Not $XDG_RUNTIME_DIR, nor the temporary folder: cron's scheduler has neither variable where one from a terminal has both, the
     former goes when the user logs out while a scheduler works on, and both must meet at one file.
+
+    Raises UsageError where $HOME is set to no absolute path: empty, it would stand for the root of all.
     """
+    home = os.environ.get("HOME")
+    if home is not None and not os.path.isabs(home):
+        raise UsageError(f"HOME is {home!r}, and locks belong in your home folder: set HOME to its whole path, or unset it.")
     return os.path.join(os.path.expanduser("~"), ".dbrecon")
 
 

@@ -22,7 +22,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import IO, Any, TypeVar, cast
 
 from isal import isal_zlib
@@ -190,7 +190,8 @@ _NO_CONDITIONS = {"NotImplemented", "501"}
 def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = None) -> bool:
     """As :func:`put`, unless the object that is there carries a higher number than ``fence``: then False, and nothing is done.
 
-    Where nothing is there, as nearly always, that is one request as without. A store without conditional puts gets a plain one.
+    Where nothing is there, as nearly always, that is one request as without. A store without conditional puts is asked first what
+    is there, and then gets a plain one.
     """
     from botocore.exceptions import ClientError
 
@@ -206,8 +207,10 @@ def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = Non
         except ClientError as error:
             code = s3_code(error)
             if code in _NO_CONDITIONS and condition:
-                log.warning("%s: this store knows no conditional put; written without", path)
-                condition = {}
+                _say_no_conditions(bucket)
+                condition, present = {}, _fence_of(target)
+                if present is not None and present[0] > fence:
+                    return False
             elif code in _CONDITION_FAILED:
                 present = _fence_of(target)
                 if present is not None and present[0] > fence:
@@ -220,6 +223,12 @@ def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = Non
             else:
                 _pause(attempt)
     raise StorageError(f"{path}: changes under every attempt to write it; see who else writes there, then run this again")
+
+
+@cache
+def _say_no_conditions(bucket: str) -> None:
+    """Once a process: it is so at every put."""
+    log.warning("s3://%s: this store knows no conditional put; objects are looked at before, and written without", bucket)
 
 
 def _fence_of(target: dict[str, str]) -> tuple[int, str] | None:

@@ -6,7 +6,8 @@ A worker whose claim may have gone to another meanwhile must not put its file in
   it into place (:func:`accept`), or removes it (:func:`discard`).
 - On S3, where nothing can be renamed, the object is put at once, on a condition: either nothing is there yet, or what is there is
   exactly what was looked at, and carries no higher *fence* (the number of the claim, which only grows). So it replaces what
-  earlier claims have left, and never what a later one has made. A store that knows no conditional put gets a plain one.
+  earlier claims have left, and never what a later one has made. In a store that knows no conditional put the object is looked at
+  just before; who writes between look and put may be overwritten.
 
 In either case readers compare the digest with the one that was accepted.
 """

@@ -170,9 +170,7 @@ def open_ranges(path: Path) -> Iterator[BinaryIO]:
     path = os.fspath(path)
     if not is_s3(path):
         try:
-            mode = os.stat(path).st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would keep us waiting, a device has no end
-                raise StorageError(f"{path}: a pipe or a device stands where a file is needed: move it away.")
+            _refuse_pipe(path)
             file = open(path, "rb")  # noqa: SIM115 - closed below; not guarded: zipfile counts on a file's own errors
         except OSError as error:
             raise explain(error, path, "read") from error
@@ -200,6 +198,8 @@ def look_named(path: Path) -> Entry:
     """The same for a name that somebody typed: MissingFile says to correct it, or that it is a folder's."""
     path = os.fspath(path)
     found = _look(path)
+    if found is not None and not is_s3(path):
+        _refuse_pipe(path)
     if found is None:
         raise no_such_name(path, os.path.isdir(path) or next(listdir(path), None) is not None)
     return found
@@ -506,6 +506,13 @@ class S3Sink:
 
     def abort(self) -> None:
         self.spool.close()
+
+
+def _refuse_pipe(path: str) -> None:
+    """StorageError for what is neither file nor folder: a pipe would keep us waiting, a device has no end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise StorageError(f"{path}: a pipe or a device stands where a file is needed: move it away.")
 
 
 def _look(path: str) -> Entry | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dbrecon.ctools import s3, storage
+from dbrecon.ctools import s3, staging, storage
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError
@@ -52,6 +52,27 @@ def other_proxy(other_s3_root: str, other_server: str, monkeypatch: pytest.Monke
     with S3Proxy(other_server) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         yield running
+
+
+def staged(path: str, fence: int) -> bytes:
+    text = f"by claim {fence}".encode()
+    with staging.stage(path, fence=fence) as file:
+        file.write(text)
+    return text
+
+
+def test_a_store_without_conditional_puts_is_looked_at_before_a_later_claim_s_file_is_overwritten(
+    proxy: S3Proxy, s3_root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.no_conditions = True
+    path = f"{s3_root}/model.sol"
+    for fence in (4, 7):
+        text = staged(path, fence)
+        assert storage.read_bytes(path) == text
+    assert caplog.text.count("this store knows no conditional put") <= 1
+    with pytest.raises(staging.Overtaken):
+        staged(path, 5)
+    assert storage.read_bytes(path) == text
 
 
 def content(number: int) -> bytes:

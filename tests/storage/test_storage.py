@@ -335,6 +335,13 @@ def test_a_pipe_or_a_device_in_the_place_of_a_zip_is_named_and_not_waited_for(tm
             pass
 
 
+def test_a_pipe_that_somebody_names_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "model.lp"
+    os.mkfifo(pipe)
+    with pytest.raises(StorageError, match=f"{pipe}: a pipe or a device stands where a file is needed"):
+        storage.look_named(pipe)
+
+
 def test_a_usable_root_passes_the_check_and_stays_clean(root: str) -> None:
     storage.make_writable_check(root)
     assert everything_under(root) == []

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dbrecon.ctools.locks import Holder, NodeLock, node_lock_path
-from dbrecon.errors import StorageError
+from dbrecon.ctools.private_folder import run_folder
+from dbrecon.errors import StorageError, UsageError
 from tests.paths import CHECKOUT
 
 HOLD = """
@@ -120,6 +121,13 @@ def test_a_lock_file_full_of_rubbish_is_only_a_file(tmp_path: Path) -> None:
 
 def test_a_holder_is_told_in_utc() -> None:
     assert str(Holder(4711, 1617825092)) == "pid 4711, since 2021-04-07 19:51:32 UTC"
+
+
+@pytest.mark.parametrize("home", ["", "relative"])
+def test_a_home_that_is_none_is_refused_and_no_lock_lies_in_the_root(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(UsageError, match=f"HOME is '{home}', and locks belong in your home folder: set HOME"):
+        run_folder()
 
 
 def test_cron_and_a_terminal_meet_at_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
