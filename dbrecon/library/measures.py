@@ -43,15 +43,15 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
     published = _published(people, published, "check")
     records = people_in_place(people, published.attributes)
     found: list[Violation] = []
-    known = np.zeros(len(records.kind), bool)
+    published_blocks = [np.zeros(0, np.int64)]
     for tables, residents in by_tract(records, published):
         ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
         inside = np.isin(residents.geoid_block, ids)
-        known |= np.isin(records.geoid_block, ids)
+        published_blocks.append(ids)
         at = np.searchsorted(ids, residents.geoid_block[inside])
         found += violations(published.product, tables, at, residents.kind[inside], residents.count[inside])
     first = published.product.columns("block")[0]
-    strays = records.select(~known)
+    strays = records.select(~np.isin(records.geoid_block, np.concatenate(published_blocks)))
     for block in np.unique(strays.geoid_block).tolist():
         found.append(Violation(f"block {block:015d}", first, 0, int(strays.count[strays.geoid_block == block].sum())))
     columns: dict[str, Any] = {name: [getattr(cell, name) for cell in found] for name in ("unit", "cell")}

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+import numpy as np
+
 from dbrecon.ctools import storage
 from dbrecon.errors import ContradictoryTables
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.published import Published
 from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
-from dbrecon.recon.people.people import HEADER, People, write_rows
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, HEADER, People, write_rows
 from dbrecon.recon.people.solution import format_solution
 from dbrecon.recon.solve.conflict import find_conflict
 from dbrecon.recon.solve.program import Infeasible, Options, Program
@@ -168,7 +170,11 @@ def people_in_place(people: Any, attributes: Attributes | None = None) -> People
 
 
 def by_tract(people: People, published: Published) -> Iterator[tuple[TractTables, People]]:
-    """Each published tract with those of the people who live there."""
-    tracts = people.geoid_tract
+    """Each published tract with those of the people who live there, by block."""
+    order = np.argsort(people.geoid_block, kind="stable")
+    sorted_people = People(people.geoid_block[order], people.kind[order], people.count[order])
     for tables in published:
-        yield tables, people.select(tracts == int(tables.geoid))
+        first = int(tables.geoid) * BLOCKS_PER_TRACT
+        start, end = np.searchsorted(sorted_people.geoid_block, [first, first + BLOCKS_PER_TRACT])
+        part = slice(start, end)
+        yield tables, People(sorted_people.geoid_block[part], sorted_people.kind[part], sorted_people.count[part])

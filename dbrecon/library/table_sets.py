@@ -17,7 +17,7 @@ from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import Box, Product, load_product, product_of
 from dbrecon.recon.product.release import load_release
 
-OLDEST = 114  # the last year of the last category that is written with an end; none is published
+OLDEST = 110  # the first age of the last category, 110 and over
 
 Part = dict[str, Any]
 DIVISIONS: dict[str, list[Part]] = {
