@@ -17,8 +17,9 @@ def given(args: Arguments, name: str) -> bool:
 def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     """UsageError for options that mean nothing for this action."""
     for option in ("tables", "ages", "product"):
-        if getattr(args, option) and not args.register and args.register != "":
-            raise UsageError(f"--{option} is settled when an experiment is registered: give it with --register")
+        if getattr(args, option) and not args.register and args.register != "" and (action != "audit" or option == "ages"):
+            audit = "" if option == "ages" else " or --audit"
+            raise UsageError(f"--{option} is settled when an experiment is registered: give it with --register{audit}")
     if args.json and action not in ("status", "evaluate", "certainty", "cluster", "reidentify"):
         raise UsageError("--json goes with --status, --evaluate, --certainty, --reidentify or --cluster")
     named = [name for name in ("stusab", "county", "tract") if given(args, name)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
+from dbrecon.console.ways import ways_to_publish
 from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import InputError, UsageError
-from dbrecon.experiment import TABLE_CHOICES, Experiment
+from dbrecon.experiment import Experiment
 from dbrecon.recon.solve.program import Options
 from dbrecon.settings import Config
 from dbrecon.states import STATES
@@ -30,8 +30,6 @@ from dbrecon.steps.prepare import open_experiment
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
     from dbrecon.recon.risk.matching_study import County
-    from dbrecon.recon.risk.protections import RecordProtection
-    from dbrecon.recon.risk.variants import Variant
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +38,6 @@ FEW_PEOPLE = 5_000
 
 REPEATS = 5
 """Draws of ties of --reidentify."""
-
-VARIANTS = "block | swap=SHARE | ages=YEARS | blocks=PEOPLE, with + between several"
 
 
 def audit_records(args: Arguments, config: Config) -> int:
@@ -52,7 +48,7 @@ def audit_records(args: Arguments, config: Config) -> int:
         from dbrecon.report.audit import audit
 
     out = new_folder(args, "audit")
-    variants = [_variant(word) for word in ("all", *args.what_if)]
+    variants = ways_to_publish(args.product, args.tables or "all", args.what_if)
     truth = People.concatenate([_read_people(path) for path in args.audit]).merged()
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
     with Progress("ways to publish", "way", len(variants)) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
@@ -134,39 +130,6 @@ def _read_people(path: str) -> People:
     storage.look_named(path)
     with storage.sopen(path, "rb") as file:
         return read_people(file, path)
-
-
-def _variant(word: str) -> Variant:
-    """A way to publish, as --what_if names it: "block", "swap=0.1", "block+ages=5"."""
-    from dbrecon.recon.census.tables import DEFAULT_PRODUCT
-    from dbrecon.recon.risk.variants import Variant
-
-    tables = "all"
-    protections: list[tuple[str, RecordProtection]] = []
-    for part in word.split("+"):
-        if part in TABLE_CHOICES:
-            tables = part
-        else:
-            protections.append(_protection(part, word))
-    if len(protections) > 1:
-        raise UsageError(f"--what_if {word}: one protection at a time; {VARIANTS}")
-    name = f"{tables} tables" + "".join(f", {said}" for said, _ in protections)
-    return Variant(name, DEFAULT_PRODUCT, tables, protections[0][1] if protections else None)
-
-
-def _protection(part: str, word: str) -> tuple[str, RecordProtection]:
-    from dbrecon.recon.risk.protections import CoarsenAges, MergeBlocks, Swap
-
-    kinds: dict[str, tuple[str, Callable[[str], RecordProtection], str]] = {
-        "swap": (r"0?\.\d+|1|0", lambda text: Swap(float(text)), "{} of people swapped"),
-        "ages": (r"[1-9]\d?", lambda text: CoarsenAges(int(text)), "ages in intervals of {} years"),
-        "blocks": (r"[1-9]\d*", lambda text: MergeBlocks(int(text)), "blocks of {} people or more"),
-    }
-    kind, _, text = part.partition("=")
-    if kind not in kinds or not re.fullmatch(kinds[kind][0], text):
-        raise UsageError(f"--what_if {word}: {part!r} is no way to publish; take {VARIANTS}")
-    _, make, said = kinds[kind]
-    return said.format(text), make(text)
 
 
 def _county(experiment: Experiment, stusab: str, county: str) -> County:

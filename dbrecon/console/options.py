@@ -140,7 +140,7 @@ def operator_groups() -> tuple[Group, ...]:
                 Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
                 Option(
                     "--tables", metavar="T",
-                    help="with --register: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
+                    help="with --register and --audit: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
                 ),
                 Option(
                     "--ages", metavar="|".join(AGE_CHOICES), type=click.Choice(AGE_CHOICES),
@@ -148,7 +148,7 @@ def operator_groups() -> tuple[Group, ...]:
                 ),
                 flag("--reidents", help="list the experiments"),
                 Option(
-                    "--product", metavar="P", help="with --register: whose tables (default sf1_2010), or a folder"
+                    "--product", metavar="P", help="with --register and --audit: whose tables (default sf1_2010), or a folder"
                 ),
                 flag("--products", help="list the products that come with the program, with their tables"),
                 Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),
@@ -255,7 +255,7 @@ def _disclosure() -> Group:
             ),
             Option(
                 "--what_if", metavar="WAY", multiple=True, several=True,
-                help="with --audit: other ways to publish (block, swap=0.1, ages=5, blocks=20); with --report: other experiments",
+                help="with --audit: other ways to publish (block, all-P8, each, swap=.1, round=5:P12A); with --report: experiments",
             ),
             Option(
                 "--reidentify", metavar="ATTACKER", multiple=True, several=True, shell_complete=completing("file"),

@@ -9,14 +9,13 @@ from concurrent.futures import Executor
 import numpy as np
 
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
-from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
-from dbrecon.recon.risk.findings import five_years
+from dbrecon.recon.risk.findings import baseline_counts, five_years
 from dbrecon.recon.risk.matching_study import Study
-from dbrecon.recon.risk.variants import Variant, VariantResult, study_variant
+from dbrecon.recon.risk.variants import Variant, VariantResult, product_of, study_variant
 from dbrecon.recon.solve.program import Options
-from dbrecon.recon.study.evaluation import Agreement, Margins, compare
+from dbrecon.recon.study.evaluation import Agreement, compare
 from dbrecon.report import sections
 from dbrecon.report.document import Report, Section
 from dbrecon.report.sections import per_cent
@@ -41,18 +40,21 @@ def audit(
         results.append(study_variant(variant, truth, options.seed, options, budget, executor))
         if progress is not None:
             progress(variant.name)
-    first, product = results[0], load_product(variants[0].product, variants[0].tables)
-    agreement = _agreement(product, first, truth, options.seed)
-    study = Study(name, name, (first.tally,), by_id=True, knows_variability=True, seed=options.seed)
+    first, sure, way = results[0], results[0].sizes, variants[0]
+    product = product_of(way.product, way.tables, way.inexact, way.inexact_tables)
+    counts = baseline_counts(product, first.people)
+    agreement = compare(first.people, truth, counts, np.random.default_rng(options.seed))
+    study = Study(name, name, (first.tally,), by_id=True, knows_variability=sure is not None, seed=options.seed)
     parts: list[Section] = [
-        sections.agreement(agreement),
-        sections.certainty(first.sizes),
+        sections.agreement(agreement, baselines=counts is not None),
+        *([sections.certainty(sure)] if sure is not None else []),
         sections.reidentification(study),
         *([sections.what_if([sections.WayToPublish.of(result) for result in results])] if len(results) > 1 else []),
         sections.pyramids(by_sex_and_age(truth), by_sex_and_age(first.people)),
         sections.METHODS_AND_LIMITS,
     ]
-    people = f"{truth.population:,} people in {len(first.blocks.geoid):,} blocks of {len(np.unique(truth.geoid_tract)):,} tracts"
+    blocks, tracts = (len(np.unique(geoid)) for geoid in (first.people.geoid_block, truth.geoid_tract))
+    people = f"{truth.population:,} people in {blocks:,} blocks of {tracts:,} tracts"
     return Report(
         f"What the tables of {name} give away",
         f"{product.title}, {variants[0].name}: {people}",
@@ -73,22 +75,18 @@ def by_sex_and_age(people: People) -> IntArray:
     return five_years(np.bincount(people.kind // N_RH, weights=people.count, minlength=N_SA).astype(np.int64))
 
 
-def _agreement(product: Product, result: VariantResult, truth: People, seed: int) -> Agreement:
-    """Of the variant's people, with the baselines that its own tables give."""
-    counts = Margins(product).of_people(result.people)
-    return compare(result.people, truth, counts, np.random.default_rng(seed))
-
-
 def _summary(result: VariantResult, agreement: Agreement, study: Study) -> tuple[str, ...]:
     """The findings, a sentence each."""
+    sure = result.sizes
     exact, bins = agreement.share("reconstruction", "exact_age"), agreement.share("reconstruction", "binned_age")
     guess = study.precision("modal guess", "nonmodal").mean
     return (
         f"From these tables alone {per_cent(bins)} of the records can be rebuilt with age in bins, and {per_cent(exact)} with the "
         "exact year of age.",
-        f"{per_cent(result.sizes.certain_share)} of the people are in every data set that has these tables, which can be "
-        f"known without any truth; "
-        f"{per_cent(result.sizes.without_variability)} of the blocks have only one solution.",
+        "How sure that is without a truth is not told of cells that are rounded or withheld."
+        if sure is None
+        else f"{per_cent(sure.certain_share)} of the people are in every data set that has these tables, which can be known "
+        f"without any truth; {per_cent(sure.without_variability)} of the blocks have only one solution.",
         f"Somebody who knows block, sex and age finds race and origin rightly for "
         f"{per_cent(study.precision('reconstruction').mean)} of "
         f"all matches, and for {per_cent(study.precision('reconstruction', 'nonmodal').mean)} of people who "

@@ -34,7 +34,7 @@ def experiment_report(subject: Subject, found: Findings, provenance: Mapping[str
     """Make the report of what was found. Sections of which nothing is known are left out, and a sentence says what gives them."""
     study = _study(subject, found)
     parts: list[Section | None] = [
-        sections.agreement(found.agreement) if found.knows_truth else None,
+        sections.agreement(found.agreement, baselines=found.baselines) if found.knows_truth else None,
         sections.certainty(found.sure) if found.knows_certainty else None,
         place_sections.places(found.tracts, subject.geography),
         place_sections.calibration(found),

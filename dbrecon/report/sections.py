@@ -44,24 +44,24 @@ def per_cent(value: float, digits: int = 1) -> str:
     return f"{shown}{PER_CENT}"
 
 
-def agreement(found: Agreement) -> Section:
-    """How much of a reconstruction is true, by size of block, beside guesses that know published counts alone."""
-    truth = found.truth
+def agreement(found: Agreement, *, baselines: bool = True) -> Section:
+    """How much of a reconstruction is true, by size of block, beside guesses that know published counts alone, if there are any."""
+    truth, methods = found.truth, METHODS if baselines else METHODS[:1]
     labels = size_labels()
     series = {
         f"{method}, {'year of age' if measure == 'exact_age' else 'bins'}": [
             share(int(found.matched[i, j, size]), int(truth[size])) for size in range(len(labels))
         ]
-        for i, method in enumerate(METHODS[:2])
+        for i, method in enumerate(methods[:2])
         for j, measure in enumerate(MEASURES)
     }
     rows: list[tuple[Value, ...]] = []
     for size, label in enumerate(labels):
-        rates = [100 * share(int(found.matched[i, j, size]), int(truth[size])) for i in range(3) for j in range(2)]
+        rates = [100 * share(int(found.matched[i, j, size]), int(truth[size])) for i in range(len(methods)) for j in range(2)]
         rows.append((label, int(found.blocks[size]), int(truth[size]), *rates))
-    whole = [100 * share(int(found.matched[i, j].sum()), int(truth.sum())) for i in range(3) for j in range(2)]
+    whole = [100 * share(int(found.matched[i, j].sum()), int(truth.sum())) for i in range(len(methods)) for j in range(2)]
     rows.append(("all", int(found.blocks.sum()), int(truth.sum()), *whole))
-    columns = ("block size", "blocks", "people", *(f"{m}, {a}, %" for m in METHODS for a in ("exact age", "bins")))
+    columns = ("block size", "blocks", "people", *(f"{m}, {a}, %" for m in methods for a in ("exact age", "bins")))
     exact, bins = found.share("reconstruction", "exact_age"), found.share("reconstruction", "binned_age")
     published = PUBLISHED_AGREEMENT["all tables"]
     return Section(
@@ -74,7 +74,9 @@ def agreement(found: Agreement) -> Section:
             f"block and tract tables it "
             f"was {per_cent(published[0])} and {per_cent(published[1])}.",
             "The modal guess gives everybody the race and origin that most people of the block have; it knows "
-            "published counts alone.",
+            "published counts alone."
+            if baselines
+            else "These tables tell too little of blocks for guesses to stand beside it.",
         ),
         (
             figures.bars_by_group(
@@ -182,9 +184,9 @@ class WayToPublish:
         return cls(
             result.name,
             *result.agreement,
-            sizes.without_variability,
-            sizes.differ_share,
-            sizes.certain_share,
+            None if sizes is None else sizes.without_variability,
+            None if sizes is None else sizes.differ_share,
+            None if sizes is None else sizes.certain_share,
             tally.precision("reconstruction"),
             tally.precision("reconstruction", "nonmodal"),
             result.error,

@@ -14,7 +14,7 @@ from dbrecon.recon.risk.attacker import draw_attacker
 from dbrecon.recon.risk.matching import EXACT, match_equal, match_in_two_passes
 from dbrecon.recon.risk.matching_study import County, format_study
 from dbrecon.recon.risk.matching_study import study as run_study
-from dbrecon.recon.risk.protections import SUPPRESSED, CoarsenAges, MergeBlocks, RoundCells, SuppressCells, Swap
+from dbrecon.recon.risk.protections import CoarsenAges, MergeBlocks, Swap
 from dbrecon.recon.risk.reidentification import (
     CLASSES,
     METHODS,
@@ -272,9 +272,3 @@ def test_coarser_ages_and_larger_blocks_are_what_they_say() -> None:
     merged = MergeBlocks(3)(people, np.random.default_rng(0)).block % 10_000
     assert merged.tolist() == [1000, 1000, 1000, 1000, 1000]
     assert (MergeBlocks(2)(people, np.random.default_rng(0)).block % 10_000).tolist() == [1000, 1000, 1001, 1001, 1001]
-
-
-def test_rounded_and_suppressed_cells() -> None:
-    cells = np.array([[0, 1, 2], [3, 4, 7]])
-    assert RoundCells(3)(cells).tolist() == [[0, 0, 3], [3, 3, 6]]
-    assert SuppressCells(4)(cells).tolist() == [[0, SUPPRESSED, SUPPRESSED], [SUPPRESSED, 4, 7]]

@@ -66,6 +66,12 @@ def restricted(product: Product, tables: str = "all", inexact: Mapping[str, Inex
     kept = tuple(replace(t, inexact=None) if t.inexact is not None and t.inexact.exact else t for t in kept)
     if kept == product.tables and not any(table.inexact for table in kept):
         return product
+    tallies = [table.name for table in kept if table.inexact is not None and table.tallies]
+    if tallies:
+        raise InputError(
+            f"{product.title}: {tallies[0]} counts some people in several cells, so that its sums cannot be intervals; "
+            "leave it exact"
+        )
     everyone = next(table for table in kept if table.level == "block")
     if everyone.inexact is not None or not everyone.counts_everyone:
         raise InputError(

@@ -150,6 +150,11 @@ class Table:
         return tuple(i for i, cell in enumerate(self.cells) if not cell.parts)
 
     @property
+    def tallies(self) -> bool:
+        """Whether a person may be in several of its cells that are not sums, and there are sums of such cells."""
+        return self.index is None and any(cell.parts for cell in self.cells)
+
+    @property
     def counts_everyone(self) -> bool:
         """Whether the first cell counts everyone."""
         everyone = self.cells[0].box

@@ -13,7 +13,16 @@ from dbrecon.recon.risk.matching import match_in_two_passes
 from dbrecon.recon.risk.matching_study import County, study_pieces
 from dbrecon.recon.risk.reidentification import NO_BLOCKS, Blocks, BoolArray, Known, MarkedRecords, Records, Tally, confirmed_pairs
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
-from dbrecon.recon.study.evaluation import SIZE_STARTS, Agreement, Margins, binned, compare, matched_by_block
+from dbrecon.recon.study.evaluation import (
+    SIZE_STARTS,
+    Agreement,
+    BlockCounts,
+    Margins,
+    NoBaselines,
+    binned,
+    compare,
+    matched_by_block,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,6 +87,7 @@ class Findings:
     """Sums over counties. ``sex_age`` (206,) people by sex and age category; ``published`` (2, 18) people by sex and five years of
     age as tables have them, None where no table tells; ``blocks`` and ``block_people`` (7,) by size of block.
 
+    ``baselines``: whether the tables tell what the agreement's baselines need.
     ``agreement`` and ``tallies`` (one a repeat) are of counties with a truth. ``by_confidence`` (1001, 4): records, true ones,
     matched with an attacker's, of these confirmed. ``certain`` (2,): certain records of counties with a truth, and the true ones.
     """
@@ -89,6 +99,7 @@ class Findings:
     sure: SureSizes = field(default_factory=SureSizes)
     tracts: Tracts = field(default_factory=Tracts)
     agreement: Agreement = field(default_factory=Agreement)
+    baselines: bool = True
     tallies: tuple[Tally, ...] = ()
     by_confidence: IntArray = field(default_factory=lambda: np.zeros((LEVELS + 1, 4), np.int64))
     certain: IntArray = field(default_factory=lambda: np.zeros(2, np.int64))
@@ -96,9 +107,10 @@ class Findings:
     def __add__(self, other: "Findings") -> "Findings":
         published = None if self.published is None or other.published is None else self.published + other.published
         tallies = tuple(a + b for a, b in zip(self.tallies, other.tallies, strict=True)) if self.tallies and other.tallies else ()
-        rest = [n for n in self.__dataclass_fields__ if n not in ("published", "tallies")]
+        rest = [n for n in self.__dataclass_fields__ if n not in ("published", "tallies", "baselines")]
         sums = {name: getattr(self, name) + getattr(other, name) for name in rest}
-        return Findings(**sums, published=published, tallies=tallies or self.tallies or other.tallies)
+        baselines = self.baselines and other.baselines
+        return Findings(**sums, published=published, baselines=baselines, tallies=tallies or self.tallies or other.tallies)
 
     @property
     def people(self) -> int:
@@ -149,7 +161,8 @@ def _compared(
 ) -> Findings:
     """What the truth tells of a county."""
     people, true = _merged(results.people), _merged(truth.people)
-    agreement = compare(people, true, Margins(product).of_people(people), np.random.default_rng([seed, county]))
+    counts = baseline_counts(product, people)
+    agreement = compare(people, true, counts, np.random.default_rng([seed, county]))
     settled = NO_BLOCKS if results.blocks is None else Blocks(results.blocks.geoid, results.blocks.differ == 0)
     marks = None if results.certain is None else MarkedRecords(results.certain)
     tallies = study_pieces(truth.known, County(results.people, settled, marks), truth.people, population, (seed, county), repeats)
@@ -160,7 +173,16 @@ def _compared(
     levels = np.zeros((LEVELS + 1, 4), np.int64)
     if results.confidence is not None:
         levels = _by_confidence(results.people, results.confidence, truth, np.random.default_rng([seed, county, 0]))
-    return Findings(agreement=agreement, tallies=tuple(tallies), by_confidence=levels, certain=certain)
+    known = counts is not None
+    return Findings(agreement=agreement, baselines=known, tallies=tuple(tallies), by_confidence=levels, certain=certain)
+
+
+def baseline_counts(product: Product, people: People) -> BlockCounts | None:
+    """What the baselines know of blocks, from people who reproduce the tables; None where no table tells it."""
+    try:
+        return Margins(product).of_people(people)
+    except NoBaselines:
+        return None
 
 
 def _merged(records: Records) -> People:

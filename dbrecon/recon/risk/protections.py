@@ -1,21 +1,19 @@
-"""Ways to protect records before they are tabulated, and tables before they are published, to be compared with one another.
+"""Ways to protect records before they are tabulated, to be compared with one another: each makes other records of records.
 
-Two interfaces: a protection of records makes other records of records; a protection of tables makes other cells of cells. None of
-them is an agency's production method: they are the plain textbook forms, each with its source.
+None of them is an agency's production method: they are the plain textbook forms, each with its source. What is done to
+tables before they are published is :class:`dbrecon.recon.census.inexact.Inexact`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, IntArray, age_category
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, age_category
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT
 from dbrecon.recon.risk.reidentification import Records
 
 RecordProtection = Callable[[Records, np.random.Generator], Records]
-TableProtection = Callable[[npt.NDArray[np.integer]], IntArray]
 
 
 @dataclass(frozen=True)
@@ -83,35 +81,3 @@ class MergeBlocks:
             merged[start:end] = merged[start - 1] if total < self.least and before else blocks[start]
             start = end
         return Records(merged[of_record], records.sa, records.rh)
-
-
-@dataclass(frozen=True)
-class RoundCells:
-    """Round each cell to the nearest multiple of ``base``; halves go up.
-
-    Source: deterministic rounding (Hundepool et al., 2012).
-    """
-
-    base: int
-
-    def __call__(self, cells: npt.NDArray[np.integer]) -> IntArray:
-        """Return the rounded cells, of the same shape."""
-        return (np.asarray(cells, np.int64) + self.base // 2) // self.base * self.base
-
-
-SUPPRESSED = -1
-
-
-@dataclass(frozen=True)
-class SuppressCells:
-    """Withhold each cell of 1 to ``threshold - 1``: it becomes ``SUPPRESSED``. No secondary suppression is made.
-
-    Source: the minimum frequency rule (Hundepool et al., 2012).
-    """
-
-    threshold: int
-
-    def __call__(self, cells: npt.NDArray[np.integer]) -> IntArray:
-        """Return the cells with small ones withheld, of the same shape."""
-        cells = np.asarray(cells, np.int64)
-        return np.where((cells > 0) & (cells < self.threshold), SUPPRESSED, cells)

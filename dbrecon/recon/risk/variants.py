@@ -5,20 +5,24 @@ Everything is done in memory, tract by tract; the records never leave the proces
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dbrecon.errors import InputError
+from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray
+from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.certainty.tract_certainty import certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.risk.protections import RecordProtection
 from dbrecon.recon.risk.reidentification import (
+    NO_BLOCKS,
     Blocks,
     Certain,
     Known,
@@ -37,15 +41,31 @@ from dbrecon.recon.tract.verify import tabulate
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to publish: the tables, and what is done to the records before they are tabulated (None: nothing).
+    """One way to publish: the tables, what is done to the records before they are tabulated (None: nothing), and to cells before
+    they are published (None: nothing).
 
     ``product`` and ``tables`` are what :func:`dbrecon.recon.census.tables.load_product` takes: workers load it once each.
+    ``inexact`` holds for the tables that are named in ``inexact_tables``; where none is, for all but the first
+    block table, which tells how many people there are, and tallies of races, whose sums count people several times.
     """
 
     name: str
     product: Path
     tables: str = "all"
     protection: RecordProtection | None = None
+    inexact: Inexact | None = None
+    inexact_tables: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=8)
+def product_of(product: Path, tables: str, inexact: Inexact | None = None, names: tuple[str, ...] = ()) -> Product:
+    """The tables of a variant. Raises InputError and UsageError as ``load_product`` and ``restricted`` do."""
+    exact = load_product(product, tables)
+    if inexact is None:
+        return exact
+    first = exact.tables_of("block")[0]
+    chosen = names or tuple(table.name for table in exact.tables if table != first and not table.tallies)
+    return restricted(exact, "all", dict.fromkeys(chosen, inexact))
 
 
 @dataclass(frozen=True)
@@ -53,15 +73,16 @@ class TractResult:
     """What one variant gives away of one tract. ``blocks`` (B,) are those with people after the protection.
 
     ``people``: the reconstruction; ``differ`` and ``certain`` (B,): the most people by which another data set with these tables can
-    differ, and people who are in all of them; ``error``: the sum over the tract's cells of |published - true|, and their number.
+    differ, and people who are in all of them; these and ``certain_people`` are None where cells are not exact: certainty is not
+    told of such tables. ``error``: the sum over the tract's cells of |published - true|, and their number.
     """
 
     blocks: IntArray
     people: Records
     block_people: IntArray
-    differ: IntArray
-    certain: IntArray
-    certain_people: People
+    differ: IntArray | None
+    certain: IntArray | None
+    certain_people: People | None
     error: tuple[float, int]
 
 
@@ -70,8 +91,9 @@ class VariantResult:
     """What one variant gives away in all: sums over tracts.
 
     ``truth``: how many true people; ``matched`` (2,): true records matched one to one on exact age and on bins; ``error``: the
-    mean absolute error of a published cell; ``people``: the reconstruction; ``certain_people``: those in every data set with these
-    tables, their ages the first of their bins.
+    mean absolute error of a published cell (one that is withheld stands for the middle of what it may be); ``people``: the
+    reconstruction; ``certain_people``: those in every data set with these tables, their ages the first of their bins. ``blocks``
+    and ``certain_people`` are None where cells are not exact.
     """
 
     name: str
@@ -79,9 +101,9 @@ class VariantResult:
     matched: tuple[int, int]
     error: float
     tally: Tally = field(repr=False)
-    blocks: SureBlocks = field(repr=False)
+    blocks: SureBlocks | None = field(repr=False)
     people: People = field(repr=False)
-    certain_people: People = field(repr=False)
+    certain_people: People | None = field(repr=False)
 
     @property
     def agreement(self) -> tuple[float, float]:
@@ -89,9 +111,9 @@ class VariantResult:
         return self.matched[0] / self.truth, self.matched[1] / self.truth
 
     @property
-    def sizes(self) -> SureSizes:
-        """How sure it is, by size of block."""
-        return SureSizes.of(self.blocks)
+    def sizes(self) -> SureSizes | None:
+        """How sure it is, by size of block; None where that is not told."""
+        return None if self.blocks is None else SureSizes.of(self.blocks)
 
 
 def tracts_of(product: Product, people: People) -> Iterator[TractTables]:
@@ -107,31 +129,41 @@ def tracts_of(product: Product, people: People) -> Iterator[TractTables]:
 
 
 @lru_cache(maxsize=8)
-def _reconstructor(product: Path, tables: str) -> Reconstructor:
-    return Reconstructor(load_product(product, tables))
+def _reconstructor(product: Path, tables: str, inexact: Inexact | None, names: tuple[str, ...]) -> Reconstructor:
+    return Reconstructor(product_of(product, tables, inexact, names))
 
 
 def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, options: Options, budget: Budget) -> TractResult:
-    """Reconstruct one tract of a variant, and find how sure that is. ``true_cells`` are its cells without the protection."""
-    found = _reconstructor(variant.product, variant.tables).reconstruct(tables, options)
-    sure = certainty(found.model, found.values, budget)
+    """Reconstruct one tract of a variant, and find how sure that is. ``true_cells`` are its cells without any protection."""
+    reconstructor = _reconstructor(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
+    found = reconstructor.reconstruct(tables, options)
     ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
+    people = Records.of_people(found.people)
+    block_people = np.bincount(np.searchsorted(ids, people.block), minlength=len(ids))
+    error = cell_error(reconstructor.product, tables, true_cells)
+    if reconstructor.product.inexact:
+        return TractResult(ids, people, block_people, None, None, None, error)
+    sure = certainty(found.model, found.values, budget)
     counts = np.minimum(sure.cells.lower, found.values)
     kind = found.model.bins.first_kind(found.model.kind)
     certain_people = People(ids[found.model.block], kind, counts).select(counts > 0)
-    people = Records.of_people(found.people)
-    block_people = np.bincount(np.searchsorted(ids, people.block), minlength=len(ids))
-    return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, _cell_error(tables, true_cells))
+    return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, error)
 
 
-def _cell_error(published: TractTables, true: TractTables) -> tuple[float, int]:
+def cell_error(product: Product, published: TractTables, true: TractTables) -> tuple[float, int]:
     """(the sum of |published - true| over all cells of blocks and tract, how many cells these are)."""
     blocks = np.union1d(published.blocks, true.blocks)
-    cells = np.zeros((2, len(blocks), published.block_cells.shape[1]), np.int64)
-    for side, tables in enumerate((published, true)):
-        cells[side, np.searchsorted(blocks, tables.blocks)] = tables.block_cells
-    total = np.abs(cells[0] - cells[1]).sum() + np.abs(published.tract_cells - true.tract_cells).sum()
+    cells = np.zeros((2, len(blocks), published.block_cells.shape[1]))
+    cells[0, np.searchsorted(blocks, published.blocks)] = _as_read(product, "block", published.block_cells)
+    cells[1, np.searchsorted(blocks, true.blocks)] = true.block_cells
+    total = np.abs(cells[0] - cells[1]).sum() + np.abs(_as_read(product, "tract", published.tract_cells) - true.tract_cells).sum()
     return float(total), cells[0].size + published.tract_cells.size
+
+
+def _as_read(product: Product, level: str, cells: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Published cells as somebody reads them: one that is withheld as the middle of what it may be."""
+    least, most = product.intervals(level, cells)
+    return np.where(cells == SUPPRESSED, (least + most) / 2, cells)
 
 
 def study_variant(
@@ -148,7 +180,8 @@ def study_variant(
     protected = records
     if variant.protection is not None:
         protected = variant.protection(records, np.random.default_rng([seed, len(variant.name)]))
-    tasks = _tasks(_reconstructor(variant.product, variant.tables).product, records, protected)
+    product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
+    tasks = _tasks(product, records, protected, seed)
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)
     published, true_cells = [task[0] for task in tasks], [task[1] for task in tasks]
@@ -156,10 +189,19 @@ def study_variant(
     return _sum_up(variant.name, records, results, seed)
 
 
-def _tasks(product: Product, records: Records, protected: Records) -> list[tuple[TractTables, TractTables]]:
+def _tasks(product: Product, records: Records, protected: Records, seed: int) -> list[tuple[TractTables, TractTables]]:
     """Each tract's tables as published, and as they would be of the true records. Protections move nobody to another tract."""
     true = {tables.geoid: tables for tables in tracts_of(product, _people(records))}
-    return [(tables, true[tables.geoid]) for tables in tracts_of(product, _people(protected))]
+    return [(_published(product, tables, seed), true[tables.geoid]) for tables in tracts_of(product, _people(protected))]
+
+
+def _published(product: Product, tables: TractTables, seed: int) -> TractTables:
+    """A tract's counts as they are published: rounded and withheld where the product says so."""
+    if not product.inexact:
+        return tables
+    rng = np.random.default_rng([seed, int(tables.geoid)])
+    block_cells = product.publish("block", tables.block_cells, rng)
+    return replace(tables, block_cells=block_cells, tract_cells=product.publish("tract", tables.tract_cells, rng))
 
 
 def _people(records: Records) -> People:
@@ -169,12 +211,14 @@ def _people(records: Records) -> People:
 def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
     people = Records(*(np.concatenate([getattr(r.people, f) for r in results]) for f in ("block", "sa", "rh")))
     blocks = _sure_blocks(results)
-    certain_people = People.concatenate([r.certain_people for r in results])
+    certain_people = None
+    if blocks is not None:
+        certain_people = People.concatenate([r.certain_people for r in results if r.certain_people is not None])
     everywhere, shares = population_of([people])
     known = Known.of_truth(Records(truth.block, truth.sa, np.full(len(truth), -1, np.int64)), np.arange(len(truth)), truth)
-    settled = Blocks(blocks.geoid, blocks.differ == 0)
-    rng = np.random.default_rng(seed)
-    tally = study_county(known, people, truth, everywhere, shares, rng, settled, Certain(certain_people))
+    settled = NO_BLOCKS if blocks is None else Blocks(blocks.geoid, blocks.differ == 0)
+    certain = None if certain_people is None else Certain(certain_people)
+    tally = study_county(known, people, truth, everywhere, shares, np.random.default_rng(seed), settled, certain)
     error, cells = np.sum([r.error for r in results], axis=0)
     found = _people(people).merged()
     return VariantResult(
@@ -189,7 +233,10 @@ def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int
     )
 
 
-def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks:
+def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks | None:
+    """How sure each block's people are; None where that is not told."""
+    if any(result.differ is None for result in results):
+        return None
     geoid, people, differ, certain = (
         np.concatenate([getattr(r, name) for r in results]) for name in ("blocks", "block_people", "differ", "certain")
     )
