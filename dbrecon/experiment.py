@@ -55,7 +55,7 @@ class Experiment:
     product: str = DEFAULT_PRODUCT
 
     def __post_init__(self) -> None:
-        """Checks the name, the root, ``tables`` and ``ages``; UsageError."""
+        """Check the name, the root, ``tables`` and ``ages``; UsageError."""
         check_reident(self.reident)
         object.__setattr__(self, "root", normal_root(self.root))
         if not TABLE_WORDS.fullmatch(self.tables):
@@ -67,7 +67,7 @@ class Experiment:
     def make(
         cls, reident: str, config: Config, tables: str = "all", ages: str = "bins", product: str = DEFAULT_PRODUCT
     ) -> Experiment:
-        """The experiment of that name under the root that ``config`` names."""
+        """Return the experiment of that name under the root that ``config`` names."""
         return cls(reident, config.root(), tables, config, ages, product)
 
     @property
@@ -99,7 +99,7 @@ class Experiment:
         return f"{self.base}/dist"
 
     def dist_zip(self, stusab: str) -> str:
-        """The state's tables, as published."""
+        """Return the state's tables, as published."""
         return f"{self.dist}/{self.release.zip_of(stusab)}"
 
     def url(self, stusab: str) -> str:
@@ -107,31 +107,31 @@ class Experiment:
         return self.config.zip_url(stusab, self.release.url, self.release.zip_of(stusab))
 
     def geofile(self, stusab: str) -> str:
-        """The state's geography (step 1)."""
+        """Return the state's geography (step 1)."""
         return f"{self.base}/work/{stusab}/geofile_{stusab}.csv"
 
     def county_dir(self, stusab: str, county: str) -> str:
-        """The folder of everything about a county."""
+        """Return the folder of everything about a county."""
         return f"{self.base}/work/{stusab}/{STATES[stusab].fips}{county}"
 
     def block_csv(self, stusab: str, county: str) -> str:
-        """The county's block tables (step 2)."""
+        """Return the county's block tables (step 2)."""
         return f"{self.county_dir(stusab, county)}/{self.release.county_files}_block_{STATES[stusab].fips}{county}.csv"
 
     def tract_csv(self, stusab: str, county: str) -> str:
-        """The county's tract tables (step 2)."""
+        """Return the county's tract tables (step 2)."""
         return f"{self.county_dir(stusab, county)}/{self.release.county_files}_tract_{STATES[stusab].fips}{county}.csv"
 
     def lp(self, stusab: str, county: str, tract: str) -> str:
-        """The tract's integer program (step 3)."""
+        """Return the tract's integer program (step 3)."""
         return self._model("lp", stusab, county, tract) + ".lp.gz"
 
     def ilp(self, stusab: str, county: str, tract: str) -> str:
-        """The conflicting constraints of an infeasible tract (step 4), beside its LP."""
+        """Return the conflicting constraints of an infeasible tract (step 4), beside its LP."""
         return self._model("lp", stusab, county, tract) + ".ilp"
 
     def sol(self, stusab: str, county: str, tract: str) -> str:
-        """The tract's solution (step 4)."""
+        """Return the tract's solution (step 4)."""
         return self._model("sol", stusab, county, tract) + ".sol.gz"
 
     def _model(self, kind: str, stusab: str, county: str, tract: str) -> str:
@@ -142,11 +142,11 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.csv"
 
     def certainty_sidecar(self, stusab: str, county: str) -> str:
-        """What the county's certainty was made of; written last."""
+        """Return what the county's certainty was made of; written last."""
         return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.json"
 
     def certainty_cells(self, stusab: str, county: str) -> str:
-        """The least and the most of each count that is filled or may vary (on request)."""
+        """Return the least and the most of each count that is filled or may vary (on request)."""
         return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.csv"
 
     def people_certainty(self, stusab: str, county: str) -> str:
@@ -154,15 +154,15 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/people_certainty_{STATES[stusab].fips}{county}.csv"
 
     def certainty_record(self, stusab: str, county: str, tract: str) -> str:
-        """A tract's certainty, of which the county's files are made."""
+        """Return a tract's certainty, of which the county's files are made."""
         return f"{self.county_dir(stusab, county)}/certainty/tract_{STATES[stusab].fips}{county}{tract}.json.gz"
 
     def samples_record(self, stusab: str, county: str, tract: str) -> str:
-        """What a tract's samples tell (on request)."""
+        """Return what a tract's samples tell (on request)."""
         return f"{self.county_dir(stusab, county)}/certainty/samples_{STATES[stusab].fips}{county}{tract}.json.gz"
 
     def samples(self, stusab: str, county: str, tract: str) -> str:
-        """A tract's samples themselves (on request)."""
+        """Return a tract's samples themselves (on request)."""
         return f"{self.county_dir(stusab, county)}/samples/tract_{STATES[stusab].fips}{county}{tract}.parquet"
 
     def sample_blocks(self, stusab: str, county: str) -> str:
@@ -170,9 +170,9 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/sample_blocks_{STATES[stusab].fips}{county}.csv"
 
     def sample_cells(self, stusab: str, county: str) -> str:
-        """The same by count, of those that differ (with samples and cells)."""
+        """Return the same by count, of those that differ (with samples and cells)."""
         return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.csv"
 
     def synth_out(self, stusab: str, county: str) -> str:
-        """The county's people (step 5)."""
+        """Return the county's people (step 5)."""
         return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"

@@ -19,7 +19,7 @@ CONFIG = HOME / "config"
 
 
 def local_path(value: str, folder: str) -> str:
-    """The local path that a setting means: as it is if absolute, else below the checkout.
+    """Return the local path that a setting means: as it is if absolute, else below the checkout.
 
     Of an installed package it is one of the package's own files (``config/...``), or lies below ``folder``, where the
     settings file is.
@@ -29,10 +29,11 @@ def local_path(value: str, folder: str) -> str:
 
 
 def command(name: str) -> str:
-    """What an operator types to start ``name``: ``./dbrtool.py`` in a checkout, ``dbrtool`` where the package is installed."""
+    """Return what an operator types to start ``name``: ``./dbrtool.py`` in a checkout, ``dbrtool`` where the package is
+    installed."""
     return name if INSTALLED else f"./{name}.py"
 
 
 def as_typed(text: str) -> str:
-    """A text that names commands as a checkout's scripts (``./dbrtool.py --status``), with the names that they have here."""
+    """Return a text that names commands as a checkout's scripts (``./dbrtool.py --status``), with the names that they have here."""
     return re.sub(r"(?:\./)?\b(dbrtool|scheduler)\.py\b", r"\1", text) if INSTALLED else text

@@ -316,7 +316,8 @@ class Config:
         return normal_root(self.paths.root)
 
     def database(self) -> DatabaseArguments:
-        """The arguments for ``dbrecon.ctools.database.make_engine``. UsageError where neither MySQL nor SQLite can be meant."""
+        """Return the arguments for ``dbrecon.ctools.database.make_engine``. UsageError where neither MySQL nor SQLite can be
+        meant."""
         return {
             "mysql_host": self.db.mysql_host,
             "mysql_database": self.db.mysql_database,
@@ -403,7 +404,7 @@ def _read_ini(path: str) -> configparser.ConfigParser:
 
 
 def _values_for_host(parser: configparser.ConfigParser, hostname: str, path: str) -> dict[tuple[str, str], str]:
-    """The text of every setting that the file gives for this host."""
+    """Return the text of every setting that the file gives for this host."""
     hostname = hostname.lower()
     rank = {"": 0, hostname.split(".")[0]: 1, hostname: 2}
     best: dict[tuple[str, str], tuple[int, str]] = {}
@@ -434,7 +435,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _value(setting: Setting, text: str | None, env: Mapping[str, str], path: str) -> str | int | float | None:
-    """The value of ``text`` (None: it is not in the file), expanded, of the setting's type.
+    """Return the value of ``text`` (None: it is not in the file), expanded, of the setting's type.
 
     What is empty or names an unset variable is not set: None, or the default of a setting that must be.
     """
@@ -455,7 +456,8 @@ def _value(setting: Setting, text: str | None, env: Mapping[str, str], path: str
 
 
 def _checked(setting: Setting, value: str, where: str, folder: str) -> str | int | float:
-    """The text of a setting as its type, within its limits; ``folder`` has the file. UsageError, which begins with ``where``."""
+    """Return the text of a setting as its type, within its limits; ``folder`` has the file. UsageError, which begins with
+    ``where``."""
     known = setting.description
     if known.choices and value not in known.choices:
         raise UsageError(f"{where} must be one of {', '.join(known.choices)}.")
@@ -494,7 +496,7 @@ def _expand(text: str, env: Mapping[str, str]) -> str | None:
 
 
 def _no_root(text: str, env: Mapping[str, str], path: str) -> str:
-    """What to say where ``text``, the file's [paths] root, gives none."""
+    """Return what to say where ``text``, the file's [paths] root, gives none."""
     names = [name for braced, plain in _VARIABLE.findall(text) if (name := braced or plain) and not env.get(name)]
     if not names or names == ["DAS_S3ROOT"]:
         return NO_ROOT
@@ -502,7 +504,7 @@ def _no_root(text: str, env: Mapping[str, str], path: str) -> str:
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table, for docs/reference/settings.md."""
+    """Return the settings as a Markdown table, for docs/reference/settings.md."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for setting in SETTINGS:
         default = f"`{setting.default}`" if setting.default else ""

@@ -59,7 +59,7 @@ def _tell(wanted: Sequence[tuple[str, str]], taken: Sequence[tuple[str, str]], w
 
 
 def _people(experiment: Experiment, stusab: str, county: str) -> tuple[People, npt.NDArray[np.float64]]:
-    """A county's people in their file's order, and the confidence of each."""
+    """Return a county's people in their file's order, and the confidence of each."""
     import numpy as np
 
     from dbrecon.recon.certainty.county import CONFIDENCE_HEADER

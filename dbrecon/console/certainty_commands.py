@@ -80,14 +80,15 @@ def certify_counties(
 
 
 def asked_samples(args: Arguments) -> SampleOrder | None:
-    """The samples that a command line asks for; None if it asks for none."""
+    """Return the samples that a command line asks for; None if it asks for none."""
     from dbrecon.recon.certainty.sample_record import SampleOrder
 
     return None if args.samples is None else SampleOrder(args.samples, args.seed or 0, args.keep_samples, args.walk)
 
 
 def accepted_digests(ledger: Ledger, reident: str, counties: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, str]]:
-    """What the ledger has accepted of each county's people and tables, by the sidecar's names; "" where it keeps no digest."""
+    """Return what the ledger has accepted of each county's people and tables, by the sidecar's names; "" where it keeps no
+    digest."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for state in sorted({stusab for stusab, _ in counties}):
         people, tables = ledger.people_digests(reident, state), ledger.county_files(reident, state)
@@ -149,7 +150,7 @@ def show_certainty(args: Arguments, config: Config) -> int:
 
 
 def _drawn(found: dict[str, Any]) -> str:
-    """What samples tell, under the table."""
+    """Return what samples tell, under the table."""
     from dbrecon.recon.certainty.calibration import format_calibration
 
     lines = [""]
@@ -172,7 +173,7 @@ def _title(found: dict[str, Any], experiment: Experiment) -> str:
 
 
 def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The sums over those of the counties that have samples; nothing if none has."""
+    """Return the sums over those of the counties that have samples; nothing if none has."""
     from dbrecon.steps.certainty_check import read_sidecar
 
     sidecars = [read_sidecar(experiment.certainty_sidecar(*county)) for county in counties]
@@ -184,7 +185,7 @@ def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) 
 
 
 def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
+    """Return the counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
     from dbrecon.steps.certainty_check import stale_because
 
     found, lacking, stale = [], [], []

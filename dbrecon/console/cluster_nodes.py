@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def show_cluster(args: Arguments, config: Config) -> int:
-    """A line for each node as it answers (with --json: all of them, by name); the exit code tells whether none did."""
+    """Print a line for each node as it answers (with --json: all of them, by name); the exit code tells whether none did."""
     from dbrecon.fleet.hosts import answers, list_hosts
 
     hosts = list_hosts(config)
@@ -80,7 +80,7 @@ def resize(args: Arguments, config: Config) -> int:
 
 
 def _task_group(cluster: Cluster, config: Config) -> Group:
-    """The TASK group to change. UsageError where there is none, or more than one and none is named."""
+    """Return the TASK group to change. UsageError where there is none, or more than one and none is named."""
     wanted = config.cluster.task_group
     groups = [group for group in cluster.groups() if group.role == "TASK"]
     if wanted:
@@ -95,7 +95,8 @@ def _task_group(cluster: Cluster, config: Config) -> Group:
 
 
 def _leaving(cluster: Cluster, group: Group, config: Config, size: int) -> list[Answer]:
-    """The nodes that are to go: those that do not answer, then idle ones, then those in use. Of a fleet, all, since EMR chooses."""
+    """Return the nodes that are to go: those that do not answer, then idle ones, then those in use. Of a fleet, all, since EMR
+    chooses."""
     from dbrecon.fleet.hosts import Host, ask
 
     running = sorted(
@@ -169,7 +170,7 @@ def doctor(_args: Arguments, config: Config) -> int:
 
 
 def _solver(config: Config) -> str:
-    """The solver that solves a program larger than a size-limited licence allows. Raises SolverError."""
+    """Return the solver that solves a program larger than a size-limited licence allows. Raises SolverError."""
     import numpy as np
 
     from dbrecon.recon.solve.program import RESTRICTED_SIZE, Options, Program

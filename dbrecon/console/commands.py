@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def asked_reident(args: Arguments) -> str:
-    """The REIDENT of the command line or the environment. Raises UsageError if there is none or it cannot be one."""
+    """Return the REIDENT of the command line or the environment. Raises UsageError if there is none or it cannot be one."""
     if not args.reident:
         raise UsageError("which experiment? Give --reident R or set the environment variable REIDENT")
     return check_reident(args.reident)
 
 
 def asked_place(args: Arguments) -> Place:
-    """The place of the command line. Raises UsageError for several states, or a county without its state."""
+    """Return the place of the command line. Raises UsageError for several states, or a county without its state."""
     states = [word for word in states_asked(args) if word != "all"]
     if len(states) > 1:
         raise UsageError(f"{', '.join(states)}: several states at once are for steps 0 to 2; here name one, or none for all")
@@ -36,17 +36,18 @@ def asked_place(args: Arguments) -> Place:
 
 
 def states_asked(args: Arguments) -> list[str]:
-    """The states that are named, or ``all``."""
+    """Return the states that are named, or ``all``."""
     return split(args.stusab)
 
 
 def asked_steps(args: Arguments) -> list[int]:
-    """The numbers of the steps on the command line."""
+    """Return the numbers of the steps on the command line."""
     return [step for step in range(7) if getattr(args, f"step{step}")]
 
 
 def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> Ledger:
-    """The ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is away.
+    """Return the ledger that the settings or the encrypted credentials name. ``patience``: seconds to wait for a database that is
+    away.
 
     Commands that only read, or change what is there, do not ``make`` it: a misspelt root stays as it is. NoSuchDatabase then.
     Those that do make it also upgrade the tables of an earlier version.
@@ -64,8 +65,8 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
 
 
 def find_experiment(config: Config, reident: str) -> Experiment:
-    """An experiment for commands that need its files alone: as the database has it; else, where that does not answer or does not
-    know it, of the first product in whose folder it lies."""
+    """Return an experiment for commands that need its files alone: as the database has it; else, where that does not answer or does
+    not know it, of the first product in whose folder it lies."""
     from dbrecon.ctools import storage
     from dbrecon.recon.product.release import load_release, shipped
     from dbrecon.steps.prepare import open_experiment

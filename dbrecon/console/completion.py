@@ -79,7 +79,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def script(shell: str) -> str:
-    """What a shell is to evaluate so that it completes the words of all our programs."""
+    """Return what a shell is to evaluate so that it completes the words of all our programs."""
     return SCRIPTS[shell].replace("VARIABLE", VARIABLE).replace("PROGRAMS", " ".join(PROGRAMS))
 
 
@@ -128,7 +128,7 @@ def _hosts(_ctx: click.Context) -> Iterator[str]:
 
 
 def _values(known: Callable[[click.Context], Iterator[str]]) -> Callable[[click.Context, str], list[CompletionItem]]:
-    """What completes the last word of a list with commas."""
+    """Return what completes the last word of a list with commas."""
 
     def values(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
@@ -145,7 +145,7 @@ def _file(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 
 
 def _word(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    """A word of a place: first a state, then a county."""
+    """Return a word of a place: first a state, then a county."""
     return (VALUES["county"] if ctx.params.get("words") else VALUES["stusab"])(ctx, incomplete)
 
 

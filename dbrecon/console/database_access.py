@@ -63,7 +63,8 @@ def open_client(_args: Arguments, config: Config) -> int:
 
 
 def _way(database: DatabaseArguments) -> dict[str, str]:
-    """The client's options for reaching the server. MariaDB's and MySQL's clients each pass over the other's ``loose`` ones."""
+    """Return the client's options for reaching the server. MariaDB's and MySQL's clients each pass over the other's ``loose``
+    ones."""
     host, authority = database["mysql_host"] or "", database["mysql_ssl_ca"]
     way = {"host": "localhost", "socket": host, "protocol": "SOCKET"} if host.startswith("/") else {"host": host, "protocol": "TCP"}
     if not host.startswith("/"):
@@ -74,5 +75,5 @@ def _way(database: DatabaseArguments) -> dict[str, str]:
 
 
 def _option(value: str) -> str:
-    """A value as an option file has it."""
+    """Return a value as an option file has it."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

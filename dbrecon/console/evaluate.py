@@ -72,7 +72,8 @@ def evaluate_people(args: Arguments, config: Config) -> int:
 
 
 def truth_files(names: Sequence[str]) -> list["TruthFile"]:
-    """The files that are named, and the .csv, .csv.gz and .parquet files of folders that are; others there are named in the log."""
+    """Return the files that are named, and the .csv, .csv.gz and .parquet files of folders that are; others there are named in the
+    log."""
     from dbrecon.recon.study.truth import TruthFile
 
     paths: list[str] = []
@@ -97,7 +98,7 @@ def truth_files(names: Sequence[str]) -> list["TruthFile"]:
 
 
 def _county(experiment: Experiment, product: "Product", stusab: str, county: str) -> "County":
-    """What is evaluated of a county."""
+    """Return what is evaluated of a county."""
     from dbrecon.recon.people.people_reader import read_people
     from dbrecon.recon.study.evaluation import County
     from dbrecon.steps.methods import attributes_known

@@ -23,7 +23,7 @@ Facts = list[tuple[str, str]]
 
 
 def _folder(args: Arguments, config: Config) -> str:
-    """What is asked for: the experiment, a state, or a county. (No database is needed.)"""
+    """Return what is asked for: the experiment, a state, or a county. (No database is needed.)"""
     experiment, place = find_experiment(config, asked_reident(args)), asked_place(args)
     if place.tracts:
         raise UsageError("a tract has no folder of its own: leave --tract out")
@@ -33,7 +33,7 @@ def _folder(args: Arguments, config: Config) -> str:
 
 
 def when(at: float) -> str:
-    """A time for people."""
+    """Return a time for people."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
@@ -48,7 +48,7 @@ def list_files(args: Arguments, config: Config) -> int:
 
 
 def list_unfinished(args: Arguments, config: Config) -> int:
-    """Uploads in parts that were not completed (on local disks, temporary files)."""
+    """Upload in parts that were not completed (on local disks, temporary files)."""
     found = storage.unfinished(_folder(args, config))
     for upload in found:
         print(f"{when(upload.begun)} {upload.path}")
@@ -68,7 +68,7 @@ def clear_unfinished(args: Arguments, config: Config) -> int:
 
 
 def show_info(args: Arguments, config: Config) -> int:
-    """What a file of any kind holds, a line a fact."""
+    """Print what a file of any kind holds, a line a fact."""
     path = args.info
     entry = storage.look_named(path)
     facts = [("file", path), ("bytes", f"{entry.size:,}"), ("written", when(entry.mtime))]
@@ -93,7 +93,7 @@ def _reader_of(path: str) -> Callable[[str], Facts]:
 
 
 def _known(*facts: tuple[str, object]) -> Facts:
-    """The facts that are known."""
+    """Return the facts that are known."""
     return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in facts if value not in (None, "")]
 
 
@@ -204,7 +204,7 @@ def _zip(path: str) -> Facts:
 
 
 def _from_ledger(path: str, config: Config) -> Facts:
-    """What the ledger knows of the tract that a file of an experiment is of; nothing for other files."""
+    """Return what the ledger knows of the tract that a file of an experiment is of; nothing for other files."""
     match = re.search(r"/[\w.-]+/(\w+)/work/([a-z]{2})/\d{5}/(?:lp|sol)/model_\d{2}(\d{3})(\d{6})\.", path)
     if match is None or not config.paths.root or not path.startswith(f"{config.root()}/"):
         return []

@@ -41,7 +41,8 @@ def run_from_start(args: Arguments, config: Config) -> int:
 
 
 def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -> Experiment:
-    """The experiment, made now if it is new. UsageError if it is there on another product, tables or ages than are asked for."""
+    """Return the experiment, made now if it is new. UsageError if it is there on another product, tables or ages than are asked
+    for."""
     tables, ages, product = args.tables, args.ages, chosen_product(args.product)
     found = {row.reident: row for row in ledger.experiments()}.get(reident)
     if found is None:
@@ -73,7 +74,7 @@ def _check_certainty(args: Arguments, experiment: Experiment) -> None:
 
 
 def _states(experiment: Experiment, words: list[str]) -> list[str]:
-    """The states to do: those that are named (``all``: as step 0 has it); else those whose zip is in dist/."""
+    """Return the states to do: those that are named (``all``: as step 0 has it); else those whose zip is in dist/."""
     found = states_to_download(words) if words else stusabs_in_dist(experiment)
     if not found:
         raise InputError(f"{experiment.dist}: there is no zip of any state; name the states to download (--stusab ri)")
@@ -103,15 +104,16 @@ def _is_unpacked(experiment: Experiment, ledger: Ledger, stusab: str) -> bool:
 
 
 def _places(args: Arguments, stusabs: list[str]) -> list[Place]:
-    """What is to be solved, one after the other: each state that was named, or all of the experiment at once."""
+    """Return what is to be solved, one after the other: each state that was named, or all of the experiment at once."""
     if args.stusab in (None, "all"):
         return [EVERYWHERE]
     return [asked_place(args)] if len(stusabs) == 1 else [Place(stusab) for stusab in stusabs]
 
 
 def _solve(args: Arguments, ledger: Ledger, experiment: Experiment, places: list[Place]) -> int:
-    """Steps 3 to 5, or with --step6 to 6, of each place; the exit code of the first that was broken off, else 10 if a tract is in
-    quarantine."""
+    """Do steps 3 to 5, or with --step6 to 6, of each place; return the exit code of the first that was broken off, else 10 if a
+    tract
+    is in quarantine."""
     worst = 0
     steps, made = ("3 to 6", "solutions, people and their certainty") if args.step6 else ("3 to 5", "solutions and people")
     for place in places:

@@ -102,13 +102,13 @@ class _Screen:
             log.warning("%s", text)
 
     def leave_last(self) -> None:
-        """The last page stays on the terminal when all is over."""
+        """Leave the last page on the terminal when all is over."""
         if self.terminal and self._last:
             sys.stdout.write("\n".join(self._last) + "\n")
 
 
 def page(reident: str, status: Status, loads: Sequence[SysLoadEntry], width: int | None) -> list[str]:
-    """The lines of a page, at most ``width`` wide. ``loads`` are the last reports of hosts that are heard of."""
+    """Return the lines of a page, at most ``width`` wide. ``loads`` are the last reports of hosts that are heard of."""
     tracts = status.sol_created + status.sol_remaining
     lines = [
         f"{reident}   {utc(status.now)} UTC   {counted(len(status.completed_states), 'state')} completed",
@@ -154,7 +154,7 @@ def _rate(status: Status) -> str:
 
 
 def _hosts(status: Status, loads: Sequence[SysLoadEntry]) -> list[str]:
-    """What each host has in work, and made in the past hour; its last report."""
+    """Return what each host has in work, and made in the past hour; its last report."""
     work: dict[str, int] = {}
     for running in (*status.lps_in_progress, *status.sols_in_progress):
         work[running.host] = work.get(running.host, 0) + 1

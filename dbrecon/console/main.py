@@ -112,7 +112,7 @@ def make_parser() -> Parser:
 
 
 def asked_action(args: Arguments) -> str | None:
-    """The one thing to do: one of ``ACTIONS``, or None if there is nothing. Raises UsageError for two."""
+    """Return the one thing to do: one of ``ACTIONS``, or None if there is nothing. Raises UsageError for two."""
     actions = [name for name in ACTIONS if given(args, name)]
     steps = [f"step{step}" for step in asked_steps(args)]
     if set(actions) == {"register", "run"}:
@@ -145,10 +145,10 @@ def work(args: Arguments) -> int:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     return start_program(make_parser(), work)
 
 
 def run() -> NoReturn:
-    """The installed command ``dbrtool``."""
+    """Run the installed command ``dbrtool``."""
     run_program(main)

@@ -44,7 +44,7 @@ class Arguments(SimpleNamespace):
 
 
 def completing(name: str) -> Callable[[click.Context, click.Parameter, str], Any]:
-    """What completes a value (one of ``completion.VALUES``), loaded when somebody presses the key."""
+    """Return what completes a value (one of ``completion.VALUES``), loaded when somebody presses the key."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Any:
         from dbrecon.console import completion
@@ -58,7 +58,7 @@ class Option(click.Option):
     """An option of a group. ``optional``: what it is where its value is left out; ``several``: it takes any number of words."""
 
     def __init__(self, *names: str, optional: object = None, several: bool = False, **settings: Any) -> None:
-        """``settings`` as for click."""
+        """Take ``settings`` as click does."""
         super().__init__(names, **settings)
         self.optional, self.several = optional, several
 
@@ -82,7 +82,7 @@ class Option(click.Option):
 
 
 def flag(*names: str, help: str) -> Option:
-    """An option without a value."""
+    """Return an option without a value."""
     return Option(*names, is_flag=True, default=False, help=help)
 
 
@@ -103,7 +103,7 @@ class Checked(click.ParamType[Any]):
         self.name, self._convert = name, convert
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value; click's BadParameter with the sentence."""
+        """Return the value; click's BadParameter with the sentence."""
         if not isinstance(value, str):
             return value
         try:
@@ -147,7 +147,7 @@ class Parser(click.Command):
         self._options = {name: option for option in params if isinstance(option, Option) for name in option.opts}
 
     def read(self, words: Sequence[str]) -> Arguments:
-        """The arguments of a command line. Raises UsageError; SystemExit after --help."""
+        """Return the arguments of a command line. Raises UsageError; SystemExit after --help."""
         if "--debug" in words:
             cli.show_tracebacks()
         try:
@@ -196,7 +196,7 @@ class Parser(click.Command):
         return found
 
     def _option(self, name: str) -> Option:
-        """The option of that name or of the only one that begins so."""
+        """Return the option of that name or of the only one that begins so."""
         if name in self._options:
             return self._options[name]
         fitting = sorted(known for known in self._options if known.startswith(name))
@@ -209,7 +209,7 @@ class Parser(click.Command):
         raise UsageError(f"unrecognized arguments: {name} ({hint}see {self.prog} --help)")
 
     def _values(self, option: Option, rest: list[str], values: list[str]) -> list[str]:
-        """The option's values; those that follow it are taken from ``rest``."""
+        """Return the option's values; those that follow it are taken from ``rest``."""
         if not option.takes_value:
             if values:
                 raise UsageError(f"{option.long} takes no value: leave ={values[0]} out (see {self.prog} --help)")
@@ -230,7 +230,7 @@ class Parser(click.Command):
         ctx.exit()
 
     def overview(self) -> str:
-        """A screen: usage, what it is, the names of each group's options, examples."""
+        """Return a screen: usage, what it is, the names of each group's options, examples."""
         formatter = _formatter()
         formatter.write(f"usage: {self.usage}\n\n{self.help}\n\noptions (--help GROUP: what they do; --help {ALL}: everything):\n")
         with formatter.indentation():
@@ -239,7 +239,7 @@ class Parser(click.Command):
         return "\n".join([formatter.getvalue(), *examples]).rstrip()
 
     def group_help(self, name: str) -> str:
-        """The options of one group, by its name, a beginning of it, or one of its options. UsageError for others."""
+        """Return the options of one group, by its name, a beginning of it, or one of its options. UsageError for others."""
         word = name.lstrip("-").lower()
         fitting = [group for group in self.groups if group.name == word] or [
             group for group in self.groups if group.name.startswith(word)
@@ -297,12 +297,12 @@ def settle_place(arguments: Arguments) -> Arguments:
 
 
 def split(text: str | None) -> list[str]:
-    """The words of a list with commas."""
+    """Return the words of a list with commas."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
 def three_digits(county: str | None) -> str | None:
-    """A county's code with the zeros that were left out: 59 is 059."""
+    """Return a county's code with the zeros that were left out: 59 is 059."""
     return county.zfill(3) if county and re.fullmatch("[0-9]{1,2}", county) else county
 
 

@@ -25,7 +25,7 @@ _SUMS = ("people", "differ_lower", "differ_upper", "certain", "blocks", "blocks_
 
 
 def certainty_of_county(experiment: Experiment, stusab: str, county: str) -> Json:
-    """The sums of a county's certainty. Raises InputError if its sidecar is not there or not whole, StorageError."""
+    """Return the sums of a county's certainty. Raises InputError if its sidecar is not there or not whole, StorageError."""
     from dbrecon.steps.certainty_check import read_sidecar
 
     sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
@@ -33,8 +33,8 @@ def certainty_of_county(experiment: Experiment, stusab: str, county: str) -> Jso
 
 
 def results_of_county(experiment: Experiment, stusab: str, county: str, certain: bool) -> Json:
-    """A county's people by sex and age; where certainty is known, its sums and those of each tract. ``problem`` says what could
-    not be read."""
+    """Return a county's people by sex and age; where certainty is known, its sums and those of each tract. ``problem`` says what
+    could not be read."""
     found: Json = {"pyramid": None, "certainty": None, "tracts": [], "problem": None}
     try:
         with extra("study"):
@@ -49,7 +49,7 @@ def results_of_county(experiment: Experiment, stusab: str, county: str, certain:
 
 
 def results_of_tract(experiment: Experiment, stusab: str, county: str, tract: str, certain: bool) -> Json:
-    """The same of a tract."""
+    """Return the same of a tract."""
     import numpy as np
 
     from dbrecon.recon.census.kinds import N_RH, N_SA
@@ -80,7 +80,7 @@ def _pyramid(by_sex_and_age: IntArray) -> Json:
 
 
 def _tracts(experiment: Experiment, stusab: str, county: str) -> list[Json]:
-    """The sums of each tract's blocks, from the county's file of certainty."""
+    """Return the sums of each tract's blocks, from the county's file of certainty."""
     path = experiment.certainty(stusab, county)
     sums: dict[str, Json] = {}
     try:

@@ -92,7 +92,7 @@ def _check_parts(table: Table, i: int, where: str) -> None:
 
 
 def _check_words(release: Release, product: Product) -> None:
-    """The published labels agree with what cells count, where the folder has them."""
+    """Check that the published labels agree with what cells count, where the folder has them."""
     from dbrecon.recon.product.published_labels import check_labels
 
     path = release.folder / LABELS
@@ -105,7 +105,7 @@ def _check_words(release: Release, product: Product) -> None:
 
 
 def _check_state(release: Release, product: Product, config: Config) -> None:
-    """A random state is written, read, solved, and counted again, in a folder of its own that is removed afterwards."""
+    """Write, read, solve and count again a random state, in a folder of its own that is removed afterwards."""
     from dbrecon.ctools.database import make_engine
     from dbrecon.experiment import Experiment
     from dbrecon.ledger.ledger import Ledger

@@ -59,12 +59,12 @@ def _tell_of_subset(experiment: Experiment) -> None:
 
 
 def seeded(args: Arguments, config: Config) -> Config:
-    """The settings with the seed of ``--seed``, where it is given."""
+    """Return the settings with the seed of ``--seed``, where it is given."""
     return config if args.seed is None else replace(config, solve=replace(config.solve, seed=args.seed))
 
 
 def chosen_name(args: Arguments) -> str:
-    """The REIDENT of --register, else that of --reident. UsageError for none, and for two."""
+    """Return the REIDENT of --register, else that of --reident. UsageError for none, and for two."""
     name = args.register or args.reident
     if not name:
         raise UsageError("which name? Give it: --register R")
@@ -88,7 +88,7 @@ def register_new(ledger: Ledger, experiment: Experiment) -> None:
 
 
 def chosen_product(word: str | None) -> str:
-    """What the database keeps of a product that is named: its own name, or the path of a folder of somebody's own.
+    """Return what the database keeps of a product that is named: its own name, or the path of a folder of somebody's own.
 
     Raises UsageError if there is no such product, or its path is none that the database keeps.
     """

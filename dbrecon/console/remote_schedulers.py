@@ -23,7 +23,7 @@ FOREVER = 10.0 * 365 * 86400
 
 
 def show_logs(args: Arguments, config: Config) -> int:
-    """The newest output of a node's scheduler."""
+    """Print the newest output of a node's scheduler."""
     from dbrecon.fleet.hosts import list_hosts, on_node, pick
     from dbrecon.fleet.launch import logs_script
 
@@ -74,7 +74,7 @@ def launch(args: Arguments, config: Config) -> int:
 
 
 def _scheduler_arguments(args: Arguments) -> list[str]:
-    """The command line of scheduler.py that the options ask for."""
+    """Return the command line of scheduler.py that the options ask for."""
     place = asked_place(args)
     given = {
         "reident": asked_reident(args) if args.reident else None,
@@ -112,7 +112,7 @@ def _has_work(args: Arguments, config: Config) -> bool:
 
 
 def _asked(args: Arguments, config: Config, hosts: list[Host]) -> list[Host]:
-    """The hosts that the options name. UsageError for a CORE node without the setting that allows it."""
+    """Return the hosts that the options name. UsageError for a CORE node without the setting that allows it."""
     from dbrecon.fleet.hosts import pick
 
     core_too = config.cluster.launch_core == "yes"
@@ -126,7 +126,7 @@ def _asked(args: Arguments, config: Config, hosts: list[Host]) -> list[Host]:
 
 
 def _ready(args: Arguments, config: Config, asked: list[Host]) -> tuple[list[Host], bool]:
-    """The hosts to launch on, and whether some that were asked for cannot be."""
+    """Return the hosts to launch on, and whether some that were asked for cannot be."""
     from dbrecon.fleet.hosts import ask
 
     answers = ask(config, asked)
@@ -143,7 +143,7 @@ def _ready(args: Arguments, config: Config, asked: list[Host]) -> tuple[list[Hos
 
 
 def _remedy(answers: list[Answer], used: list[Answer]) -> str:
-    """What to do where no node is idle."""
+    """Return what to do where no node is idle."""
     if used:
         return "--force goes after nodes in use"
     if answers:

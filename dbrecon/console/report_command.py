@@ -98,7 +98,8 @@ def report_experiment(args: Arguments, config: Config) -> int:
 
 
 def checked_counties(experiment: Experiment, ledger: Ledger, place: Place) -> list[CountyKey]:
-    """The counties of a place whose people are written, and are with their tables what the ledger has accepted. InputError."""
+    """Return the counties of a place whose people are written, and are with their tables what the ledger has accepted.
+    InputError."""
     from dbrecon.steps.provenance import check_people, check_tables
 
     counties = written_counties(ledger, experiment.reident, place)
@@ -118,7 +119,7 @@ def _check_same_counties(name: str, wanted: Sequence[CountyKey], found: Sequence
 
 
 def true_counties(args: Arguments, counties: Sequence[CountyKey], stack: ExitStack) -> TrueCounties:
-    """The true people of --truth by county, and what an attacker of --reidentify knows of them: without one, everybody.
+    """Return the true people of --truth by county, and what an attacker of --reidentify knows of them: without one, everybody.
 
     ``stack`` closes what lies in a temporary folder.
     """
@@ -164,7 +165,7 @@ def findings(
     executor: Executor | None,
     done: Callable[[int], object],
 ) -> Findings:
-    """What there is to tell of some counties. ``done`` hears of each county that is studied."""
+    """Return what there is to tell of some counties. ``done`` hears of each county that is studied."""
     import numpy as np
 
     from dbrecon.recon.risk.findings import total
@@ -205,7 +206,7 @@ def geography(experiment: Experiment, ledger: Ledger, counties: Sequence[CountyK
 
 
 def rings_of(path: str) -> Rings:
-    """The rings of a shape of the map: an SVG path of M, m, l and z with whole numbers, relative but for M."""
+    """Return the rings of a shape of the map: an SVG path of M, m, l and z with whole numbers, relative but for M."""
     import numpy as np
 
     rings, at = [], np.zeros(2)
@@ -218,7 +219,7 @@ def rings_of(path: str) -> Rings:
 
 
 def report_provenance(experiment: Experiment, ledger: Ledger, counties: Sequence[CountyKey], args: Arguments) -> dict[str, str]:
-    """What the report was made of, in words."""
+    """Return what the report was made of, in words."""
     import numpy as np
 
     from dbrecon.ctools.staging import digest_of

@@ -94,7 +94,7 @@ def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None
 
 
 def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, dry_run: bool, result: _Result) -> None:
-    """A zip that the ledger did not know is entered when all its state's county files are those that it gives."""
+    """Enter a zip that the ledger did not know when all its state's county files are those that it gives."""
     if dry_run or place.county is not None:
         return
     for stusab, digest in result.zips.items():
@@ -105,7 +105,7 @@ def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, dry_run: bo
 
 
 def _open(config: Config, reident: str, dry_run: bool) -> Ledger:
-    """The ledger; where there is none, one is made for an experiment whose files were copied here."""
+    """Return the ledger; where there is none, one is made for an experiment whose files were copied here."""
     try:
         return open_ledger(config, make=False)
     except NoSuchDatabase:
@@ -117,7 +117,7 @@ def _open(config: Config, reident: str, dry_run: bool) -> Ledger:
 
 
 def _register(ledger: Ledger, config: Config, reident: str, dry_run: bool, result: _Result) -> None:
-    """An experiment whose files were copied here is registered; one without files is refused as ever."""
+    """Register an experiment whose files were copied here; one without files is refused as ever."""
     if reident in [row.reident for row in ledger.experiments()]:
         return
     experiment = find_experiment(config, reident)
@@ -148,7 +148,7 @@ def _tables_of(experiment: Experiment) -> str | None:
 
 
 def _seed_of(experiment: Experiment) -> int | None:
-    """The seed of the first solution that says one; None if none does."""
+    """Return the seed of the first solution that says one; None if none does."""
     for stusab in _folders_of_states(experiment):
         for county in storage.listdir(f"{experiment.base}/work/{stusab}"):
             folder = f"{experiment.base}/work/{stusab}/{county}/sol"
@@ -159,7 +159,7 @@ def _seed_of(experiment: Experiment) -> int | None:
 
 
 def _folders_of_states(experiment: Experiment) -> list[str]:
-    """The states with files. (A step 1 that failed, or was killed, leaves an empty folder.)"""
+    """Return the states with files. (A step 1 that failed, or was killed, leaves an empty folder.)"""
     work = f"{experiment.base}/work"
     return [name for name in storage.listdir(work) if name in STATES and any(storage.listdir(f"{work}/{name}"))]
 
@@ -172,7 +172,8 @@ def _states(experiment: Experiment, ledger: Ledger, place: Place) -> list[str]:
 
 
 def _geography(experiment: Experiment, ledger: Ledger, stusab: str, dry_run: bool, result: _Result) -> bool:
-    """The geofile of a state against its tracts in the ledger, which are entered if there are none. True if the state is one."""
+    """Compare the geofile of a state with its tracts in the ledger, which are entered if there are none. True if the state is
+    one."""
     from dbrecon.steps.geography_files import enter_geofile
 
     path, known = experiment.geofile(stusab), ledger.has_geography(experiment.reident, stusab)
@@ -210,7 +211,7 @@ def _is_other(path: str, accepted: str | None) -> bool:
 
 
 def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
-    """The tracts of a geofile, by county and tract, with their people."""
+    """Return the tracts of a geofile, by county and tract, with their people."""
     from dbrecon.recon.artifacts import read_geofile
     from dbrecon.recon.census.geography import TRACT_LEVEL
 
@@ -220,7 +221,7 @@ def _tracts_of_geofile(path: str, stusab: str) -> dict[tuple[str, str], int]:
 
 
 def _remove(path: str, dry_run: bool) -> None:
-    """A file that is damaged goes, so that its step makes it again."""
+    """Remove a file that is damaged, so that its step makes it again."""
     if not dry_run:
         storage.remove(path)
 
@@ -248,7 +249,7 @@ def tasks_of(experiment: Experiment, ledger: Ledger, place: Place, result: _Resu
 def _county_files(
     experiment: Experiment, ledger: Ledger, stusab: str, counties: list[str], result: _Result
 ) -> dict[str, CountyDigests | None]:
-    """What the files of a state's counties must be: what step 2 has entered; where that is not known, what the zip gives.
+    """Return what the files of a state's counties must be: what step 2 has entered; where that is not known, what the zip gives.
 
     None where they are not today's. Where there is neither an entry nor a zip, as in a copied experiment, they are taken as they
     are.
@@ -326,7 +327,7 @@ def _scan(
 def _settle(
     experiment: Experiment, ledger: Ledger, task: "Task", report: "Report", before: Snapshot, dry_run: bool, result: _Result
 ) -> None:
-    """Puts a county right and notes what was found."""
+    """Put a county right and notes what was found."""
     faults = dict(report.faults)
     changes = ledger.put_right(experiment.reident, report.found, before, dry_run)
     again = sum(change.becomes in (NEW, LP) for change in changes if change.tract)
@@ -353,7 +354,7 @@ def _settle(
 
 
 def _why(experiment: Experiment, change: Change, faults: dict[str, str], again: int) -> str:
-    """What in the files made the change. ``again``: so many tracts of the county are to be done again."""
+    """Return what in the files made the change. ``again``: so many tracts of the county are to be done again."""
     if change.tract == COUNTY_FILES:
         return _why_certainty(experiment, change, faults)
     if not change.tract:
@@ -391,7 +392,7 @@ def _why_county(experiment: Experiment, change: Change, faults: dict[str, str], 
 
 
 def format_result(reident: str, result: _Result, dry_run: bool, shown: int | None, seed: int) -> str:
-    """What a rescan found, for people. At most ``shown`` lines of each part; None is all. ``seed`` is the experiment's."""
+    """Return what a rescan found, for people. At most ``shown`` lines of each part; None is all. ``seed`` is the experiment's."""
     whole = ", ".join(counted(count, name, PLURALS.get(name)) for name, count in result.whole.items())
     places = (counted(result.states, "state"), counted(result.counties, "county"), f"{counted(result.tracts, 'tract')} with people")
     lines = [f"{reident}: {', '.join(places)}"]

@@ -148,7 +148,7 @@ class _Scan:
         self._faults.append((path, sentence(error)))
 
     def _tables(self) -> CountyTables | None:
-        """The county's tables, None if a file is missing or wrong."""
+        """Return the county's tables, None if a file is missing or wrong."""
         experiment = self._experiment
         paths = [experiment.block_csv(*self._place), experiment.tract_csv(*self._place)]
         lacking = [path for path in paths if path not in self._present]
@@ -171,7 +171,8 @@ class _Scan:
         return tables
 
     def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
-        """The tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged or denied."""
+        """Yield the tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged or
+        denied."""
         experiment = self._experiment
 
         def read(path: str) -> bytes | Exception | None:
@@ -217,7 +218,7 @@ class _Scan:
         return LpFound(self._present[path], found.variables, found.constraints, found.nonzeros, own, same)
 
     def _program(self, tables: CountyTables, tract: str) -> bytes:
-        """The LP text of a tract's tables, as step 3 would write it."""
+        """Return the LP text of a tract's tables, as step 3 would write it."""
         of_tract, builder = tables.tract(tract), builder_of(self._experiment)
         return format_lp(builder.build(of_tract), of_tract.population, builder.product.name, self._experiment.tables)
 

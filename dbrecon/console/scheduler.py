@@ -66,10 +66,10 @@ def work(args: Arguments) -> int:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     return start_program(make_parser(), work)
 
 
 def run() -> NoReturn:
-    """The installed command ``scheduler``."""
+    """Run the installed command ``scheduler``."""
     run_program(main)

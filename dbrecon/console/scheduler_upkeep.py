@@ -38,7 +38,7 @@ def crontab(args: Arguments, _config: Config) -> int:
 
 
 def _scheduler() -> str:
-    """The shell's words that start this program's scheduler, from any folder and without this shell's PATH."""
+    """Return the shell's words that start this program's scheduler, from any folder and without this shell's PATH."""
     if INSTALLED:
         return f"exec {shlex.quote(os.path.join(sysconfig.get_path('scripts'), 'scheduler'))}"
     return f"cd {shlex.quote(str(HOME))} && exec ./scheduler.py"

@@ -51,7 +51,7 @@ def pack(args: Arguments, _config: Config) -> int:
 
 
 def _needed_packages() -> set[str]:
-    """What executors use, and all that it needs, by name."""
+    """Return what executors use, and all that it needs, by name."""
     todo, found = _declared(), set[str]()
     while todo:
         name = _name(todo.pop())
@@ -62,7 +62,7 @@ def _needed_packages() -> set[str]:
 
 
 def _declared() -> list[str]:
-    """The requirements of the product, and of the extras that executors use."""
+    """Return the requirements of the product, and of the extras that executors use."""
     if INSTALLED:
         marked = [line.partition("; extra == ") for line in metadata.requires("dbrecon") or []]
         return [line for line, _, extra in marked if not extra or extra.strip("'\"") in EXECUTORS_EXTRAS]
@@ -79,7 +79,7 @@ def _name(requirement: str) -> str:
 
 
 def _installed(name: str) -> metadata.Distribution | None:
-    """A distribution; None for one of another system or Python, which is not installed here."""
+    """Return a distribution; None for one of another system or Python, which is not installed here."""
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -87,7 +87,7 @@ def _installed(name: str) -> metadata.Distribution | None:
 
 
 def _files(name: str) -> Iterator[tuple[str, str]]:
-    """A distribution's files: where they are, and their names in a folder of packages. Not its commands."""
+    """Yield a distribution's files: where they are, and their names in a folder of packages. Not its commands."""
     for file in metadata.files(name) or []:
         inside = file.as_posix()
         if not inside.startswith("..") and _is_needed(inside) and os.path.isfile(str(file.locate())):

@@ -44,7 +44,7 @@ COUNTIES_PER_SLOT = 8
 
 
 def run(args: Arguments, config: Config) -> int:
-    """The steps asked for, in one Spark application."""
+    """Do the steps asked for, in one Spark application."""
     if args.rescan:
         return rescan_there(args, config)
     from dbrecon.node.daemon import check_ready, exit_code, steps_of, summary
@@ -96,7 +96,7 @@ def rescan_there(args: Arguments, config: Config) -> int:
 
 
 def rescan_name(reident: str, tasks: Sequence[object]) -> str:
-    """What Spark's pages call a job of these counties."""
+    """Return what Spark's pages call a job of these counties."""
     return f"{reident}: rescan: {len(tasks):,} tasks"
 
 
@@ -143,12 +143,12 @@ def do_states(
 
 
 def _size(path: str) -> int:
-    """A zip's bytes; 0 where there is none, which its task will say."""
+    """Return a zip's bytes; 0 where there is none, which its task will say."""
     return storage.size(path) if storage.exists(path) else 0
 
 
 def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateDone) -> None:
-    """A state's files are in place: tell the ledger, and the operator."""
+    """Tell the ledger, and the operator, that a state's files are in place."""
     from dbrecon.steps import county_files, geography_files
 
     if done.geofile is not None:

@@ -41,7 +41,7 @@ def show_status(args: Arguments, config: Config) -> int:
 
 
 def show_errors(args: Arguments, config: Config) -> int:
-    """The newest errors, of one experiment or of all."""
+    """Print the newest errors, of one experiment or of all."""
     ledger = open_ledger(config, make=False)
     if args.reident:
         ledger.experiment(asked_reident(args))

@@ -28,12 +28,12 @@ STATES_IN_A_LINE = 20
 
 
 def utc(at: int) -> str:
-    """A Unix time as people read it, in UTC."""
+    """Return a Unix time as people read it, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
 
 
 def format_status(status: Status, width: int | None = None, shown: int | None = SHOWN) -> str:
-    """The report of one experiment. Lines are cut to ``width`` characters, lists to ``shown`` entries; None is no limit."""
+    """Return the report of one experiment. Lines are cut to ``width`` characters, lists to ``shown`` entries; None is no limit."""
     lines = ["Current Time", f"   now(): {utc(status.now)} UTC (time_t {status.now})", RULE]
     lines += ["Completed States:", *_states(status.completed_states), RULE]
     lines += ["Files created and remaining", *(f"   {name}: {getattr(status, name)}" for name in FILES), "", RULE]
@@ -48,7 +48,7 @@ def format_status(status: Status, width: int | None = None, shown: int | None = 
 
 
 def silent_hosts(status: Status) -> list[str]:
-    """A line for each host that holds something and counts as gone: what --unlock frees."""
+    """Return a line for each host that holds something and counts as gone: what --unlock frees."""
     return [
         f"{holder.host} was not heard of for {duration(status.now - holder.heard_at)} and holds "
         f"{units(holder.tracts, holder.counties)}: {_free_when(holder.lease_end - status.now)}, or now with --unlock {holder.host}"
@@ -67,7 +67,7 @@ def status_dict(reident: str, status: Status) -> dict[str, Any]:
 
 
 def format_errors(errors: Sequence[ErrorEntry], stacks: bool) -> str:
-    """The entries of the table of errors, as they are given; with their stacks if asked."""
+    """Return the entries of the table of errors, as they are given; with their stacks if asked."""
     lines: list[str] = []
     for entry in errors:
         report = entry.report
@@ -80,7 +80,7 @@ def format_errors(errors: Sequence[ErrorEntry], stacks: bool) -> str:
 
 
 def format_experiments(rows: Sequence[ExperimentProgress]) -> str:
-    """A line for each experiment: its row, its states, where it stands."""
+    """Return a line for each experiment: its row, its states, where it stands."""
     table = [("REIDENT", "TABLES", "CREATED (UTC)", "SOLVED/TRACTS", "STATES")]
     for experiment in rows:
         solved, states = f"{experiment.solved:,}/{experiment.tracts:,}", " ".join(experiment.stusabs) or "none yet"
@@ -148,7 +148,7 @@ def _people(status: Status) -> list[str]:
 
 
 def nobody_at_work(status: Status) -> list[str]:
-    """A line where tracts are left and nobody holds one."""
+    """Return a line where tracts are left and nobody holds one."""
     left = status.sol_remaining - status.quarantined_tracts
     if left <= 0 or status.at_work:
         return []

@@ -59,7 +59,7 @@ def do_tracts(
 
 
 def _schedule(args: Arguments, experiment: Experiment, ledger: Ledger, place: Place, of_tracts: frozenset[int]) -> int:
-    """Steps 3 to 6 of a place, as a scheduler does them."""
+    """Do steps 3 to 6 of a place, as a scheduler does them."""
     if not args.run and of_tracts == {5} and place.stusab and place.county:
         write_counties(experiment, ledger, place, args.force)
         return 0
@@ -71,7 +71,7 @@ def _schedule(args: Arguments, experiment: Experiment, ledger: Ledger, place: Pl
 
 
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
-    """Steps 0 to 2, each for all states before the next; they print what they have made."""
+    """Do steps 0 to 2, each for all states before the next; they print what they have made."""
     if 0 in steps:
         from dbrecon.steps.download import download, each_state, states_to_download
 

@@ -88,7 +88,7 @@ def _of_states(args: Arguments, step: int) -> int:
 
 
 def _whole_states(args: Arguments, step: int) -> list[str]:
-    """The states that are named. UsageError for a part of one."""
+    """Return the states that are named. UsageError for a part of one."""
     part = args.county or args.tract
     if part:
         raise UsageError(f"step {step} does whole states: leave {part} out")

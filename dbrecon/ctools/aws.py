@@ -30,7 +30,7 @@ class AwsError(RemoteError):
 
 
 def client(service: str) -> Any:
-    """A client of ``service`` ("emr", "kms"), where the environment or ~/.aws says. Raises AwsError."""
+    """Return a client of ``service`` ("emr", "kms"), where the environment or ~/.aws says. Raises AwsError."""
     with extra("aws"):
         import boto3
         from botocore.config import Config

@@ -32,7 +32,7 @@ class Background(Generic[T]):
             raise
 
     def result(self, seconds: float) -> T:
-        """What it returned, or raises what it raised; TimeoutError if that is not there ``seconds`` after the beginning."""
+        """Return what it returned, or raises what it raised; TimeoutError if that is not there ``seconds`` after the beginning."""
         try:
             result = self._done.get(timeout=max(0.0, self._begun + seconds - time.monotonic()))
         except queue.Empty:

@@ -78,7 +78,7 @@ def make_engine(
     mysql_port: int | str | None = None,
     mysql_ssl_ca: str | None = None,
 ) -> Engine:
-    """The engine of MySQL/MariaDB if ``mysql_host`` is given, else of SQLite in the file ``sqlite_path``.
+    """Return the engine of MySQL/MariaDB if ``mysql_host`` is given, else of SQLite in the file ``sqlite_path``.
 
     None and "" both mean "not set", but an empty password is a password. A host that begins with "/" is a socket's path. With
     ``mysql_ssl_ca`` (a PEM file) the connection is by TLS, and the server's certificate must be signed by an authority in it, and
@@ -180,7 +180,7 @@ def _sqlite_engine(path: Path) -> Engine:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection where file or folder cannot be written.
+    """Return a connection where file or folder cannot be written.
 
     WAL mode needs two files beside the database, also to read. While somebody has it open they are there; if not, nobody writes,
     and SQLite may be told that the file does not change.
@@ -201,7 +201,7 @@ def _has_room(folder: Path) -> bool:
 
 
 def _connect_again(path: Path) -> sqlite3.Connection:
-    """A connection where there was no room a while ago."""
+    """Return a connection where there was no room a while ago."""
     if not _has_room(path.parent):
         return _connect_without_room(path)
     connection = _connect(path)
@@ -222,7 +222,7 @@ def _write_ahead(connection: Any) -> None:
 
 
 def _connect_without_room(path: Path) -> sqlite3.Connection:
-    """A connection on a full disk, so that the operator sees where it stands, and frees what is held.
+    """Return a connection on a full disk, so that the operator sees where it stands, and frees what is held.
 
     Whoever has the file alone needs no shared memory beside it, and with the journal in memory a change of pages that are there
     needs no more disk. (A machine that dies within the milliseconds of such a change may damage the file.) Where a journal is left
@@ -246,7 +246,7 @@ def _alone(path: Path) -> sqlite3.Connection:
 
 
 def _beginning(engine: Engine) -> Engine:
-    """The engine of SQLite, which begins transactions for reading or for writing."""
+    """Return the engine of SQLite, which begins transactions for reading or for writing."""
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
@@ -272,7 +272,7 @@ def check_exists(engine: Engine) -> None:
 
 
 def describe(engine: Engine) -> str:
-    """The database's place for people and logs, never with a password."""
+    """Return the database's place for people and logs, never with a password."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
         return f"SQLite database {url.database}"
@@ -282,7 +282,7 @@ def describe(engine: Engine) -> str:
 
 
 def is_mysql(engine: Engine) -> bool:
-    """True for MySQL and MariaDB."""
+    """Return True for MySQL and MariaDB."""
     return engine.dialect.name in ("mysql", "mariadb")
 
 
@@ -312,7 +312,7 @@ class _Fault:
             self.no_table = "no such table" in str(error.orig)
 
     def text(self) -> str:
-        """The driver's own words on one line (they hold no password; SQLAlchemy's would hold the statement)."""
+        """Return the driver's own words on one line (they hold no password; SQLAlchemy's would hold the statement)."""
         arguments = self.origin.args
         words = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], str) else str(self.origin)
         return " ".join(str(words).split()).rstrip(".") or type(self.origin).__name__
@@ -344,7 +344,7 @@ class Database:
         self._checked = False
 
     def now(self) -> ColumnElement[int]:
-        """The time, as an expression for use within a statement."""
+        """Return the time, as an expression for use within a statement."""
         if self._clock is not None:
             return literal(int(self._clock()), BigInteger)
         if self.mysql:
@@ -439,7 +439,7 @@ class _Phase:
 
 
 def _roll_back(transaction: Any) -> None:
-    """Rolls back; a connection that is gone has been rolled back by the server."""
+    """Roll back; a connection that is gone has been rolled back by the server."""
     try:
         transaction.rollback()
     except SQLAlchemyError as error:

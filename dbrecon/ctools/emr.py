@@ -47,7 +47,7 @@ class Instance:
 
 
 def cluster_id(given: str | None, job_flow_file: str = JOB_FLOW_FILE) -> str | None:
-    """The cluster: the one that is given, else the one that this machine belongs to; None if it belongs to none."""
+    """Return the cluster: the one that is given, else the one that this machine belongs to; None if it belongs to none."""
     if given:
         return given
     try:

@@ -52,7 +52,7 @@ def extra(name: str) -> Iterator[None]:
 
 
 def remedy(name: str) -> str:
-    """What to type for the packages of the extra ``name``."""
+    """Return what to type for the packages of the extra ``name``."""
     if INSTALLED:
         return f"pip install 'dbrecon[{name}]'"
     return "make spark" if name == "spark" else "make setup"

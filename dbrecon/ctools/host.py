@@ -15,7 +15,7 @@ MAX_LENGTH = 100
 
 
 def host_name() -> str:
-    """The node's name: $DBRECON_HOSTNAME, else the system's. UsageError if the variable's value cannot be a host's name."""
+    """Return the node's name: $DBRECON_HOSTNAME, else the system's. UsageError if the variable's value cannot be a host's name."""
     given = os.environ.get(VARIABLE)
     if not given:
         return socket.gethostname()

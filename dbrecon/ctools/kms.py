@@ -29,7 +29,7 @@ _DAMAGED = {"InvalidCiphertextException", "IncorrectKeyException"}
 
 
 def encrypt(text: bytes, key: str) -> str:
-    """The content of an encrypted file; ``key`` is a KMS key's id, ARN or alias/NAME. Raises AwsError."""
+    """Return the content of an encrypted file; ``key`` is a KMS key's id, ARN or alias/NAME. Raises AwsError."""
     kms = client("kms")
     with explained("kms"):
         if len(text) <= KMS_LIMIT:
@@ -45,7 +45,7 @@ def encrypt(text: bytes, key: str) -> str:
 
 
 def decrypt(content: str, path: str) -> bytes:
-    """The text of an encrypted file's ``content``; ``path`` is its name for errors. Raises InputError, AwsError."""
+    """Return the text of an encrypted file's ``content``; ``path`` is its name for errors. Raises InputError, AwsError."""
     parts = _parts(content, path)
     blob = parts.get("data_key", parts["ciphertext"])
     kms = client("kms")

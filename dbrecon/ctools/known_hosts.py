@@ -75,14 +75,14 @@ class KnownHost:
 
 
 def key_type(algorithm: str) -> str:
-    """The type of the keys that an algorithm signs with: ``rsa-sha2-512`` is one of ``ssh-rsa``."""
+    """Return the type of the keys that an algorithm signs with: ``rsa-sha2-512`` is one of ``ssh-rsa``."""
     bare = algorithm.removesuffix(CERTIFICATE)
     return "ssh-rsa" if bare.startswith("rsa-sha2-") else bare
 
 
 def find(paths: Iterable[str], name: str) -> KnownHost:
-    """What the files know of a host's ``name`` (``[host]:port`` where the port is not 22). Lines that cannot be read are passed
-    over, as OpenSSH passes over them, and so are files that are not there."""
+    """Return what the files know of a host's ``name`` (``[host]:port`` where the port is not 22). Lines that cannot be read are
+    passed over, as OpenSSH passes over them, and so are files that are not there."""
     found = []
     for path in paths:
         try:
@@ -115,7 +115,8 @@ def _key(line: str, name: str, place: str) -> KnownKey | None:
 
 
 def load(blob: bytes) -> paramiko.PKey:
-    """The public key in its bytes, or in those of its certificate. ValueError, SSHException or UnknownKeyType if it is none."""
+    """Return the public key in its bytes, or in those of its certificate. ValueError, SSHException or UnknownKeyType if it is
+    none."""
     kind = key_type(Message(blob).get_text())
     for key_class in paramiko.key_classes:
         if kind in key_class.identifiers():
@@ -125,7 +126,7 @@ def load(blob: bytes) -> paramiko.PKey:
 
 
 def revoked_in(path: str) -> set[bytes] | None:
-    """The keys in a file of RevokedHostKeys; None if it is a revocation list in OpenSSH's own format. Raises OSError."""
+    """Return the keys in a file of RevokedHostKeys; None if it is a revocation list in OpenSSH's own format. Raises OSError."""
     content = Path(path).read_bytes()
     if content.startswith(b"SSHKRL"):
         return None
@@ -156,7 +157,7 @@ def _matches(patterns: str, name: str) -> bool:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """A pattern of OpenSSH's, in which brackets are themselves."""
+    """Return a pattern of OpenSSH's, in which brackets are themselves."""
     return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern))
 
 
@@ -216,7 +217,7 @@ class Certificate:
 
 
 def certificate(key: paramiko.PKey) -> Certificate | None:
-    """The certificate that a server showed with its key; None if it showed a plain key. ValueError if it is damaged."""
+    """Return the certificate that a server showed with its key; None if it showed a plain key. ValueError if it is damaged."""
     shown = getattr(key, "public_blob", None)
     if shown is None:
         return None

@@ -82,7 +82,7 @@ class NodeLock:
         return None
 
     def release(self) -> None:
-        """Gives the lock up. The file stays (to unlink it could take it from under another's feet)."""
+        """Give the lock up. The file stays (to unlink it could take it from under another's feet)."""
         if self._descriptor is not None:
             # A forked child that leaves the same "with" holds nothing, and must not wipe out what the file says.
             if _held.pop((os.getpid(), self._path), None) is not None:
@@ -113,7 +113,7 @@ class NodeLock:
         return None if kind == fcntl.F_UNLCK else Holder(pid, written.since)
 
     def __enter__(self) -> NodeLock:
-        """The lock itself."""
+        """Return the lock itself."""
         if self._descriptor is None:
             raise ValueError(f"{self._path}: acquire() has not been called, or did not succeed")
         return self
@@ -123,7 +123,7 @@ class NodeLock:
         self.release()
 
     def _parse(self, content: bytes) -> Holder:
-        """What the file says. Its holder may be between locking and writing: pid 0 then, for an unknown one."""
+        """Return what the file says. Its holder may be between locking and writing: pid 0 then, for an unknown one."""
         try:
             fields = json.loads(content)
             return Holder(int(fields["pid"]), int(fields["since"]))

@@ -32,7 +32,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """Sends log records of ``level`` and above to stderr. Calling it again changes the level, and adds nothing twice.
+    """Send log records of ``level`` and above to stderr. Calling it again changes the level, and adds nothing twice.
 
     On a terminal a record is its message; elsewhere "2021-04-07T19:51:29Z host 4711 INFO message", time in UTC.
     """

@@ -75,7 +75,7 @@ _patience = Patience()
 
 
 def patience() -> Patience:
-    """This process's."""
+    """Return this process's."""
     return _patience
 
 

@@ -28,7 +28,7 @@ def run_folder() -> str:
 
 @contextmanager
 def private_folder(path: str, make: bool = True, variable: str = "HOME") -> Iterator[int]:
-    """A descriptor of the folder ``path``, which is made (mode 700) where it is not there, unless ``make`` is false.
+    """Yield a descriptor of the folder ``path``, which is made (mode 700) where it is not there, unless ``make`` is false.
 
     ``variable`` is the environment variable that leads there, for the remedy.
     Raises StorageError where it is a link, another user's, or open to others; FileNotFoundError where it is not there and not made.
@@ -62,7 +62,8 @@ def private_folder(path: str, make: bool = True, variable: str = "HOME") -> Iter
 
 
 def open_private_file(path: str, make: bool = True) -> int:
-    """A descriptor, for reading and writing, of the file ``path`` in a private folder; made (mode 600) unless ``make`` is false.
+    """Return a descriptor, for reading and writing, of the file ``path`` in a private folder; made (mode 600) unless ``make`` is
+    false.
 
     Raises StorageError as :func:`private_folder`, and where the file is a link, another user's or no regular file; OSError where
     the system refuses it.

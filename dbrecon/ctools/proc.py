@@ -27,7 +27,7 @@ class ProcessFacts:
 
 
 def process_facts(pid: int) -> ProcessFacts | None:
-    """The facts of a process; None if there is none of that number."""
+    """Return the facts of a process; None if there is none of that number."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -39,7 +39,7 @@ def process_facts(pid: int) -> ProcessFacts | None:
 
 
 def process_line(pid: int) -> str | None:
-    """A process in a line of a table: pid, state, CPU seconds, MiB; None if it has gone."""
+    """Return a process in a line of a table: pid, state, CPU seconds, MiB; None if it has gone."""
     facts = process_facts(pid)
     return f"{facts.pid:>8}  {facts.state:<5} {facts.cpu_seconds:>9.1f}  {facts.rss_mib:,.0f}" if facts else None
 
@@ -58,7 +58,7 @@ class Memory:
 
 
 def memory(root: str = "/") -> Memory:
-    """The machine's memory, or what this process's control groups leave of it, whichever is less.
+    """Return the machine's memory, or what this process's control groups leave of it, whichever is less.
 
     Free is what a process can get without swapping: page cache counts as free. ``root`` is where /proc and /sys lie.
     """
@@ -94,7 +94,7 @@ def _group_limits(root: str) -> list[tuple[float, float]]:
 
 
 def _limits_of(folder: str, limit_name: str, used_name: str, cache_name: str) -> tuple[float, float] | None:
-    """A group's limit and use, without page cache that goes when it is needed; None where the folder sets no limit."""
+    """Return a group's limit and use, without page cache that goes when it is needed; None where the folder sets no limit."""
     try:
         with open(os.path.join(folder, limit_name), encoding="utf-8") as file:
             limit = file.read().strip()

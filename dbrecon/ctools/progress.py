@@ -47,7 +47,7 @@ class Progress:
             log.info("%s", self.line())
 
     def line(self) -> str:
-        """What a log says: how many, the rate, the time left."""
+        """Return what a log says: how many, the rate, the time left."""
         seconds = time.monotonic() - self._begun
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
         text = f"{self._what}: {self._so_far()}"
@@ -95,7 +95,7 @@ def say(text: str) -> None:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share, cut off after the tenth: 100 % only when all is done, 0 % only when nothing is. The dashboard's rule too."""
+    """Return a share, cut off after the tenth: 100 % only when all is done, 0 % only when nothing is. The dashboard's rule too."""
     tenths = 1000 * part // whole if whole else 0
     if part == 0 or not whole:
         return "0 %"
@@ -103,7 +103,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span as people say it: "45 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
+    """Return a time span as people say it: "45 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

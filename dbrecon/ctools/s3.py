@@ -80,7 +80,7 @@ def split_s3(path: str) -> tuple[str, str]:
 
 
 def client() -> Any:
-    """This process's client, made when first needed, never inherited by a fork."""
+    """Return this process's client, made when first needed, never inherited by a fork."""
     key = (os.getpid(), *(os.environ.get(name) for name in _ENVIRONMENT))
     with _lock:
         if key not in _clients:
@@ -116,7 +116,7 @@ def _make_client() -> Any:
 
 
 def _tell_range(parsed: dict[str, Any], **_: Any) -> None:
-    """Some servers answer a range with 200 in place of 206, which smart_open takes for the whole object."""
+    """Correct an answer to a range with 200 in place of 206, which smart_open takes for the whole object."""
     if "ContentRange" in parsed and parsed["ResponseMetadata"]["HTTPStatusCode"] == 200:
         parsed["ResponseMetadata"]["HTTPStatusCode"] = 206
 
@@ -125,14 +125,14 @@ def _tell_range(parsed: dict[str, Any], **_: Any) -> None:
 
 
 def read_all(path: str) -> bytes:
-    """The whole object, in one request; its checksum is compared if S3 has one."""
+    """Return the whole object, in one request; its checksum is compared if S3 has one."""
     bucket, key = split_s3(path)
 
     return body_of(lambda: client().get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"), path)
 
 
 def open_reader(path: str) -> Any:
-    """A seekable reader of smart_open's, which goes on where a connection broke off."""
+    """Return a seekable reader of smart_open's, which goes on where a connection broke off."""
     from smart_open import s3
 
     bucket, key = split_s3(path)
@@ -147,7 +147,7 @@ def look(path: str) -> Entry:
 
 
 def body_of(request: Callable[[], Any], path: str) -> bytes:
-    """The body of the answer to a request, whole; the request is made again when the body breaks off or comes damaged."""
+    """Return the body of the answer to a request, whole; the request is made again when the body breaks off or comes damaged."""
     from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
     from urllib3.exceptions import HTTPError
 
@@ -171,7 +171,7 @@ def _pause(attempt: int) -> None:
 
 
 def put(path: str, file: IO[bytes], kms_key: str | None = None) -> None:
-    """Makes the object from all of ``file`` (seekable). It is visible, whole, when this returns, and not before.
+    """Make the object from all of ``file`` (seekable). It is visible, whole, when this returns, and not before.
 
     ``kms_key``: encrypt on the server with this KMS key (its id, ARN or alias); None is the bucket's own default.
     """
@@ -232,7 +232,7 @@ def _say_no_conditions(bucket: str) -> None:
 
 
 def _fence_of(target: dict[str, str]) -> tuple[int, str] | None:
-    """The number and the ETag of the object that is there; 0 for one that was put without; None if there is none."""
+    """Return the number and the ETag of the object that is there; 0 for one that was put without; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
@@ -321,14 +321,14 @@ def _sums(md5: bytes, crc: int) -> dict[str, str]:
 
 
 def presigned(path: str, seconds: int) -> str:
-    """A URL by which anyone can read an object for so many seconds. Nothing is asked of S3."""
+    """Return a URL by which anyone can read an object for so many seconds. Nothing is asked of S3."""
     bucket, key = split_s3(path)
     url: str = client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
     return url
 
 
 def delete(path: str) -> None:
-    """Removes the object, if it is there."""
+    """Remove the object, if it is there."""
     bucket, key = split_s3(path)
     client().delete_object(Bucket=bucket, Key=key)
 
@@ -343,7 +343,7 @@ def split_folder(folder: str) -> tuple[str, str]:
 
 
 def names(folder: str) -> list[str]:
-    """The names in a folder: objects, and common prefixes without their slash."""
+    """Return the names in a folder: objects, and common prefixes without their slash."""
     bucket, prefix = split_folder(folder)
     found: list[str] = []
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
@@ -362,7 +362,7 @@ def walk(folder: str) -> Iterator[Entry]:
 
 
 def unfinished(folder: str) -> Iterator[Unfinished]:
-    """The uploads in parts below a folder that are neither completed nor aborted, whoever began them."""
+    """Yield the uploads in parts below a folder that are neither completed nor aborted, whoever began them."""
     bucket, prefix = split_folder(folder)
     for page in client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
         for upload in page.get("Uploads", []):
@@ -370,7 +370,7 @@ def unfinished(folder: str) -> Iterator[Unfinished]:
 
 
 def abort(upload: Unfinished) -> None:
-    """Removes an unfinished upload and its parts. One that has ended meanwhile is fine."""
+    """Remove an unfinished upload and its parts. One that has ended meanwhile is fine."""
     from botocore.exceptions import ClientError
 
     bucket, key = split_s3(upload.path)

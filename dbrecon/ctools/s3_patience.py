@@ -39,7 +39,7 @@ def wait_while_away(client: Any, session: Any) -> None:
 
 
 def _away_code(response: Any, error: BaseException | None) -> str | None:
-    """What says that S3 is away, or that credentials have expired: S3's code, or the error's name; None for all else."""
+    """Return what says that S3 is away, or that credentials have expired: S3's code, or the error's name; None for all else."""
     from botocore.exceptions import ConnectionError as AnyConnectionError
     from botocore.exceptions import HTTPClientError, SSLError
 

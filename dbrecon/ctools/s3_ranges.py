@@ -62,11 +62,11 @@ class RangedReader(io.RawIOBase):
         return int(span[1]) if span else len(self._tail), answers[-1]["ETag"]
 
     def readable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -74,7 +74,7 @@ class RangedReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves there, without a request."""
+        """Move there, without a request."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if start + offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as a file does: zipfile counts on it
@@ -82,7 +82,7 @@ class RangedReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fills ``buffer`` as far as the block or the object goes; 0 at the end."""
+        """Fill ``buffer`` as far as the block or the object goes; 0 at the end."""
         count = min(len(buffer), self._size - self._position)
         if count <= 0:
             return 0
@@ -99,7 +99,7 @@ class RangedReader(io.RawIOBase):
         return len(data)
 
     def _have(self, block: int) -> None:
-        """Waits until a block is here; has those that probably come next fetched meanwhile."""
+        """Wait until a block is here; has those that probably come next fetched meanwhile."""
         self._read.add(block)
         ahead = AT_ONCE if block - 1 in self._read else 1
         for wanted in range(block, min(block + ahead, -(-self._size // BLOCK_BYTES))):
@@ -125,7 +125,7 @@ class RangedReader(io.RawIOBase):
             left = left[written:]
 
     def close(self) -> None:
-        """Ends what is under way, and the scratch file."""
+        """End what is under way, and the scratch file."""
         if not self.closed:
             pool = getattr(self, "_pool", None)
             if pool is not None:

@@ -82,7 +82,7 @@ class Target:
     values: dict[str, str]
 
     def get(self, name: str, default: str = "") -> str:
-        """A setting; ``default`` where it is not set, or "none"."""
+        """Return a setting; ``default`` where it is not set, or "none"."""
         value = self.values.get(name, "")
         return default if value.lower() in ("", "none") else value
 
@@ -120,7 +120,7 @@ class Target:
         return found
 
     def paths(self, name: str) -> list[str]:
-        """The files that a setting names, ``~`` and tokens (%h ...) filled in."""
+        """Return the files that a setting names, ``~`` and tokens (%h ...) filled in."""
         value = self.get(name)
         return [self.expanded(part) for part in (value.split("\n") if name in _LISTS else _files(value)) if part and part != "none"]
 
@@ -143,7 +143,7 @@ class Target:
 
 
 def parse_host(text: str) -> HostWords:
-    """The parts of ``[user@]host[:port]``. SshError for what cannot be a host."""
+    """Return the parts of ``[user@]host[:port]``. SshError for what cannot be a host."""
     match = _ADDRESS_6.fullmatch(text) or _HOST.fullmatch(text)
     parts = match.groupdict() if match else {}
     name, user, port = parts.get("bracketed") or parts.get("name"), parts.get("user"), parts.get("port")
@@ -154,8 +154,8 @@ def parse_host(text: str) -> HostWords:
 
 
 def resolve(host: HostWords, settings: SshSettings, seconds: float, address: str | None = None) -> Target:
-    """What the settings make of a host, within ``seconds``; ``address`` stands for the one that they name. SshError where OpenSSH
-    would refuse the settings."""
+    """Return what the settings make of a host, within ``seconds``; ``address`` stands for the one that they name. SshError where
+    OpenSSH would refuse the settings."""
     client = shutil.which("ssh")
     if client is None:
         values = _by_library(host, settings)
@@ -174,8 +174,8 @@ def resolve(host: HostWords, settings: SshSettings, seconds: float, address: str
 
 @contextmanager
 def _config_options(path: str) -> Iterator[list[str]]:
-    """The options that have ssh read the settings of ``path``. Without one it reads the user's and the system's; it looks for the
-    user's in the home of the password database, and we in $HOME, so that a file is given where the two differ."""
+    """Yield the options that have ssh read the settings of ``path``. Without one it reads the user's and the system's; it looks for
+    the user's in the home of the password database, and we in $HOME, so that a file is given where the two differ."""
     full = os.path.expanduser(path)
     elsewhere = os.path.expanduser("~") != _home()
     if path == DEFAULT_CONFIG and not elsewhere:
@@ -219,7 +219,7 @@ def _by_openssh(command: list[str], host: HostWords, settings: SshSettings, seco
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """What ``ssh -G`` prints, as a dictionary."""
+    """Return what ``ssh -G`` prints, as a dictionary."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
@@ -265,7 +265,7 @@ def _readable(line: str, path: str) -> bool:
 
 
 def _lines(path: str, depth: int = 0) -> list[str]:
-    """The lines of a settings file without comments, those of included files in their places."""
+    """Return the lines of a settings file without comments, those of included files in their places."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
@@ -291,5 +291,5 @@ def _lines(path: str, depth: int = 0) -> list[str]:
 
 
 def _without_comment(line: str) -> str:
-    """A line up to a ``#`` that stands outside quotes at the beginning of a word."""
+    """Return a line up to a ``#`` that stands outside quotes at the beginning of a word."""
     return re.sub(r"""^((?:"[^"]*"|'[^']*'|[^"'#]|(?<=\S)#)*?)(?:(?:^|\s+)#.*)?$""", r"\1", line)

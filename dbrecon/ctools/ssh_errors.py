@@ -18,6 +18,6 @@ class NameUnknown(SshError):
 
 
 def words(error: BaseException) -> str:
-    """A library's error on one line, for the middle of a sentence."""
+    """Return a library's error on one line, for the middle of a sentence."""
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(text.split()).rstrip(".")

@@ -42,7 +42,8 @@ class _Agent(AgentSSH):
 
 
 def to_try(target: Target, seconds: float, locked: list[str]) -> Iterator[paramiko.PKey]:
-    """The keys to try, in order. An agent is waited for ``seconds``. ``locked`` takes what is to be said of unusable key files."""
+    """Yield the keys to try, in order. An agent is waited for ``seconds``. ``locked`` takes what is to be said of unusable key
+    files."""
     if target.values.get("pubkeyauthentication", "yes").lower() in ("no", "false"):
         return
     files = target.paths("identityfile")
@@ -75,7 +76,7 @@ def _agent_keys(target: Target, seconds: float) -> list[Any]:
 
 
 def _with_certificates(key: Any, certificates: list[str]) -> Iterator[paramiko.PKey]:
-    """A key with each of its certificates, then bare."""
+    """Yield a key with each of its certificates, then bare."""
     for path in certificates:
         if not os.path.exists(path):
             continue
@@ -92,7 +93,7 @@ def _with_certificates(key: Any, certificates: list[str]) -> Iterator[paramiko.P
 
 
 def _public_blob(path: str) -> bytes | None:
-    """The public half of a key file: of ``path``.pub, or ``path`` itself where that is a public key."""
+    """Return the public half of a key file: of ``path``.pub, or ``path`` itself where that is a public key."""
     for name in (f"{path}.pub", path):
         try:
             blob = PublicBlob.from_string(Path(name).read_text(encoding="utf-8").strip()).key_blob
@@ -103,7 +104,7 @@ def _public_blob(path: str) -> bytes | None:
 
 
 def _private_key(path: str, locked: list[str]) -> paramiko.PKey | None:
-    """The key in a file; None if there is none that can be used, with what is to be said of it in ``locked``."""
+    """Return the key in a file; None if there is none that can be used, with what is to be said of it in ``locked``."""
     try:
         status = os.stat(path)
         if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077:

@@ -62,7 +62,7 @@ class Deadline:
 
 @contextmanager
 def logged_in(host: HostWords, settings: SshSettings, seconds: float, address: str | None = None) -> Iterator[paramiko.Transport]:
-    """A connection on which commands can be run, made within ``seconds`` in all. Raises SshError."""
+    """Yield a connection on which commands can be run, made within ``seconds`` in all. Raises SshError."""
     deadline = Deadline(seconds)
     with ExitStack() as stack:
         yield _transport(stack, host, settings, deadline, address=address)
@@ -100,7 +100,7 @@ def _transport(
 
 
 def _connect(target: Target, deadline: Deadline) -> socket.socket:
-    """A TCP connection to the first of the host's addresses that answers. The time is divided among them."""
+    """Return a TCP connection to the first of the host's addresses that answers. The time is divided among them."""
     family = FAMILIES.get(target.get("addressfamily", "any"), socket.AF_UNSPEC)
     try:
         found = socket.getaddrinfo(target.address, target.port, family, socket.SOCK_STREAM)
@@ -127,7 +127,8 @@ def _connect(target: Target, deadline: Deadline) -> socket.socket:
 def _by_way_of(
     stack: ExitStack, target: Target, hops: str, settings: SshSettings, deadline: Deadline, depth: int
 ) -> paramiko.Channel:
-    """A connection to the host that the last of the hops (``[user@]host[:port]``, with commas) makes; those before lead to it."""
+    """Return a connection to the host that the last of the hops (``[user@]host[:port]``, with commas) makes; those before lead to
+    it."""
     if depth >= HOPS:
         raise SshError(f"{target.given}: ProxyJump leads over more than {HOPS} hosts, or in a circle: see ~/.ssh/config")
     before, _, last = hops.strip().rpartition(",")
@@ -148,7 +149,8 @@ def _by_way_of(
 
 
 def _by_command(stack: ExitStack, target: Target, command: str) -> tuple[socket.socket, IO[bytes]]:
-    """A connection through the program of ProxyCommand, run by the user's shell as ssh(1) runs it; and where its complaints are."""
+    """Return a connection through the program of ProxyCommand, run by the user's shell as ssh(1) runs it; and where its complaints
+    are."""
     if target.yes("proxyusefdpass"):
         raise SshError(f"{target.given}: ProxyUseFdpass is not possible here: take it out of ~/.ssh/config for this host")
     ours, theirs = socket.socketpair()
@@ -174,7 +176,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _said(helper: IO[bytes] | None, instead: str = "") -> str:
-    """What a ProxyCommand complained of, for the end of a sentence; ``instead`` where it said nothing."""
+    """Return what a ProxyCommand complained of, for the end of a sentence; ``instead`` where it said nothing."""
     if helper is None:
         return instead
     helper.seek(0)
@@ -250,7 +252,7 @@ def _certificate_fault(target: Target, known: known_hosts.KnownHost, certificate
 
 
 def _changed(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey) -> str:
-    """The sentence about a host that shows another key than it had."""
+    """Return the sentence about a host that shows another key than it had."""
     first = known.plain[0]
     types = sorted({key.type for key in known.plain})
     remedy = f"it may be another machine; if it was set up anew: ssh-keygen -R '{target.key_name}'"

@@ -64,7 +64,7 @@ class Stage:
 
     @contextmanager
     def on(self, path: str, sink: "_StagedLocal | _FencedS3") -> Iterator["Stage"]:
-        """The block of :func:`stage`."""
+        """Yield a stage for the block of :func:`stage`."""
         with storage.writing(path, sink) as file:
             self._file = file
             yield self
@@ -107,12 +107,12 @@ def discard(staged: Staged) -> None:
 
 
 def digest(content: bytes | mmap.mmap) -> str:
-    """The digest of an artifact's unpacked content."""
+    """Return the digest of an artifact's unpacked content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_of(path: str) -> str:
-    """The digest of a file's content, unpacked, read in pieces. Raises as reading does."""
+    """Return the digest of a file's content, unpacked, read in pieces. Raises as reading does."""
     found = hashlib.sha256()
     with storage.sopen(path, "rb") as file:
         while piece := file.read(1 << 20):

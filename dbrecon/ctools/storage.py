@@ -85,7 +85,7 @@ def sopen(
     path: Path, mode: Literal["rb", "wb"], encoding: str = "utf-8", kms_key: str | None = None
 ) -> AbstractContextManager[IO[bytes]]: ...
 def sopen(path: Path, mode: str = "r", encoding: str = "utf-8", kms_key: str | None = None) -> AbstractContextManager[IO[Any]]:
-    """Opens ``path`` for a ``with`` block: mode r, w (text), rb or wb (bytes).
+    """Open ``path`` for a ``with`` block: mode r, w (text), rb or wb (bytes).
 
     A written file appears, whole, when the block ends well, replacing what was there; its folder is made where needed.
     Lines end in "\\n" and are not translated. A binary file that is read can seek unless it is a ``.gz``. ``kms_key``: on S3
@@ -98,7 +98,7 @@ def sopen(path: Path, mode: str = "r", encoding: str = "utf-8", kms_key: str | N
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of ``path``, unpacked if it is a ``.gz``. The fastest way to read a whole file: on S3, one request."""
+    """Return the content of ``path``, unpacked if it is a ``.gz``. The fastest way to read a whole file: on S3, one request."""
     path = os.fspath(path)
     if is_s3(path):
         try:
@@ -119,7 +119,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def mapped(path: Path) -> bytes | mmap.mmap:
-    """The content of ``path``, to look at here and there: a local file is mapped, so that only what is looked at is read.
+    """Return the content of ``path``, to look at here and there: a local file is mapped, so that only what is looked at is read.
 
     For files that are replaced as a whole and never changed in place, as all of ours are.
     """
@@ -136,7 +136,7 @@ def mapped(path: Path) -> bytes | mmap.mmap:
 
 
 def _in_memory(path: str, read: Callable[[], bytes]) -> bytes:
-    """What ``read`` gives. StorageError if this process has not the memory for it."""
+    """Return what ``read`` gives. StorageError if this process has not the memory for it."""
     try:
         return read()
     except MemoryError as error:
@@ -144,7 +144,7 @@ def _in_memory(path: str, read: Callable[[], bytes]) -> bytes:
 
 
 def _unpacked(path: str, packed: bytes) -> bytes:
-    """The content of a gzip file. Raises DamagedFile for one that unpacks to far more than a file of ours."""
+    """Return the content of a gzip file. Raises DamagedFile for one that unpacks to far more than a file of ours."""
     most = max(RATIO_FROM, MAX_RATIO * len(packed))
     first = isal_zlib.decompressobj(_GZIP)
     content = first.decompress(packed, most + 1)
@@ -163,7 +163,7 @@ def _unpacked(path: str, packed: bytes) -> bytes:
 
 @contextmanager
 def open_ranges(path: Path) -> Iterator[BinaryIO]:
-    """A large binary file of which parts will be read, in any order, for a ``with`` block. Seekable.
+    """Yield a large binary file of which parts will be read, in any order, for a ``with`` block. Seekable.
 
     On S3 only the ranges that are read are fetched, once, into a temporary file that ends with the block or the process.
     """
@@ -195,7 +195,7 @@ def look(path: Path) -> Entry:
 
 
 def look_named(path: Path) -> Entry:
-    """The same for a name that somebody typed: MissingFile says to correct it, or that it is a folder's."""
+    """Return the same for a name that somebody typed: MissingFile says to correct it, or that it is a folder's."""
     path = os.fspath(path)
     found = _look(path)
     if found is not None and not is_s3(path):
@@ -206,12 +206,12 @@ def look_named(path: Path) -> Entry:
 
 
 def size(path: Path) -> int:
-    """The bytes that ``path`` has where it lies (packed, for a ``.gz``). MissingFile where there is none."""
+    """Return the bytes that ``path`` has where it lies (packed, for a ``.gz``). MissingFile where there is none."""
     return look(path).size
 
 
 def sizes(paths: Iterable[str]) -> dict[str, int | None]:
-    """The bytes of each path as it lies, None where there is no file. On S3 many are looked at at a time."""
+    """Return the bytes of each path as it lies, None where there is no file. On S3 many are looked at at a time."""
     paths = list(paths)
     if not paths or not is_s3(paths[0]):
         return {path: found.size if found else None for path, found in zip(paths, map(_look, paths), strict=True)}
@@ -220,7 +220,7 @@ def sizes(paths: Iterable[str]) -> dict[str, int | None]:
 
 
 def remove(path: Path) -> None:
-    """Removes the file or object. One that is not there is fine."""
+    """Remove the file or object. One that is not there is fine."""
     path = os.fspath(path)
     try:
         if is_s3(path):
@@ -233,7 +233,7 @@ def remove(path: Path) -> None:
 
 
 def listdir(folder: Path) -> Iterator[str]:
-    """The names in a folder (files and folders; below a prefix on S3), sorted. None where there is no such folder.
+    """Yield the names in a folder (files and folders; below a prefix on S3), sorted. None where there is no such folder.
 
     Files under construction are left out.
     """
@@ -260,7 +260,7 @@ def walk(folder: Path) -> Iterator[Entry]:
 
 
 def _walk_local(folder: str, temporary: bool = False) -> Iterator[Entry]:
-    """The files below a local folder: those that are whole, or those under construction."""
+    """Yield the files below a local folder: those that are whole, or those under construction."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
@@ -276,7 +276,7 @@ def _walk_local(folder: str, temporary: bool = False) -> Iterator[Entry]:
 
 
 def unfinished(folder: Path) -> list[Unfinished]:
-    """What is being written below a folder, or was when its writer died: uploads in parts, or local temporary files."""
+    """Return what is being written below a folder, or was when its writer died: uploads in parts, or local temporary files."""
     folder = os.fspath(folder)
     try:
         if is_s3(folder):
@@ -287,7 +287,7 @@ def unfinished(folder: Path) -> list[Unfinished]:
 
 
 def remove_unfinished(found: Unfinished) -> None:
-    """Removes something that ``unfinished`` has found. Whoever still writes it will fail."""
+    """Remove something that ``unfinished`` has found. Whoever still writes it will fail."""
     try:
         if is_s3(found.path):
             s3.abort(found)
@@ -299,7 +299,7 @@ def remove_unfinished(found: Unfinished) -> None:
 
 
 def make_writable_check(root: Path, kms_key: str | None = None) -> None:
-    """Writes and removes a small file below ``root``, made where needed. StorageError where that fails."""
+    """Write and removes a small file below ``root``, made where needed. StorageError where that fails."""
     path = f"{os.fspath(root).rstrip('/')}/writable-check-{os.getpid()}-{secrets.token_hex(4)}"
     with sopen(path, "wb", kms_key=kms_key) as file:
         file.write(b"writable\n")
@@ -307,7 +307,7 @@ def make_writable_check(root: Path, kms_key: str | None = None) -> None:
 
 
 def clear_leftovers(folder: Path, older_than_seconds: float = 86400.0) -> int:
-    """Removes what killed writers left below a folder. Returns how many.
+    """Remove what killed writers left below a folder. Returns how many.
 
     The age must be beyond the longest write, since other hosts, whose processes cannot be seen, may write there.
     """
@@ -473,7 +473,7 @@ class LocalSink:
         return self._file
 
     def close_synced(self) -> None:
-        """Closes the file, on the disk as a whole."""
+        """Close the file, on the disk as a whole."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         self._file.close()

@@ -54,7 +54,7 @@ def is_s3(path: str | os.PathLike[str]) -> bool:
 
 
 def failures(path: str) -> tuple[type[BaseException], ...]:
-    """What the system, or for S3 smart_open and botocore, raise where ``path`` cannot be used."""
+    """Return what the system, or for S3 smart_open and botocore, raise where ``path`` cannot be used."""
     if not is_s3(path):
         return (OSError,)
     with extra("aws"):
@@ -65,7 +65,7 @@ def failures(path: str) -> tuple[type[BaseException], ...]:
 
 
 def s3_code(error: BaseException) -> str:
-    """The S3 error code behind ``error``, which smart_open may have wrapped; "" where there is none."""
+    """Return the S3 error code behind ``error``, which smart_open may have wrapped; "" where there is none."""
     return _answer(error)[0]
 
 
@@ -90,33 +90,33 @@ def is_missing(error: BaseException) -> bool:
 
 
 def no_such(path: str) -> StorageError:
-    """The error for a file that is not there."""
+    """Return the error for a file that is not there."""
     return MissingFile(f"{path} does not exist; run the step that makes it, or correct the path.")
 
 
 def no_such_name(path: str, folder: bool) -> StorageError:
-    """The error for a name that somebody typed, of no file: there is nothing, or a folder."""
+    """Return the error for a name that somebody typed, of no file: there is nothing, or a folder."""
     return MissingFile(f"{path} is a folder; name a file." if folder else f"{path}: there is no such file; correct the name.")
 
 
 def damaged(path: str) -> StorageError:
-    """The error for a ``.gz`` that is cut off, changed, or no gzip at all."""
+    """Return the error for a ``.gz`` that is cut off, changed, or no gzip at all."""
     return DamagedFile(f"{path} is not a whole gzip file; remove it and make it again.")
 
 
 def bomb(path: str, ratio: int) -> StorageError:
-    """The error for a ``.gz`` that unpacks to far more than any file of an experiment."""
+    """Return the error for a ``.gz`` that unpacks to far more than any file of an experiment."""
     return DamagedFile(f"{path} unpacks to more than {ratio} times its size, and so is no file of an experiment; remove it.")
 
 
 def too_large(path: str) -> StorageError:
-    """The error for a file that this process has not the memory for."""
+    """Return the error for a file that this process has not the memory for."""
     remedy = "raise its limit (ulimit -v) or take a larger machine"
     return _CompleteError(f"{path} does not fit into the memory that this process may take; {remedy}.")
 
 
 def explain(error: BaseException, path: str, action: str) -> StorageError:
-    """The sentence for a failure of ``action`` ("read", "write", "remove", "list", "look at") on ``path``."""
+    """Return the sentence for a failure of ``action`` ("read", "write", "remove", "list", "look at") on ``path``."""
     if isinstance(error, StorageError):
         return error
     if isinstance(error, GZIP_ERRORS):

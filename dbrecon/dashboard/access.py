@@ -49,7 +49,7 @@ class Access:
 
     @classmethod
     def of(cls, config: Config) -> "Access":
-        """What the settings say. UsageError for a token that can be guessed."""
+        """Return what the settings say. UsageError for a token that can be guessed."""
         token = config.dashboard.token or None
         if token is not None and len(token) < SHORTEST_TOKEN:
             raise UsageError(
@@ -59,7 +59,7 @@ class Access:
         return cls(token, frozenset(name.strip().lower() for name in names if name.strip()))
 
     def check(self, request: Request) -> None:
-        """Raises Refused unless the request may be answered."""
+        """Raise Refused unless the request may be answered."""
         if request.path == OPEN_PATH:
             return
         if self.token is not None:
@@ -95,7 +95,7 @@ def is_local_name(name: str, more: Iterable[str]) -> bool:
 
 
 def hostname(host: str) -> str:
-    """The name or address of a Host header, without its port, in lower case."""
+    """Return the name or address of a Host header, without its port, in lower case."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()

@@ -40,7 +40,7 @@ FILES_AGE = 20.0  # seconds: each look at S3 is a request
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """The application with the settings that ``config`` holds; by default those that every command would read."""
+    """Return the application with the settings that ``config`` holds; by default those that every command would read."""
     config = config or Config.load()
     access = Access.of(config)
     ledger = open_ledger(config, make=False)
@@ -76,7 +76,7 @@ Answerer = Callable[..., Response]
 
 
 def _send(body: bytes, packed: bytes | None, etag: str, mimetype: str) -> Response:
-    """The answer, or 304 where the client has it; compressed where it may be."""
+    """Return the answer, or 304 where the client has it; compressed where it may be."""
     response = Response(body, mimetype=mimetype)
     if packed is not None and request.accept_encodings.quality("gzip") > 0:
         response.data = packed
@@ -88,7 +88,7 @@ def _send(body: bytes, packed: bytes | None, etag: str, mimetype: str) -> Respon
 
 
 def _add_pages(app: Flask) -> None:
-    """The page, under every address that a reader may keep, and its files."""
+    """Add the page, under every address that a reader may keep, and its files."""
     files, page = load_files(), load_page()
 
     def show(**_place: str) -> Response:
@@ -121,7 +121,7 @@ def _range() -> str:
 
 
 def _add_api(app: Flask, views: Views, snapshots: Snapshots, answer: Answerer) -> None:  # noqa: C901 - a list of addresses
-    """What is told of the dashboard itself and of whole experiments."""
+    """Add what is told of the dashboard itself and of whole experiments."""
 
     @app.get("/api/openapi.json")
     def openapi() -> Response:
@@ -177,7 +177,7 @@ def _add_api(app: Flask, views: Views, snapshots: Snapshots, answer: Answerer) -
 
 
 def _add_places(app: Flask, views: Views, answer: Answerer) -> None:
-    """What is told of states, counties and tracts."""
+    """Add what is told of states, counties and tracts."""
 
     @app.get(f"{EXPERIMENT}/states")
     def states(reident: str) -> Response:
@@ -228,7 +228,7 @@ def _number(text: str, most: int) -> int:
 
 
 def _add_problems(app: Flask) -> None:
-    """What goes wrong, told as RFC 9457 has it."""
+    """Add what goes wrong, told as RFC 9457 has it."""
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

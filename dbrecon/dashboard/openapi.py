@@ -20,32 +20,32 @@ REIDENT = {"type": "string", "pattern": f"^[A-Za-z][A-Za-z0-9_]{{0,{MAX_REIDENT 
 
 
 def maybe(schema: Json) -> Json:
-    """The schema, or null."""
+    """Return the schema, or null."""
     return schema | {"type": [schema["type"], "null"]}
 
 
 def array(schema: Json) -> Json:
-    """A list of it."""
+    """Return a list of it."""
     return {"type": "array", "items": schema}
 
 
 def record(fields: Json, **more: Any) -> Json:
-    """An object with exactly these fields."""
+    """Return an object with exactly these fields."""
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False, **more}
 
 
 def ref(name: str) -> Json:
-    """A schema of the components."""
+    """Return a schema of the components."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def either(name: str) -> Json:
-    """A schema of the components, or null."""
+    """Return a schema of the components, or null."""
     return {"anyOf": [ref(name), {"type": "null"}]}
 
 
 def answer(fields: Json, of_experiment: bool = True) -> Json:
-    """A whole answer: version and time before the fields, the database's state after them."""
+    """Return a whole answer: version and time before the fields, the database's state after them."""
     head: Json = {"version": {"const": VERSION}, "at": TIME | {"description": "when these data were read, Unix time"}}
     return record(head | ({"reident": REIDENT} if of_experiment else {}) | fields | {"database": ref("Database")})
 
@@ -217,7 +217,7 @@ def _name(path: str) -> str:
 
 
 def description(root: str = "") -> Json:
-    """The whole description. ``root``: the path that a proxy has put the dashboard under."""
+    """Return the whole description. ``root``: the path that a proxy has put the dashboard under."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -47,7 +47,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, data: Json, silent_since: int | None) -> "Snapshot":
-        """The answer that ``data`` makes, and whether the database answers."""
+        """Return the answer that ``data`` makes, and whether the database answers."""
         whole = data | {"database": {"answers": silent_since is None, "silent_since": silent_since}}
         body = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "backslashreplace")
         packed = gzip.compress(body, 6, mtime=0) if len(body) >= COMPRESSED_FROM else None
@@ -81,7 +81,8 @@ class Snapshots:
         self._said_away = False
 
     def get(self, key: str, read: Callable[[], Json], max_age: float | None = None) -> Snapshot:
-        """The answer to ``key``, which ``read`` makes. Raises DatabaseAway if there is none, and what else ``read`` raises."""
+        """Return the answer to ``key``, which ``read`` makes. Raises DatabaseAway if there is none, and what else ``read``
+        raises."""
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
@@ -119,7 +120,7 @@ class Snapshots:
             return entry.snapshot
 
     def _read(self, key: str, entry: _Entry, read: Callable[[], Json]) -> Json:
-        """Runs on a reader's thread; leaves its result in the entry."""
+        """Run on a reader's thread; leaves its result in the entry."""
         try:
             data = read()
             snapshot = Snapshot.of(data, None)
@@ -145,6 +146,6 @@ class Snapshots:
         return data
 
     def _silent(self, entry: _Entry) -> None:
-        """Marks what was told last as older than it should be."""
+        """Mark what was told last as older than it should be."""
         if entry.data is not None and entry.snapshot is not None and entry.snapshot.silent_since is None:
             entry.snapshot = Snapshot.of(entry.data, int(time.time()))

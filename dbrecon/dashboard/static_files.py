@@ -24,7 +24,7 @@ class StaticFile:
 
     @classmethod
     def of(cls, name: str, body: bytes) -> "StaticFile":
-        """The file of that name."""
+        """Return the file of that name."""
         packed = gzip.compress(body, 9, mtime=0)
         mimetype = TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         return cls(mimetype, body, packed if len(packed) < 0.9 * len(body) else None, hashlib.sha256(body).hexdigest()[:32])
@@ -39,5 +39,5 @@ def load_files() -> dict[str, StaticFile]:
 
 
 def load_page() -> str:
-    """The page, in which ``{{root}}`` stands for the path that a proxy has put the dashboard under."""
+    """Return the page, in which ``{{root}}`` stands for the path that a proxy has put the dashboard under."""
     return (FOLDER / PAGE).read_text(encoding="utf-8")

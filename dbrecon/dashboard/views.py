@@ -90,12 +90,12 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "range": span, "start": start, "step": step, "rows": rows}
 
     def hosts(self, reident: str) -> Json:
-        """The hosts, with the past hour's history."""
+        """Return the hosts, with the past hour's history."""
         at, hosts = self._reader.hosts(reident)
         return {"version": VERSION, "at": at, "reident": reident, "hosts": _with_state(hosts)}
 
     def errors(self, reident: str, limit: int) -> Json:
-        """The newest errors."""
+        """Return the newest errors."""
         at, errors = self._reader.errors(reident, limit)
         return {"version": VERSION, "at": at, "reident": reident, "errors": errors}
 
@@ -105,12 +105,12 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "error": error}
 
     def states(self, reident: str) -> Json:
-        """The states, summed up from their counties."""
+        """Return the states, summed up from their counties."""
         at, counties = self._county_rows(reident)
         return {"version": VERSION, "at": at, "reident": reident, "states": _states(counties)}
 
     def counties(self, reident: str, stusab: str | None) -> Json:
-        """The counties, of one state if given."""
+        """Return the counties, of one state if given."""
         at, rows = self._county_rows(reident)
         counties = [_county(row) for row in rows if stusab in (None, row["stusab"])]
         if stusab is not None and not counties:
@@ -132,7 +132,8 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "tract": row, "errors": errors}
 
     def certainty(self, reident: str) -> Json:
-        """The sums of certainty of each county where it is known. Each county's file is read once for each time it was written."""
+        """Return the sums of certainty of each county where it is known. Each county's file is read once for each time it was
+        written."""
         at, since = self._reader.certain_since(reident)
         experiment, found, unread = self._experiment(reident), [], 0
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
@@ -155,7 +156,7 @@ class Views:
         return self._certainty[key][1]
 
     def county_results(self, reident: str, stusab: str, county: str) -> Json:
-        """A county's people by sex and age, and how sure they are, where that is known."""
+        """Return a county's people by sex and age, and how sure they are, where that is known."""
         at, row, _ = self._reader.county(reident, stusab, county)
         since = self._reader.certain_since(reident)[1].get((stusab, county))
         results = NO_RESULTS | {"tracts": []}
@@ -170,7 +171,7 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, **results}
 
     def tract_results(self, reident: str, stusab: str, county: str, tract: str) -> Json:
-        """The same of a tract."""
+        """Return the same of a tract."""
         at, row, _ = self._reader.county(reident, stusab, county)
         self._reader.tract(reident, stusab, county, tract)
         certain = (stusab, county) in self._reader.certain_since(reident)[1]
@@ -180,7 +181,7 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, **results}
 
     def county_files(self, reident: str, stusab: str, county: str) -> Json:
-        """The files of a county: are they there, and how big."""
+        """Return the files of a county: are they there, and how big."""
         at, row, _ = self._reader.county(reident, stusab, county)
         experiment = self._experiment(reident)
         kinds: list[tuple[str, Callable[..., str]]] = [
@@ -194,7 +195,7 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "files": files}
 
     def tract_files(self, reident: str, stusab: str, county: str, tract: str) -> Json:
-        """The files of a tract."""
+        """Return the files of a tract."""
         at, row, _ = self._reader.tract(reident, stusab, county, tract)
         experiment = self._experiment(reident)
         kinds: list[tuple[str, Callable[..., str]]] = [("lp", experiment.lp), ("sol", experiment.sol), ("ilp", experiment.ilp)]
@@ -202,7 +203,7 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "files": files}
 
     def _county_rows(self, reident: str) -> tuple[int, list[Json]]:
-        """What the reader tells of all counties, kept for a moment: pages ask for states and counties at once."""
+        """Return what the reader tells of all counties, kept for a moment: pages ask for states and counties at once."""
         with self._counties_lock:
             read, rows = self._counties.get(reident, (float("-inf"), (0, [])))
             if time.monotonic() - read > SAME_MOMENT:
@@ -250,7 +251,7 @@ def _experiment(reident: str, overview: Overview) -> Json:
 
 
 def _with_state(hosts: list[Json]) -> list[Json]:
-    """The hosts with what they do: working, idle, lost (silent, with tracts) or left (silent, without)."""
+    """Return the hosts with what they do: working, idle, lost (silent, with tracts) or left (silent, without)."""
     for host in hosts:
         silent, holds = host.pop("silent"), host["tracts_held"] or host["tracts_locked"]
         host["state"] = ("lost" if holds else "left") if silent else ("working" if host["tracts_held"] else "idle")
@@ -258,7 +259,7 @@ def _with_state(hosts: list[Json]) -> list[Json]:
 
 
 def _states(counties: Iterable[Json]) -> list[Json]:
-    """The states of counties as the reader tells them, by their two letters."""
+    """Return the states of counties as the reader tells them, by their two letters."""
     states: dict[str, Json] = {}
     for county in counties:
         stusab = county["stusab"]
@@ -286,7 +287,7 @@ def _county(row: Json) -> Json:
 
 
 def _name(geoid: str, published: str) -> str:
-    """A county's name as published, or the map's where the published one is its number."""
+    """Return a county's name as published, or the map's where the published one is its number."""
     if published and not re.fullmatch(r"County \d{3}", published):
         return published
     return _map_names().get(geoid, published)

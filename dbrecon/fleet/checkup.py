@@ -26,7 +26,7 @@ class Finding:
 
 
 def skew(what: str, seconds: float) -> Finding:
-    """A finding of a clock that is ``seconds`` ahead of this machine's."""
+    """Return a finding of a clock that is ``seconds`` ahead of this machine's."""
     if abs(seconds) <= SKEW_SECONDS:
         return Finding("ok", what, f"within {max(1, round(abs(seconds)))} s of this machine's")
     way = "ahead of" if seconds > 0 else "behind"
@@ -34,7 +34,7 @@ def skew(what: str, seconds: float) -> Finding:
 
 
 def enough(what: str, free_kib: int, needed_mib: int, remedy: str) -> Finding:
-    """A finding of free memory or disk. With less than a tenth of what is needed nothing goes."""
+    """Return a finding of free memory or disk. With less than a tenth of what is needed nothing goes."""
     text = f"{free_kib / GIB:.1f} GiB free"
     if free_kib * 1024 >= needed_mib * MIB:
         return Finding("ok", what, text)

@@ -38,7 +38,7 @@ def with_credentials(config: Config, env: Mapping[str, str] | None = None) -> Co
 
 
 def encrypted_file(config: Config) -> str | None:
-    """The encrypted file; None if there is none. UsageError if there are several."""
+    """Return the encrypted file; None if there is none. UsageError if there are several."""
     pattern = config.secrets.file
     found = sorted(path for path in glob.glob(pattern) if not path.endswith(".tmp")) if pattern else []
     if len(found) > 1:
@@ -47,7 +47,7 @@ def encrypted_file(config: Config) -> str | None:
 
 
 def read_encrypted(path: str) -> dict[str, str]:
-    """The variables in an encrypted file, by KMS. Raises InputError, StorageError, AwsError."""
+    """Return the variables in an encrypted file, by KMS. Raises InputError, StorageError, AwsError."""
     from dbrecon.ctools import kms
 
     with storage.sopen(path) as file:
@@ -84,7 +84,7 @@ def readable_by_others(path: str) -> bool:
 
 
 def parse_variables(text: bytes, path: str) -> dict[str, str]:
-    """A JSON object of environment variables. InputError, which never quotes a value, if it is none."""
+    """Return a JSON object of environment variables. InputError, which never quotes a value, if it is none."""
     try:
         written = json.loads(text)
     except ValueError as error:
@@ -104,7 +104,7 @@ def parse_variables(text: bytes, path: str) -> dict[str, str]:
 
 
 def variables(config: Config) -> dict[str, str]:
-    """What --env puts into a shell: all of the encrypted file where that is used, else the database's settings."""
+    """Return what --env puts into a shell: all of the encrypted file where that is used, else the database's settings."""
     path = None if config.db.mysql_host else encrypted_file(config)
     found = {} if path is None else read_encrypted(path)
     credentials = with_credentials(config) if path is None else Config.load(config.path, {**os.environ, **found})

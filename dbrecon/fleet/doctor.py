@@ -48,7 +48,7 @@ def examine(config: Config, solver: Callable[[], str]) -> Iterator[Finding]:
 
 
 def _nodes(config: Config) -> Iterator[Finding]:
-    """What there is to say of nodes. What reaches them is loaded only where there are any: one machine needs no SSH."""
+    """Yield what there is to say of nodes. What reaches them is loaded only where there are any: one machine needs no SSH."""
     if not config.cluster.hosts and cluster_id(config.cluster.emr_cluster_id) is None:
         yield Finding("ok", "nodes", "no cluster is set: this machine alone")
         return
@@ -61,7 +61,7 @@ def _nodes(config: Config) -> Iterator[Finding]:
 
 
 def _tried(what: str, look: Callable[[], str]) -> Finding:
-    """A finding of something that tells what it is, or raises an error with a remedy."""
+    """Return a finding of something that tells what it is, or raises an error with a remedy."""
     try:
         return Finding("ok", what, look())
     except DBReconError as error:

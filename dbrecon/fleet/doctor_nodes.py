@@ -31,7 +31,7 @@ UNREACHABLE_REMEDY = "see that it is up and that sshd runs there, or take it out
 
 
 def examine_nodes(config: Config, seconds: float) -> Iterator[Finding]:
-    """The findings of all nodes, as they answer. What is asked of EMR and of the storage here has ``seconds``."""
+    """Yield the findings of all nodes, as they answer. What is asked of EMR and of the storage here has ``seconds``."""
     try:
         hosts = Background(lambda: list_hosts(config)).result(seconds)
     except TimeoutError as error:
@@ -70,7 +70,7 @@ def _source(config: Config) -> dict[str, str]:
 
 
 def _database(config: Config) -> dict[str, str]:
-    """What the program on a node needs for looking at the database. UsageError where nodes have none in which to meet."""
+    """Return what the program on a node needs for looking at the database. UsageError where nodes have none in which to meet."""
     given = with_credentials(config).database()
     if not given["mysql_host"]:
         raise UsageError("they meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners")
@@ -88,8 +88,8 @@ def _database(config: Config) -> dict[str, str]:
 
 @contextmanager
 def _marker(config: Config, seconds: float) -> Iterator[dict[str, str]]:
-    """A small file in the storage, which nodes must find there; what the program on a node needs for it. Nothing where it cannot be
-    written, which is told already."""
+    """Yield a small file in the storage, which nodes must find there; what the program on a node needs for it. Nothing where it
+    cannot be written, which is told already."""
     content = secrets.token_hex(16)
     path = f"{config.root().rstrip('/')}/2010-re/doctor-{secrets.token_hex(4)}"
 
@@ -140,7 +140,7 @@ def _node(config: Config, host: Host, text: str, now: float) -> Iterator[Finding
 
 
 def _missing(config: Config, facts: Mapping[str, str]) -> Iterator[str]:
-    """What a node lacks of the programs that a launch needs."""
+    """Yield what a node lacks of the programs that a launch needs."""
     if not facts.get("git"):
         yield "there is no git: install it there"
     if config.cluster.venv:
@@ -156,7 +156,7 @@ def _missing(config: Config, facts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unreachable_from(facts: Mapping[str, str]) -> Iterator[str]:
-    """What cannot be reached from a node."""
+    """Yield what cannot be reached from a node."""
     remedies = {
         "repository": "see [cluster] repository and branch, and that the node may read it",
         "database": "see MYSQL_HOST (a name that is right on all nodes), the server's bind-address and grants, and firewalls",

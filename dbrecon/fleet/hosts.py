@@ -104,7 +104,7 @@ class NodeError(RemoteError):
 
 
 def bare_name(host: str) -> str:
-    """A host's name without user and port."""
+    """Return a host's name without user and port."""
     try:
         return ssh.parse_host(host).name
     except ssh.SshError:
@@ -112,7 +112,7 @@ def bare_name(host: str) -> str:
 
 
 def short_name(host: str) -> str:
-    """A host's name up to its first dot, without user and port. An address stays whole."""
+    """Return a host's name up to its first dot, without user and port. An address stays whole."""
     bare = bare_name(host)
     return bare if ":" in bare or re.fullmatch(r"[0-9.]+", bare) else bare.partition(".")[0]
 
@@ -132,7 +132,7 @@ def load_text(report: Report) -> str:
 
 
 def emr_cluster(config: Config) -> emr.Cluster | None:
-    """The EMR cluster, unless the settings list hosts. UsageError if there is neither."""
+    """Return the EMR cluster, unless the settings list hosts. UsageError if there is neither."""
     if config.cluster.hosts:
         return None
     found = emr.cluster_id(config.cluster.emr_cluster_id)
@@ -144,7 +144,7 @@ def emr_cluster(config: Config) -> emr.Cluster | None:
 
 
 def list_hosts(config: Config) -> list[Host]:
-    """The cluster's nodes without the MASTER: CORE first, by name. Raises UsageError, AwsError."""
+    """Return the cluster's nodes without the MASTER: CORE first, by name. Raises UsageError, AwsError."""
     cluster = emr_cluster(config)
     if cluster is None:
         names = [name for name in re.split(r"[\s,]+", config.cluster.hosts or "") if name]
@@ -165,7 +165,8 @@ def _same(word: str, name: str) -> bool:
 
 
 def pick(hosts: Sequence[Host], words: str) -> list[Host]:
-    """The hosts that are named, with commas: in full, or up to the first dot. UsageError for one that is none, or ambiguous."""
+    """Return the hosts that are named, with commas: in full, or up to the first dot. UsageError for one that is none, or
+    ambiguous."""
     picked = []
     for word in (part.strip() for part in words.split(",") if part.strip()):
         exact = [host for host in hosts if host.name == word]
@@ -199,12 +200,13 @@ def _functions() -> str:
 
 
 def node_variables(config: Config) -> dict[str, str]:
-    """What the functions of on_node.sh know of the settings."""
+    """Return what the functions of on_node.sh know of the settings."""
     return {"folder": config.cluster.folder, "venv": config.cluster.venv or ""}
 
 
 def script(call: str, variables: dict[str, str], prologue: str = "") -> str:
-    """What is sent to a node: variables, the functions of on_node.sh, and a call of one. Functions find nothing on their stdin."""
+    """Return what is sent to a node: variables, the functions of on_node.sh, and a call of one. Functions find nothing on their
+    stdin."""
     given = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     return f"{given}{prologue}{_functions()}\n{{ {call}; exit $?; }} </dev/null\n"
 
@@ -263,7 +265,7 @@ def on_each(hosts: Sequence[Host], work: Callable[[Host], T], seconds: float) ->
 
 
 def answers(config: Config, hosts: Sequence[Host]) -> Iterator[Answer]:
-    """What each host says of itself, as they answer. All that a node does has ``[cluster] ssh_seconds``."""
+    """Yield what each host says of itself, as they answer. All that a node does has ``[cluster] ssh_seconds``."""
     text = script("report", node_variables(config))
     seconds = config.cluster.ssh_seconds
 
@@ -275,30 +277,30 @@ def answers(config: Config, hosts: Sequence[Host]) -> Iterator[Answer]:
 
 
 def ask(config: Config, hosts: Sequence[Host]) -> list[Answer]:
-    """What each host says of itself, in the hosts' order."""
+    """Return what each host says of itself, in the hosts' order."""
     found = {answer.host: answer for answer in answers(config, hosts)}
     return [found[host] for host in hosts]
 
 
 def answer(host: Host, result: Report | RemoteError) -> Answer:
-    """A result of :func:`on_each` as an answer; the error without the host's name, which stands before it."""
+    """Return a result of :func:`on_each` as an answer; the error without the host's name, which stands before it."""
     if isinstance(result, Report):
         return Answer(host, result)
     return Answer(host, None, reason(host, result))
 
 
 def reason(host: Host, error: RemoteError) -> str:
-    """An error's text without the host's name at its beginning."""
+    """Return an error's text without the host's name at its beginning."""
     return sentence(error).removeprefix(host.name).lstrip(": ")
 
 
 def values(text: str) -> dict[str, str]:
-    """The name=value lines that a node printed."""
+    """Return the name=value lines that a node printed."""
     return {name: value for name, equals, value in (line.partition("=") for line in text.splitlines()) if equals}
 
 
 def parse_report(host: Host, text: str) -> Report:
-    """The Report in what on_node.sh printed. NodeError if it is none."""
+    """Return the Report in what on_node.sh printed. NodeError if it is none."""
     facts = values(text)
     try:
         return Report(

@@ -39,7 +39,7 @@ class Launch:
 
 
 def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bool, env: Mapping[str, str] | None = None) -> Launch:
-    """A launch by the settings. ``config`` has the database's credentials. UsageError where something is missing."""
+    """Return a launch by the settings. ``config`` has the database's credentials. UsageError where something is missing."""
     database = config.database()
     if not database["mysql_host"]:
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
@@ -61,7 +61,7 @@ def check_reachable(host: str) -> None:
 
 
 def source(config: Config, branch: str | None = None) -> tuple[str, str]:
-    """The repository and the branch (or tag) that nodes check out. UsageError where one is not known."""
+    """Return the repository and the branch (or tag) that nodes check out. UsageError where one is not known."""
     repository = config.cluster.repository or _git("remote", "get-url", "origin")
     if not repository:
         lacking = "An installed package has none" if INSTALLED else "This checkout has no origin"
@@ -77,7 +77,7 @@ def source(config: Config, branch: str | None = None) -> tuple[str, str]:
 
 
 def passed_on(patterns: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the environment that match one of the patterns ("MYSQL_* GRB_*"); never the name of this node."""
+    """Return the variables of the environment that match one of the patterns ("MYSQL_* GRB_*"); never the name of this node."""
     wanted = patterns.replace(",", " ").split()
     matching = {name: value for name, value in env.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)}
     matching.pop(HOSTNAME_VARIABLE, None)
@@ -111,7 +111,7 @@ def logs_script(config: Config, lines: int, follow: bool) -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of this checkout; "" where it has nothing to say, or is not there, or this is an installed package."""
+    """Return what git says of this checkout; "" where it has nothing to say, or is not there, or this is an installed package."""
     if INSTALLED:  # git would speak of whatever checkout the package lies in
         return ""
     try:

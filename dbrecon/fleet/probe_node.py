@@ -12,12 +12,12 @@ import urllib.request
 
 
 def words(error: Exception) -> str:
-    """An error on one line."""
+    """Return an error on one line."""
     return " ".join(str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error).split())[:300]
 
 
 def greeting(host: str, port: int, seconds: float) -> str:
-    """The server's version, from its first packet; an OSError with its own words where it refuses this machine."""
+    """Return the server's version, from its first packet; an OSError with its own words where it refuses this machine."""
     with socket.create_connection((host, port), timeout=seconds) as connection:
         data = connection.recv(1024)
     if len(data) < 6:
@@ -28,7 +28,7 @@ def greeting(host: str, port: int, seconds: float) -> str:
 
 
 def database(seconds: float) -> str:
-    """What the database says. OSError if it does not answer, or refuses."""
+    """Return what the database says. OSError if it does not answer, or refuses."""
     host, port = os.environ["PROBE_MYSQL_HOST"], int(os.environ["PROBE_MYSQL_PORT"])
     version = greeting(host, port, seconds)
     try:
@@ -55,7 +55,7 @@ def database(seconds: float) -> str:
 
 
 def storage(seconds: float) -> str:
-    """That the storage is the one where the console wrote PROBE_CONTENT. OSError if not."""
+    """Return that the storage is the one where the console wrote PROBE_CONTENT. OSError if not."""
     content = os.environ["PROBE_CONTENT"]
     if os.environ.get("PROBE_PATH"):
         path = os.environ["PROBE_PATH"]

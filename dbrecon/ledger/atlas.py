@@ -25,14 +25,14 @@ class Atlas(Core):
     # -- experiments ------------------------------------------------------------------------------------------------
 
     def register(self, reident: str, tables: str, product: str, seed: int = 0, program: str = "", ages: str = "bins") -> None:
-        """Makes the experiment's tables. UsageError if a REIDENT that differs at most in case exists."""
+        """Make the experiment's tables. UsageError if a REIDENT that differs at most in case exists."""
         place, now = describe(self.engine), self._database.now()
         row = ExperimentRow(reident, tables, product, 0, seed, program, ages)
         self._run(lambda connection: ledger_experiments.reserve(connection, place, now, row), repeat_commit=False)
         self._run(lambda connection: ledger_experiments.make(connection, now, reident), repeat_commit=False)
 
     def drop(self, reident: str) -> None:
-        """Removes the experiment's tables and errors (no files). DatabaseError naming those that exist if it does not."""
+        """Remove the experiment's tables and errors (no files). DatabaseError naming those that exist if it does not."""
         if not self._run(lambda connection: ledger_experiments.drop(connection, reident), repeat_commit=False):
             raise self._unknown(reident)
 
@@ -44,7 +44,7 @@ class Atlas(Core):
         return found[reident]
 
     def seed_of_solutions(self, reident: str) -> int | None:
-        """The seed with which most of its solutions were made, as far as the ledger knows."""
+        """Return the seed with which most of its solutions were made, as far as the ledger knows."""
         tracts = experiment_tables(reident).tracts
         query = select(tracts.c.sol_seed).where(tracts.c.sol_seed.is_not(None)).group_by(tracts.c.sol_seed)
         rows = self._rows(reident, query.order_by(func.count().desc(), tracts.c.sol_seed).limit(1))
@@ -102,12 +102,12 @@ class Atlas(Core):
         return StateDigests(*rows[0]) if rows else StateDigests()
 
     def note_zip(self, reident: str, stusab: str, digest: str) -> None:
-        """The zip of which a state's files are, or are to be, made; it has the geography that was entered."""
+        """Enter the zip of which a state's files are, or are to be, made; it has the geography that was entered."""
         tables = experiment_tables(reident)
         self._run(lambda connection: ledger_geography.note_zip(connection, tables, stusab, digest), reident=reident)
 
     def county_files(self, reident: str, stusab: str) -> dict[str, CountyDigests | None]:
-        """What step 2 has entered of each county's files; None where it has entered none."""
+        """Return what step 2 has entered of each county's files; None where it has entered none."""
         tables = experiment_tables(reident)
 
         def work(connection: Connection) -> dict[str, CountyDigests | None]:
@@ -116,7 +116,7 @@ class Atlas(Core):
         return self._run(work, reident=reident, write=False)
 
     def people_digests(self, reident: str, stusab: str) -> dict[str, str | None]:
-        """The digest of each county's people that was accepted; None where none are written, "" where none was kept."""
+        """Return the digest of each county's people that was accepted; None where none are written, "" where none was kept."""
         counties = experiment_tables(reident).counties
         query = select(counties.c.county, counties.c.csv_digest).where(counties.c.stusab == stusab)
         return {row.county: row.csv_digest for row in self._rows(reident, query)}
@@ -137,7 +137,7 @@ class Atlas(Core):
         return self._run(work, reident=reident)
 
     def forget_county_files(self, reident: str, stusab: str, counties: Iterable[str]) -> None:
-        """The counties' files are not to be counted on: step 2 is to make them again, and what was made of them begins anew."""
+        """Count on the counties' files no more: step 2 is to make them again, and what was made of them begins anew."""
         tables, counties = experiment_tables(reident), list(counties)
 
         def work(connection: Connection) -> None:
@@ -147,13 +147,13 @@ class Atlas(Core):
         self._run(work, reident=reident)
 
     def has_geography(self, reident: str, stusab: str) -> bool:
-        """True if step 1 of the state is complete."""
+        """Return True if step 1 of the state is complete."""
         states = experiment_tables(reident).states
         query = select(states.c.stusab).where(states.c.stusab == stusab, states.c.geo_end > 0)
         return self._run(lambda connection: connection.execute(query).first(), reident=reident, write=False) is not None
 
     def geography(self, reident: str, stusab: str, sumlev: str, county: str | None = None) -> list[GeoRow]:
-        """The state's records of a summary level ("050", "140", "101"), of one county if given, by LOGRECNO."""
+        """Return the state's records of a summary level ("050", "140", "101"), of one county if given, by LOGRECNO."""
         geo = experiment_tables(reident).geo
         query = select(*(geo.c[name] for name in GeoRow._fields)).order_by(geo.c.logrecno)
         query = query.where(geo.c.stusab == stusab, geo.c.sumlev == sumlev)
@@ -162,23 +162,23 @@ class Atlas(Core):
         return [GeoRow(*tuple(row)) for row in self._rows(reident, query)]
 
     def stusabs(self, reident: str) -> list[str]:
-        """The states whose step 1 is complete, sorted."""
+        """Return the states whose step 1 is complete, sorted."""
         states = experiment_tables(reident).states
         query = select(states.c.stusab).where(states.c.geo_end > 0).order_by(states.c.stusab)
         return [row.stusab for row in self._rows(reident, query)]
 
     def counties(self, reident: str, stusab: str) -> list[str]:
-        """The state's counties (three digits), sorted."""
+        """Return the state's counties (three digits), sorted."""
         return list(self.county_statuses(reident, stusab))
 
     def county_statuses(self, reident: str, stusab: str) -> dict[str, str]:
-        """The state's counties, sorted, each with its status."""
+        """Return the state's counties, sorted, each with its status."""
         counties = experiment_tables(reident).counties
         query = select(counties.c.county, counties.c.status).where(counties.c.stusab == stusab).order_by(counties.c.county)
         return {row.county: row.status for row in self._rows(reident, query)}
 
     def tracts(self, reident: str, stusab: str, county: str) -> list[str]:
-        """The county's tracts (six digits), those without people included, sorted."""
+        """Return the county's tracts (six digits), those without people included, sorted."""
         tracts = experiment_tables(reident).tracts
         query = select(tracts.c.tract).where(tracts.c.stusab == stusab, tracts.c.county == county)
         return [row.tract for row in self._rows(reident, query.order_by(tracts.c.tract))]

@@ -54,7 +54,7 @@ def enter(connection: Connection, tables: ExperimentTables, place: Place) -> Non
 
 
 def _not_entered(tables: ExperimentTables, place: Place) -> Any:
-    """The counties whose people are written, and certainty's rows lack or are of other people."""
+    """Return the counties whose people are written, and certainty's rows lack or are of other people."""
     counties, own = tables.counties, tables.certainty
     joined = and_(own.c.stusab == counties.c.stusab, own.c.county == counties.c.county, own.c.tract == COUNTY_FILES)
     query = select(counties).select_from(counties.outerjoin(own, joined))
@@ -71,7 +71,7 @@ def _is_written(tables: ExperimentTables) -> Element[bool]:
 
 
 def ready_counties(tables: ExperimentTables, place: Place) -> Conditions:
-    """The counties' own rows that can be done: every tract is."""
+    """Return the counties' own rows that can be done: every tract is."""
     own, tracts = tables.certainty, tables.certainty.alias("of_tracts")
     of_county_tracts = and_(tracts.c.stusab == own.c.stusab, tracts.c.county == own.c.county, tracts.c.tract != COUNTY_FILES)
     undone = select(tracts.c.tract).where(of_county_tracts, tracts.c.status != CERTAIN).exists()
@@ -79,7 +79,7 @@ def ready_counties(tables: ExperimentTables, place: Place) -> Conditions:
 
 
 def claimable_tracts(tables: ExperimentTables, place: Place, max_pop: int | None = None) -> Conditions:
-    """The tracts' rows that can be done."""
+    """Return the tracts' rows that can be done."""
     own = tables.certainty
     room = [] if max_pop is None else [own.c.pop <= max_pop]
     return [own.c.tract != COUNTY_FILES, _is_written(tables), *room, *sql.narrow(own, place)]
@@ -103,7 +103,7 @@ def take(
 
 
 def claim_of(reident: str, row: Row[Any], worker: Worker, token: str, fence: int, tracts: tuple[str, ...]) -> CertaintyClaim:
-    """A claimed row; ``tracts`` are those of a county whose files are to be written."""
+    """Return a claimed row; ``tracts`` are those of a county whose files are to be written."""
     return CertaintyClaim(
         reident, row.stusab, row.state, row.county, row.tract, row.pop, row.status, row.attempts, worker, token, fence,
         tracts=tracts,
@@ -111,7 +111,7 @@ def claim_of(reident: str, row: Row[Any], worker: Worker, token: str, fence: int
 
 
 def tracts_of(connection: Connection, tables: ExperimentTables, row: Row[Any]) -> tuple[str, ...]:
-    """The tracts with people of a county's own row, ascending; none for a tract's."""
+    """Return the tracts with people of a county's own row, ascending; none for a tract's."""
     if row.tract != COUNTY_FILES:
         return ()
     own = tables.certainty
@@ -165,7 +165,8 @@ def status(connection: Connection, tables: ExperimentTables, place: Place, at: i
 def mark(
     connection: Connection, tables: ExperimentTables, place: Place, event: str, people_digest: str, host: str, now: int
 ) -> int:
-    """A county's files of certainty are in place, of people with that digest ("": not known). How many rows did not say so."""
+    """Enter that a county's files of certainty are in place, of people with that digest ("": not known). How many rows did not say
+    so."""
     own = tables.certainty
     free = or_(own.c.hold != LEASED, own.c.hold_ends <= now)
     same = [own.c.people_digest.in_(("", people_digest))] if people_digest else []
@@ -175,13 +176,14 @@ def mark(
 
 
 def unmark(connection: Connection, tables: ExperimentTables, place: Place) -> int:
-    """A county's files of certainty are not what they should be: they are made again, of records that match. How many rows."""
+    """Enter that a county's files of certainty are not what they should be: they are made again, of records that match. How many
+    rows."""
     values = moves.ANEW | moves.NO_CERTAINTY
     return moves.move(connection, tables.certainty, RESCAN, sql.narrow(tables.certainty, place), values, NEW)
 
 
 def county_row(connection: Connection, tables: ExperimentTables, place: Place) -> Row[Any] | None:
-    """The row of a county's own files; None if step 6 has not begun there."""
+    """Return the row of a county's own files; None if step 6 has not begun there."""
     own = tables.certainty
     return connection.execute(select(own).where(*sql.narrow(own, place), own.c.tract == COUNTY_FILES)).first()
 

@@ -48,17 +48,17 @@ def narrow(table: Table, place: Place) -> list[Condition]:
 
 
 def by_index(query: Select[Any], table: Table, name: str) -> Select[Any]:
-    """The query, on MySQL by that index of the table: its optimizer may choose a scan while its statistics are old."""
+    """Return the query, on MySQL by that index of the table: its optimizer may choose a scan while its statistics are old."""
     return query.with_hint(table, f"FORCE INDEX ({table.name}_{name})", "mysql")
 
 
 def index_for(place: Place) -> str:
-    """The index of tracts whose first columns are the place, then status and hold."""
+    """Return the index of tracts whose first columns are the place, then status and hold."""
     return "county" if place.county is not None else "state" if place.stusab is not None else "free"
 
 
 def table_of(claim: AnyClaim) -> Table:
-    """The table that holds the claim."""
+    """Return the table that holds the claim."""
     tables = experiment_tables(claim.reident)
     if isinstance(claim, CertaintyClaim):
         return tables.certainty
@@ -66,13 +66,13 @@ def table_of(claim: AnyClaim) -> Table:
 
 
 def key(table: Table, row: Any) -> list[Condition]:
-    """The condition that finds the row of a row or claim."""
+    """Return the condition that finds the row of a row or claim."""
     names = ("stusab", "county", "tract") if "tract" in table.c else ("stusab", "county")
     return [table.c[name] == getattr(row, name) for name in names]
 
 
 def lost(claim: AnyClaim) -> LostLease:
-    """The error of a claim that is no longer its worker's."""
+    """Return the error of a claim that is no longer its worker's."""
     return LostLease(
         f"{claim} of {claim.reident} is no longer held by {claim.worker}: its lease ended or it was taken away; "
         "drop this work, whoever holds it now does it"
@@ -95,7 +95,7 @@ def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list
 
 
 def extend(connection: Connection, claims: list[AnyClaim], until: ColumnElement[int]) -> list[AnyClaim]:
-    """Moves the end of the leases; the claims that are lost."""
+    """Move the end of the leases; the claims that are lost."""
     gone: list[AnyClaim] = []
     for table, group, held in groups(claims):
         if moves.move(connection, table, HEARTBEAT, held, {"hold_ends": until}) != len(group):
@@ -131,14 +131,14 @@ def biggest(
 
 
 def mark(connection: Connection, table: Table, rows: Sequence[Row[Any]], worker: Worker, token: str, now: int, lease: int) -> None:
-    """Marks locked rows of one county as the worker's for ``lease`` seconds."""
+    """Mark locked rows of one county as the worker's for ``lease`` seconds."""
     tracts = tuple(row.tract for row in rows) if "tract" in table.c else None
     where = [*narrow(table, Place(rows[0].stusab, rows[0].county, tracts)), table.c.hold == FREE]
     moves.move(connection, table, CLAIM_IT, where, moves.lease(str(worker), worker.host, token, now, lease, table))
 
 
 def held_by_token(connection: Connection, table: Table, token: str) -> Sequence[Row[Any]]:
-    """What an earlier run of the same claim got, when the answer to its commit was lost."""
+    """Return what an earlier run of the same claim got, when the answer to its commit was lost."""
     query = select(table).where(table.c.hold == LEASED, table.c.token == token)
     return connection.execute(query).all()
 
@@ -183,7 +183,7 @@ def closable(tables: ExperimentTables, place: Place, held_too: bool = False) -> 
 
 
 def tract_claim(reident: str, row: Row[Any], worker: Worker, token: str, fence: int, files: CountyDigests | None) -> Claim:
-    """A claimed row of tracts, with what was accepted of what it is to be made of."""
+    """Return a claimed row of tracts, with what was accepted of what it is to be made of."""
     return Claim(
         reident, row.stusab, row.state, row.county, row.tract, row.pop, row.status, row.attempts, worker, token,
         fence, row.lp_digest, files,
@@ -193,7 +193,7 @@ def tract_claim(reident: str, row: Row[Any], worker: Worker, token: str, fence: 
 def files_of_counties(
     connection: Connection, tables: ExperimentTables, stusab: str, county: str | None = None
 ) -> dict[str, CountyDigests | None]:
-    """What step 2 has entered of each county's files; None where it has entered none."""
+    """Return what step 2 has entered of each county's files; None where it has entered none."""
     counties = tables.counties
     names = ("county", "zip_digest", "block_digest", "tract_digest", "block_bytes", "tract_bytes")
     query = select(*(counties.c[name] for name in names)).where(*narrow(counties, Place(stusab, county)))
@@ -202,14 +202,14 @@ def files_of_counties(
 
 
 def county_digests(connection: Connection, tables: ExperimentTables, stusab: str, county: str) -> CountyDigests | None:
-    """The same of one county."""
+    """Return the same of one county."""
     return files_of_counties(connection, tables, stusab, county).get(county)
 
 
 def county_claim(
     connection: Connection, tables: ExperimentTables, reident: str, row: Row[Any], worker: Worker, token: str, fence: int
 ) -> CountyClaim:
-    """A claimed row of counties, with its tracts with people and their accepted solutions."""
+    """Return a claimed row of counties, with its tracts with people and their accepted solutions."""
     tracts = tables.tracts
     query = select(tracts.c.tract, tracts.c.pop, tracts.c.sol_digest)
     query = query.where(*narrow(tracts, Place(row.stusab, row.county)), tracts.c.pop > 0).order_by(tracts.c.tract)

@@ -50,7 +50,7 @@ class Core:
         return self._run(ledger_experiments.registered, write=False)
 
     def progress(self) -> list[ExperimentProgress]:
-        """The same with their states, and how many of their tracts are solved."""
+        """Return the same with their states, and how many of their tracts are solved."""
         return self._run(ledger_experiments.progress, write=False)
 
     def _unknown(self, reident: str) -> DatabaseError:
@@ -61,7 +61,7 @@ class Core:
         )
 
     def now(self) -> int:
-        """The time by the clock of all records."""
+        """Return the time by the clock of all records."""
         return self._run(self._now, write=False)
 
     def lose_patience(self) -> None:
@@ -92,7 +92,7 @@ class Core:
             raise self._unknown(reident) from None
 
     def _make_ready(self) -> None:
-        """The tables are this program's version. Nothing is written when they are: a reader may lack the right."""
+        """See that the tables are this program's version. Nothing is written when they are: a reader may lack the right."""
         place = describe(self.engine)
         try:
             ready = self._database.run(lambda connection: migrations.check(connection, place), write=False)

@@ -135,12 +135,12 @@ class Ledger(Atlas):
         return self._run(work, reident=reident) if statuses and limit > 0 else []
 
     def heartbeat(self, claims: Iterable[AnyClaim], lease_seconds: int = 600) -> list[AnyClaim]:
-        """Extends the leases to ``lease_seconds`` from now. Returns the claims that are lost (or ended): stop their work."""
+        """Extend the leases to ``lease_seconds`` from now. Returns the claims that are lost (or ended): stop their work."""
         until = self._database.now() + max(1, lease_seconds)
         return self._by_experiment(claims, lambda connection, group: sql.extend(connection, group, until))
 
     def release(self, claims: Iterable[AnyClaim]) -> None:
-        """Puts claims back as they were, nothing counted. Those that are lost or ended are left alone."""
+        """Put claims back as they were, nothing counted. Those that are lost or ended are left alone."""
 
         def work(connection: Connection, group: list[AnyClaim]) -> list[AnyClaim]:
             for table, _group, held in sql.groups(group):
@@ -229,7 +229,7 @@ class Ledger(Atlas):
             ) from error
 
     def failed(self, claim: AnyClaim, error: str, max_attempts: int, retry_seconds: int = 0) -> bool:
-        """The attempt failed. Returns True if that was the last: the tract (county) is quarantined with the error.
+        """Count an attempt that failed. Returns True if that was the last: the tract (county) is quarantined with the error.
 
         Otherwise it is free again after ``retry_seconds``. Raises LostLease.
         """
@@ -261,7 +261,7 @@ class Ledger(Atlas):
         lease_seconds: int = 600,
         place: Place = EVERYWHERE,
     ) -> CountyClaim | None:
-        """A county (the biggest) whose every tract with people is solved and whose people are not written; else None.
+        """Return a county (the biggest) whose every tract with people is solved and whose people are not written; else None.
 
         ``place`` narrows it; of its tracts only the county counts.
         """
@@ -398,7 +398,7 @@ class Ledger(Atlas):
         )
 
     def retry_quarantined(self, reident: str, place: Place = EVERYWHERE) -> int:
-        """Puts quarantined tracts and counties back to work, counters at 0. Returns how many.
+        """Put quarantined tracts and counties back to work, counters at 0. Returns how many.
 
         A tract becomes NEW even if it had an LP: what failed may be the LP file, and building it is the cheaper half.
         """
@@ -463,7 +463,7 @@ class Ledger(Atlas):
         steps: Collection[int] = (3, 4, 5),
         place: Place = EVERYWHERE,
     ) -> Work:
-        """What can be claimed now or later for these steps and this place, and what is quarantined there.
+        """Return what can be claimed now or later for these steps and this place, and what is quarantined there.
 
         With step 5 a county counts as claimable only if its tracts are solved. Work that a stale lease holds is claimable.
         """
@@ -499,12 +499,12 @@ class Ledger(Atlas):
         )
 
     def record_error(self, report: ErrorReport) -> None:
-        """Keeps an error, texts of any length whole."""
+        """Keep an error, texts of any length whole."""
         uid, now = uuid.uuid4().hex, self._database.now()
         self._run(lambda connection: ledger_reports.insert_error(connection, uid, now, report))
 
     def errors(self, reident: str | None = None, limit: int = 20) -> list[ErrorEntry]:
-        """The newest errors, newest first, of one experiment or of all."""
+        """Return the newest errors, newest first, of one experiment or of all."""
         return self._run(lambda connection: ledger_reports.errors(connection, reident, limit), write=False)
 
     def makers(self, reident: str) -> list[Maker]:
@@ -513,16 +513,16 @@ class Ledger(Atlas):
         return self._run(lambda connection: ledger_reports.makers(connection, tables), reident=reident, write=False)
 
     def record_sysload(self, load: SysLoad, keep_seconds: int = 7 * 86400) -> None:
-        """Keeps a node's report, and forgets this host's that are older than ``keep_seconds``."""
+        """Keep a node's report, and forgets this host's that are older than ``keep_seconds``."""
         now = self._database.now()
         self._run(lambda connection: ledger_reports.insert_sysload(connection, now, load, keep_seconds))
 
     def sysload(self) -> list[SysLoadEntry]:
-        """The newest report of every host, by host."""
+        """Return the newest report of every host, by host."""
         return self._run(ledger_reports.newest_sysload, write=False)
 
     def reporting(self) -> list[SysLoadEntry]:
-        """The same of those that do not count as gone by it."""
+        """Return the same of those that do not count as gone by it."""
 
         def work(connection: Connection) -> list[SysLoadEntry]:
             now = self._now(connection)
@@ -533,7 +533,7 @@ class Ledger(Atlas):
         return self._run(work, write=False)
 
     def now(self) -> int:
-        """The time by the clock of all records."""
+        """Return the time by the clock of all records."""
         return self._run(self._now, write=False)
 
     def lose_patience(self) -> None:

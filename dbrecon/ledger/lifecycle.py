@@ -66,7 +66,7 @@ class Life:
     entered_by: str = "step 1"
 
     def before(self, event: str, after: str | None = None) -> tuple[str, ...]:
-        """The states that ``event`` may begin with, if it ends in ``after`` (None: where it leaves the state as it is).
+        """Return the states that ``event`` may begin with, if it ends in ``after`` (None: where it leaves the state as it is).
 
         Raises ValueError where the table has no such transition: a programmer's mistake.
         """
@@ -90,7 +90,7 @@ class Life:
 
 
 def _staying(states: tuple[str, ...], event: str, who: str) -> tuple[Transition, ...]:
-    """An event of the hold, which leaves each of the states as it is."""
+    """Return an event of the hold, which leaves each of the states as it is."""
     return tuple(Transition(event, (state,), (state,), who) for state in states)
 
 
@@ -169,7 +169,7 @@ LIVES = (TRACT, COUNTY, CERTAINTY)
 
 
 def mermaid(life: Life) -> str:
-    """The life as a Mermaid state diagram."""
+    """Return the life as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
     lines += [f"    [*] --> {state}: {ENTER} ({life.entered_by})" for state in life.begins]
     for transition in life.transitions:

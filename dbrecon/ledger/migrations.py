@@ -25,7 +25,7 @@ class OldSchema(DatabaseError):
 
 
 def version_of(connection: Connection) -> int:
-    """The version of the tables of a database; 0 if it has none of ours."""
+    """Return the version of the tables of a database; 0 if it has none of ours."""
     has = connection.dialect.has_table
     if has(connection, schema_versions.name):
         found = connection.execute(select(func.max(schema_versions.c.version))).scalar_one()
@@ -82,7 +82,7 @@ def _enter(connection: Connection, version: int, now: int) -> None:
 
 
 def _refuse_at_work(connection: Connection, place: str, version: int, now: int) -> None:
-    """An older program must not find its tables changed under its hands."""
+    """Refuse where an older program would find its tables changed under its hands."""
     hosts: set[str] = set()
     if connection.dialect.has_table(connection, sysload.name):
         hosts |= set(connection.execute(select(sysload.c.host).where(sysload.c.at > now - REPORTED_SECONDS)).scalars())
@@ -100,13 +100,13 @@ def _refuse_at_work(connection: Connection, place: str, version: int, now: int) 
 
 
 def _reidents(connection: Connection) -> list[str]:
-    """The experiments whose tables are there, whichever version the table of experiments has."""
+    """Return the experiments whose tables are there, whichever version the table of experiments has."""
     names = connection.execute(select(experiments.c.reident)).scalars().all()
     return [name for name in names if _columns(connection, f"{name}_tracts")]
 
 
 def _columns(connection: Connection, table: str) -> set[str]:
-    """The names of a table's columns; none if there is no such table."""
+    """Return the names of a table's columns; none if there is no such table."""
     if not connection.dialect.has_table(connection, table):
         return set()
     return {column["name"] for column in inspect(connection).get_columns(table)}

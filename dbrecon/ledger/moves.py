@@ -26,7 +26,7 @@ NO_COUNTY_FILES: Values = dict.fromkeys(["zip_digest", "block_digest", "tract_di
 
 
 def life_of(table: Table) -> Life:
-    """The life of the units that a table of an experiment holds."""
+    """Return the life of the units that a table of an experiment holds."""
     if "people_digest" in table.c:
         return CERTAINTY
     return TRACT if "tract" in table.c else COUNTY
@@ -45,19 +45,20 @@ def move(
 
 
 def lease(worker: str, host: str, token: str, now: int, seconds: int, table: Table) -> Values:
-    """What a claim writes: the row is the worker's for ``seconds``. The fence is that of :func:`next_fence`."""
+    """Return what a claim writes: the row is the worker's for ``seconds``. The fence is that of :func:`next_fence`."""
     fence = case((table.c.fence >= now, table.c.fence + 1), else_=now)
     held = {"claimed_by": worker, "claimed_host": host, "claimed_at": now, "token": token, "fence": fence}
     return held | {"hold": LEASED, "hold_ends": now + max(1, seconds)}
 
 
 def next_fence(before: int, now: int) -> int:
-    """The number of a claim: higher than that of the one before, and, since rows are made anew, than that of any earlier second."""
+    """Return the number of a claim: higher than that of the one before, and, since rows are made anew, than that of any earlier
+    second."""
     return max(before + 1, now)
 
 
 def rest(until: ColumnElement[int]) -> Values:
-    """What a failure writes after which the row is to be left alone for a while."""
+    """Return what a failure writes after which the row is to be left alone for a while."""
     return UNHELD | {"hold": RESTING, "hold_ends": until}
 
 

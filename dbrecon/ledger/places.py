@@ -18,7 +18,7 @@ COUNTY_LEVEL, TRACT_LEVEL = "050", "140"
 
 
 def enter_state(connection: Connection, tables: ExperimentTables, stusab: str) -> None:
-    """The state's row, which two that load it at once then lock in turn."""
+    """Enter the state's row, which two that load it at once then lock in turn."""
     row = insert(tables.states).values(stusab=stusab, state="", geo_end=0)
     connection.execute(row.prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite"))
 
@@ -32,7 +32,7 @@ def replace(
     force: bool,
     digests: StateDigests,
 ) -> bool:
-    """Loads the state, or False if it is there and not ``force``. ``enter_state`` has run."""
+    """Load the state, or False if it is there and not ``force``. ``enter_state`` has run."""
     states = tables.states
     found = states.c.stusab == stusab
     if connection.execute(select(states.c.geo_end).where(found).with_for_update()).scalar_one() > 0 and not force:
@@ -61,7 +61,7 @@ _COUNTY_COLUMNS = (
 
 
 def _geo(stusab: str, rows: Iterable[GeoRow], names: dict[str, str], tracts: list[GeoRow]) -> Iterator[tuple[Any, ...]]:
-    """The rows as the table has them; counties' names and the tracts are put aside on the way."""
+    """Yield the rows as the table has them; counties' names and the tracts are put aside on the way."""
     for row in rows:
         if row.sumlev == COUNTY_LEVEL:
             names[row.county] = row.name
@@ -71,13 +71,13 @@ def _geo(stusab: str, rows: Iterable[GeoRow], names: dict[str, str], tracts: lis
 
 
 def _tract(stusab: str, row: GeoRow, fence: int) -> tuple[Any, ...]:
-    """A tract's row as step 1 enters it."""
+    """Return a tract's row as step 1 enters it."""
     status = NEW if row.pop100 > 0 else EMPTY
     return (stusab, row.state, row.county, row.tract, row.pop100, status, FREE, 0, 0, fence, 0, 0)
 
 
 def _counties(stusab: str, tracts: Iterable[GeoRow], names: dict[str, str], fence: int) -> Iterator[tuple[Any, ...]]:
-    """The counties' rows as step 1 enters them: tracts with people and people are sums of their tracts."""
+    """Yield the counties' rows as step 1 enters them: tracts with people and people are sums of their tracts."""
     sums: dict[str, tuple[str, int, int]] = {}
     for row in tracts:
         state, with_people, people = sums.get(row.county, (row.state, 0, 0))
@@ -88,7 +88,7 @@ def _counties(stusab: str, tracts: Iterable[GeoRow], names: dict[str, str], fenc
 
 
 def note_zip(connection: Connection, tables: ExperimentTables, stusab: str, digest: str) -> None:
-    """The zip of a state whose geography is that of the zip."""
+    """Enter the zip of a state whose geography is that of the zip."""
     states = tables.states
     connection.execute(update(states).where(states.c.stusab == stusab).values(zip_digest=digest))
 
@@ -114,7 +114,7 @@ def enter_county_files(
 
 
 def forget_county_files(connection: Connection, tables: ExperimentTables, stusab: str, county: str) -> None:
-    """The county's files are not there, as far as the ledger is concerned, and neither is what was made of them."""
+    """Forget the county's files, and what was made of them."""
     counties = tables.counties
     found = [counties.c.stusab == stusab, counties.c.county == county]
     moves.note(connection, counties, found, moves.NO_COUNTY_FILES)
@@ -122,7 +122,7 @@ def forget_county_files(connection: Connection, tables: ExperimentTables, stusab
 
 
 def _load(connection: Connection, table: Table, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Inserts tuples in the order of ``columns`` through the driver's own bulk call, several times as fast as dicts."""
+    """Insert tuples in the order of ``columns`` through the driver's own bulk call, several times as fast as dicts."""
     quote = connection.dialect.identifier_preparer.quote
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     names = ", ".join(quote(name) for name in columns)

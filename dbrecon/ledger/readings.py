@@ -90,7 +90,7 @@ class DashboardReader:
         self._database = Database(_read_only(engine))
 
     def experiments(self) -> tuple[int, list[Json]]:
-        """The time, and every experiment, oldest first, with its tracts and people in all and solved."""
+        """Return the time, and every experiment, oldest first, with its tracts and people in all and solved."""
 
         def work(connection: Connection) -> tuple[int, list[Json]]:
             now = self._now(connection)
@@ -110,7 +110,8 @@ class DashboardReader:
         return self._of(reident, lambda connection, tables: self._overview(connection, tables, reident))
 
     def page(self, reident: str, seconds: int | None, steps: Sequence[int], most: int, errors: int) -> Page:
-        """What :meth:`overview`, :meth:`counties`, :meth:`hosts`, :meth:`throughput` and :meth:`errors` tell, of one moment."""
+        """Return what :meth:`overview`, :meth:`counties`, :meth:`hosts`, :meth:`throughput` and :meth:`errors` tell, of one
+        moment."""
 
         def work(connection: Connection, tables: ExperimentTables) -> Page:
             overview = self._overview(connection, tables, reident)
@@ -147,17 +148,17 @@ class DashboardReader:
         return self._of(reident, work)
 
     def counties(self, reident: str) -> tuple[int, list[Json]]:
-        """The time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
+        """Return the time, and every county, by state and county, with the numbers of its tracts by status and of its people."""
         return self._of(reident, lambda connection, tables: (now := self._now(connection), _counties(connection, tables, now)))
 
     def certain_since(self, reident: str) -> tuple[int, dict[tuple[str, str], int]]:
-        """The time, and the counties whose files of certainty are in place: since when."""
+        """Return the time, and the counties whose files of certainty are in place: since when."""
         return self._of(
             reident, lambda connection, tables: (self._now(connection), ledger_certain.certain_since(connection, tables))
         )
 
     def county(self, reident: str, stusab: str, county: str) -> tuple[int, Json, list[Json]]:
-        """The time, one county, and its tracts. Raises NothingThere."""
+        """Return the time, one county, and its tracts. Raises NothingThere."""
 
         def work(connection: Connection, tables: ExperimentTables) -> tuple[int, Json, list[Json]]:
             now = self._now(connection)
@@ -174,7 +175,7 @@ class DashboardReader:
         return self._of(reident, work)
 
     def tract(self, reident: str, stusab: str, county: str, tract: str) -> tuple[int, Json, list[Json]]:
-        """The time, one tract with its last error, and what the table of errors has of it. Raises NothingThere."""
+        """Return the time, one tract with its last error, and what the table of errors has of it. Raises NothingThere."""
 
         def work(connection: Connection, tables: ExperimentTables) -> tuple[int, Json, list[Json]]:
             now, tracts = self._now(connection), tables.tracts
@@ -202,16 +203,16 @@ class DashboardReader:
         return self._of(reident, work)
 
     def hosts(self, reident: str) -> tuple[int, list[Json]]:
-        """The time, and every host that holds a tract of the experiment, or made a file of it in the past hour."""
+        """Return the time, and every host that holds a tract of the experiment, or made a file of it in the past hour."""
         beats = self._beats
         return self._of(reident, lambda connection, tables: (now := self._now(connection), _hosts(connection, tables, now, beats)))
 
     def errors(self, reident: str, limit: int) -> tuple[int, list[Json]]:
-        """The time, and the experiment's newest errors without stacks, newest first."""
+        """Return the time, and the experiment's newest errors without stacks, newest first."""
         return self._of(reident, lambda connection, _tables: (self._now(connection), _errors(connection, reident, limit, [])))
 
     def error(self, reident: str, number: int) -> tuple[int, Json]:
-        """The time, and one error with its stack. Raises NothingThere."""
+        """Return the time, and one error with its stack. Raises NothingThere."""
 
         def work(connection: Connection, _tables: ExperimentTables) -> tuple[int, Json]:
             query = select(errors_table).where(errors_table.c.id == number, errors_table.c.reident == reident)
@@ -257,7 +258,7 @@ class DashboardReader:
 
 
 def _read_only(engine: Engine) -> Engine:
-    """The engine with timeouts for a page, on which nothing can be written and a transaction sees one state."""
+    """Return the engine with timeouts for a page, on which nothing can be written and a transaction sees one state."""
     if is_mysql(engine):
 
         @event.listens_for(engine, "do_connect")
@@ -345,7 +346,7 @@ def _county(row: Json, numbers: dict[str, tuple[int, int]], running: dict[tuple[
 
 
 def _held(row: Json, now: int) -> Json:
-    """The row with ``held`` (under a live lease) and when its lease ends (0: it has none) instead of a hold's inside."""
+    """Return the row with ``held`` (under a live lease) and when its lease ends (0: it has none) instead of a hold's inside."""
     leased, ends = row.pop("hold") == LEASED, row.pop("hold_ends")
     return row | {"lease_end": ends if leased else 0, "held": leased and ends > now}
 
@@ -421,7 +422,7 @@ def _new_host(name: str, begin: int, slots: int) -> Json:
 
 
 def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[Json]:
-    """The reports of hosts since ``begin``, and the last one of those that have been silent since."""
+    """Return the reports of hosts since ``begin``, and the last one of those that have been silent since."""
     if not hosts:
         return []
     last = last_reports(connection, hosts)
@@ -444,7 +445,7 @@ def _holders(connection: Connection, tracts: Table) -> Sequence[Any]:
 
 
 def _errors(connection: Connection, reident: str, limit: int, place: Iterable[ColumnElement[bool]]) -> list[Json]:
-    """The newest errors without stacks, looked for among the newest of all experiments alone: there may be millions."""
+    """Return the newest errors without stacks, looked for among the newest of all experiments alone: there may be millions."""
     newest = connection.execute(select(func.max(errors_table.c.id))).scalar_one() or 0
     query = select(errors_table).where(errors_table.c.id > newest - ERRORS_SEARCHED, errors_table.c.reident == reident, *place)
     rows = connection.execute(query.order_by(errors_table.c.id.desc()).limit(limit)).mappings().all()
@@ -452,7 +453,7 @@ def _errors(connection: Connection, reident: str, limit: int, place: Iterable[Co
 
 
 def _with_texts(connection: Connection, rows: Sequence[Any], fields: Sequence[str], length: int) -> list[Json]:
-    """The rows of errors with the beginnings of their texts."""
+    """Return the rows of errors with the beginnings of their texts."""
     ids = [row["id"] for row in rows]
     if not ids:
         return []

@@ -198,7 +198,8 @@ class _Work:
         return changes
 
     def people(self, tracts_changed: bool) -> list[Change]:
-        """The county's row. If a tract has changed, whoever writes the people loses the claim: he has read another solution."""
+        """Return the county's row. If a tract has changed, whoever writes the people loses the claim: he has read another
+        solution."""
         row, found = self._county, self._found
         if row is None or row.status == EMPTY:
             return []
@@ -223,7 +224,7 @@ class _Work:
         return [] if becomes == row.status else [Change(found.stusab, found.county, "", row.status, becomes)]
 
     def certainty(self) -> list[Change]:
-        """The certainty of the county, where its people are written: what the files say, unless somebody works on it."""
+        """Return the certainty of the county, where its people are written: what the files say, unless somebody works on it."""
         found, place = self._found, self._place
         county = self._connection.execute(select(self._tables.counties).where(*sql.narrow(self._tables.counties, place))).first()
         if found.certain is None or county is None or county.status != WRITTEN:
@@ -250,7 +251,7 @@ class _Work:
         return bool(row.hold == LEASED and row.hold_ends > self._now)
 
     def _becomes(self, row: Row[Any], tract: TractFound) -> str:
-        """What a tract is by its files."""
+        """Return what a tract is by its files."""
         was, known = str(row.status), self._found.files is not None
         lp = tract.lp is not None and self._is_lp(row, tract.lp, known)
         if lp and tract.sol is not None:
@@ -290,7 +291,7 @@ def _values(row: Row[Any], found: TractFound, becomes: str) -> dict[str, Any]:
 
 
 def _unknown_digests(row: Row[Any], found: TractFound) -> dict[str, Any]:
-    """The digests of files that an earlier program accepted without one."""
+    """Return the digests of files that an earlier program accepted without one."""
     values: dict[str, Any] = {}
     if row.lp_digest == "" and found.lp is not None:
         values["lp_digest"] = found.lp.digest

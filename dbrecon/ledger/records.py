@@ -124,7 +124,7 @@ class Worker:
 
     @classmethod
     def here(cls, host: str | None = None) -> "Worker":
-        """This process, by its pid and the time of the call; ``host`` defaults to the node's name."""
+        """Return this process, by its pid and the time of the call; ``host`` defaults to the node's name."""
         return cls(host or host_name(), f"{os.getpid()}-{time.time_ns()}")
 
     def __str__(self) -> str:

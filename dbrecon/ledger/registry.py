@@ -38,7 +38,7 @@ def reserve(connection: Connection, place: str, now: ColumnElement[int], row: Ex
 
 
 def _refuse_foreign_tables(connection: Connection, place: str, reident: str) -> None:
-    """The predecessor, say, has tables of such names: they are not ours to fill or drop."""
+    """Refuse tables of others: the predecessor, say, has some of such names, and they are not ours to fill or drop."""
     for wanted in experiment_tables(reident).all():
         if connection.dialect.has_table(connection, wanted.name):
             raise UsageError(
@@ -48,7 +48,7 @@ def _refuse_foreign_tables(connection: Connection, place: str, reident: str) -> 
 
 
 def make(connection: Connection, now: ColumnElement[int], reident: str) -> None:
-    """Makes the tables of a reserved name."""
+    """Make the tables of a reserved name."""
     tables = experiment_tables(reident)
     tables.metadata.drop_all(connection)  # of a registration that was broken off
     tables.metadata.create_all(connection)
@@ -62,7 +62,7 @@ def settle_seed(connection: Connection, row: ExperimentRow) -> None:
 
 
 def drop(connection: Connection, reident: str) -> bool:
-    """Removes the tables, the errors and the row. False if there is no such name."""
+    """Remove the tables, the errors and the row. False if there is no such name."""
     found = experiments.c.reident == reident
     if connection.execute(select(experiments.c.reident).where(found)).first() is None:
         return False
@@ -74,7 +74,7 @@ def drop(connection: Connection, reident: str) -> bool:
 
 
 def registered(connection: Connection) -> list[ExperimentRow]:
-    """The experiments whose tables are there, oldest first."""
+    """Return the experiments whose tables are there, oldest first."""
     columns: list[Any] = [experiments.c[name] for name in ExperimentRow.__dataclass_fields__]
     query = select(*columns).where(experiments.c.stage == READY).order_by(experiments.c.created, experiments.c.folded)
     return [ExperimentRow(*row) for row in connection.execute(query)]

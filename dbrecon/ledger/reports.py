@@ -178,7 +178,7 @@ def _people_per_second(connection: Connection, tracts: Table, at: int, place: Pl
 
 
 def worked_seconds(moments: Sequence[tuple[int, int]], begun: Sequence[int], since: int | None, at: int) -> int:
-    """The seconds in which somebody worked, from the first solution to ``at``.
+    """Return the seconds in which somebody worked, from the first solution to ``at``.
 
     ``moments`` are the first and last solutions of some minutes in order, ``begun`` when the earliest work on those of each began,
     ``since`` that of the work that has not ended (None: there is none). What ends later may have begun before an earlier pause.
@@ -246,12 +246,12 @@ def _states(connection: Connection, table: Table, at: int, index: str, *which: C
 
 
 def storable(text: str) -> str:
-    """The text without what a database refuses: lone surrogates (of undecodable file names) and NUL, written as escapes."""
+    """Return the text without what a database refuses: lone surrogates (of undecodable file names) and NUL, written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
 def insert_error(connection: Connection, uid: str, now: ColumnElement[int], report: ErrorReport) -> None:
-    """Keeps an error once, however often this runs with the same ``uid``."""
+    """Keep an error once, however often this runs with the same ``uid``."""
     found = connection.execute(select(errors_table.c.id).where(errors_table.c.uid == uid)).first()
     if found is not None:
         return
@@ -276,7 +276,7 @@ def makers(connection: Connection, tables: ExperimentTables) -> list[Maker]:
 
 
 def errors(connection: Connection, reident: str | None, limit: int) -> list[ErrorEntry]:
-    """The newest errors, newest first."""
+    """Return the newest errors, newest first."""
     query = select(errors_table).order_by(errors_table.c.id.desc()).limit(limit)
     if reident is not None:
         query = query.where(errors_table.c.reident == reident)
@@ -304,7 +304,7 @@ def delete_errors(connection: Connection, reident: str) -> None:
 
 
 def insert_sysload(connection: Connection, now: ColumnElement[int], load: SysLoad, keep_seconds: int) -> None:
-    """A node's report; the last one of a second stays."""
+    """Enter a node's report; the last one of a second stays."""
     at = int(connection.execute(select(now)).scalar_one())
     of_host = sysload.c.host == load.host
     connection.execute(delete(sysload).where(of_host, (sysload.c.at < at - keep_seconds) | (sysload.c.at == at)))
@@ -318,7 +318,7 @@ def insert_sysload(connection: Connection, now: ColumnElement[int], load: SysLoa
 
 
 def newest_sysload(connection: Connection) -> list[SysLoadEntry]:
-    """The newest report of every host."""
+    """Return the newest report of every host."""
     newest = select(sysload.c.host, func.max(sysload.c.at).label("at")).group_by(sysload.c.host).subquery()
     query = select(sysload).join(newest, and_(sysload.c.host == newest.c.host, sysload.c.at == newest.c.at))
     rows = connection.execute(query.order_by(sysload.c.host)).all()

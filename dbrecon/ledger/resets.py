@@ -46,7 +46,7 @@ def reset(connection: Connection, tables: ExperimentTables, step: int, place: Pl
 
 
 def tables_changed(connection: Connection, tables: ExperimentTables, place: Place) -> int:
-    """A county's tables are others than those that its tracts were made of: its tracts begin anew. How many had begun."""
+    """Have a county's tracts begin anew, whose tables are others than those that they were made of. How many had begun."""
     tracts, counties = tables.tracts, tables.counties
     where = sql.narrow(tracts, place)
     query = select(func.count()).select_from(tracts).where(*where, tracts.c.status.in_([LP, SOLVED]))

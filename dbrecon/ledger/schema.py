@@ -160,7 +160,7 @@ def _claim_columns() -> list[Column[object]]:
 
 @lru_cache(maxsize=64)
 def experiment_tables(reident: str) -> ExperimentTables:
-    """The table objects of an experiment whose REIDENT has been checked by the caller."""
+    """Return the table objects of an experiment whose REIDENT has been checked by the caller."""
     meta = MetaData()
     units = (_tracts(meta, reident), _counties(meta, reident), _certainty(meta, reident))
     return ExperimentTables(meta, _states(meta, reident), _geo(meta, reident), *units)

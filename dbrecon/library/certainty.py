@@ -27,7 +27,8 @@ class Certainty:
     by_tract: dict[str, tuple[TractRecord, People]] = field(repr=False)
 
     def blocks(self, frames: str | None = None) -> Any:
-        """A frame with a row a block: geoid_block, people, and how many of them may differ in another data set with these tables.
+        """Return a frame with a row a block: geoid_block, people, and how many of them may differ in another data set with these
+        tables.
 
         ``differ_lower`` and ``differ_upper`` are equal where the distance is proved; ``blockwise_...`` is the bound that looks at
         each block alone; ``certain`` people are in every data set; any two data sets differ in ``any_two_upper`` at the most;
@@ -42,7 +43,8 @@ class Certainty:
         return frame_kinds.native(columns, frames or self.published.frames)
 
     def people(self, frames: str | None = None) -> Any:
-        """A frame with a row a person as :meth:`Reconstruction.people` gives it, and ``certain``: in every data set, or not."""
+        """Return a frame with a row a person as :meth:`Reconstruction.people` gives it, and ``certain``: in every data set, or
+        not."""
         flags = [certain_flags(record, people) for record, people in self.by_tract.values()]
         everyone = People.concatenate([people for _, people in self.by_tract.values()])
         block = everyone.geoid_block
@@ -81,7 +83,7 @@ def certainty(people: Any, published: Published | None = None, *, progress: Prog
 
 
 def _singly(people: People) -> People:
-    """The same people in the file's order, one an entry."""
+    """Return the same people in the file's order, one an entry."""
     merged = people.merged()
     block, kind = np.repeat(merged.geoid_block, merged.count), np.repeat(merged.kind, merged.count)
     return People(block, kind, np.ones(len(kind), np.int64))

@@ -22,7 +22,7 @@ Path = str | os.PathLike[str]
 
 
 def read_people(path: Path, frames: str | None = None) -> Any:
-    """A frame of a people's file (``synth_out_SSCCC.csv``, a truth): CSV, perhaps with .gz, or Parquet; local or ``s3://``.
+    """Return a frame of a people's file (``synth_out_SSCCC.csv``, a truth): CSV, perhaps with .gz, or Parquet; local or ``s3://``.
 
     Raises InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
     """
@@ -45,7 +45,7 @@ def write_people(people: Any, path: Path) -> int:
 
 
 def read_solution(path: Path, frames: str | None = None) -> Any:
-    """A frame of a tract's solution (``model_SSCCCTTTTTT.sol.gz``): a row a variable that is not 0.
+    """Return a frame of a tract's solution (``model_SSCCCTTTTTT.sol.gz``): a row a variable that is not 0.
 
     Its columns are those of people, with ``age_first`` and ``age_last`` (empty: no end) in place of the age, and ``count``. Raises
     InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.

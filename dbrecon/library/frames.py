@@ -42,7 +42,7 @@ class FrameFile:
 
 
 def chosen(frames: str | None) -> str:
-    """The kind of frame to give back: the one that is named, else the first of ``FRAMES`` that is installed.
+    """Return the kind of frame to give back: the one that is named, else the first of ``FRAMES`` that is installed.
 
     Raises UsageError for a kind that is not known.
     """
@@ -65,7 +65,7 @@ def is_frame(value: object) -> bool:
 
 
 def arrow(frame: object, what: str) -> pa.Table:
-    """A frame as an Arrow table. Raises UsageError if it is none; ``what`` is what the error calls it."""
+    """Return a frame as an Arrow table. Raises UsageError if it is none; ``what`` is what the error calls it."""
     if isinstance(frame, pa.Table):
         return frame
     if not is_frame(frame):
@@ -74,7 +74,7 @@ def arrow(frame: object, what: str) -> pa.Table:
 
 
 def native(columns: Mapping[str, Any] | pa.Table, frames: str | None) -> Any:
-    """A frame of the kind ``frames`` (see :func:`chosen`)."""
+    """Return a frame of the kind ``frames`` (see :func:`chosen`)."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     kind = chosen(frames)
     with extra("frames"):
@@ -82,7 +82,7 @@ def native(columns: Mapping[str, Any] | pa.Table, frames: str | None) -> Any:
 
 
 def as_file(frame: object, what: str, missing: str | None = None) -> FrameFile:
-    """A frame of records as a file in memory; ``missing`` is the text that stands for a value that is not there."""
+    """Return a frame of records as a file in memory; ``missing`` is the text that stands for a value that is not there."""
     out = io.BytesIO()
     table = arrow(frame, what)
     for place, name in enumerate(table.column_names):
@@ -99,7 +99,7 @@ def geoids(values: IntArray, width: int) -> pa.Array:
 
 
 def person_columns(kind: IntArray, attributes: Attributes | None = None) -> dict[str, pa.Array]:
-    """The columns of people behind their places: sex, age (of a category its first year), races and origin.
+    """Return the columns of people behind their places: sex, age (of a category its first year), races and origin.
 
     What the tables do not tell of people (``attributes``) is null.
     """
@@ -112,7 +112,7 @@ def person_columns(kind: IntArray, attributes: Attributes | None = None) -> dict
 
 
 def _known(name: str, column: pa.Array, kind: IntArray, attributes: Attributes) -> pa.Array:
-    """A column of people, null where the tables do not tell it."""
+    """Return a column of people, null where the tables do not tell it."""
     if name in ("sex", "age"):
         return column if getattr(attributes, name) else pa.nulls(len(column), column.type)
     flags = [flags.split(",")[(*RACES, "hisp").index(name)] for flags in attributes.flags]
@@ -124,7 +124,7 @@ def _words(number: IntArray, words: tuple[str, ...]) -> pa.Array:
 
 
 def people_columns(people: People, attributes: Attributes | None = None) -> dict[str, pa.Array]:
-    """The columns of a people's file, one row a person, in the file's order. ``attributes`` as in :func:`person_columns`."""
+    """Return the columns of a people's file, one row a person, in the file's order. ``attributes`` as in :func:`person_columns`."""
     if attributes is not None:
         people = People(people.geoid_block, attributes.kind[people.kind], people.count)
     merged = people.merged()

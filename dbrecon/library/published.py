@@ -57,7 +57,7 @@ class Published:
         return tuple(self.loaders)
 
     def tract(self, geoid: str) -> TractTables:
-        """The tables of one tract, as arrays. Raises UsageError if it is not there."""
+        """Return the tables of one tract, as arrays. Raises UsageError if it is not there."""
         if geoid not in self.loaders:
             raise UsageError(f"tract {geoid} is not among the {len(self.loaders):,} tracts with people that were read")
         return self.loaders[geoid]()
@@ -69,7 +69,7 @@ class Published:
         return len(self.loaders)
 
     def only(self, *tracts: str) -> "Published":
-        """Some of the tracts: GEOIDs, or what they begin with. Raises UsageError for one that is not there."""
+        """Return some of the tracts: GEOIDs, or what they begin with. Raises UsageError for one that is not there."""
         for wanted in tracts:
             if not any(geoid.startswith(wanted) for geoid in self.loaders):
                 raise UsageError(f"tract {wanted} is not among the {len(self.loaders):,} tracts with people that were read")
@@ -77,13 +77,13 @@ class Published:
         return Published(self.product, kept, self.frames)
 
     def blocks(self, frames: str | None = None) -> Any:
-        """A frame of all block cells: geoid_block, then a column a cell."""
+        """Return a frame of all block cells: geoid_block, then a column a cell."""
         tables = list(self)
         ids = [int(tract.geoid) * BLOCKS_PER_TRACT + tract.blocks for tract in tables]
         return self._cells("block", 15, ids, [tract.block_cells for tract in tables], frames)
 
     def tract_cells(self, frames: str | None = None) -> Any:
-        """A frame of all tract cells: geoid_tract, then a column a cell."""
+        """Return a frame of all tract cells: geoid_tract, then a column a cell."""
         tables = list(self)
         ids = [np.array([int(tract.geoid)]) for tract in tables]
         return self._cells("tract", 11, ids, [tract.tract_cells[None, :] for tract in tables], frames)
@@ -133,7 +133,8 @@ def read_tables(
 
 
 def _in_folder(folder: str, release: Release, state: str | None, county: str | None) -> str | tuple[str, str]:
-    """The zip of a folder, or a county's two files. Raises InputError where it has neither, UsageError where it has several."""
+    """Return the zip of a folder, or a county's two files. Raises InputError where it has neither, UsageError where it has
+    several."""
     names = sorted(storage.listdir(folder))
     zips = {release.zip_of(stusab) for stusab in ([check_stusab(state)] if state else STATES)}
     found: list[str | tuple[str, str]] = [f"{folder}/{name}" for name in names if name in zips]
@@ -169,7 +170,7 @@ def _state_of(archive: Archive, release: Release, path: str) -> str:
 
 
 def _counties(archive: StateZip, product: Product, county: str | None) -> Iterator[CountyTables]:
-    """The counties of a zip, or one."""
+    """Yield the counties of a zip, or one."""
     release = archive.release
     of_level = {level: [t for t in release.tables if t.level == level and product.tables_of(level)] for level in ("block", "tract")}
     reader = StateReader(archive, LevelPlan(of_level["block"], release), LevelPlan(of_level["tract"], release))
@@ -195,7 +196,7 @@ def _county_file(name: str, reader: StateReader, part: CountyRows) -> CountyFile
 
 
 def _loaders(county: CountyTables) -> dict[str, Callable[[], TractTables]]:
-    """What loads each tract of a county that has people."""
+    """Return what loads each tract of a county that has people."""
     text = county.blocks.text
     tracts = sorted({line[:11] for line in text[text.find(b"\n") + 1 :].splitlines()})
     return {tract.decode(): partial(county.tract, tract[5:].decode()) for tract in tracts}
@@ -241,7 +242,8 @@ def _given(tables: TractTables) -> TractTables:
 
 
 def _tract_rows(loaded: Product, tracts: object) -> dict[int, Any] | None:
-    """The tract cells by tract; None where there are no tract tables. Raises UsageError where they are there, but not given."""
+    """Return the tract cells by tract; None where there are no tract tables. Raises UsageError where they are there, but not
+    given."""
     if not loaded.tables_of("tract"):
         return None
     if tracts is None:
@@ -251,7 +253,7 @@ def _tract_rows(loaded: Product, tracts: object) -> dict[int, Any] | None:
 
 
 def _single_block(loaded: Product, counts: Mapping[str, Any]) -> TractTables:
-    """A single block's tables, table by table."""
+    """Return a single block's tables, table by table."""
     geoid = str(counts.get("geoid_block", PLACEHOLDER_BLOCK))
     if not re.fullmatch(r"\d{15}", geoid):
         raise InputError(f"geoid_block is {geoid!r}, but must be the 15 digits of a block")

@@ -25,7 +25,7 @@ class SyntheticState:
         return tuple(county.code for county in self.plan.counties)
 
     def people(self, frames: str | None = None) -> Any:
-        """A frame of its people, the truth, with the columns of a people's file."""
+        """Return a frame of its people, the truth, with the columns of a people's file."""
         everyone = People.concatenate([county.people for county in make_counties(self.plan)])
         return frame_kinds.native(frame_kinds.people_columns(everyone), frames)
 

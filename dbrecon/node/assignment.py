@@ -50,21 +50,21 @@ class Outcome:
         return bool(self.lps or self.solved or self.counties or self.certain_tracts or self.certain_counties or broken_off)
 
     def count_lp(self, _claim: Claim) -> None:
-        """An LP file is made, by step 3 alone."""
+        """Count an LP file that step 3 alone has made."""
         self.lps += 1
 
     def count_solved(self, claim: Claim) -> None:
-        """A tract is solved."""
+        """Count a tract that is solved."""
         self.solved += 1
         self.people += claim.pop
 
     def count_certain(self, claim: CertaintyClaim) -> None:
-        """A tract's certainty is computed, or a county's files of it are written."""
+        """Count a tract whose certainty is computed, or a county whose files of it are written."""
         if claim.of_county:
             self.certain_counties += 1
         else:
             self.certain_tracts += 1
 
     def count_county(self, _claim: CountyClaim) -> None:
-        """A county's people are written."""
+        """Count a county whose people are written."""
         self.counties += 1

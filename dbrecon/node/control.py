@@ -53,7 +53,7 @@ class ControlServer:
     a socket that a dead one left is replaced."""
 
     def __init__(self, path: str, commands: Commands) -> None:
-        """Raises StorageError where the socket cannot be made, or where its folder is not this user's alone."""
+        """Raise StorageError where the socket cannot be made, or where its folder is not this user's alone."""
         self._path, self._commands = path, commands
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -73,7 +73,7 @@ class ControlServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """The socket goes first, so that nobody talks to one who no longer listens."""
+        """Remove the socket first, so that nobody talks to one who no longer listens."""
         _remove_socket(self._path)
         self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._thread.join()
@@ -101,7 +101,7 @@ class ControlServer:
 
 
 def tell(command: str, path: str | None = None) -> str:
-    """What this user's scheduler on this node answers to ``command``.
+    """Return what this user's scheduler on this node answers to ``command``.
 
     Raises NotRunning, or DBReconError if one runs that does not answer.
     """
@@ -124,14 +124,14 @@ def tell(command: str, path: str | None = None) -> str:
 
 @contextmanager
 def _reached(path: str, make: bool = True) -> Iterator[str]:
-    """A short name for a socket in a private folder: a socket's name has at most 107 bytes, and a home may lie deeper."""
+    """Yield a short name for a socket in a private folder: a socket's name has at most 107 bytes, and a home may lie deeper."""
     folder, name = os.path.split(path)
     with private_folder(folder, make) as descriptor:
         yield f"/proc/self/fd/{descriptor}/{name}"
 
 
 def _remove_socket(path: str) -> None:
-    """Removes a socket; what is none stays and will be in the way."""
+    """Remove a socket; what is none stays and will be in the way."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)

@@ -112,7 +112,8 @@ def work(ledger: Ledger, config: Config, reident: str | None, assignment: Assign
 
 
 def summary(outcome: Outcome, not_ready: int = 0) -> str:
-    """What a scheduler did, in a few lines for people. ``not_ready``: so many tracts lacked an earlier step when it began."""
+    """Return what a scheduler did, in a few lines for people. ``not_ready``: so many tracts lacked an earlier step when it
+    began."""
     done = []
     if outcome.lps:
         done.append(f"{counted(outcome.lps, 'LP file')} made")
@@ -138,13 +139,13 @@ def summary(outcome: Outcome, not_ready: int = 0) -> str:
 
 
 def what_is_left(outcome: Outcome) -> str:
-    """What a scheduler that left early has left undone: "2 tracts are left"; counties only where no tracts are."""
+    """Return what a scheduler that left early has left undone: "2 tracts are left"; counties only where no tracts are."""
     tracts, counties = outcome.left
     return f"{units(tracts, 0 if tracts else counties) or 'nothing'} {'are' if (tracts or counties) > 1 else 'is'} left"
 
 
 def exit_code(outcome: Outcome, who: str = "this node gives up: ", not_ready: int = 0) -> int:
-    """What a command line leaves with after a scheduler's run; an error is said, after ``who``.
+    """Return what a command line leaves with after a scheduler's run; an error is said, after ``who``.
 
     ``not_ready``: so many tracts lacked an earlier step. Where that left nothing to be done, what was asked for is not there.
     """
@@ -223,7 +224,7 @@ def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
 
 
 def steps_of(step3: bool, step4: bool) -> frozenset[int]:
-    """The steps of a scheduler: all of 3, 4 and 5 unless limited; with step 4 goes step 5, as soon as a county is solved."""
+    """Return the steps of a scheduler: all of 3, 4 and 5 unless limited; with step 4 goes step 5, as soon as a county is solved."""
     if not step3 and not step4:
         return frozenset({3, 4, 5})
     return frozenset(({3} if step3 else set()) | ({4, 5} if step4 else set()))

@@ -116,7 +116,7 @@ class Scheduler:
                 progress.at(done, done + self._source.claimable + len(self._in_work()))
 
     def _tick(self) -> None:
-        """What is due by the clock."""
+        """Do what is due by the clock."""
         self._enter_lps()
         self._beat()
 
@@ -223,7 +223,7 @@ class Scheduler:
         self._source.entered()
 
     def _fail(self, claim: AnyClaim | None, failure: Failure, begun: float, host: str = "", pid: int = 0) -> None:
-        """A claim failed that was begun then (monotonic): put it back, or count the failure against it, and say so."""
+        """Put a claim back that failed, or count the failure against it, and say so; it was begun then (monotonic)."""
         if claim is None:
             return
         claim = made_at(claim, host)
@@ -254,7 +254,7 @@ class Scheduler:
             log.warning("%s: put back: %s", claim, failure.message)
 
     def _worker_died(self, died: Died) -> None:
-        """That counts against the tract it was at, unless nobody is to blame; its other tracts go back."""
+        """Count a worker's death against the tract it was at, unless nobody is to blame; its other tracts go back."""
         held = self._held.pop(died.worker, None)
         if held is None:
             return
@@ -263,7 +263,7 @@ class Scheduler:
         self._fail(claim, Failure(died.reason, "", 0, died.stack, 1, died.blame), held.begun)
 
     def _in_work(self) -> list[AnyClaim]:
-        """The claims that are held; from any thread."""
+        """Return the claims that are held; from any thread."""
         return [claim for held in list(self._held.values()) for claim in held.claims.copy().values()]
 
     def _put_back(self, claims: Collection[AnyClaim]) -> None:
@@ -273,7 +273,7 @@ class Scheduler:
     # -- the clock --------------------------------------------------------------------------------------------------
 
     def _enter_lps(self) -> None:
-        """An LP whose solve takes long is entered meanwhile; mostly both steps are entered at once."""
+        """Enter LP files whose solves take long meanwhile; mostly both steps are entered at once."""
         now = time.monotonic()
         for held in self._held.values():
             if held.lp is None or now - held.lp[2] < LP_ENTERED_AFTER_SECONDS:
@@ -325,7 +325,7 @@ class Scheduler:
         return [experiment.reident for experiment in self._experiments()]
 
     def _what_it_does(self) -> str:
-        """What an operator wants to know first of a log."""
+        """Return what an operator wants to know first of a log."""
         what = f"{listed(self._reidents()) or 'nothing'}: {self._assignment.text()}"
         return f"{self._worker.host} works on {what}; {self._pool.text()}"
 
@@ -358,12 +358,12 @@ class Scheduler:
 
 
 def made_at(claim: AnyClaim, host: str) -> AnyClaim:
-    """The claim with the host that the ledger shall write down, if it is another than the claimant's. Its token stays."""
+    """Return the claim with the host that the ledger shall write down, if it is another than the claimant's. Its token stays."""
     return replace(claim, worker=Worker(host, claim.worker.name)) if host else claim
 
 
 def free_dead_schedulers(ledger: Ledger, reidents: Iterable[str], host: str) -> None:
-    """What schedulers of this host hold that are no more is free at once."""
+    """Free at once what schedulers of this host hold that are no more."""
     for reident in reidents:
         for claimant in ledger.claimants(reident):
             if claimant.worker.host == host and not _lives(claimant.worker):

@@ -98,7 +98,7 @@ class NodePool(WorkerPool):
         return worker
 
     def wait(self, seconds: float) -> list[WorkerEvent]:
-        """What happened, within ``seconds`` at the most."""
+        """Return what happened, within ``seconds`` at the most."""
         return [self._noted(event) for event in super().wait(seconds)]
 
     def abandon(self, worker: int) -> bool:
@@ -108,11 +108,11 @@ class NodePool(WorkerPool):
         return True
 
     def begun(self) -> set[int]:
-        """The workers that have a task."""
+        """Return the workers that have a task."""
         return set(self.tasks())
 
     def _noted(self, event: WorkerEvent) -> WorkerEvent:
-        """The event, for which the books on memory are kept; it says whose fault it is that a worker was stopped."""
+        """Return the event, for which the books on memory are kept; it says whose fault it is that a worker was stopped."""
         if isinstance(event, Finished):
             self._at_work.pop(event.worker, None)
         elif isinstance(event, Message):
@@ -139,7 +139,7 @@ class NodePool(WorkerPool):
         return (run.max_lp if self._makes_lps else run.max_sol) or len(os.sched_getaffinity(0))
 
     def _memory_users(self) -> list[Busy]:
-        """The workers at work; from any thread."""
+        """Return the workers at work; from any thread."""
         found = []
         for worker, at_work in self._at_work.copy().items():
             pid = self.pid(worker)
@@ -173,7 +173,7 @@ class Node(Scheduler):
         self._report()
 
     def _report(self) -> None:
-        """What this node says of itself once a minute."""
+        """Enter what this node says of itself once a minute."""
         if time.monotonic() - self._reported < REPORT_SECONDS:
             return
         self._reported = time.monotonic()
@@ -184,7 +184,7 @@ class Node(Scheduler):
     # -- what others ask (from another thread) -----------------------------------------------------------------------
 
     def commands(self) -> Commands:
-        """What a running scheduler can be told: see :data:`dbrecon.node.control.COMMANDS`."""
+        """Return what a running scheduler can be told: see :data:`dbrecon.node.control.COMMANDS`."""
         return {"stop": self.stop, "halt": self.halt, "list": self._list, "ps": self._ps, "uptime": self._uptime}
 
     def _list(self) -> str:

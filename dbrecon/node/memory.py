@@ -73,7 +73,7 @@ class Stopped:
         return self.alone and self.rss_mib > self.total_mib / 2
 
     def text(self) -> str:
-        """What happened, for people."""
+        """Return what happened, for people."""
         beside = "alone" if self.alone else "beside others"
         return f"its worker was stopped at {self.rss_mib:,.0f} MiB, {beside}, when {self.free_mib:,.0f} MiB were free on this node"
 
@@ -106,11 +106,11 @@ class MemoryGuard:
     # -- before a tract is started ------------------------------------------------------------------------------------
 
     def need_mib(self, pop: int) -> float:
-        """The predicted peak of a worker with a tract of so many people."""
+        """Return the predicted peak of a worker with a tract of so many people."""
         return self._factor * (WORKER_MIB + MIB_PER_PERSON * pop)
 
     def learn(self, worker: int, pop: int, peak_mib: float | None) -> None:
-        """A worker has done such a tract, and had this peak in its life so far: predictions will not be less again."""
+        """Learn that a worker has done such a tract, and had this peak in its life so far: predictions will not be less again."""
         pop = self._biggest[worker] = max(pop, self._biggest.get(worker, 0))
         if peak_mib is not None and peak_mib > self.need_mib(pop):
             self._factor *= peak_mib / self.need_mib(pop)
@@ -118,7 +118,7 @@ class MemoryGuard:
             log.info("a tract of %s needed %.0f MiB: more is reckoned with from now on", people, peak_mib)
 
     def room(self) -> int | None:
-        """The people of the biggest tract that may be started now; NO_ROOM is none at all, None is no limit."""
+        """Return the people of the biggest tract that may be started now; NO_ROOM is none at all, None is no limit."""
         busy, now = self._busy(), self._read()
         if now.free_mib < self.floors.start:
             self._say("%.0f MiB of memory are free, less than min_free_mib (%.0f): waiting", now.free_mib, self.floors.start)

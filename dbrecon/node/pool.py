@@ -69,16 +69,16 @@ class Pool(Protocol):
         """Whether what is submitted next, with nothing else at work, may be something that must run alone."""
 
     def text(self) -> str:
-        """What it is, for people: "4 worker processes"."""
+        """Return what it is, for people: "4 worker processes"."""
 
     def room(self) -> int | None:
-        """The people of the biggest tract that may be submitted now; NO_ROOM is none at all, None is no limit."""
+        """Return the people of the biggest tract that may be submitted now; NO_ROOM is none at all, None is no limit."""
 
     def submit(self, task: Any) -> int:
         """Take a task; returns the number by which its events tell of it."""
 
     def wait(self, seconds: float) -> Sequence[Event]:
-        """What happened, within ``seconds`` at the most."""
+        """Return what happened, within ``seconds`` at the most."""
 
     def abandon(self, worker: int) -> bool:
         """Stop a task, if that can be done. Then nothing more is heard of it."""
@@ -87,7 +87,7 @@ class Pool(Protocol):
         """Which tasks were at work when this was first asked, and still are."""
 
     def pid(self, worker: int) -> int | None:
-        """The process on this node that does a task; None if there is none."""
+        """Return the process on this node that does a task; None if there is none."""
 
     def __enter__(self) -> Pool: ...
 

@@ -65,7 +65,7 @@ class _Slot:
     started: float | None = None
 
     def end_orphan(self) -> None:
-        """Ends the process if it is still there: when the workers' common ancestor dies, they all count as ended, and live on."""
+        """End the process if it is still there: when the workers' common ancestor dies, they all count as ended, and live on."""
         pid = self.process.pid
         facts = process_facts(pid) if pid else None
         if pid and facts is not None and facts.started == self.started and not facts.gone:
@@ -101,16 +101,16 @@ class WorkerPool:
         return max(0, self.size - self.busy)
 
     def tasks(self) -> dict[int, Any]:
-        """The task of each busy worker."""
+        """Return the task of each busy worker."""
         return {number: slot.task for number, slot in self._slots.items() if slot.busy}
 
     def pid(self, worker: int) -> int | None:
-        """The process id of a worker; None if it has gone."""
+        """Return the process id of a worker; None if it has gone."""
         slot = self._slots.get(worker)
         return None if slot is None else slot.process.pid
 
     def pids(self) -> list[int]:
-        """The process ids of all workers, idle ones included."""
+        """Return the process ids of all workers, idle ones included."""
         return [slot.process.pid for slot in list(self._slots.values()) if slot.process.pid is not None]
 
     def submit(self, task: Any) -> int:
@@ -127,7 +127,7 @@ class WorkerPool:
         return number
 
     def wait(self, seconds: float) -> list[WorkerEvent]:
-        """What happened, within ``seconds`` at the most."""
+        """Return what happened, within ``seconds`` at the most."""
         sources: dict[Any, int] = {}
         for number, slot in self._slots.items():
             sources[slot.connection] = number
@@ -258,7 +258,7 @@ def _check_temporary_folder(folder: str) -> None:
 
 
 def cause_of_death(exitcode: int | None) -> str:
-    """What a process died of, for people."""
+    """Return what a process died of, for people."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name if -exitcode in list(signal.Signals) else f"signal {-exitcode}"
         hint = " (the system kills so when memory runs out)" if -exitcode == signal.SIGKILL else ""
@@ -267,7 +267,7 @@ def cause_of_death(exitcode: int | None) -> str:
 
 
 def _main(connection: Connection, work: str) -> None:
-    """A worker's life."""
+    """Live a worker's life."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
     gc.freeze()  # what the common ancestor made stays shared with it: the collector shall not write to it
@@ -283,7 +283,7 @@ def _main(connection: Connection, work: str) -> None:
 
 
 def _leave_tidily(_number: int, _frame: types.FrameType | None) -> None:
-    """What is being written is cleared away on the way out; what the solver's library does is not interrupted."""
+    """Clear what is being written away on the way out; what the solver's library does is not interrupted."""
     raise _Terminated
 
 

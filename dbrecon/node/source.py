@@ -43,7 +43,7 @@ class Claimer:
         return self._claimable
 
     def next(self, most: int | None) -> Sequence[ClaimedTask]:
-        """The next tasks, of ``most`` tracts in all (None: any number); none if there is nothing to claim now.
+        """Return the next tasks, of ``most`` tracts in all (None: any number); none if there is nothing to claim now.
 
         Counties are looked at when one may be complete, and now and then: one that failed rests for a while.
         """

@@ -122,7 +122,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: DBReconError, blame: str, *, final: bool = False) -> "Failure":
-        """The failure that an error means."""
+        """Return the failure that an error means."""
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-1] if frames else None
         stack = "".join(traceback.format_exception(error))

@@ -61,13 +61,13 @@ class Waiting:
         return f"{text} ({as_typed('dbrtool.py --unlock HOST')} ends it now)"
 
     def _in_progress(self, status: Status) -> list[InProgress]:
-        """The tracts of the assignment that somebody holds."""
+        """Return the tracts of the assignment that somebody holds."""
         held = (*(status.lps_in_progress if 3 in self._steps else ()), *(status.sols_in_progress if 4 in self._steps else ()))
         return [tract for tract in held if self._place.covers(tract.stusab, tract.county)]
 
 
 def in_work(claims: Collection[Claim | CountyClaim], done: str) -> str:
-    """What happens to claims: "2 tracts in work are finished first"."""
+    """Return what happens to claims: "2 tracts in work are finished first"."""
     tracts = sum(isinstance(claim, Claim) for claim in claims)
     what = units(tracts, len(claims) - tracts)
     return f"{what} in work {'is' if len(claims) == 1 else 'are'} {done}" if what else "nothing is in work"

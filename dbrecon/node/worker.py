@@ -75,7 +75,7 @@ _kept = _Kept()
 
 
 def _county_of(experiment: Experiment, product: Product, claim: Claim | CountyClaim) -> CountyTables:
-    """The claim's county. What is kept is what the ledger has accepted, by its digest, so it need not be read again."""
+    """Return the claim's county. What is kept is what the ledger has accepted, by its digest, so it need not be read again."""
     path, files = experiment.block_csv(claim.stusab, claim.county), claim.county_files
     key = (path, experiment.tables, files) if files is not None and files.block and files.tract else None
     if key is not None and key == _kept.files and _kept.tables is not None and _kept.tables.product is product:
@@ -108,7 +108,7 @@ def is_final(error: DBReconError) -> bool:
 
 
 def _do_tract(task: TractTask, index: int, builder: ModelBuilder, county: CountyTables, send: Send) -> None:
-    """Steps 3 and 4 of one tract. Done together they share the program in memory."""
+    """Do steps 3 and 4 of one tract. Done together they share the program in memory."""
     claim = task.claims[index]
     tables, origin = county.tract(claim.tract), Origin.of(claim, county.digest(claim.tract))
     if not claim.needs_lp:

@@ -61,7 +61,7 @@ class SolutionFile:
 
 
 def read_lp_file(text: bytes, source: str) -> LpFile:
-    """What an LP file says of itself, if it is whole: it ends with End, and has as many constraints as its head tells."""
+    """Return what an LP file says of itself, if it is whole: it ends with End, and has as many constraints as its head tells."""
     if not _LAST_WORD.search(text[-64:]):
         raise InputError(f"{source}: does not end with End: it is cut off", about=Subject.LP_FILE)
     head = text[:HEAD_BYTES]
@@ -85,7 +85,7 @@ def read_lp_file(text: bytes, source: str) -> LpFile:
 
 
 def check_lp(text: bytes, source: str, tract: str, population: int, tables: str, tables_sha256: str | None = None) -> LpFile:
-    """The same, of a tract (11 digits) of that population, in an experiment on ``tables``.
+    """Return the same, of a tract (11 digits) of that population, in an experiment on ``tables``.
 
     ``tables_sha256``: of the tract's tables, where they are known. A foreign LP file, the predecessor's, does not say what it was
     made for; its solution will be checked.
@@ -125,7 +125,7 @@ def _without_comments(text: bytes) -> bytes:
 
 
 def _counts(text: bytes, source: str) -> dict[str, tuple[float, float]]:
-    """The least and most of each constraint of a program, by name."""
+    """Return the least and most of each constraint of a program, by name."""
     named = read_lp(text, source)
     bounds = zip(named.program.lower.tolist(), named.program.upper.tolist(), strict=True)
     return dict(zip(named.constraints, bounds, strict=True))
@@ -137,7 +137,7 @@ def _bounds(found: tuple[float, float]) -> str:
 
 
 def read_solution_file(text: bytes, source: str, tract: str | None = None) -> SolutionFile:
-    """A solution's people and notes."""
+    """Return a solution's people and notes."""
     found = parse_solution(text, source, tract)
     notes = found.notes
     numbers = {name: int(notes[name]) for name in ("variables", "constraints") if notes.get(name, "").isdecimal()}
@@ -148,7 +148,7 @@ def read_solution_file(text: bytes, source: str, tract: str | None = None) -> So
 def check_solution(
     text: bytes, source: str, tract: str, population: int, county: CountyTables | None, binning: Binning
 ) -> tuple[SolutionFile, People | None]:
-    """A solution of that tract (11 digits) with as many people as published; with ``county``, one that meets every cell.
+    """Return a solution of that tract (11 digits) with as many people as published; with ``county``, one that meets every cell.
 
     Returns it, and its people with single years given out; without ``county`` these are None where the solution counts by bins.
     Raises VerificationError where a published cell is not met.
@@ -190,12 +190,12 @@ class PeopleComparison:
             raise self._differs("its first line is another")
 
     def add(self, tract: str, people: People) -> None:
-        """The next tract with people. Raises InputError if the file goes on otherwise."""
+        """Compare the next tract with people. Raises InputError if the file goes on otherwise."""
         expecting = _Expecting(self._file, lambda: self._differs(f"in tract {tract}"))
         write_rows(people, expecting, self._attributes)  # type: ignore[arg-type]
 
     def end(self) -> None:
-        """Raises InputError if there is more."""
+        """Raise InputError if there is more."""
         if self._file.read(1):
             raise self._differs("it has people of no tract")
 
@@ -233,7 +233,7 @@ class _Expecting:
 
 
 def _rows(lines: Iterable[str], source: str, stusab: str) -> Iterator[list[str]]:
-    """The rows of CSV. InputError for what is none, a field of megabytes, say."""
+    """Yield the rows of CSV. InputError for what is none, a field of megabytes, say."""
     try:
         yield from csv.reader(lines)
     except csv.Error as error:
@@ -241,7 +241,7 @@ def _rows(lines: Iterable[str], source: str, stusab: str) -> Iterator[list[str]]
 
 
 def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> Iterator[Unit]:
-    """The records of a state's geofile, as step 1 wrote them."""
+    """Yield the records of a state's geofile, as step 1 wrote them."""
     rows = _rows(lines, source, stusab)
     if next(rows, None) != list(UNIT_FIELDS):
         raise InputError(f"{source}: has not the columns of a geofile", about=Subject.GEOFILE, place=stusab)

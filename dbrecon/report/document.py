@@ -47,7 +47,7 @@ class Table:
     shown: int = 60
 
     def texts(self) -> list[list[str]]:
-        """The rows as the page shows them."""
+        """Return the rows as the page shows them."""
         return [[self._text(value) for value in row] for row in self.rows[: self.shown]]
 
     def is_number(self, column: int) -> bool:
@@ -82,7 +82,7 @@ class Report:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def html(self) -> str:
-        """The page."""
+        """Return the page."""
         with extra("report"):
             from jinja2 import Environment, StrictUndefined, select_autoescape
 
@@ -108,7 +108,7 @@ class Report:
 
 
 def csv_of(columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> bytes:
-    """A CSV file with a header line; floats with all their digits, None as nothing."""
+    """Return a CSV file with a header line; floats with all their digits, None as nothing."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -117,7 +117,7 @@ def csv_of(columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> bytes:
 
 
 def parquet_of(columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> bytes:
-    """The same as Parquet."""
+    """Return the same as Parquet."""
     with extra("report"):
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -134,5 +134,5 @@ def _write(path: str, data: bytes, kms_key: str | None) -> None:
 
 
 def _inline_svg(figure: Figure) -> str:
-    """The drawing for an ``img`` element: an address that holds it, so that its styles and ids stay its own."""
+    """Return the drawing for an ``img`` element: an address that holds it, so that its styles and ids stay its own."""
     return "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode()

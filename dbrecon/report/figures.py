@@ -66,7 +66,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def _drawing(width: float = 8.0, height: float = 4.2, columns: int = 1, **more: Any) -> "tuple[Drawing, Any]":
-    """An empty drawing, not registered with any display, in inches."""
+    """Return an empty drawing, not registered with any display, in inches."""
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=(width, height), layout="constrained")
@@ -74,7 +74,7 @@ def _drawing(width: float = 8.0, height: float = 4.2, columns: int = 1, **more: 
 
 
 def _finished(drawing: "Drawing", name: str, caption: str, alt: str) -> Figure:
-    """The drawing as SVG and PNG."""
+    """Return the drawing as SVG and PNG."""
     files = {}
     for kind, metadata in (("svg", {"Date": None, "Creator": "dbrecon"}), ("png", {"Software": "dbrecon"})):
         out = io.BytesIO()
@@ -84,7 +84,7 @@ def _finished(drawing: "Drawing", name: str, caption: str, alt: str) -> Figure:
 
 
 def _whole_per_cent(value: float) -> int:
-    """A share in whole per cent, never rounded up to 100 or down to 0."""
+    """Return a share in whole per cent, never rounded up to 100 or down to 0."""
     return 100 if value >= 1 else 0 if value <= 0 else min(99, max(1, round(100 * value)))
 
 
@@ -238,7 +238,7 @@ def shapes_on_map(name: str, caption: str, alt: str, shapes: Sequence[Sequence[F
 
 
 def _ends(value: Floats) -> tuple[float, float]:
-    """The ends of a colour scale of shares: the least and the most, in whole per cent outwards, at least one apart."""
+    """Return the ends of a colour scale of shares: the least and the most, in whole per cent outwards, at least one apart."""
     finite = value[np.isfinite(value)]
     if not len(finite):
         return 0.0, 1.0

@@ -54,7 +54,7 @@ MEASURES = (
 
 
 def places(tracts: Tracts, geography: Geography) -> Section | None:
-    """Maps of what is known: counties as areas, tracts as points, and the counties as a table; None where nothing is known."""
+    """Map of what is known: counties as areas, tracts as points, and the counties as a table; None where nothing is known."""
     counties = tracts.by_county()
     known = [measure for measure in MEASURES if np.isfinite(measure.shares(counties)).any()]
     if not known:
@@ -101,7 +101,7 @@ def _maps(measure: Measure, tracts: Tracts, counties: Tracts, geography: Geograp
 
 
 def _ends(names: Sequence[str], value: Floats) -> str:
-    """The lowest and the highest of some places, in words."""
+    """Return the lowest and the highest of some places, in words."""
     if not np.isfinite(value).any():
         return "Nothing is known of them."
     low, high = int(np.nanargmin(value)), int(np.nanargmax(value))

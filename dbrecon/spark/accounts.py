@@ -19,7 +19,8 @@ def never_tried(account: str) -> bool:
 
 
 def cause(account: str) -> str:
-    """The cause in Spark's account of a failed job, in a line: its last line of a Python traceback, else the first sentence."""
+    """Return the cause in Spark's account of a failed job, in a line: its last line of a Python traceback, else the first
+    sentence."""
     text = account.split("Driver stacktrace:", maxsplit=1)[0].strip()
     last = re.split(r"(?i)most recent failure:\s+", text)[-1]
     lines = [line.strip() for line in re.sub(r"^Lost task \S+ in stage \S+ \(TID \d+\) ", "", last).splitlines() if line.strip()]
@@ -30,12 +31,13 @@ def cause(account: str) -> str:
 
 
 def executors_trouble(account: str) -> Failure | None:
-    """What the executor or the set-up is to blame for; None if it is the task's fault, or Spark's."""
+    """Return what the executor or the set-up is to blame for; None if it is the task's fault, or Spark's."""
     return Trouble.found_in(account) or set_up_failure(account)
 
 
 def set_up_failure(account: str) -> Failure | None:
-    """An exception in the executors' Python outside of any tract: packages that lack, another Python's version, or no Python."""
+    """Return an exception in the executors' Python outside of any tract: packages that lack, another Python's version, or no
+    Python."""
     signs = ("Traceback (most recent call last)", "PYTHON_VERSION_MISMATCH", "Cannot run program")
     if not any(sign in account for sign in signs):
         return None

@@ -88,7 +88,7 @@ class Waves(Claimer):
         return deque(make_plan(self._ledger, self._experiment, self._assignment, self._people))
 
     def _next_tracts(self, experiment: Experiment, most: int | None) -> Sequence[ClaimedTask]:
-        """A county's tracts, in groups; the next county's where another has taken all of them meanwhile."""
+        """Return a county's tracts, in groups; the next county's where another has taken all of them meanwhile."""
         if not self._assignment.steps & TRACTS.steps or most == 0:
             return []
         if not self._plan:
@@ -138,7 +138,7 @@ def predicted_seconds(task: Any) -> float:
 
 
 def job_name(reident: str, assignment: Assignment, tasks: Sequence[Any]) -> str:
-    """What Spark's pages call a job of these tasks, and its stage."""
+    """Return what Spark's pages call a job of these tasks, and its stage."""
     steps = " and ".join(str(step) for step in sorted(assignment.steps & {3, 4}))
     tracts = [claim for task in tasks for claim in claims_of(task) if isinstance(claim, Claim)]
     counties = [claim for task in tasks for claim in claims_of(task) if isinstance(claim, CountyClaim)]

@@ -83,7 +83,7 @@ class Engine(Protocol):
         """How many tasks of each job executors have begun and not ended."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, within ``seconds`` at the most."""
+        """Return what happened, within ``seconds`` at the most."""
 
     def cancel(self) -> None:
         """Stop all jobs; each then ends as failed."""
@@ -256,7 +256,7 @@ class Spark:
         return number
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, within ``seconds`` at the most. Raises SparkError if the cluster can never give executors."""
+        """Return what happened, within ``seconds`` at the most. Raises SparkError if the cluster can never give executors."""
         self._watch.look(self._need, self._room)
         end = time.monotonic() + seconds
         while True:
@@ -280,7 +280,7 @@ class Spark:
             yield self._answers.pop(0)
 
     def _run(self, number: int, name: str, work: str, tasks: list[Any]) -> None:
-        """A job's thread. Whatever happens, the job's end is told."""
+        """Run a job in its thread. Whatever happens, the job's end is told."""
         failure: str | None = "it broke off"
         try:
             failure = self._outcome(number, name, work, tasks)

@@ -50,13 +50,13 @@ class Trouble(DBReconError):
 
     @classmethod
     def of(cls, place: str, failure: Failure) -> "Trouble":
-        """The trouble that kept a task from being done at ``place``."""
+        """Return the trouble that kept a task from being done at ``place``."""
         message = f"{place}: {failure.message}" if place else failure.message
         return cls(json.dumps({"message": message, "exit_code": failure.exit_code, "host": host_name()}))
 
     @classmethod
     def found_in(cls, text: str) -> Failure | None:
-        """The failure that a trouble's text in Spark's account tells of; None if there is none."""
+        """Return the failure that a trouble's text in Spark's account tells of; None if there is none."""
         found = re.search(r"\bTrouble: (\{.*\})", text)
         if found is None:
             return None
@@ -93,7 +93,7 @@ def _child(work: str) -> "Child":
 
 
 def _after(task: Any, index: int) -> Any:
-    """What is left of a task when its ``index``-th claim has ended it; None if nothing is."""
+    """Return what is left of a task when its ``index``-th claim has ended it; None if nothing is."""
     if not isinstance(task, TractTask) or index + 1 >= len(task.claims):
         return None
     return replace(task, claims=task.claims[index + 1 :])
@@ -218,7 +218,7 @@ def _write(stream: IO[bytes], message: Any) -> None:
 
 
 def _read(stream: IO[bytes]) -> Any:
-    """The next message; None if the other side ended, also in the middle of one."""
+    """Return the next message; None if the other side ended, also in the middle of one."""
     try:
         return pickle.load(stream)
     except (EOFError, pickle.UnpicklingError):
@@ -226,7 +226,7 @@ def _read(stream: IO[bytes]) -> Any:
 
 
 def main() -> None:
-    """The process's life. What a library prints is talk."""
+    """Live the process's life. What a library prints is talk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -83,7 +83,7 @@ def make_plan(
 
 
 def need_mib(plan: Sequence[CountyWork]) -> float:
-    """The memory that one task may take at most: the biggest tract's program, and its county's tables."""
+    """Return the memory that one task may take at most: the biggest tract's program, and its county's tables."""
     biggest = max((pop for work in plan for _, pop in work.tracts), default=0)
     county = max((work.pop for work in plan), default=0)
     return WORKER_MIB + MIB_PER_PERSON * biggest + county * COUNTY_FILE_BYTES_PER_PERSON / 2**20

@@ -66,11 +66,11 @@ class Need:
         return None
 
     def text(self) -> str:
-        """It in words."""
+        """Return it in words."""
         return f"{counted(self.cores, 'core')} and {self.mib:,} MiB"
 
     def waiting(self, room: Room | None) -> str:
-        """What is waited for where there is not as much free just now."""
+        """Return what is waited for where there is not as much free just now."""
         if room is not None and not room.nodes:
             return f"waiting for a node: the cluster has none that is up, and an executor needs {self.text()}"
         biggest = f"; the biggest node has {counted(room.cores, 'core')} and {room.mib:,} MiB when it is idle" if room else ""
@@ -88,12 +88,12 @@ REFUSALS = {
 
 
 def remedy_of(why: str) -> str | None:
-    """What to do about Spark's or YARN's own refusal; None if it is none of those that are known."""
+    """Return what to do about Spark's or YARN's own refusal; None if it is none of those that are known."""
     return next((remedy for words, remedy in REFUSALS.items() if words in why), None)
 
 
 def need(config: Config, need_mib: float, jvm: Any) -> Need:
-    """What an application needs whose tasks need ``need_mib`` MiB each."""
+    """Return what an application needs whose tasks need ``need_mib`` MiB each."""
     cores, mib = executor_size(config, need_mib)
     if config.spark.master.startswith(STANDALONE):
         return Need(cores, mib)
@@ -105,7 +105,7 @@ def need(config: Config, need_mib: float, jvm: Any) -> Need:
 
 
 def yarn_room(gateway: Any) -> Room:
-    """The room of the YARN that $HADOOP_CONF_DIR leads to. Raises SparkError where it does not answer."""
+    """Return the room of the YARN that $HADOOP_CONF_DIR leads to. Raises SparkError where it does not answer."""
     with _yarn(gateway) as client:
         jvm = gateway.jvm
         states = gateway.new_array(jvm.org.apache.hadoop.yarn.api.records.NodeState, 1)
@@ -125,7 +125,7 @@ def yarn_room(gateway: Any) -> Room:
 
 
 def yarn_account(gateway: Any, name: str) -> str | None:
-    """What YARN says of the application of this name that it has accepted and not started; None of any other."""
+    """Return what YARN says of the application of this name that it has accepted and not started; None of any other."""
     with _yarn(gateway) as client:
         types = gateway.jvm.java.util.Collections.singleton("SPARK")
         states = gateway.jvm.java.util.EnumSet.of(gateway.jvm.org.apache.hadoop.yarn.api.records.YarnApplicationState.ACCEPTED)
@@ -138,7 +138,7 @@ def yarn_account(gateway: Any, name: str) -> str | None:
 
 @contextmanager
 def _yarn(gateway: Any) -> Iterator[Any]:
-    """A client of YARN. What it raises becomes SparkError."""
+    """Yield a client of YARN. What it raises becomes SparkError."""
     from py4j.protocol import Py4JJavaError
 
     jvm = gateway.jvm
@@ -162,7 +162,7 @@ def _yarn(gateway: Any) -> Iterator[Any]:
 
 
 def standalone_room(context: Any) -> Room | None:
-    """The room of a standalone master's workers that are alive; None where it cannot be known."""
+    """Return the room of a standalone master's workers that are alive; None where it cannot be known."""
     from py4j.protocol import Py4JError
 
     jvm, spark = context._jvm, context._jsc.sc()
@@ -205,7 +205,7 @@ class Watch:
         self.say(need.waiting(found))
 
     def say(self, sentence: str) -> None:
-        """A warning, unless there was one a short while ago."""
+        """Warn, unless there was a warning a short while ago."""
         now = time.monotonic()
         if now - self._said >= SAY_AGAIN_SECONDS:
             self._said = now

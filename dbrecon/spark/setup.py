@@ -55,7 +55,8 @@ def is_local(master: str) -> bool:
 
 
 def portable(experiment: Experiment, master: str) -> Experiment:
-    """The experiment as executors get it: no secrets, nothing of the database, and table definitions that are found there."""
+    """Return the experiment as executors get it: no secrets, nothing of the database, and table definitions that are found
+    there."""
     config = replace(experiment.config, db=DatabaseSettings(), dashboard=DashboardSettings())
     product = experiment.product if is_local(master) else f"{CODE}/{SHIPPED_PRODUCT}"
     return replace(experiment, config=config, product=product)
@@ -127,7 +128,8 @@ def _folder_uri(folder: str) -> str:
 
 
 def executors_environment(config: Config, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What executors' Python workers get into their environment: where the code is, and credentials that this process has."""
+    """Return what executors' Python workers get into their environment: where the code is, and credentials that this process
+    has."""
     passed = {name: value for name, value in environment.items() if name.startswith(TO_EXECUTORS)}
     local = is_local(config.spark.master)
     path = str(IMPORT_ROOT) if local else CODE + (f"{os.pathsep}{ENVIRONMENT}" if config.spark.environment else "")

@@ -91,7 +91,7 @@ class SparkPool:
         self._engine.cancel()
 
     def text(self) -> str:
-        """That it is Spark."""
+        """Say that it is Spark."""
         return "on Spark"
 
     @property
@@ -130,7 +130,7 @@ class SparkPool:
         return self._next
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, within ``seconds`` at the most."""
+        """Return what happened, within ``seconds`` at the most."""
         self._filling = False
         if self._begun is None:
             self._start_given()
@@ -161,7 +161,7 @@ class SparkPool:
         return None
 
     def begun(self) -> set[int]:
-        """The tasks that executors had begun when this was first asked, as far as they are still at work.
+        """Return the tasks that executors had begun when this was first asked, as far as they are still at work.
 
         Executors begin a job's tasks in their order. None where there are no executors any more.
         """
@@ -199,7 +199,7 @@ class SparkPool:
         return self._ended(part, bodies, event.answer.host, event.answer.pid)
 
     def _ended(self, part: _Part, bodies: Sequence[Any], host: str = "", pid: int = 0) -> list[Event]:
-        """What was said of a part, and that its task is finished if this was the last."""
+        """Return what was said of a part, and that its task is finished if this was the last."""
         task = self._tasks[part.number]
         events: list[Event] = [Message(part.number, task, body, host, pid) for body in bodies]
         self._open[part.number] -= 1
@@ -210,7 +210,7 @@ class SparkPool:
         return events
 
     def _given_again(self, job: _Job) -> list[Event]:
-        """What a job has not answered is done again."""
+        """Return what a job has not answered is done again."""
         for part in job.parts.values():
             self._give(part)
         return []
@@ -239,10 +239,10 @@ class SparkPool:
 
 
 def _of_whole(said: Any, indices: tuple[int, ...]) -> Any:
-    """What was said of a part's claim, said of the submitted task's."""
+    """Return what was said of a part's claim, said of the submitted task's."""
     return said if indices == tuple(range(len(indices))) else replace(said, index=indices[said.index])
 
 
 def claims_of(task: Any) -> tuple[Any, ...]:
-    """A task's claims; none of what is no task of the scheduling loop."""
+    """Return a task's claims; none of what is no task of the scheduling loop."""
     return task.claims if isinstance(task, ClaimedTask) else ()

@@ -22,7 +22,7 @@ Digests = Mapping[str, str | None]
 
 
 def county_paths(experiment: Experiment, stusab: str, county: str) -> dict[str, str]:
-    """The county's files of certainty that the sidecar tells of, by its names for them."""
+    """Return the county's files of certainty that the sidecar tells of, by its names for them."""
     files = {
         "certainty": experiment.certainty,
         "people_certainty": experiment.people_certainty,
@@ -39,7 +39,7 @@ def records_of(experiment: Experiment) -> tuple[Callable[[str, str, str], str], 
 
 
 def _sources(experiment: Experiment, stusab: str, county: str) -> dict[str, str]:
-    """What certainty is made of."""
+    """Return what certainty is made of."""
     return {
         "people": experiment.synth_out(stusab, county),
         "block_tables": experiment.block_csv(stusab, county),
@@ -112,7 +112,8 @@ class Fault:
 def certainty_faults(
     experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], accepted: Digests
 ) -> list[Fault] | None:
-    """What is wrong with a county's files of certainty; None if step 6 has made none of them. DeniedFile if one may not be read."""
+    """Return what is wrong with a county's files of certainty; None if step 6 has made none of them. DeniedFile if one may not be
+    read."""
     path, paths = experiment.certainty_sidecar(stusab, county), county_paths(experiment, stusab, county)
 
     def wrong(what: str) -> DBReconError:
@@ -154,7 +155,7 @@ def _record_faults(experiment: Experiment, stusab: str, county: str, tracts: Seq
 
 
 def read_sidecar(path: str) -> dict[str, Any]:
-    """A county's sidecar. Raises InputError, naming it, if it is not there or not whole."""
+    """Return a county's sidecar. Raises InputError, naming it, if it is not there or not whole."""
     try:
         sidecar = json.loads(storage.read_bytes(path))
         sidecar["sha256"]["people"], sidecar["sha256"]["block_tables"], sidecar["sha256"]["tract_tables"]

@@ -39,7 +39,7 @@ def check_available(experiment: Experiment) -> None:
 
 
 def budget_of(experiment: Experiment) -> Budget:
-    """The work that the settings allow."""
+    """Return the work that the settings allow."""
     settings = experiment.config.certainty
     return Budget(settings.tree_steps, settings.mip_checks, settings.tract_steps)
 
@@ -50,13 +50,13 @@ def _builder(tables_file: str, tables: str) -> ModelBuilder:
 
 
 def builder_for(experiment: Experiment) -> ModelBuilder:
-    """The builder of the programs of which certainty is told; one a process. UsageError where it is not available."""
+    """Return the builder of the programs of which certainty is told; one a process. UsageError where it is not available."""
     check_available(experiment)
     return _builder(experiment.tables_path, experiment.tables)
 
 
 def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract: str, intervals: bool) -> tuple[TractRecord, bool]:
-    """The record of a tract (six digits), and whether it had to be computed: one that is there and matches is taken.
+    """Return the record of a tract (six digits), and whether it had to be computed: one that is there and matches is taken.
 
     ``intervals``: with every count's least and most. Raises InputError if the people are not there or do not meet the tables.
     """
@@ -85,7 +85,7 @@ def make_record_of(
 
 
 def load_record(experiment: Experiment, stusab: str, county: str, tract: str) -> TractRecord:
-    """A tract's record that is there. Raises InputError if it is not whole, MissingFile."""
+    """Return a tract's record that is there. Raises InputError if it is not whole, MissingFile."""
     path = experiment.certainty_record(stusab, county, tract)
     return TractRecord.parse(storage.read_bytes(path), path)
 
@@ -95,7 +95,7 @@ def _made_of(record: TractRecord) -> tuple[str, str, Budget, str]:
 
 
 def _read_record(path: str) -> TractRecord | None:
-    """The record at ``path``; None if there is none, or none that is whole: it is made again."""
+    """Return the record at ``path``; None if there is none, or none that is whole: it is made again."""
     try:
         return TractRecord.parse(storage.read_bytes(path), path)
     except (storage.MissingFile, storage.DamagedFile, InputError):
@@ -103,9 +103,8 @@ def _read_record(path: str) -> TractRecord | None:
 
 
 def people_of_tract(experiment: Experiment, stusab: str, geoid: str) -> People:
-    """The people of a tract (11 digits), one an entry in the file's order, out of its county's file, of which no more is read
-    than that
-    needs. Raises InputError if the file is not there or has nobody of the tract."""
+    """Return the people of a tract (11 digits), one an entry in the file's order, out of its county's file, of which no more is
+    read than that needs. Raises InputError if the file is not there or has nobody of the tract."""
     path = experiment.synth_out(stusab, geoid[2:5])
     try:
         with storage.sopen(path, "rb") as file:
@@ -118,7 +117,7 @@ def people_of_tract(experiment: Experiment, stusab: str, geoid: str) -> People:
 
 
 def lines_of(file: IO[bytes], prefix: bytes) -> bytes:
-    """The lines of a sorted file (after its header) that begin with ``prefix``, found by bisection."""
+    """Return the lines of a sorted file (after its header) that begin with ``prefix``, found by bisection."""
     low, high = 0, file.seek(0, io.SEEK_END)  # the first line that is not below the prefix begins in (low, high]
     end = high
     while high - low > PROBE_BYTES:

@@ -17,7 +17,7 @@ from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 
 def bound(experiment: Experiment, stusab: str, claim: Claim) -> ClaimBounds:
-    """The least and the most people whom a claim is about, with the certificate.
+    """Return the least and the most people whom a claim is about, with the certificate.
 
     Raises UsageError for a block without people or that the tract does not have, InputError if the county's people are not written.
     """
@@ -34,7 +34,7 @@ def bound(experiment: Experiment, stusab: str, claim: Claim) -> ClaimBounds:
 
 
 def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBuilder, TractTables]:
-    """The builder of the claim's program, and the tract's tables."""
+    """Return the builder of the claim's program, and the tract's tables."""
     usual = builder_for(experiment)
     bins = bins_for(claim, usual.bins)
     builder = usual if bins == usual.bins else ModelBuilder(usual.product, bins)
@@ -43,7 +43,8 @@ def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBui
 
 
 def check_file(experiment: Experiment, path: str) -> tuple[str, int, int]:
-    """The claim of a certificate's file, and the least and most that the certificate proves: checked in integers, without a solver.
+    """Return the claim of a certificate's file, and the least and most that the certificate proves: checked in integers, without a
+    solver.
 
     Raises VerificationError if it does not hold for the experiment's tables, InputError if it is no certificate.
     """

@@ -49,7 +49,7 @@ def write_county(experiment: Experiment, stusab: str, county: str, tracts: Seque
 
 
 def count_of(records: Sequence[TractRecord]) -> str:
-    """What was found of a county, in a line."""
+    """Return what was found of a county, in a line."""
     sums = summary_of(records)
     people, differ, certain = sums["people"], sums["differ_upper"], sums["certain"]
     open_blocks = sums["blocks_by_proof"]["open"]
@@ -62,7 +62,7 @@ def count_of(records: Sequence[TractRecord]) -> str:
 
 
 def samples_line(sidecar: dict[str, Any]) -> str:
-    """What the samples of a county tell, in a line."""
+    """Return what the samples of a county tell, in a line."""
     found, people = sidecar["samples"], sidecar["people"]
     broken_off = f"; {found['unfinished']:,} draws of parts broken off at the budget" if found["unfinished"] else ""
     apart, away = (

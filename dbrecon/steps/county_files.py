@@ -77,7 +77,7 @@ def files_to_make(experiment: Experiment, ledger: Ledger, stusab: str, force: bo
 
 
 def _take_over(experiment: Experiment, ledger: Ledger, found: Zip, stusab: str) -> None:
-    """A zip that has changed since step 1, if it has the same geography: then its tables alone are others.
+    """Take over a zip that has changed since step 1, if it has the same geography: then its tables alone are others.
 
     InputError if it has not: step 1 must come first. Which tracts begin anew is decided county by county.
     """
@@ -131,7 +131,7 @@ def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[s
 
 
 def derived_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Collection[str]) -> dict[str, CountyDigests]:
-    """What the zip that lies in ``dist/`` gives for the files of the counties ``todo``, without writing them.
+    """Return what the zip that lies in ``dist/`` gives for the files of the counties ``todo``, without writing them.
 
     Raises as :func:`make_county_files`.
     """
@@ -200,7 +200,7 @@ def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: 
 
 
 def _pieces(reader: StateReader, part: CountyRows) -> Iterator[bytes]:
-    """The text of a county's file."""
+    """Yield the text of a county's file."""
     columns = [f"geoid_{part.level}", "logrecno", *reader.plans[part.level].columns]
     yield ",".join(columns).encode() + b"\n"
     for at in range(0, len(part.rows), ROWS_AT_ONCE):

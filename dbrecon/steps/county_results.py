@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 
 def product_of(experiment: Experiment) -> Product:
-    """The tables of an experiment."""
+    """Return the tables of an experiment."""
     return load_product(Path(experiment.tables_path), experiment.tables)
 
 
 def read_results(experiment: Experiment, stusab: str, county: str) -> Results:
-    """A county's people in their file's order, and how sure they are where that is known of just these people and tables.
+    """Return a county's people in their file's order, and how sure they are where that is known of just these people and tables.
 
     Raises InputError for files that are not whole, StorageError for those that cannot be read.
     """
@@ -87,7 +87,7 @@ def _blocks(path: str) -> SureBlocks:
 
 
 def _confidence(flags: pa.Table, path: str) -> Floats | None:
-    """The share of samples that have each record, where samples were drawn. InputError for one outside 0 to 1."""
+    """Return the share of samples that have each record, where samples were drawn. InputError for one outside 0 to 1."""
     if "confidence" not in flags.column_names:
         return None
     confidence: Floats = flags.column("confidence").cast(pa.float64()).to_numpy().astype(np.float64)
@@ -97,7 +97,7 @@ def _confidence(flags: pa.Table, path: str) -> Floats | None:
 
 
 def _columns(path: str) -> pa.Table:
-    """A file of certainty. Raises InputError if it is none."""
+    """Return a file of certainty. Raises InputError if it is none."""
     with storage.sopen(path, "rb") as file:
         try:
             table = pacsv.read_csv(file)

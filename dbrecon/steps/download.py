@@ -45,13 +45,13 @@ log = logging.getLogger(__name__)
 
 
 def stusabs_in_dist(experiment: Experiment) -> list[str]:
-    """The states whose zip is in ``dist/``, sorted."""
+    """Return the states whose zip is in ``dist/``, sorted."""
     names = set(listdir(experiment.dist))
     return sorted(stusab for stusab in STATES if os.path.basename(experiment.dist_zip(stusab)) in names)
 
 
 def passed_over(experiment: Experiment) -> dict[str, str]:
-    """What else lies in ``dist/`` and is no state's zip by its name: for each name a sentence that says what to do."""
+    """Return what else lies in ``dist/`` and is no state's zip by its name: for each name a sentence that says what to do."""
     names = sorted(listdir(experiment.dist))
     zips = [os.path.basename(experiment.dist_zip(stusab)) for stusab in STATES]
     expected = {f"{name}{ending}" for name in zips for ending in ("", ".part", ".part.version")}
@@ -75,7 +75,7 @@ def _what_to_rename(experiment: Experiment, name: str, names: Sequence[str]) -> 
 
 
 def _misnamed(experiment: Experiment, stusab: str) -> str:
-    """The sentence on a file in ``dist/`` that may be the state's zip under another name, after a semicolon; or nothing."""
+    """Return the sentence on a file in ``dist/`` that may be the state's zip under another name, after a semicolon; or nothing."""
     wanted = os.path.basename(experiment.dist_zip(stusab))
     found = [what for what in passed_over(experiment).values() if what.endswith(f" {wanted}")]
     return f"; {found[0]}" if found else ""
@@ -83,7 +83,7 @@ def _misnamed(experiment: Experiment, stusab: str) -> str:
 
 @contextlib.contextmanager
 def open_zip(experiment: Experiment, stusab: str) -> Iterator[StateZip]:
-    """The state's zip, for a ``with`` block; of one on S3 what is read is fetched, once, into a temporary file.
+    """Yield the state's zip, for a ``with`` block; of one on S3 what is read is fetched, once, into a temporary file.
 
     Raises InputError if there is none or it is no zip.
     """
@@ -99,7 +99,7 @@ def open_zip(experiment: Experiment, stusab: str) -> Iterator[StateZip]:
 
 
 def state_reader(experiment: Experiment, archive: StateZip) -> StateReader:
-    """What reads the experiment's tables out of a zip."""
+    """Return what reads the experiment's tables out of a zip."""
     release = experiment.release
     chosen = chosen_tables(experiment.tables, [(table.name, table.level) for table in release.tables])
     used = [table for table in release.tables if table.name in chosen]
@@ -108,7 +108,7 @@ def state_reader(experiment: Experiment, archive: StateZip) -> StateReader:
 
 
 def asked_states(experiment: Experiment, words: Sequence[str], warn: bool = True) -> list[str]:
-    """The states that a command line names; ``all`` (and none) is every state whose zip is in ``dist/``.
+    """Return the states that a command line names; ``all`` (and none) is every state whose zip is in ``dist/``.
 
     ``warn``: other files that lie there are named in the log.
 
@@ -166,7 +166,7 @@ def _faults_in_dist(experiment: Experiment, stusab: str) -> list[str]:
 
 
 def zip_faults(experiment: Experiment, archive: StateZip) -> list[str]:
-    """What is wrong with an open zip: members that the tables need and that are not there, members that are damaged."""
+    """Return what is wrong with an open zip: members that the tables need and that are not there, members that are damaged."""
     try:
         archive.require(state_reader(experiment, archive).members)
     except InputError as error:
@@ -188,7 +188,7 @@ class Partial:
     """
 
     def __init__(self, path: str) -> None:
-        """Raises StorageError if it cannot be written, UsageError if another process downloads into it."""
+        """Raise StorageError if it cannot be written, UsageError if another process downloads into it."""
         self.path = path
         self._mark = f"{path}.version"
         try:
@@ -223,7 +223,7 @@ class Partial:
             file.write(version)
 
     def write(self, data: bytes) -> None:
-        """Appends. Raises StorageError if the disk is full."""
+        """Append. Raises StorageError if the disk is full."""
         left = memoryview(data)
         try:
             while left:
@@ -232,7 +232,7 @@ class Partial:
             raise StorageError(f"{self.path} cannot be written ({error.strerror}); free space and run again") from error
 
     def publish(self, path: str, kms_key: str | None) -> None:
-        """Gives the file its name, or on S3 uploads it, and forgets it here."""
+        """Give the file its name, or on S3 uploads it, and forgets it here."""
         os.fsync(self.file.fileno())
         if is_s3(path):
             with open(self.path, "rb") as source, sopen(path, "wb", kms_key=kms_key) as target:
@@ -290,7 +290,7 @@ def _scratch_folder(path: str) -> str:
 
 
 def _fetch(experiment: Experiment, stusab: str, url: str, partial: Partial, pause: float) -> None:
-    """Fills ``partial`` with a whole zip, in several attempts where needed. An attempt that brought bytes is not counted."""
+    """Fill ``partial`` with a whole zip, in several attempts where needed. An attempt that brought bytes is not counted."""
     failures, why = 0, ""
     while failures < ATTEMPTS:
         if failures:
@@ -348,7 +348,7 @@ def _transfer(url: str, partial: Partial, stusab: str) -> None:
 
 
 def _pool(url: str) -> "PoolManager":
-    """Connections, through the proxy that the environment names (http_proxy, https_proxy, no_proxy) if it does."""
+    """Return connections, through the proxy that the environment names (http_proxy, https_proxy, no_proxy) if it does."""
     from urllib3 import PoolManager, ProxyManager, Timeout
 
     timeout = Timeout(CONNECT_SECONDS, read=READ_SECONDS)
@@ -360,7 +360,7 @@ def _pool(url: str) -> "PoolManager":
 
 
 def _broken_off(url: str, error: Exception) -> Exception:
-    """What a failed request means: _Again where repeating may help, a StorageError where not."""
+    """Return what a failed request means: _Again where repeating may help, a StorageError where not."""
     reason = _reason(error)
     if "too many redirects" in reason:
         return StorageError(f"{url}: the server sends on and on to other addresses, {MAX_REDIRECTS} times; correct [sf1] url")
@@ -373,7 +373,7 @@ def _broken_off(url: str, error: Exception) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause of a network failure, short."""
+    """Return the innermost cause of a network failure, short."""
     seen: BaseException = error
     while (inner := getattr(seen, "reason", None) or seen.__cause__) and isinstance(inner, BaseException):
         seen = inner
@@ -399,7 +399,8 @@ def _receive(url: str, response: "BaseHTTPResponse", partial: Partial, stusab: s
 
 
 def _total(url: str, response: "BaseHTTPResponse", partial: Partial, first: bytes) -> int | None:
-    """The whole file's length if the server says it; makes ``partial`` fit what the response brings, of which ``first`` is read."""
+    """Return the whole file's length if the server says it; makes ``partial`` fit what the response brings, of which ``first`` is
+    read."""
     version = response.headers.get("ETag", "")
     if not version or version.startswith("W/"):  # If-Range takes no weak tag
         version = response.headers.get("Last-Modified", "")
@@ -424,7 +425,7 @@ def _total(url: str, response: "BaseHTTPResponse", partial: Partial, first: byte
 
 
 def _shown(body: bytes) -> str:
-    """The beginning of what is no zip, for people: a page without its tags."""
+    """Return the beginning of what is no zip, for people: a page without its tags."""
     text = re.sub(rb"<[^>]*>", b" ", body[:2000]).decode("utf-8", "replace")
     shown = "".join(character if character.isprintable() else " " for character in " ".join(text.split()))[:80]
     return f"a page ({shown!r})" if b"<" in body[:200] else repr(shown)
@@ -445,7 +446,7 @@ _REFUSALS = {
 
 
 def states_to_download(words: Sequence[str]) -> list[str]:
-    """The states that a command line names; ``all`` is the 50 states and DC. UsageError for an unknown one, or none."""
+    """Return the states that a command line names; ``all`` is the 50 states and DC. UsageError for an unknown one, or none."""
     if not words:
         raise UsageError("which states shall be downloaded? Give their two letters, or all")
     named = [check_stusab(word) for word in words if word != "all"]
@@ -453,7 +454,7 @@ def states_to_download(words: Sequence[str]) -> list[str]:
 
 
 def report_validity(experiment: Experiment, words: Sequence[str]) -> int:
-    """Prints each state's condition; 3 (as for InputError) if one is broken."""
+    """Print each state's condition; 3 (as for InputError) if one is broken."""
     broken = 0
     for stusab in asked_states(experiment, words, warn=False):
         faults = validate(experiment, [stusab])[stusab]

@@ -62,7 +62,7 @@ class Sink(Protocol):
 
 
 def parts_of(counties: Sequence[tuple[str, str]], *, partitioned: bool) -> list[Part]:
-    """The files of some counties (state, three digits): one a state, or one a county in folders that name their columns."""
+    """Return the files of some counties (state, three digits): one a state, or one a county in folders that name their columns."""
     if partitioned:
         return [Part(f"people/stusab={state}/county={county}/people", ((state, county),)) for state, county in counties]
     states = dict.fromkeys(state for state, _ in counties)
@@ -113,7 +113,7 @@ def _write(experiment: Experiment, part: Part, sink: Sink, done: Callable[[int],
 
 
 def county_people(experiment: Experiment, stusab: str, county: str) -> Iterator[pa.Table]:
-    """A county's people, a piece at a time, in the columns of SCHEMA. Raises InputError for files that are not whole."""
+    """Yield a county's people, a piece at a time, in the columns of SCHEMA. Raises InputError for files that are not whole."""
     path = experiment.synth_out(stusab, county)
     beside = experiment.people_certainty(stusab, county)
     sure = _certainty(beside) if has_certainty(experiment, stusab, county) else None
@@ -134,13 +134,13 @@ def county_people(experiment: Experiment, stusab: str, county: str) -> Iterator[
 
 
 def _certainty(path: str) -> pa.Table:
-    """A county's certainty line by line."""
+    """Return a county's certainty line by line."""
     types = {"certain": SCHEMA.field("certain").type, "confidence": SCHEMA.field("confidence").type}
     return pa.Table.from_batches(list(_pieces(path, types)))
 
 
 def _pieces(path: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a file of ours. Raises InputError if it is not whole."""
+    """Yield some columns of a file of ours. Raises InputError if it is not whole."""
     options = pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
     with storage.sopen(path, "rb") as file:
         try:
@@ -199,7 +199,7 @@ class _Table:
 
 @contextmanager
 def _database(path: str, notes: Mapping[str, object]) -> Iterator[Sink]:
-    """A database that comes into place when it is whole. Raises UsageError for a path on S3, StorageError."""
+    """Yield a database that comes into place when it is whole. Raises UsageError for a path on S3, StorageError."""
     if storage.is_s3(path):
         raise UsageError(f"{path}: DuckDB writes to local disks alone: name a local folder (--export parquet goes to S3 too)")
     folder = os.path.dirname(os.path.abspath(path))

@@ -80,7 +80,7 @@ def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = Fal
 
 
 def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
-    """A state's tracts and people as step 1 has found them, and the geofile."""
+    """Return a state's tracts and people as step 1 has found them, and the geofile."""
     people = [tract.pop for tract in ledger.tract_states(experiment.reident, stusab)]
     without = f", {people.count(0):,} of them without people" if 0 in people else ""
     found = f"{counted(len(people), 'tract')}{without}; {counted(sum(people), 'person')}"
@@ -99,7 +99,7 @@ def write_geofile(experiment: Experiment, stusab: str) -> Geofile:
 
 
 def derived_geofile(experiment: Experiment, stusab: str) -> tuple[str, str]:
-    """The digests of the geofile that the state's zip gives, without writing it, and of the zip. Raises InputError."""
+    """Return the digests of the geofile that the state's zip gives, without writing it, and of the zip. Raises InputError."""
     content = hashlib.sha256()
     zip_digest = _copy_header(experiment, stusab, content.update)
     return content.hexdigest(), zip_digest
@@ -159,7 +159,7 @@ class PeopleInBlocks:
         self._block_levels: tuple[str, ...] = ()
 
     def watching(self, lines: Iterable[bytes], layout: HeaderLayout) -> Iterator[bytes]:
-        """The header's lines; the summary levels of those with a block's number are counted on the way."""
+        """Yield the header's lines; the summary levels of those with a block's number are counted on the way."""
         self._block_levels = layout.block_levels
         for line in lines:
             if not layout.wrong_length(line):  # which is refused by whoever reads it
@@ -169,7 +169,7 @@ class PeopleInBlocks:
             yield line
 
     def add(self, units: Iterable[Unit]) -> None:
-        """The next records."""
+        """Add the next records."""
         for unit in units:
             if unit.sumlev == TRACT_LEVEL:
                 self._tracts[unit.geoid] = unit.pop100
@@ -190,7 +190,7 @@ class PeopleInBlocks:
 
 
 def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
-    """The units, with progress; ``lines`` is about how many lines the header has."""
+    """Yield the units, with progress; ``lines`` is about how many lines the header has."""
     done = 0
     with Progress(stusab, "line", lines) as progress:
         for count, unit in enumerate(units, 1):
@@ -201,7 +201,7 @@ def _shown(units: Iterable[Unit], stusab: str, lines: int) -> Iterator[Unit]:
 
 
 def geo_row(unit: Unit) -> GeoRow:
-    """What the ledger keeps of a record."""
+    """Return what the ledger keeps of a record."""
     return GeoRow(
         unit.sumlev,
         unit.geocomp,

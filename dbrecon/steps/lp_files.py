@@ -18,8 +18,8 @@ AS_THEY_ARE = CountyDigests(None, "", "")
 
 
 def read_county(experiment: Experiment, product: Product, stusab: str, county: str, files: CountyDigests | None) -> CountyTables:
-    """A county's tables from its two files (step 2). ``county`` has three digits, ``files`` is what the ledger has accepted of
-    them.
+    """Return a county's tables from its two files (step 2). ``county`` has three digits, ``files`` is what the ledger has accepted
+    of them.
 
     Raises InputError if it has accepted none, or a file is not there or not that one; StorageError if one cannot be read.
     """

@@ -13,22 +13,22 @@ from dbrecon.recon.tract.model import ModelBuilder, TractTables
 
 
 def builder_of(experiment: Experiment) -> ModelBuilder:
-    """The program builder for an experiment's tables and ages."""
+    """Return the program builder for an experiment's tables and ages."""
     return builder_of_tables(experiment.tables_path, experiment.tables, experiment.ages)
 
 
 def binning_of(experiment: Experiment) -> Binning:
-    """The age bins of an experiment's tables, whether its programs count by them or not: its solutions may."""
+    """Return the age bins of an experiment's tables, whether its programs count by them or not: its solutions may."""
     return binning_of_tables(experiment.tables_path, experiment.tables)
 
 
 def attributes_known(experiment: Experiment) -> Attributes | None:
-    """What an experiment's tables tell of people, for reading and writing their files; None where that is everything."""
+    """Return what an experiment's tables tell of people, for reading and writing their files; None where that is everything."""
     return attributes_of_tables(experiment.tables_path, experiment.tables)
 
 
 def with_any_years(experiment: Experiment, people: BinnedPeople, tables: TractTables, source: str) -> People:
-    """A solution's people with the years as they come, to check it: all dealings make the same tables."""
+    """Return a solution's people with the years as they come, to check it: all dealings make the same tables."""
     return deal_years(people, binning_of(experiment), tables.tract_cells, 0, source, best=False)
 
 

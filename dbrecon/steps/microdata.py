@@ -50,7 +50,7 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
 
 
 def _batches(tracts: Sequence[SolvedTract]) -> Iterator[list[SolvedTract]]:
-    """The tracts in their order, some at a time: their years are dealt together."""
+    """Yield the tracts in their order, some at a time: their years are dealt together."""
     batch: list[SolvedTract] = []
     for tract in tracts:
         if batch and sum(other.pop for other in batch) + tract.pop > PEOPLE_AT_ONCE:
@@ -62,7 +62,7 @@ def _batches(tracts: Sequence[SolvedTract]) -> Iterator[list[SolvedTract]]:
 
 
 def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, tracts: list[SolvedTract]) -> Iterator[People]:
-    """The people of some tracts, with single years, of whom the tables say the same."""
+    """Yield the people of some tracts, with single years, of whom the tables say the same."""
     tables = [county.tract(tract.tract) for tract in tracts]
     undealt = []
     for tract, of_tract in zip(tracts, tables, strict=True):
@@ -75,7 +75,7 @@ def _people(experiment: Experiment, county: CountyTables, claim: CountyClaim, tr
 
 
 def _solution(county: CountyTables, claim: CountyClaim, tract: SolvedTract, path: str) -> Solution:
-    """The accepted solution of one tract, with as many people as published."""
+    """Return the accepted solution of one tract, with as many people as published."""
     place = f"{claim.stusab} {claim.county} {tract.tract}"
     where = f"--stusab {claim.stusab} --county {claim.county} --tract {tract.tract}"
     try:
@@ -151,7 +151,8 @@ def make_counties(experiment: Experiment, ledger: "Ledger", place: Place, force:
 
 
 def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) -> bool:
-    """False if the ledger has the county's people as written and the file is there; if it has gone, the county is reopened."""
+    """Return False if the ledger has the county's people as written and the file is there; if it has gone, the county is
+    reopened."""
     work = ledger.work_left(experiment.reident, (5,), Place(stusab, county))
     counties_left = work.counties_claimable + work.counties_running + work.counties_waiting + work.counties_quarantined
     if counties_left or _open_tracts(ledger, experiment.reident, stusab, county) != []:
@@ -165,7 +166,7 @@ def _is_due(experiment: Experiment, ledger: "Ledger", stusab: str, county: str) 
 
 
 def _open_tracts(ledger: "Ledger", reident: str, stusab: str, county: str) -> list[str] | None:
-    """The county's tracts with people that are not solved, each with its status; None if it has no people at all."""
+    """Return the county's tracts with people that are not solved, each with its status; None if it has no people at all."""
     states = [tract for tract in ledger.tract_states(reident, stusab, county) if tract.pop]
     return [f"{tract.tract} ({tract.status})" for tract in states if tract.status != SOLVED] if states else None
 

@@ -36,21 +36,21 @@ class Origin:
 
     @classmethod
     def of(cls, claim: Claim, tables_sha256: str) -> "Origin":
-        """The origin of what is made of these tables under a claim."""
+        """Return the origin of what is made of these tables under a claim."""
         return cls(tables_sha256, claim.token, claim.fence, claim.lp_digest or "")
 
     def lp_notes(self) -> tuple[str, ...]:
-        """The comment lines of an LP file, without =, which counts constraints there."""
+        """Return the comment lines of an LP file, without =, which counts constraints there."""
         return (f"{TABLES}: {self.tables_sha256}",) if self.tables_sha256 else ()
 
     def notes(self, experiment: Experiment, product: str) -> dict[str, str]:
-        """The comments of a solution, but for the solver's and its seed."""
+        """Return the comments of a solution, but for the solver's and its seed."""
         found = {TABLES: self.tables_sha256, LP: self.lp_sha256} if self.tables_sha256 else {}
         return {"product": product, "tables": experiment.tables} | found | {"program": PROGRAM}
 
 
 def recorded_seed(path: str) -> int | None:
-    """The seed that a solution says it was made with; None if there is no such file, it is damaged, or says none."""
+    """Return the seed that a solution says it was made with; None if there is no such file, it is damaged, or says none."""
     try:
         head = storage.read_bytes(path)[:HEAD_BYTES]
     except (storage.MissingFile, storage.DamagedFile):
@@ -61,13 +61,13 @@ def recorded_seed(path: str) -> int | None:
 
 @contextmanager
 def staged(path: str, origin: Origin | CountyClaim, kms_key: str | None) -> Iterator[Stage]:
-    """A file that is written under a claim, to be accepted by the ledger."""
+    """Yield a file that is written under a claim, to be accepted by the ledger."""
     with staging.stage(path, origin.token, origin.fence, kms_key) as file:
         yield file
 
 
 def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, what: str, about: Subject, place: str = "") -> str:
-    """The digest of a file's unpacked content. InputError, ``about`` that kind of file of that place, if it is another than
+    """Return the digest of a file's unpacked content. InputError, ``about`` that kind of file of that place, if it is another than
     was accepted (None, "": nothing is known)."""
     digest = staging.digest(content)
     if accepted and digest != accepted:

@@ -26,7 +26,7 @@ COUNTIES_NAMED = 5
 
 
 def open_experiment(ledger: Ledger, config: Config, reident: str, *, to_solve: bool = False) -> Experiment:
-    """The registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none.
+    """Return the registered experiment of that name. Raises DatabaseError, naming those that exist, if it is none.
 
     ``to_solve``: it is opened to make solutions or people, so that a seed that is set here and not used is worth a word.
     """
@@ -34,7 +34,8 @@ def open_experiment(ledger: Ledger, config: Config, reident: str, *, to_solve: b
 
 
 def experiment_of(ledger: Ledger, row: ExperimentRow, config: Config, *, to_solve: bool = False) -> Experiment:
-    """A registered experiment with the settings as they are here, but for its seed, which was settled when it was registered."""
+    """Return a registered experiment with the settings as they are here, but for its seed, which was settled when it was
+    registered."""
     row = settled(ledger, row, config)
     if config.solve.seed != row.seed:
         if to_solve and ("solve", "seed") in config.given and row.reident not in _seeds_said:
@@ -46,8 +47,8 @@ def experiment_of(ledger: Ledger, row: ExperimentRow, config: Config, *, to_solv
 
 
 def settled(ledger: Ledger, row: ExperimentRow, config: Config) -> ExperimentRow:
-    """The row with its seed. That of an experiment of before seeds were kept (its ``program`` is empty) is that of its solutions;
-    where none is solved yet, the one that is set here. It is written down where this ledger makes what lacks."""
+    """Return the row with its seed. That of an experiment of before seeds were kept (its ``program`` is empty) is that of its
+    solutions; where none is solved yet, the one that is set here. It is written down where this ledger makes what lacks."""
     if row.program:
         return row
     seed = ledger.seed_of_solutions(row.reident)

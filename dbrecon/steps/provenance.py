@@ -38,7 +38,7 @@ class Zip:
 
 
 def zip_of(experiment: Experiment, ledger: Ledger, stusab: str) -> Zip:
-    """A state's zip. Raises InputError if it is no zip, StorageError if it cannot be read."""
+    """Return a state's zip. Raises InputError if it is no zip, StorageError if it cannot be read."""
     path = experiment.dist_zip(stusab)
     try:
         with storage.open_ranges(path) as file:
@@ -50,7 +50,8 @@ def zip_of(experiment: Experiment, ledger: Ledger, stusab: str) -> Zip:
 
 
 def made_of(experiment: Experiment, ledger: Ledger) -> dict[str, Any]:
-    """What an experiment's results were made of: product, seed, program, solvers, and by state the digests of zip and geography.
+    """Return what an experiment's results were made of: product, seed, program, solvers, and by state the digests of zip and
+    geography.
 
     As JSON can hold it; None for what is not known.
     """
@@ -70,7 +71,7 @@ def made_of(experiment: Experiment, ledger: Ledger) -> dict[str, Any]:
 
 
 def broken_link(found: Zip, stusab: str) -> str:
-    """The sentence for a zip that has changed."""
+    """Return the sentence for a zip that has changed."""
     return (
         f"{found.path} is not the zip that step 1 has read: what was made of that one is not what these tables say; "
         f"make it again (--step1 --step2 --stusab {stusab}, then --run), or put the earlier zip back"
@@ -78,7 +79,7 @@ def broken_link(found: Zip, stusab: str) -> str:
 
 
 def check_zip(experiment: Experiment, ledger: Ledger, stusab: str) -> str | None:
-    """The digest of a state's zip, None if there is none. InputError if it is another than step 1 has read."""
+    """Return the digest of a state's zip, None if there is none. InputError if it is another than step 1 has read."""
     found = zip_of(experiment, ledger, stusab)
     if found.changed:
         raise InputError(broken_link(found, stusab))

@@ -47,7 +47,7 @@ def _made_of(record: SampleRecord) -> tuple[str, str, int, str, int, int, bool]:
 
 
 def read_samples(path: str) -> SampleRecord | None:
-    """The record at ``path``; None if there is none, or none that is whole: it is made again."""
+    """Return the record at ``path``; None if there is none, or none that is whole: it is made again."""
     try:
         return SampleRecord.parse(storage.read_bytes(path), path)
     except (storage.MissingFile, storage.DamagedFile, InputError):
@@ -55,7 +55,8 @@ def read_samples(path: str) -> SampleRecord | None:
 
 
 def samples_of(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord]) -> list[SampleRecord]:
-    """The samples' records of a county's tracts; none unless all are there, of the same people and tables, and drawn alike."""
+    """Return the samples' records of a county's tracts; none unless all are there, of the same people and tables, and drawn
+    alike."""
     found = []
     for record in records:
         path = experiment.samples_record(stusab, county, record.geoid[5:])

@@ -104,7 +104,7 @@ class _Solved:
     people: BinnedPeople
 
     def text(self, geoid: str, seed: int, more: dict[str, str] | None = None) -> bytes:
-        """The solution's text, in the names of the file's variables. ``more`` are notes of what it was made of."""
+        """Return the solution's text, in the names of the file's variables. ``more`` are notes of what it was made of."""
         notes = _notes(self.people.population, self.answer.solver, self.named.program, seed) | (more or {})
         return format_named_solution(geoid, self.named.variables, self.answer.values, notes)
 
@@ -121,7 +121,7 @@ class _LpFile:
 
     @classmethod
     def read(cls, path: str, accepted: str = "") -> "_LpFile":
-        """Raises InputError for a file that is not there, not whole, no LP file, or not the one of that digest ("": any)."""
+        """Raise InputError for a file that is not there, not whole, no LP file, or not the one of that digest ("": any)."""
         try:
             text = storage.read_bytes(path)
         except storage.MissingFile:
@@ -132,7 +132,8 @@ class _LpFile:
         return cls(path, read_lp(text, path), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
 
     def solved(self, config: Config, geoid: str | None, ilp_path: str, fault: Subject) -> _Solved:
-        """The answer of the program of tract ``geoid``; a contradiction, which is ``fault``'s, is written to ``ilp_path``."""
+        """Return the answer of the program of tract ``geoid``; a contradiction, which is ``fault``'s, is written to
+        ``ilp_path``."""
         what = f"tract {geoid}" if geoid else self.path
         try:
             answer = solve(self.named.program, solver_options(config, self.binned), what)
@@ -203,7 +204,7 @@ def _stats(solver: str, seed: int, begin: float, file: Staged) -> SolStats:
 def _explained(
     experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model, program: Program
 ) -> Infeasible:
-    """The error that names the contradiction in a tract's tables. A count that zeros alone forbid is the plainest one."""
+    """Return the error that names the contradiction in a tract's tables. A count that zeros alone forbid is the plainest one."""
     what = f"tract {tables.geoid}"
     empty = np.flatnonzero(np.diff(model.starts) == 0)
     if len(empty):

@@ -86,13 +86,13 @@ class AgeBins:
         return ((sex * self.n + number) * N_RACE_SETS + (race - 1)) * 2 + hisp
 
     def of_kind(self, kind: IntArray) -> IntArray:
-        """The binned kind that counts each kind (0..25955)."""
+        """Return the binned kind that counts each kind (0..25955)."""
         sa, rh = np.divmod(kind, N_RH)
         sex, age = np.divmod(sa, N_AGES)
         return (sex * self.n + self.of_age[age]) * N_RH + rh
 
     def first_kind(self, kind: IntArray) -> IntArray:
-        """The kind (0..25955) of the first age of each binned kind."""
+        """Return the kind (0..25955) of the first age of each binned kind."""
         sa, rh = np.divmod(kind, N_RH)
         sex, number = np.divmod(sa, self.n)
         return (sex * N_AGES + self.first[number]) * N_RH + rh
@@ -103,7 +103,7 @@ class AgeBins:
         return np.concatenate([self.first, N_AGES + self.first])
 
     def refined(self, other: "AgeBins") -> "AgeBins":
-        """The common refinement: ages together that are together in both."""
+        """Return the common refinement: ages together that are together in both."""
         return AgeBins(tuple(sorted({*self.starts, *other.starts})))
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class AgeBins:
         return ", ".join(self._name(number) for number in range(self.n))
 
     def wide(self) -> str:
-        """The bins of several age categories, as ``22-24, 25-29``; the last one is open: ``85+``."""
+        """Return the bins of several age categories, as ``22-24, 25-29``; the last one is open: ``85+``."""
         return ", ".join(self._name(number) for number in np.flatnonzero(self.last > self.first).tolist())
 
     def _name(self, number: int) -> str:
@@ -146,7 +146,7 @@ class YearCounts:
         return len(self.starts) - 1
 
     def values(self, tract_cells: IntArray) -> IntArray:
-        """(counts,) the counts, from a tract's published cells."""
+        """Return (counts,) the counts, from a tract's published cells."""
         return np.asarray(tract_cells @ self.coefficients)
 
 
@@ -224,7 +224,7 @@ class _Atom:
 
 
 def _atoms(groups: list[_Group]) -> list[_Atom]:
-    """The atoms of groups that nest, each column in one at the most."""
+    """Return the atoms of groups that nest, each column in one at the most."""
     order = sorted(range(len(groups)), key=lambda i: int(groups[i].members.sum()))
     atoms: list[_Atom] = []
     outermost: list[int] = []
@@ -284,7 +284,7 @@ def _block_bins(product: Product) -> AgeBins:
 
 
 def derive_binning(product: Product) -> Binning:
-    """A product's bins: as wide as every binned answer can be completed; see this module's text."""
+    """Return a product's bins: as wide as every binned answer can be completed; see this module's text."""
     candidates = _block_bins(product)
     written = [constraint for constraint in product.constraints if constraint.partition.level == "tract"]
     groups, single = _written_groups(written, candidates)
@@ -343,7 +343,7 @@ def _year_counts(bins: AgeBins, atoms_of: dict[int, list[_Atom]], written: list[
 
 
 def binned_constraint(constraint: Constraint, partition: Partition, bins: AgeBins) -> Constraint:
-    """A constraint over binned kinds; ``partition`` is its partition over these, of :func:`binned_partition`.
+    """Return a constraint over binned kinds; ``partition`` is its partition over these, of :func:`binned_partition`.
 
     ValueError if counts of it would be lost, which are not divided by the bins as :func:`derive_binning` wants.
     """
@@ -356,7 +356,7 @@ def binned_constraint(constraint: Constraint, partition: Partition, bins: AgeBin
 
 
 def binned_partition(partition: Partition, bins: AgeBins) -> Partition:
-    """A partition over binned kinds, ``index`` (2 n, 126).
+    """Return a partition over binned kinds, ``index`` (2 n, 126).
 
     Counts that divide a bin become their sum where they divide it as :func:`derive_binning` wants; else its people are in no group.
     """
@@ -375,7 +375,7 @@ def binned_partition(partition: Partition, bins: AgeBins) -> Partition:
 
 
 def _with_sums(partition: Partition, binned: npt.NDArray[np.int16], sums: list[tuple[int, ...]]) -> Partition:
-    """The groups that ``binned`` names: the partition's, and numbered after them the sums of some.
+    """Return the groups that ``binned`` names: the partition's, and numbered after them the sums of some.
 
     They are numbered anew, a sum in the place of its first count.
     """
@@ -400,7 +400,7 @@ _CELL = re.compile(r"(?P<cell>[A-Z]+[0-9]+[A-Z]*[0-9]*)(?P<rest>_.*)?")
 
 
 def sum_label(first: str, last: str) -> str:
-    """The name of the sum of consecutive counts: ``PCT012I048_052`` of PCT012I048 to PCT012I052, ``PCT012A048_052_hisp`` of
+    """Return the name of the sum of consecutive counts: ``PCT012I048_052`` of PCT012I048 to PCT012I052, ``PCT012A048_052_hisp`` of
     PCT012A048_hisp to PCT012A052_hisp."""
     begin, end = _CELL.fullmatch(first), _CELL.fullmatch(last)
     if begin is None or end is None:
@@ -411,7 +411,7 @@ def sum_label(first: str, last: str) -> str:
 
 
 def cells_of_sum(label: str) -> list[str]:
-    """The counts that a label of :func:`sum_label` sums; the label itself where it names a single count."""
+    """Return the counts that a label of :func:`sum_label` sums; the label itself where it names a single count."""
     match = _SUM.fullmatch(label)
     if match is None:
         return [label]

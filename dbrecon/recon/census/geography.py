@@ -81,15 +81,15 @@ class HeaderLayout:
         return (STATE_LEVEL, COUNTY_LEVEL, TRACT_LEVEL, *self.block_levels)
 
     def wrong_length(self, line: bytes) -> str:
-        """What is wrong with the line's length or number of fields; nothing if it is right."""
+        """Return what is wrong with the line's length or number of fields; nothing if it is right."""
         raise NotImplementedError
 
     def key(self, line: bytes) -> Key:
-        """The fields that are looked at in every line."""
+        """Return the fields that are looked at in every line."""
         raise NotImplementedError
 
     def values(self, line: bytes, names: Iterable[str]) -> list[bytes]:
-        """The bytes of some fields."""
+        """Return the bytes of some fields."""
         raise NotImplementedError
 
     def lines_in(self, size: int) -> int:
@@ -97,7 +97,7 @@ class HeaderLayout:
         raise NotImplementedError
 
     def decode(self, value: bytes) -> str:
-        """A field's text, by the first of the encodings that it fits."""
+        """Return a field's text, by the first of the encodings that it fits."""
         for encoding in self.encodings:
             try:
                 return value.decode(encoding)
@@ -106,7 +106,7 @@ class HeaderLayout:
         return value.decode("latin-1")
 
     def unit(self, line: bytes, where: str) -> Unit:
-        """The record of a line. Raises InputError, beginning with ``where``, for a code or a count that cannot be one."""
+        """Return the record of a line. Raises InputError, beginning with ``where``, for a code or a count that cannot be one."""
         values: list[str | int] = [self.decode(value).strip() for value in self.values(line, UNIT_FIELDS)]
         for i in (_POP100, _HU100):
             value = str(values[i])
@@ -235,7 +235,8 @@ def load_header_layout(
 def wanted_lines(
     lines: Iterable[bytes], layout: HeaderLayout, stusab: str, where: str, levels: Iterable[str] | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """The lines, with their numbers from 1, of the given levels (all that are used) and of whole units; every line is checked.
+    """Yield the lines, with their numbers from 1, of the given levels (all that are used) and of whole units; every line is
+    checked.
 
     Raises InputError, beginning with ``where`` (the file and member), for a line of another length, state or release, or a LOGRECNO
     that does not increase: data are joined to the header by it.
@@ -279,7 +280,7 @@ def text(value: bytes) -> str:
 
 
 def read_units(lines: Iterable[bytes], layout: HeaderLayout, stusab: str, fips: str, where: str) -> Iterator[Unit]:
-    """The records of states, counties, tracts and blocks as wholes, in file order.
+    """Yield the records of states, counties, tracts and blocks as wholes, in file order.
 
     ``fips`` is the state's two-digit code. Raises InputError for what :func:`wanted_lines` refuses, another state's code, a tract
     or block that stands there twice, a block of a tract that has no record, or no tract at all.

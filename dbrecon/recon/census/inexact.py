@@ -32,7 +32,7 @@ class Inexact:
     suppressed_below: int = 0
 
     def __post_init__(self) -> None:
-        """Raises InputError for what is none."""
+        """Raise InputError for what is none."""
         whole = all(type(number) is int for number in (self.rounded_to, self.suppressed_below))
         if not whole or self.rounded_to < 1 or self.suppressed_below < 0 or self.suppressed_below == 1:
             raise InputError("rounded_to is a whole number from 1, suppressed_below one from 2 (or 0)")
@@ -51,8 +51,8 @@ class Inexact:
         return self.rounded_to == 1 and not self.suppressed_below
 
     def publish(self, counts: npt.NDArray[np.integer], rng: np.random.Generator | None = None) -> IntArray:
-        """What is published of counts, of the same shape; ``SUPPRESSED`` where they are withheld. Rounding at random, which needs
-        ``rng``, goes up with the chance that keeps the mean."""
+        """Return what is published of counts, of the same shape; ``SUPPRESSED`` where they are withheld. Rounding at random, which
+        needs ``rng``, goes up with the chance that keeps the mean."""
         true, base = np.asarray(counts, np.int64), self.rounded_to
         if self.rounding == "either" and base > 1:
             if rng is None:
@@ -63,7 +63,7 @@ class Inexact:
         return np.where((true > 0) & (true < self.suppressed_below), np.int64(SUPPRESSED), shown)
 
     def interval(self, published: npt.NDArray[np.integer]) -> tuple[IntArray, IntArray]:
-        """The least and the most that published cells may stand for, of the same shape."""
+        """Return the least and the most that published cells may stand for, of the same shape."""
         shown, base = np.asarray(published, np.int64), self.rounded_to
         below = base - 1 if self.rounding == "either" else base // 2
         above = base - 1 if self.rounding == "either" else base - 1 - base // 2

@@ -41,7 +41,7 @@ RACE_SETS_IN_ORDER = tuple(
 
 
 def age_category(ages: npt.NDArray[np.integer]) -> IntArray:
-    """The category 0..102 of each age in years (0..110 and over)."""
+    """Return the category 0..102 of each age in years (0..110 and over)."""
     return np.searchsorted(FIRST_AGES, ages, side="right").astype(np.int64) - 1
 
 
@@ -51,7 +51,7 @@ def join_kind(sex: IntArray, age: IntArray, race: IntArray, hisp: IntArray) -> I
 
 
 def split_kind(kind: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """The inverse of :func:`join_kind`: (sex, age category, race code, hisp)."""
+    """Return the inverse of :func:`join_kind`: (sex, age category, race code, hisp)."""
     sa, rh = np.divmod(kind, N_RH)
     sex, age = np.divmod(sa, N_AGES)
     race, hisp = np.divmod(rh, 2)

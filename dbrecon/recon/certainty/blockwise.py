@@ -12,7 +12,7 @@ from dbrecon.recon.solve.propagation import CountSystem
 
 
 def blockwise_system(system: CountSystem, block: IntArray, row_block: IntArray) -> CountSystem:
-    """The system in which every sum over several blocks is replaced by ceilings, one a block that it touches.
+    """Return the system in which every sum over several blocks is replaced by ceilings, one a block that it touches.
 
     ``block`` (columns,) is the block of each count, ``row_block`` (rows,) that of each sum, -1 for the tract's. Sums of a block
     stay as

@@ -30,7 +30,8 @@ class Calibration:
         return Calibration(self.people + other.people, self.stated + other.stated, self.true + other.true)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a class: its bounds, people, their mean confidence, and the share that is true; None where there is nobody."""
+        """Return a row a class: its bounds, people, their mean confidence, and the share that is true; None where there is
+        nobody."""
         ends = [*STARTS[1:], 1.0]
         return [
             {
@@ -68,7 +69,7 @@ def _key(people: People, bins: AgeBins) -> IntArray:
 
 
 def format_calibration(rows: list[dict[str, Any]]) -> str:
-    """The table as text."""
+    """Return the table as text."""
     lines = ["confidence    people  mean confidence  truth has"]
     for row in rows:
         if not row["people"]:

@@ -56,7 +56,7 @@ class ClaimBounds:
 
 
 def columns_of(model: Model, claim: Claim) -> IntArray:
-    """The variables that count the people whom a claim is about. The model's bins must not cut the claim's ages."""
+    """Return the variables that count the people whom a claim is about. The model's bins must not cut the claim's ages."""
     sex, age, race, hisp = model.bins.split(model.kind)
     inside = claim.sex[sex] & claim.age[model.bins.first[age]] & claim.race[race - 1] & claim.hisp[hisp]
     if len(claim.geoid) > 11:
@@ -65,12 +65,12 @@ def columns_of(model: Model, claim: Claim) -> IntArray:
 
 
 def bins_for(claim: Claim, bins: AgeBins) -> AgeBins:
-    """The bins of a program that tells apart what a claim does."""
+    """Return the bins of a program that tells apart what a claim does."""
     return bins.refined(AgeBins(claim.age_edges))
 
 
 def bound_claim(model: Model, counts: IntArray, claim: Claim, budget: Budget) -> ClaimBounds:
-    """The least and the most people whom a claim is about, over all solutions, of which ``counts`` is one."""
+    """Return the least and the most people whom a claim is about, over all solutions, of which ``counts`` is one."""
     system = CountSystem.of_model(model)
     lower, upper = bounds(system)
     columns = columns_of(model, claim)
@@ -92,7 +92,7 @@ def bound_claim(model: Model, counts: IntArray, claim: Claim, budget: Budget) ->
 
 
 def _concerned(parts: Sequence[tuple[IntArray, Part]], columns: IntArray, sign: int) -> Iterator[tuple[IntArray, Objective, Part]]:
-    """The parts that have some of the columns: their own columns, what to minimise in them, and the part."""
+    """Yield the parts that have some of the columns: their own columns, what to minimise in them, and the part."""
     for part_columns, part in parts:
         inside = np.flatnonzero(np.isin(part_columns, columns))
         if len(inside):
@@ -115,7 +115,7 @@ def _witness_text(model: Model, counts: IntArray) -> list[list[int]]:
 
 
 def check_certificate(model: Model, claim: Claim, certificate: dict[str, Any], source: str) -> tuple[int, int]:
-    """The least and the most that a certificate proves, after every step has been checked in integers, without a solver.
+    """Return the least and the most that a certificate proves, after every step has been checked in integers, without a solver.
 
     ``model`` is the claim's program. Raises VerificationError, naming ``source`` and what is wrong.
     """

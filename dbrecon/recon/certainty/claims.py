@@ -67,7 +67,7 @@ class Claim:
 
 
 def parse_claim(text: str) -> Claim:
-    """The claim that a sentence makes. Raises UsageError for one that is not of the grammar, or can be read in two ways."""
+    """Return the claim that a sentence makes. Raises UsageError for one that is not of the grammar, or can be read in two ways."""
     text = " ".join(text.split())
     match = _PLACE.fullmatch(text)
     if match is None:

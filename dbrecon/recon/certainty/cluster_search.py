@@ -48,7 +48,8 @@ def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_], lowe
 
 
 def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Shares:
-    """What a solver's prices (clusters,) of floors (clusters,) leave of an objective's terms; prices are taken as from 0 to 1."""
+    """Return what a solver's prices (clusters,) of floors (clusters,) leave of an objective's terms; prices are taken as from 0 to
+    1."""
     price = np.clip(np.rint(np.nan_to_num(prices) * SCALE), 0, SCALE).astype(np.int64)
     kept = np.full(len(clusters.objective.columns), SCALE)
     for cluster, of_cluster in zip(clusters.members, price.tolist(), strict=True):
@@ -57,7 +58,8 @@ def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Share
 
 
 def _rounded(part: Part, columns: IntArray, costs: IntArray, lower: IntArray, upper: IntArray) -> IntArray | None:
-    """A solution at, or near, the least of the costs: what is not whole at a vertex is fixed at the next integer, one by one."""
+    """Return a solution at, or near, the least of the costs: what is not whole at a vertex is fixed at the next integer, one by
+    one."""
     for _ in range(ROUNDINGS):
         answer = part.relax(columns, costs, lower, upper)
         if answer.values is None:

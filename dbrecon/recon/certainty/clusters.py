@@ -31,7 +31,7 @@ class Cluster:
 
     @classmethod
     def of(cls, part: Part, objective: Objective, columns: IntArray) -> "Cluster":
-        """The cluster of some columns, ascending, of a part."""
+        """Return the cluster of some columns, ascending, of a part."""
         terms = np.flatnonzero(np.isin(objective.columns, columns))
         own = Objective(np.searchsorted(columns, objective.columns[terms]), objective.weights[terms], objective.caps[terms])
         lower, upper = part.lower[columns], part.upper[columns]
@@ -45,7 +45,7 @@ class Cluster:
 
 
 def _own_sums(system: CountSystem, columns: IntArray) -> CountSystem:
-    """The sums that count some columns (ascending) and no others."""
+    """Return the sums that count some columns (ascending) and no others."""
     number = np.full(system.n_columns, -1)
     number[columns] = np.arange(len(columns))
     inside = np.bincount(system.row_of, weights=number[system.columns] >= 0, minlength=system.n_rows)
@@ -93,7 +93,7 @@ class Clusters:
         return int(UNBOUNDED) if found.lower == cluster.nobody else found.lower
 
     def _search(self, number: int, best: tuple[int, IntArray]) -> Search:
-        """A search over a cluster."""
+        """Return a search over a cluster."""
         cluster = self.members[number]
         return Search(cluster.part, cluster.objective, cluster.part.steps + STEPS_A_FLOOR, best)
 
@@ -104,6 +104,6 @@ class Clusters:
         return np.where(self.outside, objective.weights * np.minimum(ends, objective.caps), 0)
 
     def known_floors(self) -> list[tuple[IntArray, int]]:
-        """The terms of each cluster, and the floor of them that holds everywhere."""
+        """Return the terms of each cluster, and the floor of them that holds everywhere."""
         floors = self.floors(self.part.lower, self.part.upper)
         return [(cluster.terms, floor) for cluster, floor in zip(self.members, floors.tolist(), strict=True)]

@@ -30,14 +30,14 @@ OLDEST_OPEN = ""  # how the last age of the open interval at the end is written
 
 
 def per_cent(part: int, whole: int) -> str:
-    """A percentage with ``DECIMALS`` decimals, computed in integers."""
+    """Return a percentage with ``DECIMALS`` decimals, computed in integers."""
     unit = 10**DECIMALS
     value = (200 * unit * part + whole) // (2 * whole)
     return f"{value // unit}.{value % unit:0{DECIMALS}d}"
 
 
 def block_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
-    """The lines of the county's blocks, header first, a tract at a time."""
+    """Yield the lines of the county's blocks, header first, a tract at a time."""
     yield BLOCK_HEADER.encode() + b"\n"
     for record in records:
         blocks = {name: values.tolist() for name, values in record.blocks.items()}
@@ -63,7 +63,7 @@ def _block_line(geoid: str, blocks: dict[str, list[int]], i: int) -> bytes:
 
 
 def cell_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
-    """The lines of the cells that are filled or may vary, header first, a tract at a time."""
+    """Yield the lines of the cells that are filled or may vary, header first, a tract at a time."""
     yield CELL_HEADER.encode() + b"\n"
     for record in records:
         cells = record.cells
@@ -74,7 +74,7 @@ def cell_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
 
 
 def cell_keys(bins: AgeBins, geoid: str, block: IntArray, kind: IntArray) -> Iterator[str]:
-    """The columns ``CELL_KEY`` of cells of a tract, by their four-digit ``block`` and their ``kind`` over ``bins``."""
+    """Yield the columns ``CELL_KEY`` of cells of a tract, by their four-digit ``block`` and their ``kind`` over ``bins``."""
     sex, age, race, hisp = bins.split(kind)
     first = FIRST_AGES[bins.first[age]].tolist()
     last = [_last_age(category) for category in bins.last[age].tolist()]
@@ -103,7 +103,7 @@ def certain_flags(record: TractRecord, people: People) -> npt.NDArray[np.bool_]:
 
 
 def rank_among_equals(key: IntArray) -> IntArray:
-    """Number equal values: (n,) 1 for the first entry of each value, 2 for the second, in their order."""
+    """Return number equal values: (n,) 1 for the first entry of each value, 2 for the second, in their order."""
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(key) else np.zeros(0, np.int64)
@@ -114,7 +114,7 @@ def rank_among_equals(key: IntArray) -> IntArray:
 
 
 def summary_of(records: Sequence[TractRecord]) -> dict[str, Any]:
-    """The sums of a county's records for its sidecar."""
+    """Return the sums of a county's records for its sidecar."""
     proofs: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     for record in records:

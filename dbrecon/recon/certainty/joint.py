@@ -62,7 +62,7 @@ def shared_minima(
 
 
 def _binding(system: CountSystem, lower: IntArray, upper: IntArray) -> CountSystem:
-    """The sums that can be missed within the bounds: the others say nothing."""
+    """Return the sums that can be missed within the bounds: the others say nothing."""
     binding = (system.sums(upper) > system.row_upper) | (system.sums(lower) < system.row_lower)
     rows = np.flatnonzero(binding)
     starts = np.concatenate([[0], np.cumsum(np.diff(system.starts)[rows])])

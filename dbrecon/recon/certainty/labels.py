@@ -20,7 +20,7 @@ class Labels:
 
     @classmethod
     def of_model(cls, model: Model) -> "Labels":
-        """The clusters of a tract's program: columns that sums of one sex connect, a block's sums, or the tract's too."""
+        """Return the clusters of a tract's program: columns that sums of one sex connect, a block's sums, or the tract's too."""
         row_of = np.repeat(np.arange(model.n_constraints), np.diff(model.starts))
         of_one_sex = model.of_one_sex[model.row_group]
         narrow, wide = (_connected(model, row_of, rows) for rows in (of_one_sex & (model.row_block >= 0), of_one_sex))

@@ -15,7 +15,7 @@ NODES_BY_BLOCK = 12
 
 
 def minimise(part: Part, objective: Objective, budget: Budget, floor: Floor | None = None) -> Minimum:
-    """The least value of an objective over a part's integer solutions: proved by our own tree, else on HiGHS's word, else an
+    """Return the least value of an objective over a part's integer solutions: proved by our own tree, else on HiGHS's word, else an
     interval. A ``floor`` that a solution reaches ends the search."""
     last_step = part.steps + budget.tree
     has_clusters = bool((part.labels.narrow[objective.columns[objective.bent(part.lower, part.upper)]] >= 0).any())
@@ -41,7 +41,7 @@ def _with_clusters(part: Part, objective: Objective, clusters: Clusters, last_st
 
 
 def _by_mip(part: Part, objective: Objective, clusters: Clusters, checks: int, found: Minimum, floor: Floor | None) -> Minimum:
-    """What HiGHS's branch and cut makes of a minimum that is not closed."""
+    """Return what HiGHS's branch and cut makes of a minimum that is not closed."""
     target = None if floor is None else floor.value
     floors = clusters.known_floors()
     answer = solve_mip(part.system, part.lower, part.upper, objective, found.witness, checks, target, floors)

@@ -79,7 +79,7 @@ def _program(
     known: IntArray,
     floors: Sequence[tuple[IntArray, int]],
 ) -> highspy.Highs:
-    """The program in HiGHS, with the solution ``known`` as its start: counts, then m, then z of each count in the middle."""
+    """Return the program in HiGHS, with the solution ``known`` as its start: counts, then m, then z of each count in the middle."""
     n = system.n_columns
     columns, caps, weights = objective.columns, objective.caps, objective.weights
     middle = (lower[columns] < caps) & (caps < upper[columns])
@@ -137,7 +137,7 @@ def _terms(n: int, k: int, objective: Objective, middle: npt.NDArray[np.bool_], 
 
 
 def _rows(system: CountSystem, inside: IntArray, above: IntArray, below: IntArray) -> sp.csr_array:
-    """The sums, then m - x + above z >= 0 and m - below z >= low for each count in the middle."""
+    """Return the sums, then m - x + above z >= 0 and m - below z >= low for each count in the middle."""
     n, k = system.n_columns, len(inside)
     sums = sp.csr_array((np.ones(len(system.columns)), system.columns, system.starts), shape=(system.n_rows, n))
     pick = sp.csr_array((np.ones(k), (np.arange(k), inside)), shape=(k, n))

@@ -46,7 +46,7 @@ class Objective:
         return cls(columns, np.full(len(columns), weight, np.int64), np.full(len(columns), UNBOUNDED))
 
     def value(self, counts: IntArray) -> IntArray:
-        """The sum, of each of the vectors ``counts`` (..., all columns)."""
+        """Return the sum, of each of the vectors ``counts`` (..., all columns)."""
         return np.asarray((self.weights * np.minimum(counts[..., self.columns], self.caps)).sum(axis=-1))
 
     def relaxed(self, lower: IntArray, upper: IntArray, kept: IntArray | None = None) -> tuple[IntArray, int]:
@@ -93,7 +93,7 @@ class DualBound:
 
 
 def scaled(multipliers: FloatArray) -> IntArray | None:
-    """A solver's multipliers as whole multiples of 1 / SCALE; None if they are no numbers, or too large for 64 bits."""
+    """Return a solver's multipliers as whole multiples of 1 / SCALE; None if they are no numbers, or too large for 64 bits."""
     if not np.isfinite(multipliers).all() or np.abs(multipliers).max(initial=0.0) > _LARGEST_MULTIPLIER:
         return None
     return np.rint(multipliers * SCALE).astype(np.int64)
@@ -102,7 +102,8 @@ def scaled(multipliers: FloatArray) -> IntArray | None:
 def dual_bound(
     system: CountSystem, lower: IntArray, upper: IntArray, costs: IntArray, constant: int, multipliers: IntArray
 ) -> DualBound | None:
-    """A lower bound of ``costs @ x + constant`` over the system, from any multipliers (rows,) of its sums; all three times SCALE.
+    """Return a lower bound of ``costs @ x + constant`` over the system, from any multipliers (rows,) of its sums; all three times
+    SCALE.
 
     Weak duality: costs @ x = y @ (A x) + (costs - y A) @ x, and each term is at least its value at one end of its bounds. In
     integers, so exact. None if the numbers are too large for 64 bits.
@@ -140,7 +141,7 @@ def bound_of(
     multipliers: IntArray,
     shares: Shares | None = None,
 ) -> DualBound | None:
-    """The bound of an objective's relaxation within bounds (see :func:`dual_bound`)."""
+    """Return the bound of an objective's relaxation within bounds (see :func:`dual_bound`)."""
     costs = np.zeros(system.n_columns, np.int64)
     costs[objective.columns], constant = objective.relaxed(lower, upper, None if shares is None else shares.kept)
     return dual_bound(system, lower, upper, costs, constant + (0 if shares is None else shares.replaced), multipliers)

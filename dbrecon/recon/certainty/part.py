@@ -40,7 +40,7 @@ class Part:
         self._lp: WarmLp | None = None
 
     def best_seen(self, objective: Objective) -> tuple[int, IntArray]:
-        """The least value of the objective among the solutions seen, and the first solution that has it."""
+        """Return the least value of the objective among the solutions seen, and the first solution that has it."""
         values = objective.value(self._seen[: self._n_seen])
         best = int(np.argmin(values))
         return int(values[best]), self._seen[best].copy()
@@ -56,7 +56,8 @@ class Part:
         return int(values[best]), inside[best].copy()
 
     def offer(self, values: FloatArray) -> IntArray | None:
-        """The solution that a solver's values stand for, remembered; None if they are not whole, or miss a sum or a bound."""
+        """Return the solution that a solver's values stand for, remembered; None if they are not whole, or miss a sum or a
+        bound."""
         counts = np.rint(values).astype(np.int64)
         if np.abs(values - counts).max(initial=0.0) > WHOLE:
             return None
@@ -79,7 +80,7 @@ class Part:
         self._n_seen += 1
 
     def relax(self, columns: IntArray, costs: IntArray, lower: IntArray, upper: IntArray) -> Relaxation:
-        """The optimum of the linear relaxation within bounds, from the warm program (see :meth:`WarmLp.minimise`)."""
+        """Return the optimum of the linear relaxation within bounds, from the warm program (see :meth:`WarmLp.minimise`)."""
         if self._lp is None:
             self._lp = WarmLp(self.system, self.lower, self.upper)
         return self.account(self._lp.minimise(columns, costs, lower, upper))

@@ -38,13 +38,13 @@ _CELL_FIELDS = ("block", "kind", "count", "least", "most", "seen_least", "seen_m
 
 
 def certainty_bins(product: Product) -> AgeBins:
-    """The ages that certainty tells apart: the common refinement of the program's bins and the comparison's."""
+    """Return the ages that certainty tells apart: the common refinement of the program's bins and the comparison's."""
     comparison = AgeBins(tuple(np.flatnonzero(np.isin(FIRST_AGES, COMPARISON_YEARS)).tolist()))
     return derive_binning(product).bins.refined(comparison)
 
 
 def certainty_builder(product: Product) -> ModelBuilder:
-    """Builds the programs of which certainty is told."""
+    """Build the programs of which certainty is told."""
     return ModelBuilder(product, certainty_bins(product))
 
 
@@ -69,7 +69,7 @@ class TractRecord:
     cells: dict[str, IntArray]
 
     def text(self) -> bytes:
-        """The record as JSON."""
+        """Return the record as JSON."""
         plain = {name: getattr(self, name) for name in ("geoid", "people_digest", "tables_digest", "solver", "intervals", "steps")}
         plain |= {"format": FORMAT, "budget": asdict(self.budget), "bins": list(self.bins)}
         plain |= {name: {key: values.tolist() for key, values in getattr(self, name).items()} for name in ("blocks", "cells")}
@@ -77,7 +77,7 @@ class TractRecord:
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> "TractRecord":
-        """The record of a text. Raises InputError, naming ``source``, if it is none."""
+        """Return the record of a text. Raises InputError, naming ``source``, if it is none."""
         try:
             plain: dict[str, Any] = json.loads(text)
             if plain["format"] != FORMAT:
@@ -138,7 +138,7 @@ def counts_of(model: Model, people: People) -> IntArray:
 def tract_record(
     builder: ModelBuilder, tables: TractTables, people: People, budget: Budget, solver: str, intervals: bool
 ) -> TractRecord:
-    """The certainty of a tract's people (of :func:`certainty_builder`'s builder). Raises InputError if they do not meet the
+    """Return the certainty of a tract's people (of :func:`certainty_builder`'s builder). Raises InputError if they do not meet the
     tables."""
     model = builder.build(tables)
     counts = counts_of(model, people)

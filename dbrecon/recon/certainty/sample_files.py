@@ -17,7 +17,7 @@ SAMPLE_CELL_HEADER = f"{CELL_KEY},count,mean,standard_deviation,min,max"
 
 
 def decimal(part: int, whole: int) -> str:
-    """The fraction with ``DECIMALS`` decimals, computed in integers; 0 of nothing is 0."""
+    """Return the fraction with ``DECIMALS`` decimals, computed in integers; 0 of nothing is 0."""
     unit = 10**DECIMALS
     value = (2 * unit * part + whole) // (2 * whole) if whole else 0
     return f"{value // unit}.{value % unit:0{DECIMALS}d}"
@@ -29,7 +29,7 @@ def pairs_of(number: int) -> int:
 
 
 def sample_block_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
-    """The lines of the county's blocks, header first, a tract at a time."""
+    """Yield the lines of the county's blocks, header first, a tract at a time."""
     yield SAMPLE_BLOCK_HEADER.encode() + b"\n"
     for record in records:
         rows = zip(*(values.tolist() for values in record.blocks.values()), strict=True)
@@ -40,7 +40,7 @@ def sample_block_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
 
 
 def sample_cell_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
-    """The lines of the cells in which samples or people differ, header first, a tract at a time."""
+    """Yield the lines of the cells in which samples or people differ, header first, a tract at a time."""
     yield SAMPLE_CELL_HEADER.encode() + b"\n"
     for record in records:
         cells = record.cells
@@ -63,7 +63,7 @@ def confidence(record: SampleRecord, people: People) -> IntArray:
 
 
 def samples_summary(records: Sequence[SampleRecord]) -> dict[str, Any]:
-    """What a county's samples tell, for its sidecar: in people, of the county."""
+    """Return what a county's samples tell, for its sidecar: in people, of the county."""
     number, seed, walking = records[0].number, records[0].seed, records[0].walking
     totals = {name: sum(int(record.blocks[name].sum()) for record in records) for name in ("pair_differences", "differences")}
     found: dict[str, Any] = {

@@ -61,7 +61,7 @@ class SampleRecord:
     holders: IntArray
 
     def text(self) -> bytes:
-        """The record as JSON."""
+        """Return the record as JSON."""
         plain: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
         plain |= {"format": FORMAT, "bins": list(self.bins), "mixing": asdict(self.mixing), "holders": self.holders.tolist()}
         plain |= {name: {key: values.tolist() for key, values in getattr(self, name).items()} for name in ("blocks", "cells")}
@@ -69,7 +69,7 @@ class SampleRecord:
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> "SampleRecord":
-        """The record of a text. Raises InputError, naming ``source``, if it is none."""
+        """Return the record of a text. Raises InputError, naming ``source``, if it is none."""
         try:
             plain: dict[str, Any] = json.loads(text)
             if plain["format"] != FORMAT:

@@ -67,7 +67,7 @@ def draw_samples(model: Model, counts: IntArray, number: int, seed: int, budget:
 
 
 def _corners(part: Part, number: int, rng: np.random.Generator, budget: Budget) -> tuple[IntArray, int, int]:
-    """(number, columns) optima of random costs; how many needed branch and cut, and how many of these it broke off."""
+    """Return (number, columns) optima of random costs; how many needed branch and cut, and how many of these it broke off."""
     drawn = np.empty((number, part.system.n_columns), np.int64)
     searched = unfinished = 0
     for row in drawn:
@@ -82,14 +82,14 @@ def _corners(part: Part, number: int, rng: np.random.Generator, budget: Budget) 
 
 
 def _vertex(part: Part, costs: np.ndarray) -> IntArray | None:
-    """The optimum of the relaxation if it is whole."""
+    """Return the optimum of the relaxation if it is whole."""
     every = np.arange(part.system.n_columns)
     answer = part.relax(every, np.rint(costs * SCALE).astype(np.int64), part.lower, part.upper)
     return None if answer.values is None else part.offer(answer.values)
 
 
 def _searched(part: Part, costs: np.ndarray, budget: Budget) -> tuple[IntArray, bool]:
-    """The best data set that branch and cut finds, and whether it is the optimum."""
+    """Return the best data set that branch and cut finds, and whether it is the optimum."""
     weights = np.rint(costs * MIP_COSTS).astype(np.int64)
     objective = Objective(np.arange(part.system.n_columns), weights, Objective.total(np.arange(len(weights))).caps)
     answer = solve_mip(part.system, part.lower, part.upper, objective, part.known, max(1, budget.checks))

@@ -85,7 +85,8 @@ class ProofStep:
 
 
 def prove(part: Part, objective: Objective, least: int, budget: Budget) -> list[ProofStep] | None:
-    """The steps of a proof that the objective is nowhere below ``least``, in the order of the search; None if the budget ended."""
+    """Return the steps of a proof that the objective is nowhere below ``least``, in the order of the search; None if the budget
+    ended."""
     search = Search(part, objective, part.steps + budget.tree)
     search.best, search.record = least, []
     found = search.run()
@@ -134,7 +135,7 @@ class Search:
         return Minimum(proved, self.best, self._proof() if proved == self.best else Proof.OPEN, self.witness)
 
     def _by_bounds(self, lower: IntArray, upper: IntArray) -> int:
-        """What the bounds of the counts alone tell of the objective."""
+        """Return what the bounds of the counts alone tell of the objective."""
         columns = self.objective.columns
         costs, constant = self.objective.relaxed(lower, upper)
         least = np.where(costs > 0, costs * lower[columns], costs * upper[columns])
@@ -144,7 +145,7 @@ class Search:
         return (Proof.PROPAGATION, Proof.LP)[self.nodes] if self.nodes < 2 else Proof.MIP_PROVED
 
     def _expand(self, node: _Node) -> list[_Node]:
-        """What is left of a piece: nothing, or two halves, the more promising one last."""
+        """Return what is left of a piece: nothing, or two halves, the more promising one last."""
         self.nodes += 1
         lower, upper = node.lower, node.upper
         relaxed = self._relax(lower, upper)
@@ -176,8 +177,8 @@ class Search:
         return self._halves(_Node(least, lower, upper), answer.values, multipliers)
 
     def _relax(self, lower: IntArray, upper: IntArray) -> tuple[Relaxation, Shares | None] | None:
-        """A relaxation of the objective within bounds, and what of it is replaced by proved numbers; None for a piece that is
-        closed without one."""
+        """Return a relaxation of the objective within bounds, and what of it is replaced by proved numbers; None for a piece that
+        is closed without one."""
         costs, _ = self.objective.relaxed(lower, upper)
         return self.part.relax(self.objective.columns, costs, lower, upper), None
 
@@ -212,8 +213,8 @@ class Search:
         return [_Node(node.bound, lower, upper) for lower, upper in bounds]
 
     def _branching(self, node: _Node, values: FloatArray) -> tuple[int, int]:
-        """A column and the most that it is in the lower half: where the relaxation is least true to the objective, else least
-        whole."""
+        """Return a column and the most that it is in the lower half: where the relaxation is least true to the objective, else
+        least whole."""
         objective = self.objective
         gaps = objective.gaps(values, node.lower, node.upper)
         if len(gaps) and gaps.max() > WHOLE:
@@ -230,9 +231,8 @@ class Search:
 def halves(
     system: CountSystem, lower: IntArray, upper: IntArray, column: int, most: int, upper_first: bool
 ) -> list[tuple[IntArray, IntArray]]:
-    """The bounds of the halves in which a count is at most ``most``, and more, without those that contradict a sum; the one to
-    be taken
-    first is last."""
+    """Return the bounds of the halves in which a count is at most ``most``, and more, without those that contradict a sum; the one
+    to be taken first is last."""
     left_upper, right_lower = upper.copy(), lower.copy()
     left_upper[column], right_lower[column] = most, most + 1
     found = []

@@ -77,7 +77,7 @@ def summarise(blocks: Blocks) -> dict[str, Any]:
 
 
 def size_name(number: int) -> str:
-    """What a class of blocks is called: "10-49", "1000+"."""
+    """Return what a class of blocks is called: "10-49", "1000+"."""
     last = SIZE_STARTS[number + 1] - 1 if number + 1 < len(SIZE_STARTS) else None
     return f"{SIZE_STARTS[number]}+" if last is None else f"{SIZE_STARTS[number]}-{last}"
 
@@ -148,7 +148,7 @@ SIZE_COLUMNS = (
 
 
 def format_summary(found: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     lines = _table(SIZE_COLUMNS, found["sizes"])
     columns = (
         ("percentile", "per cent of blocks", ""),
@@ -177,7 +177,7 @@ def _table(columns: tuple[tuple[str, str, str], ...], rows: list[dict[str, Any]]
 
 
 def summary_csv(found: dict[str, Any]) -> str:
-    """The table by size as CSV."""
+    """Return the table by size as CSV."""
     names = list(found["sizes"][0])
     lines = [",".join(names)]
     lines += [",".join("" if row[name] is None else str(row[name]) for name in names) for row in found["sizes"]]

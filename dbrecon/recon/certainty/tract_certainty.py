@@ -64,7 +64,8 @@ class TractCertainty:
 
 
 def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = False) -> TractCertainty:
-    """The certainty of ``counts`` (variables,), a solution of the model; with ``intervals`` every count's least and most too.
+    """Return the certainty of ``counts`` (variables,), a solution of the model; with ``intervals`` every count's least and most
+    too.
 
     Raises InputError if ``counts`` is no solution, and for tables that are rounded or withheld: it is of equations alone.
     """
@@ -96,7 +97,7 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
 def split(
     system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, labels: Labels | None = None
 ) -> Iterator[tuple[IntArray, Part]]:
-    """The independent parts of a system's open counts: their columns, ascending, and the part.
+    """Yield the independent parts of a system's open counts: their columns, ascending, and the part.
 
     ``counts`` is a solution, ``labels`` are the clusters of the columns.
     """
@@ -106,7 +107,7 @@ def split(
 
 
 def _members(label: IntArray, n: int) -> Iterator[IntArray]:
-    """The columns with each label from 0 on, ascending."""
+    """Return the columns with each label from 0 on, ascending."""
     order = np.argsort(label, kind="stable")
     ends = np.searchsorted(label[order], np.arange(n + 1))
     return (order[start:end] for start, end in itertools.pairwise(ends.tolist()))
@@ -122,7 +123,7 @@ def _part(
 def blockwise_distances(
     system: CountSystem, model: Model, labels: Labels, counts: IntArray, budget: Budget
 ) -> tuple[Distances, int]:
-    """The blockwise bound of each block, and the steps it took. ``labels`` are the clusters of the columns."""
+    """Return the blockwise bound of each block, and the steps it took. ``labels`` are the clusters of the columns."""
     n_blocks, block = len(model.blocks), model.block
     relaxed = blockwise_system(system, block, model.row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
@@ -145,7 +146,7 @@ def blockwise_distances(
 
 
 def bounds(system: CountSystem) -> tuple[IntArray, IntArray]:
-    """The bounds (columns,) of all counts that follow from the sums one by one."""
+    """Return the bounds (columns,) of all counts that follow from the sums one by one."""
     n = system.n_columns
     return propagate(system, np.zeros(n, np.int64), np.full(n, UNBOUNDED))
 
@@ -175,20 +176,20 @@ def _distance(part: Part, block: IntArray, number: int, found: Distances, budget
 
 
 def _floor(people: int, most: Distances, number: int) -> Floor:
-    """What a part's people have in common at the least, since its block cannot differ by more than ``most``."""
+    """Return what a part's people have in common at the least, since its block cannot differ by more than ``most``."""
     proof = Proof(int(most.proof[number]))
     return Floor(people - int(most.upper[number]), Proof.MIP_PROVED if proof is Proof.OPEN else proof)
 
 
 def _unsearched(part: Part, objective: Objective) -> Minimum:
-    """What is known without any more work."""
+    """Return what is known without any more work."""
     best, witness = part.best_seen(objective)
     least = int(np.minimum(part.lower[objective.columns], objective.caps).sum())
     return Minimum(least, best, Proof.OPEN if least < best else Proof.PROPAGATION, witness)
 
 
 def _capped(found: Distances, most: IntArray, proof: IntArray | np.int64) -> Distances:
-    """What is found where another bound, with its own proof, may be tighter than a search that was not closed."""
+    """Return what is found where another bound, with its own proof, may be tighter than a search that was not closed."""
     tighter = most < found.upper
     upper = np.where(tighter, most, found.upper)
     proofs = np.where(tighter, np.where(upper == found.lower, proof, int(Proof.OPEN)), found.proof)

@@ -72,7 +72,7 @@ class KernelWalk:
 
 
 def _apart(moves: list[Move], n: int) -> list[list[Move]]:
-    """Moves in groups of which no two share a column."""
+    """Move in groups of which no two share a column."""
     taken: list[np.ndarray] = []
     groups: list[list[Move]] = []
     for columns, change in moves:
@@ -86,7 +86,7 @@ def _apart(moves: list[Move], n: int) -> list[list[Move]]:
 
 
 def _padded(group: list[Move], filler: int) -> tuple[IntArray, IntArray, IntArray]:
-    """(moves, longest) columns, changes, and their sizes, at least 1."""
+    """Return (moves, longest) columns, changes, and their sizes, at least 1."""
     longest = max(len(columns) for columns, _ in group)
     where, by = np.full((len(group), longest), filler), np.zeros((len(group), longest), np.int64)
     for i, (columns, change) in enumerate(group):
@@ -95,7 +95,7 @@ def _padded(group: list[Move], filler: int) -> tuple[IntArray, IntArray, IntArra
 
 
 def moves_between(system: CountSystem, corners: IntArray, rng: np.random.Generator) -> list[Move]:
-    """The circuits of the differences of solutions ``corners`` (solutions, columns) that follow one another, each once."""
+    """Return the circuits of the differences of solutions ``corners`` (solutions, columns) that follow one another, each once."""
     found: dict[tuple[bytes, bytes], Move] = {}
     for difference in np.diff(corners, axis=0):
         for columns, change in circuits(system, difference, rng):

@@ -27,7 +27,7 @@ class Attributes:
     flags: tuple[str, ...]
 
     def columns(self, kind: int) -> str:
-        """The columns after the block, with commas, of people of a kind."""
+        """Return the columns after the block, with commas, of people of a kind."""
         sa, rh = divmod(kind, N_RH)
         sex, age = divmod(sa, N_AGES)
         return f"{SEXES[sex] if self.sex else NOT_TOLD},{FIRST_AGES[age] if self.age else NOT_TOLD},{self.flags[rh]}"
@@ -39,7 +39,7 @@ class Attributes:
 
 
 def attributes_of(product: Product) -> Attributes | None:
-    """What the product's tables tell; None where they tell everything but single years."""
+    """Return what the product's tables tell; None where they tell everything but single years."""
     boxes = [cell.box for table in product.tables for cell in table.cells]
     sex, age = (any(not getattr(box, name).all() for box in boxes) for name in ("sex", "age"))
     distinct = {(box.race.tobytes(), box.hisp.tobytes()): box for box in boxes}
@@ -57,6 +57,6 @@ def attributes_of(product: Product) -> Attributes | None:
 
 
 def _flags(bits: IntArray) -> str:
-    """The columns of a class whose members have these flags, (members, 7)."""
+    """Return the columns of a class whose members have these flags, (members, 7)."""
     same = (bits == bits[0]).all(axis=0)
     return ",".join("NY"[bit] if known else NOT_TOLD for bit, known in zip(bits[0].tolist(), same.tolist(), strict=True))

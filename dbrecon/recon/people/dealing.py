@@ -172,7 +172,7 @@ def _arcs(cycle: list[int]) -> list[tuple[int, int]]:
 
 
 def _cycles(walk: list[int]) -> list[list[int]]:
-    """The simple cycles of a closed walk."""
+    """Return the simple cycles of a closed walk."""
     found: list[list[int]] = []
     path: list[int] = []
     for node in walk:

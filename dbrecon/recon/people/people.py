@@ -56,11 +56,11 @@ class People:
         )
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Self:
-        """The entries that ``chosen`` (one bool an entry) marks."""
+        """Return the entries that ``chosen`` (one bool an entry) marks."""
         return type(self)(self.geoid_block[chosen], self.kind[chosen], self.count[chosen])
 
     def merged(self) -> Self:
-        """The same people in the file's order, each (block, kind) once, without counts of 0."""
+        """Return the same people in the file's order, each (block, kind) once, without counts of 0."""
         first = int(self.geoid_block.min()) if len(self.geoid_block) else 0
         # Blocks of one state span less than 10^13, times 25,956 kinds: within an int64. Those of all states would not be.
         if len(self.geoid_block) and int(self.geoid_block.max()) - first >= np.iinfo(np.int64).max // N_KINDS:
@@ -106,15 +106,15 @@ class BinnedPeople:
         return exact
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> "BinnedPeople":
-        """The entries that ``chosen`` (one bool an entry) marks."""
+        """Return the entries that ``chosen`` (one bool an entry) marks."""
         return BinnedPeople(self.geoid_block[chosen], self.kind[chosen], self.last[chosen], self.count[chosen])
 
     def order(self) -> IntArray:
-        """The entries' numbers in the order of the people's file, narrower intervals first."""
+        """Return the entries' numbers in the order of the people's file, narrower intervals first."""
         return np.lexsort((self.last, _file_order(self.kind), self.geoid_block))
 
     def merged(self) -> "BinnedPeople":
-        """The same people in that order, each (block, kind, interval) once, without counts of 0."""
+        """Return the same people in that order, each (block, kind, interval) once, without counts of 0."""
         order = self.order()
         order = order[self.count[order] != 0]
         block, kind, last, count = (values[order] for values in (self.geoid_block, self.kind, self.last, self.count))
@@ -125,7 +125,7 @@ class BinnedPeople:
 
 
 def _file_order(kind: IntArray) -> IntArray:
-    """The rank of each kind within a block in the people's file. Its own inverse."""
+    """Return the rank of each kind within a block in the people's file. Its own inverse."""
     sex_and_age, race_and_origin = np.divmod(kind, N_RH)
     orders: IntArray = sex_and_age * N_RH + (N_RH - 1 - race_and_origin)
     return orders
@@ -138,7 +138,7 @@ def digits(values: IntArray, width: int) -> npt.NDArray[np.uint8]:
 
 
 def people_csv(people: People) -> bytes:
-    """The people's file, header included, as bytes."""
+    """Return the people's file, header included, as bytes."""
     out = io.BytesIO()
     write_people(people, out)
     return out.getvalue()

@@ -48,7 +48,7 @@ def _people_of(records: TextRecords, attributes: Attributes | None) -> People:
 
 
 def _known_kinds(records: TextRecords, attributes: Attributes) -> IntArray:
-    """The kinds of people of whom the tables do not tell everything."""
+    """Return the kinds of people of whom the tables do not tell everything."""
     texts = pc.binary_join_element_wise(*(records.text(column) for column in COLUMNS[2:]), ",")
     words = texts.dictionary_encode()
     kinds = np.array([attributes.kind_of.get(word, -1) for word in words.dictionary.to_pylist()], np.int64)

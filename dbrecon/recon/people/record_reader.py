@@ -40,7 +40,7 @@ class TextRecords:
         return column in self.batch.schema.names
 
     def text(self, column: str) -> pa.Array:
-        """A column as text; a missing value is empty."""
+        """Return a column as text; a missing value is empty."""
         return self.batch.column(column)
 
     def refuse(self, column: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
@@ -52,7 +52,7 @@ class TextRecords:
             raise InputError(f"{where}: {column} is {value!r}, but must be {expected}; correct the file.")
 
     def choice(self, column: str, choices: tuple[str, ...]) -> IntArray:
-        """The position of each value among ``choices``."""
+        """Return the position of each value among ``choices``."""
         found = pc.index_in(self.batch.column(column), pa.array(choices, pa.string())).fill_null(-1)
         numbers: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
         self.refuse(column, numbers < 0, " or ".join(choices))
@@ -184,7 +184,7 @@ _SPREADSHEET = f"{{digits}} digits of a {{level}}; it was read as a number: {_AS
 
 
 def _geoid(value: str, digits: int, level: str) -> str:
-    """What a geoid must be, with a hint where it is plain what became of it."""
+    """Return what a geoid must be, with a hint where it is plain what became of it."""
     if re.fullmatch(r"[1-9][0-9]*", value) and len(value) == digits - 1:
         return "the " + _LOST_ZERO.format(digits=digits, level=level)
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]+)?", value) and not value.isdigit():

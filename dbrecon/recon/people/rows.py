@@ -14,8 +14,8 @@ _REST = 28  # where the columns after the block begin
 
 
 def parse_rows(rows: bytes, source: str, attributes: Attributes | None = None) -> People:
-    """The people of whole lines (no header), one an entry in their order. Raises InputError, naming ``source``, for a line that
-    is none. ``attributes``: what the file's tables tell of people, if that is not everything."""
+    """Return the people of whole lines (no header), one an entry in their order. Raises InputError, naming ``source``, for a line
+    that is none. ``attributes``: what the file's tables tell of people, if that is not everything."""
     lines = rows.splitlines()
     try:
         block = [int(line[_BLOCK]) for line in lines]
@@ -30,7 +30,7 @@ def parse_rows(rows: bytes, source: str, attributes: Attributes | None = None) -
 
 @lru_cache(maxsize=1 << 16)
 def _kind_of(columns: bytes) -> int:
-    """The kind of person that the columns after the block tell. Raises ValueError."""
+    """Return the kind of person that the columns after the block tell. Raises ValueError."""
     sex, age, *flags = columns.decode("ascii").split(",")
     if len(flags) != len(RACES) + 1 or not set(flags) <= {"Y", "N"} or sex not in SEXES or not 0 <= int(age) <= OLDEST:
         raise ValueError(columns.decode("ascii"))

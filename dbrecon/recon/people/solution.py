@@ -52,7 +52,7 @@ class Solution:
 
 
 def format_solution(tract: str, people: BinnedPeople, notes: Mapping[str, str] | None = None) -> bytes:
-    """A solution's text. The variables come in the order given, those that are 0 are left out.
+    """Return a solution's text. The variables come in the order given, those that are 0 are left out.
 
     ``tract`` is the 11-digit id; blocks are ids or numbers within the tract; ``notes`` become lines ``# key = value``. ValueError
     for a negative count or a tract that is none: a caller's mistake.
@@ -73,7 +73,7 @@ def format_solution(tract: str, people: BinnedPeople, notes: Mapping[str, str] |
 
 
 def format_named_solution(tract: str, names: Sequence[str], values: IntArray, notes: Mapping[str, str]) -> bytes:
-    """A solution's text in the names of a program that was read from a file. Variables that are 0 are left out."""
+    """Return a solution's text in the names of a program that was read from a file. Variables that are 0 are left out."""
     head = f"# Solution of tract {tract}\n" + "".join(f"# {key} = {value}\n" for key, value in notes.items())
     return (head + "".join(f"{names[i]} {values[i]}\n" for i in np.flatnonzero(values).tolist())).encode()
 
@@ -125,7 +125,7 @@ def parse_solution(text: bytes, source: str, tract: str | None = None) -> Soluti
 
 
 def _split(text: bytes, source: str) -> tuple[_Lines, dict[str, str], str | None]:
-    """The lines ``name value``, the notes in the comments, and the tract that they tell."""
+    """Return the lines ``name value``, the notes in the comments, and the tract that they tell."""
     if not text.endswith(b"\n"):
         state = "is cut off in its last line" if text else "is empty"
         raise InputError(f"{source}: the solution {state}", about=Subject.SOLUTION)
@@ -154,7 +154,7 @@ def _split(text: bytes, source: str) -> tuple[_Lines, dict[str, str], str | None
 
 
 def _values(lines: _Lines) -> IntArray:
-    """The whole numbers that the lines give."""
+    """Return the whole numbers that the lines give."""
     width = lines.end - lines.separator - 1
     if (width > _WIDEST_VALUE).any():
         lines.fail(int(np.argmax(width > _WIDEST_VALUE)), "does not end in a number")
@@ -186,7 +186,7 @@ def _whole(lines: _Lines, i: int) -> int:
 
 
 def _people_of(lines: _Lines, values: IntArray, tract: str | None) -> BinnedPeople:
-    """The people that the lines count, but for those that count nobody."""
+    """Return the people that the lines count, but for those that count nobody."""
     chosen = np.flatnonzero(values)
     first = lines.gather(lines.start[chosen], 1)[:, 0]
     length = lines.separator[chosen] - lines.start[chosen]

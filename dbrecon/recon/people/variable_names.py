@@ -115,7 +115,7 @@ def decode_names(names: Sequence[str], tract: str | None, source: str, about: Su
 
 
 def first_block_of(tract: str | None, source: str) -> int:
-    """The id of the tract's block 0000, as a number. InputError if the tract is not known."""
+    """Return the id of the tract's block 0000, as a number. InputError if the tract is not known."""
     if tract is None:
         raise InputError(f"{source}: does not say which tract it is of; its first line must be '# Solution of tract SSCCCTTTTTT'.")
     return int(tract) * BLOCKS_PER_TRACT

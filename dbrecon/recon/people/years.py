@@ -95,7 +95,7 @@ class _Part:
         return cls(known, binned.select(in_group), group[in_group], left, binned.select(~in_group))
 
     def with_years(self, intervals: BinnedPeople, seed: int) -> People:
-        """The tract's people, when those whose ages are told have these ``intervals``."""
+        """Return the tract's people, when those whose ages are told have these ``intervals``."""
         whole = intervals.select(intervals.exact)
         rest = _joined([intervals.select(~intervals.exact), self.ungrouped])
         parts = [self.known, People(whole.geoid_block, whole.kind, whole.count)]
@@ -167,7 +167,7 @@ def _deal(people: BinnedPeople, group: IntArray, starts: IntArray, counts: IntAr
 
 
 def _in_order(people: BinnedPeople, group: IntArray, seed: IntArray) -> IntArray:
-    """The people one by one (their entries' numbers), group by group, in the order of their quantiles."""
+    """Return the people one by one (their entries' numbers), group by group, in the order of their quantiles."""
     person = np.repeat(np.arange(len(group)), people.count)
     return person[np.lexsort((person, _quantiles(people, seed), group[person]))]
 
@@ -187,7 +187,7 @@ def _quantiles(people: BinnedPeople, seed: IntArray) -> npt.NDArray[np.float64]:
 
 
 def _draws(people: BinnedPeople, seed: IntArray) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) for each entry, of block, kind and seed: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Return a number in [0, 1) for each entry, of block, kind and seed: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     state = _mixed(seed.astype(UNSIGNED))
     for values in (people.geoid_block, people.kind):
         state = _mixed(state ^ values.astype(UNSIGNED))

@@ -33,7 +33,7 @@ _NAMED = 3
 
 
 def _base(name: str) -> str:
-    """A member's name without folders, in lower case. Windows tools write folders with a backslash."""
+    """Return a member's name without folders, in lower case. Windows tools write folders with a backslash."""
     return name.replace("\\", "/").rsplit("/", 1)[-1].lower()
 
 
@@ -80,7 +80,7 @@ class Archive:
         return member.lower() in self._found
 
     def size(self, member: str) -> int:
-        """The member's bytes when inflated, as the directory says. Raises InputError if it is missing."""
+        """Return the member's bytes when inflated, as the directory says. Raises InputError if it is missing."""
         return self._info(member).file_size
 
     @property
@@ -89,7 +89,7 @@ class Archive:
         return sum(info.file_size for info in self._infos)
 
     def require(self, members: Iterable[str]) -> None:
-        """Raises InputError if a member is not there, or there twice."""
+        """Raise InputError if a member is not there, or there twice."""
         members = list(members)
         missing = [member for member in members if not self.has(member)]
         if missing:
@@ -101,7 +101,7 @@ class Archive:
             self._info(member)
 
     def _instead(self, all_missing: bool) -> str:
-        """What the zip holds, where it has nothing of what it should."""
+        """Return what the zip holds, where it has nothing of what it should."""
         if not all_missing:
             return ""
         if not self._infos:
@@ -122,7 +122,7 @@ class Archive:
         return found[0]
 
     def faults(self) -> list[str]:
-        """A sentence for each member that is damaged."""
+        """Return a sentence for each member that is damaged."""
         found = []
         for info in self._infos:
             try:
@@ -141,7 +141,7 @@ class Archive:
                 pass
 
     def lines(self, member: str) -> Iterator[bytes]:
-        """The member's lines without their ends (``\\n``, or ``\\r\\n`` throughout); empty lines at its end are left out.
+        """Yield the member's lines without their ends (``\\n``, or ``\\r\\n`` throughout); empty lines at its end are left out.
 
         Raises InputError for damage, and for a line that is longer than any release's.
         """
@@ -173,7 +173,7 @@ class Archive:
         return InputError(f"{where}: more than {MAX_EMPTY_LINES:,} empty lines; {GET_ANEW}")
 
     def pieces(self, member: str) -> Iterator[bytes]:
-        """The member's bytes, at most 256 KiB at a time.
+        """Return the member's bytes, at most 256 KiB at a time.
 
         Several members can be read in turns. The last piece comes before the checksum is known to be right; InputError if it is
         not, or the member is missing, cut off, larger than a member can be, or compressed in a way that is not read.
@@ -211,7 +211,7 @@ class Archive:
         return InputError(f"{self.name}: member {info.filename} is damaged ({why}); download the zip again (step 0)")
 
     def _inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The member's bytes. A faster inflate than the standard library's takes a third of its time here."""
+        """Yield the member's bytes. A faster inflate than the standard library's takes a third of its time here."""
         compressed = self._compressed(info)
         if info.compress_type == zipfile.ZIP_STORED:
             yield from compressed

@@ -63,7 +63,7 @@ class Cutter:
         ][::-1]
 
     def __call__(self, line: bytes) -> list[bytes]:
-        """The runs' text, in order. The line has ``separators`` of them."""
+        """Return the runs' text, in order. The line has ``separators`` of them."""
         cells, separator = line[self.id_width :], self.separator
         if self._after:
             cells = cells.rsplit(separator, self._after)[0]
@@ -84,7 +84,7 @@ class LevelPlan:
     """
 
     def __init__(self, tables: Sequence[TableSpec], release: Release) -> None:
-        """Raises InputError for a table that its segment does not hold, or with another number of cells."""
+        """Raise InputError for a table that its segment does not hold, or with another number of cells."""
         layout, self._separator = release.segments, release.separator
         self.columns = tuple(name for table in tables for name in table.cell_names)
         runs: list[Run] = []
@@ -115,7 +115,7 @@ class LevelPlan:
         return cells.split(self._separator, self._total_cell + 1)[self._total_cell]
 
     def cells(self, lines: Sequence[bytes]) -> bytes | None:
-        """The columns' text, joined by commas, from one line of each segment; None if a cell is no count."""
+        """Return the columns' text, joined by commas, from one line of each segment; None if a cell is no count."""
         found: list[bytes] = []
         for cutter, line in zip(self.cutters, lines, strict=True):
             found += cutter(line)
@@ -129,7 +129,7 @@ class LevelPlan:
         return cells if _are_counts(cells) else None
 
     def _with_withheld(self, cells: bytes) -> bytes | None:
-        """A row in which some cells may be withheld, with -1 for those; None if another is no count."""
+        """Return a row in which some cells may be withheld, with -1 for those; None if another is no count."""
         values = cells.split(b",")
         withheld = [self._is_withheld(name, value) for name, value in zip(self.columns, values, strict=True)]
         if not _are_counts(b",".join(b"0" if is_so else value for is_so, value in zip(withheld, values, strict=True))):
@@ -206,11 +206,11 @@ class Follower:
             self.next_recno = self._first_recno(self._next)
 
     def _first_recno(self, lines: Iterable[bytes]) -> bytes:
-        """The smallest LOGRECNO of the segments' lines, of which those at their end are empty."""
+        """Return the smallest LOGRECNO of the segments' lines, of which those at their end are empty."""
         return min((line[at] for line, at in zip(lines, self._recno, strict=True) if line), default=b"")
 
     def at(self, recno: bytes) -> tuple[bytes, ...] | None:
-        """The lines of the header's record with that LOGRECNO, checked; None if the segments have none for it."""
+        """Return the lines of the header's record with that LOGRECNO, checked; None if the segments have none for it."""
         if self._ahead is not None:
             return self._each_at(recno)
         lines = self._next
@@ -266,7 +266,7 @@ class Follower:
         return tuple(found) if len(found) == len(ahead) else None
 
     def end(self) -> None:
-        """Raises InputError if lines are left over when the header is at its end."""
+        """Raise InputError if lines are left over when the header is at its end."""
         left = self._next if self._ahead is None else tuple(self._ahead)
         if left and any(left):
             i = next(i for i, line in enumerate(left) if line)
@@ -315,7 +315,7 @@ class Follower:
         )
 
     def _line_fault(self, lines: tuple[bytes, ...], end: bytes) -> InputError:
-        """What is wrong with the first of the lines that is not as it should be. ``end`` is LOGRECNO and comma."""
+        """Return what is wrong with the first of the lines that is not as it should be. ``end`` is LOGRECNO and comma."""
         for i, (line, (head, separators)) in enumerate(zip(lines, self._checks, strict=True)):
             start, fields = line[: len(head) + len(end)], line.count(self._separator) + 1
             if not line:

@@ -28,7 +28,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(product: Product, level: str) -> Coverage:
-    """The test for one level, "block" or "tract"; some seconds for the largest products.
+    """Return the test for one level, "block" or "tract"; some seconds for the largest products.
 
     Cells that are the sum of others follow from those, so that undivided cells alone are tested, and apart from one another where
     no constraint joins them (single years of age, say). Cells of inexact tables need not follow.
@@ -42,7 +42,7 @@ def coverage(product: Product, level: str) -> Coverage:
 
 
 def redundant(product: Product, tables: Sequence[Table]) -> list[str]:
-    """The names of those of ``tables`` that follow from what the product writes: leaving them out keeps nothing back.
+    """Return the names of those of ``tables`` that follow from what the product writes: leaving them out keeps nothing back.
 
     A tract's cell may follow from its blocks' too.
     """
@@ -53,7 +53,7 @@ def redundant(product: Product, tables: Sequence[Table]) -> list[str]:
 
 
 def _follow(written: sp.csc_array, cells: sp.csc_array) -> tuple[int, npt.NDArray[np.intp]]:
-    """The rank of the written counts, and the numbers of the cells that do not follow from them."""
+    """Return the rank of the written counts, and the numbers of the cells that do not follow from them."""
     left, rank = np.zeros(cells.shape[1], bool), 0
     for rows, columns in components(written, cells):
         basis, wanted = project(len(rows), written[:, rows], cells[:, columns])

@@ -81,7 +81,7 @@ def _is_so(table: Table, i: int, label: str, source: str) -> bool:
 
 
 def _sides(label: str) -> dict[str, BoolArray]:
-    """The masks that a label's words name, by side of a box; none where they are not known."""
+    """Return the masks that a label's words name, by side of a box; none where they are not known."""
     words = label.strip().rstrip(":").strip().lower()
     if words in ("male", "female"):
         return {"sex": np.array([words == "male", words == "female"])}
@@ -100,7 +100,7 @@ def _sides(label: str) -> dict[str, BoolArray]:
 
 
 def _races(words: str) -> BoolArray | None:
-    """The race sets that words name, (63,); None if they name none."""
+    """Return the race sets that words name, (63,); None if they name none."""
     words = words.removeprefix("population of ")
     if words == "two or more races":
         return np.asarray(RACE_COUNT[_CODES] > 1)

@@ -99,19 +99,19 @@ class Release:
         return self.folder / "tables.toml"
 
     def zip_of(self, stusab: str) -> str:
-        """The name of a state's zip."""
+        """Return the name of a state's zip."""
         return self.zip_name.format(st=stusab, ST=stusab.upper())
 
     def header_member(self, stusab: str) -> str:
-        """The zip's member with the geographic header."""
+        """Return the zip's member with the geographic header."""
         return self.header_name.format(st=stusab, ST=stusab.upper())
 
     def segment_member(self, stusab: str, segment: int) -> str:
-        """The zip's member with a data segment."""
+        """Return the zip's member with a data segment."""
         return self.segment_name.format(st=stusab, ST=stusab.upper(), segment=segment)
 
     def line_head(self, stusab: str, segment: int) -> bytes:
-        """What every line of a segment begins with, before its LOGRECNO."""
+        """Return what every line of a segment begins with, before its LOGRECNO."""
         return self.begin.format(st=stusab, ST=stusab.upper(), segment=segment).encode()
 
     @cached_property
@@ -157,13 +157,13 @@ class StateZip(Archive):
         return self.release.header_member(self.stusab)
 
     def require(self, members: Iterable[str]) -> None:
-        """Raises InputError if a member is not there; it says so if the zip is another state's, or of another release."""
+        """Raise InputError if a member is not there; it says so if the zip is another state's, or of another release."""
         if not self.has(self.header):
             self._name_other()
         super().require(members)
 
     def _name_other(self) -> None:
-        """Raises InputError if the header that is there is another state's, or another release's."""
+        """Raise InputError if the header that is there is another state's, or another release's."""
         wanted = self.release.zip_of(self.stusab)
         for member in self.members:
             base = member.lower().rsplit("/", 1)[-1]
@@ -183,7 +183,7 @@ class StateZip(Archive):
 
 
 def _release_named(header: str) -> str:
-    """What a header's name tells of the release that it is of."""
+    """Return what a header's name tells of the release that it is of."""
     found = _ANY_HEADER.fullmatch(header)
     if found is None:
         return "another release"
@@ -195,12 +195,12 @@ def _release_named(header: str) -> str:
 
 
 def shipped() -> list[str]:
-    """The names of the products that come with the program."""
+    """Return the names of the products that come with the program."""
     return sorted(path.parent.name for path in PRODUCTS.glob("*/product.toml"))
 
 
 def release_of_zip(name: str, stusab: str) -> Release:
-    """The shipped release whose zip of the state has that name. Raises InputError if none has."""
+    """Return the shipped release whose zip of the state has that name. Raises InputError if none has."""
     for which in shipped():
         if load_release(which).zip_of(stusab) == name:
             return load_release(which)
@@ -210,7 +210,7 @@ def release_of_zip(name: str, stusab: str) -> Release:
 
 @lru_cache(maxsize=16)
 def load_release(which: str = DEFAULT_RELEASE) -> Release:
-    """The release of that name, of that product (as the database has it), or in that folder.
+    """Return the release of that name, of that product (as the database has it), or in that folder.
 
     Raises UsageError if there is none, InputError for a folder whose product.toml is none.
     """
@@ -366,7 +366,7 @@ def _is_encoding(name: Any) -> bool:
 
 @lru_cache(maxsize=4)
 def load_segments(path: Path) -> dict[int, tuple[SegmentTable, ...]]:
-    """The segments' tables in file order: CSV with ``segment,table,cells``.
+    """Return the segments' tables in file order: CSV with ``segment,table,cells``.
 
     Raises InputError, naming the file, if it cannot be read.
     """

@@ -54,12 +54,12 @@ class County:
 
     @classmethod
     def of_people(cls, code: str, people: People, empty_blocks: IntArray, name: str | None = None) -> "County":
-        """The county whose blocks are those of ``people`` and ``empty_blocks`` (15-digit ids)."""
+        """Return the county whose blocks are those of ``people`` and ``empty_blocks`` (15-digit ids)."""
         blocks = np.union1d(people.geoid_block, empty_blocks)
         return cls(code, name or f"County {code}", np.unique(blocks // BLOCKS_PER_TRACT), blocks, people)
 
     def check(self, state: str) -> None:
-        """Raises InputError if ids are not ascending, not of this county, or people live outside the blocks."""
+        """Raise InputError if ids are not ascending, not of this county, or people live outside the blocks."""
         for name, ids, digits in (("tracts", self.tracts, 6), ("blocks", self.blocks, 10)):
             if len(ids) and ((np.diff(ids) <= 0).any() or (ids // 10**digits != int(state + self.code)).any()):
                 raise InputError(f"county {state}{self.code}: its {name} must ascend and begin with {state}{self.code}")
@@ -72,7 +72,7 @@ class County:
 
 
 def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
-    """The counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks."""
+    """Yield the counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks."""
     of_people, of_blocks = people.geoid_block // 10**10, empty_blocks // 10**10
     for county in np.union1d(of_people, of_blocks).tolist():
         yield County.of_people(f"{county % 1000:03d}", people.select(of_people == county), empty_blocks[of_blocks == county])
@@ -90,7 +90,7 @@ class _Records:
     logrecno: IntArray  # filled in when all counties are there
 
     def rows(self, levels: Sequence[int]) -> IntArray:
-        """The positions of the records of some levels."""
+        """Return the positions of the records of some levels."""
         return np.flatnonzero(np.isin(self.level, levels))
 
 
@@ -266,7 +266,7 @@ def has_blocks(release: Release, segment: int) -> bool:
 
 
 def segments_written(release: Release) -> tuple[int, ...]:
-    """The segments of the product's tables, and those between the ones with blocks."""
+    """Return the segments of the product's tables, and those between the ones with blocks."""
     used = sorted({table.segment for table in release.tables})
     blocks = [segment for segment in used if has_blocks(release, segment)]
     between = range(min(blocks), max(blocks) + 1) if blocks else ()
@@ -274,7 +274,7 @@ def segments_written(release: Release) -> tuple[int, ...]:
 
 
 def _counts_by_level(county: County) -> tuple[sp.csr_array, sp.csr_array, IntArray]:
-    """Counts of kinds: (blocks, 25956), (tracts, 25956) and (25956,) of the whole county."""
+    """Count of kinds: (blocks, 25956), (tracts, 25956) and (25956,) of the whole county."""
     people = county.people.merged()
     block = np.searchsorted(county.blocks, people.geoid_block)
     tract = np.searchsorted(county.tracts, people.geoid_tract)
@@ -302,7 +302,7 @@ class _TableTexts:
         self.universes = _universes()
 
     def segment(self, segment: int) -> SegmentText:
-        """A function of counts (n, 25956) that gives (n, width) text: the segment's cells, a comma after each.
+        """Return a function of counts (n, 25956) that gives (n, width) text: the segment's cells, a comma after each.
 
         Characters 0 are padding, to be left out.
         """
@@ -395,7 +395,7 @@ def median_ages(counts: sp.csr_array, universe: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def _interpolated(by_age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The median of each row of counts by age category; no row is empty."""
+    """Return the median of each row of counts by age category; no row is empty."""
     years = np.diff(np.append(FIRST_AGES, FIRST_AGES[-1] + 5))
     below = np.cumsum(by_age, axis=1)
     half = below[:, -1] / 2
@@ -488,13 +488,13 @@ class _SeparatedText:
         return (self.layout.separator.decode().join(values) + "\n").encode(self.layout.encodings[0])
 
     def state_lines(self, population: int) -> bytes:
-        """The state's record, and its urban part's."""
+        """Return the state's record, and its urban part's."""
         counts = {"POP100": str(population), "HU100": str((population + 1) // 2), "SUMLEV": "040"}
         whole = self._line(**counts, LOGRECNO="0000001", NAME="State")
         return whole + self._line(**counts, LOGRECNO="0000002", NAME="State -- Urban", GEOCOMP="01")
 
     def county_lines(self, records: _Records, rows: IntArray) -> bytes:
-        """Some of a county's records."""
+        """Return some of a county's records."""
         found = zip(
             *(array[rows].tolist() for array in (records.geoid, records.level, records.population, records.logrecno)), strict=True
         )
@@ -539,7 +539,7 @@ class _HeaderText:
         self._put_number(lines, "HU100", (population + 1) // 2, " ")
 
     def state_lines(self, population: int) -> bytes:
-        """The state's record, and its urban part's."""
+        """Return the state's record, and its urban part's."""
         lines = np.tile(self.blank, (2, 1))
         self._put(lines, "SUMLEV", b"040")
         self._put_number(lines, "LOGRECNO", np.array([1, 2]))
@@ -550,7 +550,7 @@ class _HeaderText:
         return lines.tobytes()
 
     def county_lines(self, records: _Records, rows: IntArray) -> bytes:
-        """Some of a county's records."""
+        """Return some of a county's records."""
         geoid, level = records.geoid[rows], records.level[rows]
         lines = np.tile(self.blank, (len(geoid), 1))
         self._put(lines, "GEOCOMP", b"00")

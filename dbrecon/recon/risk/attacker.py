@@ -28,7 +28,7 @@ def draw_attacker(truth: Records, coverage: float, errors: float, rng: np.random
 
 
 def _other_age(sa: IntArray, rng: np.random.Generator) -> IntArray:
-    """The same sex, and an age category one to five away; mirrored at the ends."""
+    """Return the same sex, and an age category one to five away; mirrored at the ends."""
     sex, age = np.divmod(sa, N_AGES)
     off = rng.integers(1, MOST_YEARS_OFF + 1, len(sa)) * rng.choice([-1, 1], len(sa))
     moved = age + off

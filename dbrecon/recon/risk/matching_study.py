@@ -83,25 +83,25 @@ class Study:
     seed: int
 
     def precision(self, method: str, group: str = "all", size: int | None = None) -> Rate:
-        """Confirmed / putative matches."""
+        """Return confirmed / putative matches."""
         return _over([tally.precision(method, group, size) for tally in self.tallies])
 
     def recall(self, method: str, group: str = "all", size: int | None = None) -> Rate:
-        """Confirmed matches / true people."""
+        """Return confirmed matches / true people."""
         return _over([tally.recall(method, group, size) for tally in self.tallies])
 
     def count(self, method: str, group: str, measure: str) -> float:
-        """The mean of a count over the repeats."""
+        """Return the mean of a count over the repeats."""
         return float(np.mean([tally.count(method, group, measure) for tally in self.tallies]))
 
     def chance(self) -> tuple[float, float]:
-        """The share of an attacker's records whose sex and age (exact, bin) somebody of the block would have by chance."""
+        """Return the share of an attacker's records whose sex and age (exact, bin) somebody of the block would have by chance."""
         known = self.tallies[0].count("reconstruction", "all", "known")
         exact, binned = self.tallies[0].chance / known if known else (float("nan"), float("nan"))
         return float(exact), float(binned)
 
     def groups(self) -> tuple[str, ...]:
-        """The classes that the inputs tell of: those of variability and certainty only where certainty is known."""
+        """Return the classes that the inputs tell of: those of variability and certainty only where certainty is known."""
         return CLASSES if self.knows_variability else tuple(g for g in CLASSES if "variability" not in g and g != "certain")
 
     def as_dict(self) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _between(block: IntArray, low: int, high: int) -> npt.NDArray[np.bool_]:
 
 
 def county_part(attacker: Known, truth: Records, code: int, rng: np.random.Generator) -> tuple[Known, Records]:
-    """An attacker's records in a county, and the true people there; where there are no ids, with one of them for each."""
+    """Return an attacker's records in a county, and the true people there; where there are no ids, with one of them for each."""
     known, people = _within(attacker, truth, code * 10**10, (code + 1) * 10**10)
     if attacker.by_id:
         return known, people
@@ -224,7 +224,7 @@ def county_part(attacker: Known, truth: Records, code: int, rng: np.random.Gener
 
 
 def _within(attacker: Known, truth: Records, low: int, high: int) -> tuple[Known, Records]:
-    """An attacker's records in a range of blocks, and the true people there, whose positions are then those in this part."""
+    """Return an attacker's records in a range of blocks, and the true people there, whose positions are then those in this part."""
     inside = _between(attacker.records.block, low, high)
     here = np.flatnonzero(_between(truth.block, low, high))
     true = attacker.true[inside]
@@ -247,7 +247,7 @@ _HEADINGS = {
 
 
 def format_study(result: Study) -> str:
-    """The study on one screen."""
+    """Return the study on one screen."""
     known, putative = result.count("reconstruction", "all", "known"), result.count("reconstruction", "all", "putative")
     exact = result.count("reconstruction", "all", "putative_exact")
     confirmed = result.count("reconstruction", "all", "confirmed")

@@ -74,7 +74,7 @@ class Records:
         return cls(np.repeat(people.geoid_block, people.count), kind // N_RH, kind % N_RH)
 
     def select(self, chosen: BoolArray | IntArray) -> "Records":
-        """Some of the records."""
+        """Return some of the records."""
         return Records(self.block[chosen], self.sa[chosen], self.rh[chosen])
 
     @property
@@ -106,7 +106,7 @@ class Known:
 
     @classmethod
     def of_truth(cls, records: Records, true: IntArray, truth: Records) -> "Known":
-        """Records whose true ones are at positions ``true`` of ``truth``, or at -1."""
+        """Record whose true ones are at positions ``true`` of ``truth``, or at -1."""
         rh = truth.rh[np.maximum(true, 0)] if len(truth) else np.full(len(true), -1, np.int64)
         return cls(records, true, np.where(true >= 0, rh, -1))
 
@@ -149,11 +149,11 @@ class Tally:
         return int(here.sum() if size is None else here[size])
 
     def precision(self, method: str, group: str = "all", size: int | None = None) -> float:
-        """Confirmed / putative, 0 to 1; NaN without putative matches."""
+        """Return confirmed / putative, 0 to 1; NaN without putative matches."""
         return _ratio(self.count(method, group, "confirmed", size), self.count(method, group, "putative", size))
 
     def recall(self, method: str, group: str = "all", size: int | None = None) -> float:
-        """Confirmed / true people, 0 to 1; NaN where there are none."""
+        """Return confirmed / true people, 0 to 1; NaN where there are none."""
         return _ratio(self.count(method, group, "confirmed", size), self.count(method, group, "true_people", size))
 
 
@@ -181,7 +181,7 @@ def most_frequent(unit: IntArray, rh: IntArray) -> tuple[IntArray, IntArray, Boo
 
 
 def modal_guess(people: Records, everywhere: int) -> Records:
-    """The paper's MDG on reconstructed people; ``everywhere`` is the race and origin that most people of the study have."""
+    """Return the paper's MDG on reconstructed people; ``everywhere`` is the race and origin that most people of the study have."""
     blocks, mode, single = most_frequent(people.block, people.rh)
     alone = np.bincount(np.searchsorted(blocks, people.block), minlength=len(blocks)) == 1
     groups, group_mode, group_single = most_frequent(people.block // BLOCK_GROUPS, people.rh)
@@ -191,7 +191,7 @@ def modal_guess(people: Records, everywhere: int) -> Records:
 
 
 def proportional_guess(people: Records, rng: np.random.Generator) -> Records:
-    """The paper's PRG on reconstructed people: race and origin of somebody of the block, drawn with replacement."""
+    """Return the paper's PRG on reconstructed people: race and origin of somebody of the block, drawn with replacement."""
     return Records(people.block, people.sa, people.rh[_somebody_of_block(people.block, rng)])
 
 
@@ -230,7 +230,7 @@ class MarkedRecords:
     flags: BoolArray
 
     def marks(self, people: Records) -> BoolArray:
-        """The flags. Raises InputError if they are not as many as the people."""
+        """Return the flags. Raises InputError if they are not as many as the people."""
         if len(people) != len(self.flags):
             found = f"the certainty of {len(self.flags)} people is known, but there are {len(people)}"
             raise InputError(found, about=Subject.CERTAINTY)
@@ -309,7 +309,8 @@ def confirmed_pairs(known: Known, truth: Records, guess: Records, match: Match, 
 
 
 def _block_size(reconstructed: IntArray, block: IntArray) -> IntArray:
-    """The class of each block (position in SIZE_STARTS) by its reconstructed, hence published, people; the first for empty ones."""
+    """Return the class of each block (position in SIZE_STARTS) by its reconstructed, hence published, people; the first for empty
+    ones."""
     ordered = np.sort(reconstructed)
     people = np.searchsorted(ordered, block, side="right") - np.searchsorted(ordered, block, side="left")
     return np.maximum(np.searchsorted(SIZE_STARTS, people, side="right") - 1, 0)
@@ -332,7 +333,7 @@ def _unique(truth: Records) -> BoolArray:
 
 
 def _classes_of_truth(truth: Records, blocks: Blocks) -> dict[str, BoolArray]:
-    """(true people,) membership in each class but "certain", which is of matches."""
+    """Return (true people,) membership in each class but "certain", which is of matches."""
     modal, unique, zero = _modal(truth), _unique(truth), blocks.zero(truth.block)
     return {
         "all": np.ones(len(truth), bool),
@@ -398,7 +399,7 @@ def chance_of_somebody(block: IntArray, people: Records, sex_age_shares: npt.NDA
 
 
 def population_of(counties: Iterable[Records]) -> tuple[int, npt.NDArray[np.float64]]:
-    """(the most frequent race and origin of all people, (206,) shares of sex and age category)."""
+    """Return (the most frequent race and origin of all people, (206,) shares of sex and age category)."""
     rh, sa = np.zeros(N_RH, np.int64), np.zeros(2 * N_AGES, np.int64)
     for records in counties:
         rh += np.bincount(records.rh, minlength=N_RH)

@@ -36,7 +36,7 @@ class SureSizes:
 
     @classmethod
     def of(cls, blocks: SureBlocks) -> "SureSizes":
-        """The sums over some blocks."""
+        """Return the sums over some blocks."""
         size = np.searchsorted(SIZE_STARTS, blocks.people, side="right") - 1
         settled = blocks.differ == 0
         sums = _nothing(), _nothing(), _nothing(), _nothing(), _nothing(), _nothing()

@@ -28,8 +28,8 @@ class Conflict:
 
 
 def find_conflict(program: Program, seconds: float) -> Conflict:
-    """A conflict among the constraints of a program that has no solution. Takes about ``seconds`` at the most; when they do not
-    suffice, the set is a conflict still, but perhaps not minimal."""
+    """Return a conflict among the constraints of a program that has no solution. Takes about ``seconds`` at the most; when they do
+    not suffice, the set is a conflict still, but perhaps not minimal."""
     deadline = time.monotonic() + seconds
     unknown = False
 
@@ -51,7 +51,7 @@ def find_conflict(program: Program, seconds: float) -> Conflict:
 
 
 def _quick_explain(kept: IntArray, kept_grew: bool, rows: IntArray, has_solution: Callable[[IntArray], bool]) -> IntArray:
-    """The part of ``rows`` that, with ``kept``, makes a minimal conflict."""
+    """Return the part of ``rows`` that, with ``kept``, makes a minimal conflict."""
     if kept_grew and not has_solution(kept):
         return np.zeros(0, np.int64)
     if len(rows) <= 1:
@@ -63,7 +63,7 @@ def _quick_explain(kept: IntArray, kept_grew: bool, rows: IntArray, has_solution
 
 
 def format_ilp(named: NamedProgram, conflict: Conflict, head: tuple[str, ...]) -> bytes:
-    """The conflicting constraints as LP text, a file that a solver proves infeasible at once. ``head`` becomes comments."""
+    """Return the conflicting constraints as LP text, a file that a solver proves infeasible at once. ``head`` becomes comments."""
     lines = [f"\\ {line}" for line in head]
     lines += ["Minimize", f" obj: 0 {named.variables[0] if named.variables else NOBODY}", "Subject To"]
     program = named.program
@@ -82,7 +82,8 @@ def format_ilp(named: NamedProgram, conflict: Conflict, head: tuple[str, ...]) -
 
 
 def bounds_of(program: Program, row: int) -> list[tuple[str, str]]:
-    """A constraint's bounds as text, ``= 3`` say, each with what its name ends with: two where it lies between two numbers."""
+    """Return a constraint's bounds as text, ``= 3`` say, each with what its name ends with: two where it lies between two
+    numbers."""
     low, high = program.lower[row], program.upper[row]
     if low == high:
         return [("", f"= {high:.15g}")]

@@ -34,7 +34,7 @@ REST_NODES = 100
 
 @contextlib.contextmanager
 def _gurobi_environment(wait: float) -> Iterator["gurobipy.Env"]:
-    """A silent, started Gurobi environment. Raises LicenceError."""
+    """Yield a silent, started Gurobi environment. Raises LicenceError."""
     gurobipy = _gurobipy()
     environment = _with_token(lambda: gurobipy.Env(params={"OutputFlag": 0}), wait)
     try:
@@ -128,7 +128,7 @@ def solve_gurobi(program: Program, options: Options, what: str) -> Answer:
 
 
 def _spread(gurobipy: Any, environment: Any, program: Program, options: Options, what: str) -> IntArray | None:
-    """The most plausible answer, if it is found within its budget of steps and the licence allows its linear program."""
+    """Return the most plausible answer, if it is found within its budget of steps and the licence allows its linear program."""
 
     def values(few: Program, integer: bool, limit: str, steps: int) -> FloatArray | None:
         if gurobi_is_restricted() and max(few.n_variables, few.n_constraints) > RESTRICTED_SIZE:

@@ -48,7 +48,7 @@ def highs_version() -> str:
 def _highs(
     program: Program, integer: bool, seed: int, seconds: float, strategy: Mapping[str, float | str] | None = None
 ) -> highspy.Highs:
-    """A solver that holds the program and our options."""
+    """Return a solver that holds the program and our options."""
     highs = highspy.Highs()
     for name, value in (strategy or {}).items():
         highs.setOptionValue(name, value)
@@ -112,7 +112,7 @@ def _unexpected(status: highspy.HighsModelStatus, what: str) -> SolverError:
 
 
 def _optimum(program: Program, options: Options, seconds: float, what: str) -> FloatArray:
-    """The values with the least cost, by branch and cut to its end."""
+    """Return the values with the least cost, by branch and cut to its end."""
     highs = _highs(program, True, options.seed, seconds, {"mip_rel_gap": 0.0, "mip_abs_gap": 0.0})
     highs.run()
     status = highs.getModelStatus()
@@ -134,7 +134,7 @@ def _refuse_late(status: highspy.HighsModelStatus, options: Options, what: str) 
 
 
 def _spread(program: Program, options: Options, left: Callable[[], float], what: str) -> IntArray | None:
-    """The most plausible answer, if it is found within its budget of steps. Raises TimeLimit where the clock ends it."""
+    """Return the most plausible answer, if it is found within its budget of steps. Raises TimeLimit where the clock ends it."""
 
     def relaxation(units: Program, steps: int) -> FloatArray | None:
         highs = _highs(units, False, options.seed, left(), WITHOUT_PRESOLVE | {"simplex_iteration_limit": steps})

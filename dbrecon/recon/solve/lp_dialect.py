@@ -33,20 +33,21 @@ UNSUPPORTED = {
 
 
 def up_to_end(text: bytes) -> bytes | None:
-    """The text up to its ``End``, in any spelling; None if there is none: it is cut off. What follows is for no reader."""
+    """Return the text up to its ``End``, in any spelling; None if there is none: it is cut off. What follows is for no reader."""
     tail = max(0, len(text) - 4096)
     found = _END.search(text, text.rfind(b"\n", 0, tail) + 1) or _END.search(text)
     return text[: found.start()] + b"End\n" if found else None
 
 
 def unsupported(text: bytes) -> str | None:
-    """What the text has that is not honoured here; None if there is no such thing."""
+    """Return what the text has that is not honoured here; None if there is no such thing."""
     plain = _COMMENT.sub(b"", text)
     return next((name for name, pattern in UNSUPPORTED.items() if pattern.search(plain)), None)
 
 
 def translated(text: bytes) -> bytes:
-    """The same program as HiGHS reads it. A constraint between two numbers becomes two, the second one named ``..._range``."""
+    """Return the same program as HiGHS reads it. A constraint between two numbers becomes two, the second one named
+    ``..._range``."""
     text = _COMMENT.sub(b"", text).replace(b"=<", b"<=").replace(b"=>", b">=")
     text = _INTEGERS.sub(b"General", text)
     begin = _CONSTRAINTS.search(text)

@@ -14,8 +14,9 @@ from dbrecon.recon.solve.program import FloatArray, NamedProgram, Program
 
 
 def read_lp(text: bytes, source: str) -> NamedProgram:
-    """A program from LP text (ours, the predecessor's, or another's that HiGHS reads or :mod:`dbrecon.recon.solve.lp_dialect`
-    translates). ``source`` names the file in errors, which are about an LP file where another copy of it may help.
+    """Return a program from LP text (ours, the predecessor's, or another's that HiGHS reads or
+    :mod:`dbrecon.recon.solve.lp_dialect` translates). ``source`` names the file in errors, which are about an LP file where another
+    copy of it may help.
 
     A linear objective is the program's cost. Raises InputError if the text is cut off or no LP, has what is not honoured, or a
     variable that need not be whole or cannot be.
@@ -58,7 +59,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
 
 
 def _parsed(text: bytes) -> highspy.Highs | None:
-    """A solver that holds the text's program; None if HiGHS cannot read it."""
+    """Return a solver that holds the text's program; None if HiGHS cannot read it."""
     # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
     with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
         file.write(text)

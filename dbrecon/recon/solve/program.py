@@ -50,7 +50,7 @@ class Program:
 
     @classmethod
     def of_model(cls, model: Model) -> "Program":
-        """The program of a tract's model."""
+        """Return the program of a tract's model."""
         lower = upper = model.rhs.astype(np.float64)
         if model.sense is not None:
             lower, upper = np.where(model.sense < 0, -np.inf, lower), np.where(model.sense > 0, np.inf, upper)
@@ -81,7 +81,7 @@ class Program:
         return bool(within.all() and (sums >= self.lower - slack).all() and (sums <= self.upper + slack).all())
 
     def without(self, whole: FloatArray) -> tuple["Program", IntArray]:
-        """What is left of it (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
+        """Return what is left of it (without negative coefficients) when ``whole`` is taken; and the old numbers of its columns."""
         matrix = self.matrix()
         taken = matrix @ whole
         lower, upper = self.lower - taken, self.upper - taken
@@ -95,7 +95,7 @@ class Program:
         return Program(starts, indices, kept.data, lower[rows], upper[rows], np.zeros(len(columns)), room), columns
 
     def with_rows(self, rows: IntArray) -> "Program":
-        """The program that keeps only some of its constraints."""
+        """Return the program that keeps only some of its constraints."""
         matrix = self.matrix()[rows]
         starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
         return Program(starts, columns, matrix.data, self.lower[rows], self.upper[rows], self.column_lower, self.column_upper)
@@ -132,7 +132,7 @@ class Answer:
 
 
 def rounded(values: FloatArray, what: str, solver: str) -> IntArray:
-    """The integers that a solver's values stand for. Raises SolverError if one is no integer."""
+    """Return the integers that a solver's values stand for. Raises SolverError if one is no integer."""
     integers = np.rint(values)
     if len(values) and np.abs(values - integers).max() > ROUNDING:
         raise SolverError(f"{what}: {solver} gave a value that is no integer", about=Subject.ANSWER)

@@ -41,7 +41,7 @@ class CountSystem:
 
     @classmethod
     def of_model(cls, model: Model) -> "CountSystem":
-        """The rows of a tract's model. Raises Contradiction for a count of nobody that is not 0."""
+        """Return the rows of a tract's model. Raises Contradiction for a count of nobody that is not 0."""
         lengths = np.diff(model.starts)
         if (lengths == 0).any():
             row = int(np.flatnonzero(lengths == 0)[0])
@@ -88,7 +88,7 @@ class CountSystem:
         return bool(((sums >= self.row_lower) & (sums <= self.row_upper)).all())
 
     def restrict(self, columns: IntArray, fixed: IntArray) -> tuple["CountSystem", IntArray]:
-        """The system of some columns when all others have the values ``fixed`` (columns,); and the old numbers of its rows.
+        """Return the system of some columns when all others have the values ``fixed`` (columns,); and the old numbers of its rows.
 
         Rows without a column that is left are dropped: it is for the caller to know that they hold. ``columns`` ascend.
         """
@@ -106,7 +106,7 @@ class CountSystem:
 
 
 def propagate(system: CountSystem, lower: IntArray, upper: IntArray) -> tuple[IntArray, IntArray]:
-    """The tightest bounds (columns,) that follow sum by sum from ``lower`` and ``upper``, at their fixed point.
+    """Return the tightest bounds (columns,) that follow sum by sum from ``lower`` and ``upper``, at their fixed point.
 
     The fixed point does not depend on the order of the sums. Raises Contradiction if a count's bounds cross or a sum cannot be met.
     """

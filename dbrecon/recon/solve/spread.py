@@ -71,7 +71,7 @@ def spread(program: Program, relaxation: Relaxation, rest: Rest) -> IntArray | N
 
 
 def _reduced(program: Program) -> Open | None:
-    """The program without the variables that the counts alone fix. None if it is none of counts, or contradicts itself."""
+    """Return the program without the variables that the counts alone fix. None if it is none of counts, or contradicts itself."""
     if not (program.values == 1).all() or (np.diff(program.starts) == 0).any() or not program.n_constraints:
         return None
     least = np.maximum(program.lower, 0).astype(np.int64)
@@ -122,7 +122,7 @@ class _Units:
 
 
 def _completed(program: Program, values: FloatArray, rest: Rest) -> IntArray | None:
-    """The values where they are whole; else rounded down, with an integer program for those who are left."""
+    """Return the values where they are whole; else rounded down, with an integer program for those who are left."""
     whole = np.floor(values + WHOLE)
     if (values - whole > WHOLE).any():
         left, columns = program.without(whole)

@@ -124,7 +124,7 @@ class Agreement:
         return self.baselines or method == METHODS[0]
 
     def share(self, method: str, measure: str) -> float:
-        """The share of all true people that are matched, 0 to 1; NaN if there are none, or the method is not known."""
+        """Return the share of all true people that are matched, 0 to 1; NaN if there are none, or the method is not known."""
         total = int(self.truth.sum())
         matched = int(self.matched[METHODS.index(method), MEASURES.index(measure)].sum())
         return matched / total if total and self.known(method) else float("nan")
@@ -262,7 +262,7 @@ def count_violations(people: People, units: Units, product: Product, level: str)
 def _check_level(
     county: County, product: Product, level: str, margins: "Margins | None", counts: list["BlockCounts | None"]
 ) -> Violations:
-    """A county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
+    """Return a county's violations of one level; the blocks' margins are added to ``counts`` on the way. Its people are merged."""
     width = 1 if level == "block" else BLOCKS_PER_TRACT
     total, seen = Violations(), []
     for units in county.blocks() if level == "block" else county.tracts():
@@ -283,7 +283,7 @@ def _check_level(
 
 
 def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: str) -> Iterator[Units]:
-    """The units of a county file (``sf1_block_*.csv`` or ``sf1_tract_*.csv``), a piece at a time.
+    """Yield the units of a county file (``sf1_block_*.csv`` or ``sf1_tract_*.csv``), a piece at a time.
 
     Raises InputError for a file that lacks a column or has a value that is no count.
     """
@@ -340,7 +340,7 @@ class BlockCounts:
         )
 
     def slices(self, people: int) -> Iterator[tuple["BlockCounts", int, int]]:
-        """The blocks, in pieces of about so many people: each piece with the range of ids (from, below) that it stands for.
+        """Yield the blocks, in pieces of about so many people: each piece with the range of ids (from, below) that it stands for.
 
         The ranges together hold every id.
         """
@@ -360,7 +360,7 @@ class Margins:
     """Finds among a product's block tables those that count by sex and age group, and by race set and origin."""
 
     def __init__(self, product: Product) -> None:
-        """Raises NoBaselines if the product has no such tables."""
+        """Raise NoBaselines if the product has no such tables."""
         self.product = product
         block = [partition for partition in product.partitions.values() if partition.level == "block"]
         whole = [partition for partition in block if partition.by_sa_only and (partition.index >= 0).all()]
@@ -385,14 +385,14 @@ class Margins:
         self._sa_of_group = tuple(np.flatnonzero(groups == g).astype(np.int64) for g in range(len(finest.labels)))
 
     def of(self, units: Units) -> BlockCounts:
-        """The counts of some blocks."""
+        """Return the counts of some blocks."""
         order = np.argsort(units.geoid)
         cells = units.cells[order].astype(np.int64)
         sex_age, race_origin = (np.asarray(cells @ matrix).astype(np.int32) for matrix in (self._sex_age, self._race_origin))
         return BlockCounts(units.geoid[order], sex_age, race_origin, self._sa_of_group)
 
     def of_people(self, people: People) -> BlockCounts:
-        """The counts of the blocks of people who reproduce the tables: the same as :meth:`of` the published ones."""
+        """Return the counts of the blocks of people who reproduce the tables: the same as :meth:`of` the published ones."""
         geoid, block = np.unique(people.geoid_block, return_inverse=True)
         sa, rh = np.divmod(people.kind, N_RH)
         counts = []
@@ -403,7 +403,7 @@ class Margins:
 
 
 def margins_of(product: Product) -> Margins | None:
-    """What finds the baselines' counts; None where the product has no such tables."""
+    """Return what finds the baselines' counts; None where the product has no such tables."""
     try:
         return Margins(product)
     except NoBaselines:
@@ -411,7 +411,7 @@ def margins_of(product: Product) -> Margins | None:
 
 
 def modal_people(people: People, counts: BlockCounts) -> People:
-    """The modal baseline, merged. People in blocks that are not published as inhabited are left out."""
+    """Return the modal baseline, merged. People in blocks that are not published as inhabited are left out."""
     most = _RH_IN_ORDER[np.argmax(counts.race_origin[:, _RH_IN_ORDER], axis=1)]
     place = np.searchsorted(counts.geoid, people.geoid_block)
     place = np.minimum(place, len(counts.geoid) - 1)
@@ -421,7 +421,7 @@ def modal_people(people: People, counts: BlockCounts) -> People:
 
 
 def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
-    """The random baseline, merged.
+    """Return the random baseline, merged.
 
     Raises InputError for a block whose tables count different numbers of people.
     """
@@ -466,7 +466,7 @@ def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.r
 
 
 def _compare(guesses: Sequence[People], truth: People) -> Agreement:
-    """The agreement of each method's people with the truth, all merged, of some blocks."""
+    """Return the agreement of each method's people with the truth, all merged, of some blocks."""
     blocks, number = np.unique(truth.geoid_block, return_inverse=True)
     population = np.zeros(len(blocks), np.int64)
     np.add.at(population, number, truth.count)
@@ -490,7 +490,7 @@ def _between(people: People, low: int, high: int) -> People:
 
 
 def binned(people: People) -> People:
-    """The same people, merged, with kinds that tell the bin of the age (0..37) instead of its category."""
+    """Return the same people, merged, with kinds that tell the bin of the age (0..37) instead of its category."""
     return People(people.geoid_block, _BINNED[people.kind], people.count).merged()
 
 
@@ -523,13 +523,13 @@ def _share(matched: int, truth: int) -> float | None:
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """Some names, and how many more there are."""
+    """Return some names, and how many more there are."""
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def agreement_rows(agreement: Agreement, methods: Sequence[str] = METHODS) -> list[tuple[str, str, str, int, int]]:
-    """(method, measure, size of block, matched, true people) of each class of blocks, and of all."""
+    """Return (method, measure, size of block, matched, true people) of each class of blocks, and of all."""
     return [
         (method, measure, label, matched, truth)
         for method in methods

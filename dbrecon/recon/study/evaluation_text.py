@@ -7,7 +7,7 @@ from dbrecon.recon.study.evaluation import MEASURES, METHODS, Evaluation, Violat
 
 
 def format_report(result: Evaluation) -> str:
-    """The evaluation on one screen, at most 80 columns wide but for names."""
+    """Return the evaluation on one screen, at most 80 columns wide but for names."""
     if not result.compared:
         people = _number(result.people, "reconstructed person", "reconstructed people")
         counties = _number(len(result.without_truth), "county", "counties")

@@ -191,7 +191,7 @@ def make_counties(plan: StatePlan) -> Iterator[County]:
 
 
 def make_county(plan: StatePlan, index: int) -> County:
-    """The plan's county ``index`` with its people. The same plan and index always give the same."""
+    """Return the plan's county ``index`` with its people. The same plan and index always give the same."""
     county = plan.counties[index]
     first = int(plan.state + county.code) * 10**6
     blocks, parts = [], []
@@ -215,7 +215,7 @@ def make_county(plan: StatePlan, index: int) -> County:
 
 
 def truth_lines(county: County) -> Iterator[bytes]:
-    """The lines of the county's people as a people's file has them, without its header, some tracts at a time."""
+    """Yield the lines of the county's people as a people's file has them, without its header, some tracts at a time."""
     people = county.people
     ends = np.cumsum(people.count)
     tract = people.geoid_tract
@@ -247,7 +247,7 @@ def _tract_people(made: TractPeople, blocks: IntArray) -> People:
 
 
 def _with_every_race_set(rng: np.random.Generator, people: People) -> People:
-    """The same people, but one each of 63 of them has the next of the 63 sets of races."""
+    """Return the same people, but one each of 63 of them has the next of the 63 sets of races."""
     persons = rng.choice(people.population, N_RACE_SETS, replace=False)
     entries = np.searchsorted(np.cumsum(people.count), persons, side="right")
     count = people.count.copy()

@@ -25,7 +25,8 @@ class TruthFile(NamedTuple):
 
 @contextmanager
 def sorted_by_county(files: Sequence[TruthFile], wanted: set[str]) -> Iterator[tuple[dict[str, Path], dict[str, int]]]:
-    """The files' people: for each county (SSCCC) of ``wanted`` what :func:`load_county` reads; how many people the others have.
+    """Yield the files' people: for each county (SSCCC) of ``wanted`` what :func:`load_county` reads; how many people the others
+    have.
 
     Raises InputError for a file that is not of the form, and for a block of which two files have people.
     """
@@ -37,7 +38,7 @@ def sorted_by_county(files: Sequence[TruthFile], wanted: set[str]) -> Iterator[t
 
 
 def load_county(path: Path) -> People:
-    """A county of :func:`sorted_by_county`."""
+    """Return a county of :func:`sorted_by_county`."""
     records = np.fromfile(path, np.int64).reshape(-1, 2)
     return People(records[:, 0], records[:, 1], np.ones(len(records), np.int64))
 

@@ -54,7 +54,8 @@ Text = bytes | mmap.mmap
 
 
 def rows_of(text: Text, tract: bytes) -> bytes:
-    """The lines after the first that begin with ``tract``: found by bisection, since they are sorted. Empty if there are none."""
+    """Return the lines after the first that begin with ``tract``: found by bisection, since they are sorted. Empty if there are
+    none."""
     begin = _first_line(text, tract)
     return text[begin : _first_line(text, tract + b"~")]  # ~ comes after all digits
 
@@ -76,7 +77,7 @@ def _first_line(text: Text, key: bytes) -> int:
 
 @lru_cache(maxsize=4)
 def _header(columns: tuple[str, ...], geoid_column: str) -> bytes:
-    """A county file's first line."""
+    """Return a county file's first line."""
     return ",".join([geoid_column, "logrecno", *columns]).encode() + b"\n"
 
 
@@ -156,7 +157,7 @@ class CountyTables:
         return found.hexdigest()
 
     def tract(self, tract: str) -> TractTables:
-        """The tables of a tract (six digits). Raises InputError if the county has no such tract, or a file is damaged."""
+        """Return the tables of a tract (six digits). Raises InputError if the county has no such tract, or a file is damaged."""
         geoid = self.county + tract
         block_geoids, block_cells = self.blocks.cells(geoid, self.product, "block")
         tract_geoids, tract_cells = self.tracts.cells(geoid, self.product, "tract")

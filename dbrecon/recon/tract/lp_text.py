@@ -62,7 +62,7 @@ def _encoded(labels: tuple[str, ...]) -> list[bytes]:
 
 
 def _rows(model: Model, names: Bytes) -> list[bytes]:
-    """The constraints, in pieces."""
+    """Return the constraints, in pieces."""
     term = np.arange(len(model.columns)) - np.repeat(model.starts[:-1], np.diff(model.starts))
     a_line = TERMS_BYTES // (names.shape[1] + 3)
     tokens = _Tokens.of(names, model.columns, b" + ", (term % a_line == 0) & (term > 0))
@@ -79,7 +79,7 @@ def _rows(model: Model, names: Bytes) -> list[bytes]:
 
 
 def format_lp(model: Model, population: int, product: str, tables: str, comments: tuple[str, ...] = ()) -> bytes:
-    """The whole program as LP text. A pure function of its arguments; every line is under 500 characters.
+    """Return the whole program as LP text. A pure function of its arguments; every line is under 500 characters.
 
     A count above zero that no variable can meet becomes ``0 __nobody = count``, which no solver can satisfy.
     """
@@ -105,12 +105,13 @@ def format_lp(model: Model, population: int, product: str, tables: str, comments
 
 
 def tract_of_lp(text: bytes) -> str | None:
-    """The 11-digit tract that an LP text of ours names in its first line; None for a foreign file."""
+    """Return the 11-digit tract that an LP text of ours names in its first line; None for a foreign file."""
     first = text[: text.find(b"\n")].decode("ascii", errors="replace")
     return first.removeprefix(FIRST_LINE).strip() if first.startswith(FIRST_LINE) else None
 
 
 def ages_of_lp(text: bytes) -> str | None:
-    """The age bins of several years that an LP text of ours says it counts by; None for one of single ages, and a foreign file."""
+    """Return the age bins of several years that an LP text of ours says it counts by; None for one of single ages, and a foreign
+    file."""
     head = text[:HEAD_BYTES].decode("ascii", errors="replace").splitlines()
     return next((line.removeprefix(AGES_LINE) for line in head if line.startswith(AGES_LINE)), None)

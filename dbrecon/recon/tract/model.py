@@ -87,7 +87,7 @@ class Model:
         return len(self.columns)
 
     def row_name(self, row: int) -> str:
-        """The count a row stands for: its cell, and the block unless it is the tract's; ``_range`` where it is the most."""
+        """Return the count a row stands for: its cell, and the block unless it is the tract's; ``_range`` where it is the most."""
         block = self.row_block[row]
         where = "" if block < 0 else f"_{self.blocks[block]:04d}"
         label: str = self.labels[self.row_group[row]]
@@ -159,7 +159,7 @@ class _Level:
         self.of_one_sex = ~(self._counts_sex(0) & self._counts_sex(1))
 
     def _counts_sex(self, sex: int) -> npt.NDArray[np.bool_]:
-        """(groups,) whether a written group counts people of a sex."""
+        """Return (groups,) whether a written group counts people of a sex."""
         found = np.zeros(self.n_groups, bool)
         for layer in self.written:
             of_sex = layer.reshape(2, -1)[sex]
@@ -174,7 +174,7 @@ class _Level:
         return wide + self.by_both
 
     def values(self, cells: IntArray) -> "_Values":
-        """The groups' counts from (units, cells)."""
+        """Return the groups' counts from (units, cells)."""
         if self.n_exact == self.n_groups:
             exact = np.asarray(cells @ self.coefficients)
             return _Values(exact, exact)
@@ -218,7 +218,7 @@ class ModelBuilder:
         return np.concatenate([level.of_one_sex for level in (self.block_level, self.tract_level) if level is not None])
 
     def build(self, tables: TractTables) -> Model:
-        """The tract's model.
+        """Return the tract's model.
 
         Raises InputError if a count that follows by subtraction is negative: the tables contradict each other.
         """
@@ -317,7 +317,7 @@ class ModelBuilder:
         return row_values, all_rows[order], all_columns[order]
 
     def _row_values(self, values: _Values, of_tract: _Values | None) -> _Values:
-        """The least and the most of all possible rows."""
+        """Return the least and the most of all possible rows."""
         levels = [(self.block_level, values)]
         if self.tract_level is not None and of_tract is not None:
             levels.append((self.tract_level, of_tract))
@@ -329,7 +329,7 @@ class ModelBuilder:
     def _assemble(
         self, tables: TractTables, block: IntArray, kind: IntArray, values: _Values, rows: IntArray, columns: IntArray
     ) -> Model:
-        """Number the rows that are needed, drop those that repeat another, number the variables as they appear."""
+        """Return number the rows that are needed, drop those that repeat another, number the variables as they appear."""
         needed = np.flatnonzero(values.most)
         lengths = np.bincount(rows, minlength=len(values.most))[needed]
         rhs, sense = values.most[needed], None
@@ -421,11 +421,11 @@ class NegativeCount(ContradictoryTables):
         self.name, self.cells = name, cells
 
     def __reduce__(self) -> tuple[type["NegativeCount"], tuple[str, str, tuple[tuple[str, int, int], ...]]]:
-        """An error is pickled by its arguments."""
+        """Return what an error is pickled as: its class and arguments."""
         return type(self), (str(self), self.name, self.cells)
 
     def ilp(self) -> bytes:
-        """The contradiction as LP text that no solver can satisfy: each cell as published, and what they would leave."""
+        """Return the contradiction as LP text that no solver can satisfy: each cell as published, and what they would leave."""
         names = [name for name, _, _ in self.cells]
         terms = " ".join(f"{'+' if times > 0 else '-'} {abs(times)} n_{name}" for name, times, _ in self.cells)
         lines = [f"\\ {self}", "Minimize", f" obj: 0 {self.name}", "Subject To", f" {self.name}_left: {terms} - {self.name} = 0"]

@@ -58,7 +58,7 @@ def _sums(membership: sp.csr_array, unit: IntArray, n_units: int, kind: IntArray
 
 
 def violations(product: Product, tables: TractTables, block: IntArray, kind: IntArray, count: IntArray) -> list[Violation]:
-    """The cells of a tract's tables that people do not reproduce, by their intervals; empty if all of them agree."""
+    """Return the cells of a tract's tables that people do not reproduce, by their intervals; empty if all of them agree."""
     block_cells, tract_cells = tabulate(product, len(tables.blocks), block, kind, count)
     blocks = [f"block {tables.geoid}{number:04d}" for number in tables.blocks.tolist()]
     found = _outside(product, "block", blocks, tables.block_cells, block_cells)
@@ -68,7 +68,7 @@ def violations(product: Product, tables: TractTables, block: IntArray, kind: Int
 
 
 def _outside(product: Product, level: str, units: list[str], published: IntArray, made: IntArray) -> list[Violation]:
-    """The cells (units, cells) that people's do not reproduce."""
+    """Return the cells (units, cells) that people's do not reproduce."""
     least, most = product.intervals(level, published)
     outside = made != published if least is most else (made < least) | (made > most)
     columns, found = product.columns(level), []
@@ -93,7 +93,7 @@ def _shown(found: list[Violation]) -> str:
 
 
 def people_of(model: Model, count: IntArray) -> BinnedPeople:
-    """The people whom an answer, (variables,) integers, counts."""
+    """Return the people whom an answer, (variables,) integers, counts."""
     bins = model.bins
     block = int(model.geoid) * BLOCKS_PER_TRACT + model.blocks[model.block]
     people = BinnedPeople(block, bins.first_kind(model.kind), bins.last[bins.split(model.kind)[1]], count)
