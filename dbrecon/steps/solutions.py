@@ -1,6 +1,5 @@
 """Step 4: a tract's integer program -> its checked solution, with HiGHS or Gurobi."""
 
-import re
 import resource
 import time
 from collections.abc import Iterator
@@ -12,29 +11,23 @@ import numpy as np
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import Staged
-from dbrecon.errors import DBReconError, InputError, SolverError, Subject
+from dbrecon.errors import ContradictoryTables, DBReconError, InputError, SolverError, Subject
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
-from dbrecon.recon.census.bins import cells_of_sum
 from dbrecon.recon.people.people import BinnedPeople
 from dbrecon.recon.people.solution import format_named_solution, format_solution
 from dbrecon.recon.people.variable_names import decode_names
-from dbrecon.recon.solve.conflict import Conflict, bounds_of, find_conflict, format_ilp, rulers_out
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import Answer, Infeasible, NamedProgram, Options, Program
 from dbrecon.recon.solve.solvers import solve
-from dbrecon.recon.tract.lp_text import ages_of_lp, model_names, tract_of_lp
-from dbrecon.recon.tract.model import MOST_SUFFIX, Model, ModelBuilder, TractTables
+from dbrecon.recon.tract.lp_text import ages_of_lp, tract_of_lp
+from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
+from dbrecon.steps.contradictions import explained, explained_by_names, explained_cell
 from dbrecon.steps.methods import with_any_years
 from dbrecon.steps.origin import Origin, check_accepted, staged
 from dbrecon.version import PROGRAM
-
-CONFLICT_SECONDS = 60.0
-SHOWN = 6
-_CONTRADICTORY = {Subject.TABLES: "the published tables", Subject.CONSTRAINTS: "its constraints"}
-OF_A_BLOCK = re.compile(rf"_\d{{4}}({MOST_SUFFIX})?$")
 
 
 def solver_options(config: Config, binned: bool) -> Options:
@@ -62,11 +55,15 @@ def solve_model(
     try:
         answer = solve(program, solver_options(experiment.config, not model.bins.single), what)
     except Infeasible:
-        raise _explained(experiment, builder, stusab, tables, model, program) from None
+        raise explained(experiment, builder, stusab, tables, model, program) from None
     check_answer(model, answer.values)
     people = people_of(model, answer.values)
     seed = experiment.config.solve.seed
-    verify(builder.product, tables, with_any_years(experiment, people, tables, what))
+    dealt = with_any_years(experiment, people, tables, what)
+    try:
+        verify(builder.product, tables, dealt)
+    except ContradictoryTables as error:
+        raise explained_cell(error, experiment, builder, stusab, tables, model, dealt) from None
     notes = _notes(tables.population, answer.solver, program, seed) | origin.notes(experiment, builder.product.name)
     with staged(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), origin, experiment.kms_key) as file:
         file.write(format_solution(tables.geoid, people, notes))
@@ -138,7 +135,7 @@ class _LpFile:
         try:
             answer = solve(self.named.program, solver_options(config, self.binned), what)
         except Infeasible:
-            raise _explained_by_names(ilp_path, what, self.named, config.s3.kms_key, fault) from None
+            raise explained_by_names(ilp_path, what, self.named, config.s3.kms_key, fault) from None
         if not self.named.program.is_met_by(answer.values):
             raise SolverError(
                 f"{what}: {answer.solver} gave an answer that does not meet the program's constraints exactly; nothing was kept; "
@@ -199,58 +196,3 @@ def _write(path: str, text: bytes, kms_key: str | None) -> None:
 def _stats(solver: str, seed: int, begin: float, file: Staged) -> SolStats:
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return SolStats(solver, time.monotonic() - begin, peak_kib // 1024, file, seed, PROGRAM)
-
-
-def _explained(
-    experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model, program: Program
-) -> Infeasible:
-    """Return the error that names the contradiction in a tract's tables. A count that zeros alone forbid is the plainest one."""
-    what = f"tract {tables.geoid}"
-    empty = np.flatnonzero(np.diff(model.starts) == 0)
-    if len(empty):
-        row = int(empty[0])
-        zeros = ", ".join(rulers_out(builder, tables, model, row))
-        return Infeasible(
-            f"{what}: the published tables contradict each other: {model.row_name(row)} counts "
-            f"{counted(int(model.rhs[row]), 'person')}, but these are 0 and rule all of them out: {zeros}",
-            about=Subject.TABLES,
-        )
-    names = model_names(model)
-    named = NamedProgram(
-        program,
-        tuple(name.decode() for name in names.tolist()),
-        tuple(model.row_name(row) for row in range(model.n_constraints)),
-    )
-    path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
-    return _explained_by_names(path, what, named, experiment.kms_key, Subject.TABLES)
-
-
-def _explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: str | None, fault: Subject) -> Infeasible:
-    """Find a minimal contradiction, write it to ``ilp_path``, and name it in the error."""
-    conflict = find_conflict(named.program, CONFLICT_SECONDS)
-    smallness = "without any one of them the rest would not" if conflict.minimal else "perhaps not all of them are needed"
-    head = (
-        f"{what}: these {counted(len(conflict.rows), 'count')} contradict each other; {smallness}.",
-        "People whom a published zero rules out are absent from the sums.",
-        *_sums(named, conflict),
-    )
-    _write(ilp_path, format_ilp(named, conflict, head), kms_key)
-    names = sorted(
-        (named.constraints[row], " and ".join(bound for _, bound in bounds_of(named.program, row)))
-        for row in conflict.rows.tolist()
-    )
-    names.sort(key=lambda bound: bool(OF_A_BLOCK.search(bound[0])))  # the tract's own counts first: they are few
-    counts = [f"{name} {bounds}" for name, bounds in names]
-    shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
-    return Infeasible(
-        f"{what}: {_CONTRADICTORY[fault]} contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
-        f"{ilp_path}",
-        about=fault,
-    )
-
-
-def _sums(named: NamedProgram, conflict: Conflict) -> list[str]:
-    """For each count of the conflict that is a sum of published cells: which."""
-    names = [named.constraints[row] for row in conflict.rows.tolist()]
-    cells = {name: cells_of_sum(name) for name in sorted(names)}
-    return [f"{name} is the sum of {', '.join(parts)}." for name, parts in cells.items() if len(parts) > 1]

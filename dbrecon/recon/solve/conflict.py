@@ -96,8 +96,8 @@ def _term(value: float, name: str) -> str:
     return f"{'+' if value >= 0 else '-'} {size}{name}"
 
 
-def rulers_out(builder: ModelBuilder, tables: TractTables, model: Model, row: int) -> list[str]:
-    """Names of counts that are zero and together forbid everyone whom an empty constraint counts, few of them.
+def rulers_out(builder: ModelBuilder, tables: TractTables, model: Model, row: int, most: int = MOST_ZEROS) -> list[str]:
+    """Names of counts that are zero and together forbid everyone whom an empty constraint counts: few, and ``most`` at the most.
 
     Chosen greedily: each time the zero that forbids most of those who are left.
     """
@@ -113,7 +113,7 @@ def rulers_out(builder: ModelBuilder, tables: TractTables, model: Model, row: in
                 break
             left &= ~zeros[name]
             named.append(name)
-            if len(named) >= MOST_ZEROS:
+            if len(named) >= most:
                 return named
     return sorted(set(named), key=named.index)
 
