@@ -280,3 +280,33 @@ def test_an_experiment_that_was_copied_works_after_a_rescan(
     assert "solved -> lp" in site.run("--rescan")
     site.run("--run")
     assert bucket.files() == local_files
+
+
+def test_step_6_on_s3_makes_what_it_makes_of_local_files(
+    bucket: Bucket, tmp_path: Path, moto_server: str, local_files: dict[str, bytes]
+) -> None:
+    """By schedulers, then with samples and cells by hand; --rescan agrees with both."""
+    people = {name: data for name, data in local_files.items() if "/synth_out_" in name}
+    smallest = min(people, key=lambda name: len(people[name]))
+    place = ("--stusab", STUSAB, "--county", smallest.split("/")[1][2:])
+    s3 = client(moto_server)
+    for name, data in local_files.items():
+        path = tmp_path / "root" / "2010-re" / "r1" / "work" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        s3.put_object(Bucket=bucket.name, Key=f"das/2010-re/r1/work/{name}", Body=data)
+    here, away = new_site(tmp_path / "local", DAS_S3ROOT=str(tmp_path / "root")), site_of(bucket, tmp_path / "s3")
+    work = tmp_path / "root" / "2010-re" / "r1" / "work"
+    more = ("--cells", "--samples", "3", "--keep_samples")
+    here.run("--rescan")
+    here.run("--step6", *place, *more)
+    away.run("--rescan")
+    away.run("--step6", *place)
+    away.run("--step6", *place, *more)
+    made = {str(path.relative_to(work)): path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    assert bucket.files() == made
+    for kind in ("people_certainty_", "certainty_cells_", "sample_blocks_", ".parquet"):
+        assert any(kind in name for name in made), kind
+    said = away.run("--rescan")
+    assert "1 county's certainty" in said
+    assert "the ledger and the files agree" in said
