@@ -116,6 +116,11 @@ def _counties(ctx: click.Context) -> Iterator[str]:
         yield from _ledger().counties(reident, words[0].lower())
 
 
+def _tables(_ctx: click.Context) -> Iterator[str]:
+    """The two words; lists of tables are the products' own."""
+    yield from ("all", "block")
+
+
 def _nodes(_ctx: click.Context) -> Iterator[str]:
     from dbrecon.fleet.hosts import list_hosts
 
@@ -154,6 +159,7 @@ VALUES: dict[str, Callable[[click.Context, str], list[CompletionItem]]] = {
     "stusab": _values(_states),
     "county": _values(_counties),
     "node": _values(_nodes),
+    "tables": _values(_tables),
     "host": _values(_hosts),
     "file": _file,
     "word": _word,

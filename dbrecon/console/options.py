@@ -139,7 +139,7 @@ def operator_groups() -> tuple[Group, ...]:
                 reident(),
                 Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
                 Option(
-                    "--tables", metavar="T",
+                    "--tables", metavar="T", shell_complete=completing("tables"),
                     help="with --register and --audit: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
                 ),
                 Option(
