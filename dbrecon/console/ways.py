@@ -72,12 +72,12 @@ def _variant(said: _Said) -> Variant:
 def _each_left_out(product: str, tables: str) -> list[str]:
     """Each table left out in turn, but the first block table, which tells how many people there are, and those that follow from
     the others, of which it is said."""
-    from dbrecon.recon.census.tables import load_product
     from dbrecon.recon.product.coverage import redundant
     from dbrecon.recon.product.release import load_release
+    from dbrecon.recon.risk.variants import product_of
 
     path = Path(load_release(product).tables_path)
-    whole = load_product(path, tables)
+    whole = product_of(path, tables)
     first = whole.tables_of("block")[0].name
     if re.search(",", tables):
         kept = tables.split(",")
@@ -88,7 +88,7 @@ def _each_left_out(product: str, tables: str) -> list[str]:
     for table in whole.tables:
         if table.name == first:
             continue
-        if redundant(load_product(path, less[table.name]), [table]):
+        if redundant(product_of(path, less[table.name]), [table]):
             follow.append(table.name)
         else:
             found.append(less[table.name])

@@ -57,7 +57,7 @@ class Variant:
     inexact_tables: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)  # as many as there are tables to leave out in turn
 def product_of(product: Path, tables: str, inexact: Inexact | None = None, names: tuple[str, ...] = ()) -> Product:
     """The tables of a variant. Raises InputError and UsageError as ``load_product`` and ``restricted`` do."""
     exact = load_product(product, tables)
