@@ -182,7 +182,7 @@ def _explain_s3(error: BaseException, path: str, action: str) -> StorageError:
         )
     if code:
         if code not in _REMEDIES and code.startswith("KMS."):
-            refused = f"Cannot {action} {path} (S3 {operation}: {code}): the encryption key cannot be used"
+            refused = f"Cannot {action} {path} (S3 {operation}: {code}); the encryption key cannot be used"
             return StorageError(refused, about=Subject.S3_KEY)
         remedy = _REMEDIES.get(code, "run again, and see the bucket's settings if it stays")
         kind = _CompleteError if code in _REMEDIES and code not in _TELL_MORE else StorageError

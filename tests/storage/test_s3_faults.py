@@ -20,6 +20,7 @@ from dbrecon.ctools import s3, staging, storage
 from dbrecon.ctools.cli import explain
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError
+from dbrecon.remedies import sentence
 from tests.paths import CHECKOUT
 from tests.s3_proxy import S3Proxy, Trouble
 from tests.s3_servers import client, moto_server, other_s3_root, other_server, s3_root
@@ -210,10 +211,10 @@ def test_what_repeating_does_not_help_is_one_sentence_with_bucket_key_and_operat
     for action, operation, use in USES:
         with pytest.raises(StorageError) as caught:
             use(f"{s3_root}/a")
-        said = str(caught.value)
+        said = sentence(caught.value)
         begin = f"Cannot {action} {s3_root}/a (S3 {operation}: {code}); "
         assert said.startswith(begin)
-        assert re.fullmatch(rf"[^\n]*{remedy}[^\n]*\.", said.removeprefix(begin))
+        assert re.fullmatch(rf"[^\n]*{remedy}[^\n]*", said.removeprefix(begin))
     proxy.refuse = None
     assert storage.read_bytes(f"{s3_root}/a") == b"there", "a refused write changes nothing"
 
