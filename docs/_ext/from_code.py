@@ -62,7 +62,7 @@ def http_api(_: str) -> Iterator[str]:
             yield f"- `{parameter['name']}` ({parameter['in']}): {schema_text(parameter['schema'])}\n"
         content = operation["responses"]["200"]["content"]["application/json"]["schema"]
         yield "\n".join(["", "| field | type |", "|---|---|", *field_rows(content), "\n"])
-        others = ", ".join(f"{code}: {one['description']}" for code, one in operation["responses"].items() if code != "200")
+        others = ", ".join(f"{code}: {answer['description']}" for code, answer in operation["responses"].items() if code != "200")
         yield f"Other answers: {escaped(others)}.\n"
     yield "## Records\n"
     for name, schema in api["components"]["schemas"].items():
@@ -72,7 +72,7 @@ def http_api(_: str) -> Iterator[str]:
 def field_rows(schema: dict[str, Any]) -> list[str]:
     """A row a field of an object; a single row for what is none."""
     fields = schema.get("properties", {"": schema})
-    return [f"| {f'`{name}`' if name else ''} | {schema_text(one)} |" for name, one in fields.items()]
+    return [f"| {f'`{name}`' if name else ''} | {schema_text(kind)} |" for name, kind in fields.items()]
 
 
 def schema_text(schema: dict[str, Any]) -> str:

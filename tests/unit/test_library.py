@@ -176,9 +176,9 @@ def test_tables_made_of_people_are_those_of_the_zip(county: dbrecon.Reconstructi
     truth = state[1]
     made = dbrecon.tabulate(truth[truth["geoid_block"].str.startswith("10001")])
     assert made.tracts == county.published.tracts
-    for mine, theirs in zip(made, county.published, strict=True):
-        assert (mine.block_cells == theirs.block_cells).all()
-        assert (mine.tract_cells == theirs.tract_cells).all()
+    for tabulated, published in zip(made, county.published, strict=True):
+        assert (tabulated.block_cells == published.block_cells).all()
+        assert (tabulated.tract_cells == published.tract_cells).all()
 
 
 def test_a_cell_that_people_do_not_make_is_named(county: dbrecon.Reconstruction) -> None:
