@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, Select, select
 
 from dbrecon.ctools.database import Database, NoSuchTable, describe
-from dbrecon.errors import DatabaseError
 from dbrecon.ledger import migrations
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger.claiming import AnyClaim, listed
-from dbrecon.ledger.records import Beats, ExperimentProgress, ExperimentRow
+from dbrecon.ledger.records import Beats, ExperimentProgress, ExperimentRow, UnknownExperiment
 from dbrecon.ledger.schema import VERSION
 
 T = TypeVar("T")
@@ -53,10 +52,10 @@ class Core:
         """Return the same with their states, and how many of their tracts are solved."""
         return self._run(ledger_experiments.progress, write=False)
 
-    def _unknown(self, reident: str) -> DatabaseError:
+    def _unknown(self, reident: str) -> UnknownExperiment:
         names = [row.reident for row in self.experiments()]
         present = f"it has {listed(names)}" if names else "it has none yet"
-        return DatabaseError(
+        return UnknownExperiment(
             f"REIDENT {reident} is not registered in {describe(self.engine)} ({present}): register it with --register {reident}"
         )
 
@@ -126,5 +125,9 @@ class Core:
             groups[claim.reident].append(claim)
         result: list[AnyClaim] = []
         for reident, group in groups.items():
-            result += self._run(lambda connection, group=group: work(connection, group), reident=reident)  # type: ignore[misc]
+            try:
+                result += self._run(lambda connection, group=group: work(connection, group), reident=reident)  # type: ignore[misc]
+            except UnknownExperiment as error:  # it was dropped: those of the others are to be seen to all the same
+                log.warning("%s", error)
+                result += group
         return result

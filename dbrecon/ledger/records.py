@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dbrecon.ctools.host import host_name
 from dbrecon.ctools.staging import Staged
-from dbrecon.errors import DBReconError, UsageError
+from dbrecon.errors import DatabaseError, DBReconError, UsageError
 from dbrecon.ledger.lifecycle import CERTAIN, COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
 
 __all__ = [
@@ -66,6 +66,10 @@ class LostLease(DBReconError):
     """
 
     exit_code = 5
+
+
+class UnknownExperiment(DatabaseError):
+    """The database has no such experiment, or has it no more."""
 
 
 class GeoRow(NamedTuple):

@@ -160,7 +160,7 @@ def _people_per_second(connection: Connection, tracts: Table, at: int, place: Pl
     The first second's people began before it, so they are left out; None if there are no others.
     """
     end, minute = tracts.c.sol_end, tracts.c.sol_end // 60
-    recent = and_(end > at - HOUR, tracts.c.sol_host != FOUND, *narrow(tracts, place))
+    recent = and_(end > at - HOUR, end <= at, tracts.c.sol_host != FOUND, *narrow(tracts, place))  # a clock may have been set back
     by_minute = select(func.min(end), func.max(end), func.sum(tracts.c.pop)).where(recent).group_by(minute).order_by(minute)
     rows = connection.execute(by_index(by_minute, tracts, "sol")).all()
     if not rows:
@@ -186,7 +186,7 @@ def worked_seconds(moments: Sequence[tuple[int, int]], begun: Sequence[int], sin
     worked, earliest, later = 0, at if since is None else since, at if since is not None else None
     for (first, last), start in zip(reversed(moments), reversed(begun), strict=True):
         if later is not None:
-            pause = later - last
+            pause = max(0, later - last)
             worked += pause if pause <= SHORT_SECONDS else min(pause, max(0, later - earliest))
         worked += last - first
         earliest, later = min(earliest, start), first

@@ -195,6 +195,17 @@ def test_the_list_of_experiments_takes_no_more_statements_for_many(ledger: Ledge
     assert listed == {R: (("oh",), 1, 4)} | {f"more{number}": ((), 0, 0) for number in range(5)}
 
 
+def test_claims_of_other_experiments_are_put_back_though_one_was_dropped(ledger: Ledger) -> None:
+    """A scheduler that works on all has claims on both, and leaves."""
+    ledger.register("other", "all", "2010_sf1")
+    ledger.replace_geography("other", "oh", [*geo_rows(), *geography(TRACTS)])
+    dropped, kept = ledger.claim("other", ANN), ledger.claim(R, ANN)
+    ledger.drop("other")
+    assert ledger.heartbeat([*dropped, *kept]) == dropped
+    ledger.release([*dropped, *kept])
+    assert ledger.claimants(R) == []
+
+
 def test_two_experiments_do_not_see_each_other(ledger: Ledger) -> None:
     ledger.register("other", "block", "2010_sf1")
     assert ledger.claim("other", ANN) == []
@@ -639,6 +650,18 @@ def test_the_rate_is_of_the_time_in_which_somebody_worked(ledger: Ledger, clock:
     ledger.solved(again, SOL_STATS, LP_STATS)
     assert again.pop == 2000
     assert ledger.status(R).people_per_hour == pytest.approx(5000 / 150 * 3600)
+
+
+def test_a_clock_that_was_set_back_makes_no_rate_of_the_future(ledger: Ledger, clock: Clock) -> None:
+    held = ledger.claim(R, ANN, limit=2)
+    ledger.solved(held[0], SOL_STATS, LP_STATS)
+    clock.now += 100
+    ledger.solved(held[1], SOL_STATS, LP_STATS)
+    clock.now -= 3600
+    ledger.claim(R, BOB)
+    assert (ledger.status(R).at_work, ledger.status(R).people_per_hour, ledger.status(R).silent) == (True, None, ())
+    clock.now += 7200
+    assert (ledger.status(R).at_work, ledger.status(R).people_per_hour) == (False, None)
 
 
 def test_a_tract_that_takes_longer_than_others_pause_is_work_all_the_time(ledger: Ledger, clock: Clock) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, update
 
 import dbrecon.node.source
+from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Beats, LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
@@ -117,6 +118,37 @@ def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path
     settings = "retry_seconds = 1\nheartbeat_seconds = 3600\nlease_seconds = 7200\n"
     outcome = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_bad_county", settings=settings).run()
     assert (outcome.solved, outcome.counties, outcome.quarantined) == (1, 1, [])
+
+
+def test_a_limit_counts_what_is_solved_and_not_who_died(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200", "000300", "000400", "000666"])
+    outcome = run(ledger, tmp_path, Assignment(ALL, limit=3))
+    assert (outcome.solved, [one.tract for _, one in outcome.quarantined]) == (3, ["000666"])
+
+
+def test_what_force_puts_back_beside_a_scheduler_is_done_again(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, ["000100", "000200", "000300", "000400"])
+    node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_steadily")
+    with ThreadPoolExecutor() as threads:
+        working = threads.submit(node.run)
+        for step in (3, 4):
+            before = ledger.status(R).sol_created
+            wait_for(lambda before=before: ledger.status(R).sol_created > before, "a solution")  # type: ignore[misc]
+            assert ledger.reset(R, step)
+        outcome = working.result()
+    assert (set(statuses(ledger).values()), ledger.county_statuses(R, "oh")) == ({"solved"}, {"001": "written"})
+    assert outcome.solved == sum(state.sol_count for state in ledger.tract_states(R, "oh")) > 4
+
+
+def test_a_scheduler_whose_experiment_is_dropped_leaves_with_a_sentence(engine: Engine, tmp_path: Path) -> None:
+    ledger = ledger_with(engine, [f"{i:06d}" for i in range(100, 108)])
+    node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_steadily")
+    with ThreadPoolExecutor() as threads:
+        working = threads.submit(node.run)
+        wait_for(lambda: ledger.status(R).sol_created > 0, "a solution")
+        ledger.drop(R)
+        with pytest.raises(DatabaseError, match=f"REIDENT {R} is not registered in "):
+            working.result()
 
 
 def test_a_limit_is_kept(engine: Engine, tmp_path: Path) -> None:
