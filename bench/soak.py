@@ -4,6 +4,7 @@
     make soak                                      some minutes
     bench/soak.py --seconds 20 --people 60000 --seed 7
     make soak SERVER=mysql                         the same on MySQL's own server
+    make soak SERVER=sqlite                        on the one file that a machine's schedulers share, which nothing can kill
 
 Each scheduler is a node of its own ($DBRECON_HOSTNAME), with a private server (MariaDB's, or MySQL's own) between them, and is
 started again a moment after it has ended, as cron would. From a seed come SIGKILL to workers, SIGKILL, SIGTERM, SIGINT and long
@@ -19,15 +20,17 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -52,7 +55,36 @@ from tests.servers import MariaServer, free_port
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).resolve().parent.parent
-SERVERS: dict[str, type[MariaServer]] = {"mariadb": MariaServer, "mysql": MysqlServer}
+
+
+class SqliteFile:
+    """In the place of a server: the file below the root, which every scheduler of this machine opens."""
+
+    user = ""
+
+    def __init__(self, folder: Path, _port: int) -> None:
+        self.path = folder.parent / "soak" / "2010-re" / "dbrecon.sqlite3"
+
+    def install(self) -> None:
+        """Nothing is to be installed, started, made or stopped."""
+
+    start = make_user = stop = install
+
+    def fresh_database(self) -> str:
+        """The schema's name."""
+        return "main"
+
+    def settings(self, _database: str) -> dict[str, str]:
+        """No server: SQLite below the root."""
+        return {}
+
+    def execute(self, query: str) -> list[tuple[object, ...]]:
+        """The rows of a query."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(query).fetchall()
+
+
+SERVERS: dict[str, Any] = {"mariadb": MariaServer, "mysql": MysqlServer, "sqlite": SqliteFile}
 REIDENT, STUSAB = "soak", "de"
 LEASE_SECONDS = 4
 SETTINGS = f"""[run]
@@ -211,7 +243,8 @@ class Soak:
         """Faults for ``seconds``, or as long as there is work; then peace until all is done."""
         faults = [
             *[self.kill_worker] * 4, *[self.kill_scheduler] * 4, *[self.pause_scheduler] * 2, self.stop_scheduler,
-            self.halt_scheduler, self.kill_database, self.make_read_only, self.drop_connections,
+            self.halt_scheduler,
+            *([self.kill_database, self.make_read_only, self.drop_connections] if self.server.user else []),
         ]  # fmt: skip
         begin = next_fault = time.monotonic()
         while True:
@@ -327,7 +360,7 @@ def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int, serve
         prepare(zip_path, undisturbed)
         _do(undisturbed, "--reident", REIDENT, "--run")
         settings = {name.lower(): value for name, value in course.server.settings(course.database).items()}
-        engine = make_engine(sqlite_path="", **settings)
+        engine = make_engine(**{"sqlite_path": str(course.root / "2010-re" / "dbrecon.sqlite3"), **settings})
         ledger = Ledger(engine, patience=60.0)
         begin = time.monotonic()
         log.info("ready after %.0f s; the schedulers begin", begin - started)

@@ -14,7 +14,7 @@ from tests.paths import CHECKOUT
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "server", [pytest.param("mariadb", marks=pytest.mark.mariadb), pytest.param("mysql", marks=pytest.mark.mysql)]
+    "server", ["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb), pytest.param("mysql", marks=pytest.mark.mysql)]
 )
 def test_whatever_dies_every_tract_is_done_once_and_the_people_are_the_same(server: str, tmp_path: Path) -> None:
     """Four schedulers, eight seconds of kills. What is checked at the end is said in bench/soak.py."""
