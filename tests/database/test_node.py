@@ -107,7 +107,7 @@ def test_a_node_that_is_set_up_wrong_gives_up_and_no_tract_is_blamed(engine: Eng
     ledger = ledger_with(engine, ["000100", "000200", "000300"], str(product))
     outcome = node_of(ledger, tmp_path, Assignment(ALL), WORK, product=str(product)).run()
     assert outcome.node_failure is not None
-    assert f"{product / 'tables.toml'}: races must be" in outcome.node_failure.message
+    assert f"{product / 'tables.toml'}: the key 'no' is not known" in outcome.node_failure.message
     assert [(state.status, state.claimed_by, state.attempts) for state in ledger.tract_states(R, "oh")] == [("new", None, 0)] * 3
 
 
