@@ -51,7 +51,7 @@ def _tables_ready(experiment: Experiment) -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[ANCESTOR_TABLES]
+        os.environ.pop(ANCESTOR_TABLES, None)  # a pool of another thread may have taken it away
 
 
 class NodePool(WorkerPool):
