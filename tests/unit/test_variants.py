@@ -88,6 +88,15 @@ def test_rounded_cells_cost_accuracy_and_their_certainty_is_not_told() -> None:
     assert rows[1][-1] == rounded.error
 
 
+def test_how_sure_it_is_is_told_in_the_same_bins_of_ages_whatever_the_tables_tell() -> None:
+    """Without P14 no table tells single years of children: programs count them in P12's groups, but not so their certainty."""
+    more, less = (result(Variant(tables, DEFAULT_PRODUCT, tables)).sizes for tables in ("P1,P7,P12,P14", "P1,P7,P12"))
+    assert more is not None
+    assert less is not None
+    assert less.certain_share < more.certain_share
+    assert less.differ_share > 0.0
+
+
 def test_a_cell_that_is_withheld_counts_as_the_middle_of_what_it_may_be() -> None:
     product = product_of(DEFAULT_PRODUCT, "P1,P12,P14", Inexact(suppressed_below=4), ("P14",))
     true = next(tracts_of(product, people()))

@@ -17,6 +17,7 @@ from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray
 from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.certainty.record import certainty_bins, certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.certainty.tract_certainty import certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -34,8 +35,8 @@ from dbrecon.recon.risk.reidentification import (
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import binned
-from dbrecon.recon.tract.model import TractTables
-from dbrecon.recon.tract.reconstruct import Reconstructor
+from dbrecon.recon.tract.model import Model, TractTables
+from dbrecon.recon.tract.reconstruct import Reconstruction, Reconstructor
 from dbrecon.recon.tract.verify import tabulate
 
 
@@ -143,11 +144,22 @@ def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, 
     error = cell_error(reconstructor.product, tables, true_cells)
     if reconstructor.product.inexact:
         return TractResult(ids, people, block_people, None, None, None, error)
-    sure = certainty(found.model, found.values, budget)
-    counts = np.minimum(sure.cells.lower, found.values)
-    kind = found.model.bins.first_kind(found.model.kind)
-    certain_people = People(ids[found.model.block], kind, counts).select(counts > 0)
+    model, values = _in_compared_bins(reconstructor, found, tables)
+    sure = certainty(model, values, budget)
+    counts = np.minimum(sure.cells.lower, values)
+    certain_people = People(ids[model.block], model.bins.first_kind(model.kind), counts).select(counts > 0)
     return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, error)
+
+
+def _in_compared_bins(reconstructor: Reconstructor, found: Reconstruction, tables: TractTables) -> tuple[Model, IntArray]:
+    """The program of which certainty is told, and its answer: in bins that are the same for every way to publish, or finer.
+
+    A reconstruction's own may be coarser where tables tell less, and then fewer people would seem to differ.
+    """
+    if certainty_bins(reconstructor.product) == found.model.bins:
+        return found.model, found.values
+    model = certainty_builder(reconstructor.product).build(tables)
+    return model, counts_of(model, found.people)
 
 
 def cell_error(product: Product, published: TractTables, true: TractTables) -> tuple[float, int]:
