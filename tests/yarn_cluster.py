@@ -44,6 +44,7 @@ SETTINGS = {
     "yarn.nodemanager.resource.memory-mb": NODE_MIB,
     "yarn.nodemanager.resource.cpu-vcores": 4,
     "yarn.scheduler.minimum-allocation-mb": 64,
+    "yarn.scheduler.capacity.per-node-heartbeat.multiple-assignments-enabled": "false",  # executors spread over the nodes
     "yarn.scheduler.capacity.root.queues": "default,tiny",
     "yarn.scheduler.capacity.root.default.capacity": 99,
     "yarn.scheduler.capacity.root.tiny.capacity": 1,

@@ -158,7 +158,7 @@ class Spark:
         if not found.nodes:
             self._watch.say(wanted.waiting(found))
         over = threading.Event()
-        thread = threading.Thread(target=self._say_why, args=(gateway, name, over), name="spark-accepted", daemon=True)
+        thread = threading.Thread(target=self._say_why, args=(found.page, name, over), name="spark-accepted", daemon=True)
         thread.start()
         try:
             yield
@@ -166,22 +166,14 @@ class Spark:
             over.set()
             thread.join(STOP_SECONDS)
 
-    def _say_why(self, gateway: Any, name: str, over: threading.Event) -> None:
+    def _say_why(self, page: str, name: str, over: threading.Event) -> None:
         while not over.wait(ACCEPTED_SECONDS):
-            try:
-                account = yarn_account(gateway, name)
-            except (SparkError, OSError) as error:
-                account = str(error)
+            account = yarn_account(page, name)
             if account is not None and not over.is_set():
                 self._watch.say(f"YARN has not started the application yet: {account}")
 
     def _room(self) -> Room | None:
-        if self._context.master == "yarn":
-            try:
-                return yarn_room(self._context._gateway)
-            except SparkError as error:  # it may be about to come back, and the application with it
-                self._watch.say(str(error))
-                return None
+        """What a standalone cluster has; YARN was asked before Spark's start, and is not again, beside Spark's own threads."""
         return standalone_room(self._context) if self._context.master.startswith(STANDALONE) else None
 
     def _archives(self, config: Config, product: Path) -> str:

@@ -4,9 +4,11 @@ Both kinds of cluster are asked through Spark's own process: YARN by its client'
 ResourceManagers; a standalone master by the message that its page is made of.
 """
 
+import json
 import logging
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class Room:
     """What a cluster has when nothing else runs there: nodes that are up, and the most that one of them has.
 
     ``queue`` is YARN's queue, ``queue_mib`` the most that all of its applications may have; None if that is not known.
+    ``page`` is the address of the ResourceManager's pages.
     """
 
     nodes: int
@@ -38,6 +41,7 @@ class Room:
     mib: int
     queue: str = ""
     queue_mib: int | None = None
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,19 +125,26 @@ def yarn_room(gateway: Any) -> Room:
             max((int(size.getMemorySize()) for size in sizes), default=0),
             queue,
             int(limit.getMemorySize()) if limit is not None else None,
+            str(client.getConfig().get("yarn.resourcemanager.webapp.address")),
         )
 
 
-def yarn_account(gateway: Any, name: str) -> str | None:
-    """Return what YARN says of the application of this name that it has accepted and not started; None of any other."""
-    with _yarn(gateway) as client:
-        types = gateway.jvm.java.util.Collections.singleton("SPARK")
-        states = gateway.jvm.java.util.EnumSet.of(gateway.jvm.org.apache.hadoop.yarn.api.records.YarnApplicationState.ACCEPTED)
-        for report in client.getApplications(types, states):
-            if report.getName() == name:
-                said = " ".join(str(report.getDiagnostics() or "").split())
-                return f"{report.getApplicationId().toString()} in queue {report.getQueue()}: {said or 'no reason is given'}"
-    return None
+def yarn_account(page: str, name: str) -> str | None:
+    """Return what the ResourceManager, whose pages are at ``page``, says of the application of this name that it has accepted and not
+    started; None if there is none.
+
+    Asked by HTTP: while Spark starts in its own process, nothing else may use Hadoop's classes there. Where this does not
+    lead there (Kerberos, TLS), the answer is how to ask it.
+    """
+    try:
+        with urllib.request.urlopen(f"http://{page}/ws/v1/cluster/apps?states=ACCEPTED", timeout=ANSWER_MS / 1000) as answer:
+            found = (json.load(answer)["apps"] or {"app": []})["app"]
+    except (OSError, ValueError, KeyError):
+        return "`yarn application -list -appStates ACCEPTED` shows which do so"
+    said = [
+        f"{app['id']} in queue {app['queue']}: {' '.join(str(app['diagnostics']).split())}" for app in found if app["name"] == name
+    ]
+    return said[-1] if said else None
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import pytest
 from dbrecon.console.commands import open_ledger
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.settings import Config
+from dbrecon.spark.setup import JVM_OPTIONS
 from tests.paths import CHECKOUT
 from tests.s3_servers import client, credentials, fresh_bucket, moto_server
 from tests.waiting import wait_for
@@ -37,6 +38,7 @@ R = "yarn"
 DEFAULTS = """spark.yarn.jars local:{jars}/*
 spark.yarn.stagingDir file:{folder}/staging
 spark.yarn.am.memory 128m
+spark.yarn.am.extraJavaOptions {options}
 spark.yarn.scheduler.heartbeat.interval-ms 200
 spark.yarn.report.interval 100ms
 spark.ui.port 0
@@ -76,7 +78,7 @@ class Operator:
         """``folder`` is new; the files of the experiment lie there, unless ``env`` says otherwise."""
         folder.mkdir(exist_ok=True)
         (folder / "config.ini").write_text(settings, encoding="utf-8")
-        defaults = DEFAULTS.format(jars=pyspark_home() / "jars", folder=folder)
+        defaults = DEFAULTS.format(jars=pyspark_home() / "jars", folder=folder, options=JVM_OPTIONS)
         (folder / "spark-defaults.conf").write_text(defaults, encoding="utf-8")
         found = {name: value for name, value in os.environ.items() if not name.startswith(("MYSQL_", "AWS_", "SPARK_"))}
         found |= {"DAS_S3ROOT": str(folder), "DBRECON_CONFIG": str(folder / "config.ini"), "SPARK_CONF_DIR": str(folder)}
@@ -161,46 +163,77 @@ def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_i
     who.brings(state_zip)
     run = who.start("--spark", *STEPS)
     wait_for(lambda: "geofile_de.csv" in who.said or run.poll() is not None, "step 1", END_SECONDS)
-    executors = cluster.executors()
-    assert executors, who.said
-    executors[0].send_signal(signal.SIGKILL)
+    cluster.executors()[0].kill()
     assert who.ends(run) == 0, who.said
     assert differing(who.files(), expected) == []
     newest = cluster.applications()[0]
     assert (newest["state"], newest["finalStatus"]) == ("FINISHED", "SUCCEEDED")
 
 
-def test_on_s3_a_node_is_lost_and_no_page_has_a_secret(
-    cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path, moto_server: str
-) -> None:
-    """The node without the application's master holds an executor, for which the other has no room."""
-    settings = f"[db]\nsqlite = {tmp_path}/ledger.sqlite3\n{SETTINGS}"
-    aws = credentials(moto_server) | {
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "DAS_S3ROOT": f"s3://{fresh_bucket(moto_server)}/some/prefix",
+def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCluster, state_zip: Path, tmp_path: Path) -> None:
+    cases = {
+        "memory": (
+            SETTINGS.replace("900", "5000"),
+            "",
+            r"of 2 nodes has 4 cores and 2,048 MiB: set \[spark\] executor_mib",
+        ),
+        "queue": (SETTINGS, "spark.yarn.queue nope", "unknown queue: nope.*: name one of YARN's queues"),
+        "small": (SETTINGS, "spark.yarn.queue tiny", r"YARN's queue tiny may have \d+ MiB at the most.*: name another queue"),
+        "away": (SETTINGS, "spark.hadoop.yarn.resourcemanager.address 127.0.0.1:1", "127.0.0.1:1 does not answer .*: start it"),
     }
-    who = Operator.at(tmp_path, cluster, settings, **aws)
+    first = Operator.at(tmp_path, cluster)
+    first.brings(state_zip)
+    assert first.types("--step1", "--step2", "--stusab", "de") == 0
+    runs = {}
+    for name, (settings, default, _) in cases.items():
+        who = Operator.at(tmp_path / name, cluster, settings, DAS_S3ROOT=str(tmp_path))
+        with open(who.folder / "spark-defaults.conf", "a", encoding="utf-8") as file:
+            file.write(f"{default}\n")
+        runs[name] = who, who.start("--spark", "--run")
+    for name, (who, run) in runs.items():
+        assert who.ends(run) == 8, who.said
+        assert re.match(rf"error: .*{cases[name][2]}", who.said.splitlines()[-1]), who.said
+    states = first.ledger().tract_states(R, "de")
+    assert {(one.status, one.attempts, one.claimed_by) for one in states if one.pop} == {("new", 0, None)}
+
+
+def held(ledger: Ledger) -> bool:
+    """Whether a run holds tracts."""
+    return any(one.claimed_by for one in ledger.tract_states(R, "de"))
+
+
+def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
+    cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    who = Operator.at(tmp_path, cluster)
+    with open(tmp_path / "spark-defaults.conf", "a", encoding="utf-8") as file:
+        file.write("spark.executor.instances 1\n")
     who.brings(state_zip)
-    run = who.start("--spark", *STEPS)
-    wait_for(lambda: all(cluster.executors(node) for node in NODES) or run.poll() is not None, "two executors", END_SECONDS)
-    master = cluster.applications()[0]["amHostHttpAddress"].partition(":")[0]
-    lost = next(node for node in NODES if node != master)
-    pages = everything_shown(who, cluster)
-    cluster.lose_node(lost)
-    try:
-        assert who.ends(run) == 0, who.said
-        assert differing(who.files(), expected) == []
-        assert [name for name, text in pages.items() if SECRET in text] == []
-        assert [path for path in cluster.container_files() if SECRET in path.read_text(errors="replace")] == []
-    finally:
-        cluster.start_node(lost)
-        cluster.wait_for_nodes(len(NODES))
-    assert who.types("--spark", "--rescan") == 0, who.said
+    assert who.types("--step1", "--step2", "--stusab", "de") == 0
+    ledger = who.ledger()
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+        run = who.start("--spark", "--run")
+        wait_for(lambda: "its page is" in who.said or run.poll() is not None, "Spark", END_SECONDS)  # noqa: B023
+        executors = cluster.executors()
+        for process in executors:  # so that none has done anything yet when the signal comes
+            process.suspend()
+        wait_for(lambda: held(ledger) or run.poll() is not None, "work", END_SECONDS)  # noqa: B023
+        run.send_signal(number)
+        if number == signal.SIGTERM:
+            wait_for(lambda: "told to stop" in who.said or "stopping:" in who.said or run.poll() is not None, "word of it")  # noqa: B023
+            for process in executors:
+                process.resume()
+        assert who.ends(run) == code, who.said
+        states = [one for one in ledger.tract_states(R, "de") if one.pop]
+        assert {(one.attempts, one.claimed_by) for one in states} == {(0, None)}
+        assert any(one.status != "solved" for one in states)
+        wait_for(lambda: cluster.applications()[0]["state"] == "FINISHED", "the end of YARN's application", END_SECONDS)
+    assert who.types("--run", "--step6") == 0, who.said  # workflow 1 goes on where workflow 2 was stopped
+    assert differing(who.files(), expected) == []
 
 
 def everything_shown(who: Operator, cluster: YarnCluster) -> dict[str, str]:
     """YARN's and Spark's pages about the application at work, all processes' command lines, and an executor's log."""
-    wait_for(lambda: "its page is" in who.said, "Spark's page", END_SECONDS)
     found = re.search(r"application (application_\w+).*its page is (http\S+)", who.said)
     assert found is not None, who.said
     name, address = found.groups()
@@ -219,59 +252,29 @@ def page(address: str) -> str:
         return str(answer.read().decode("utf-8", errors="replace"))
 
 
-def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCluster, state_zip: Path, tmp_path: Path) -> None:
-    cases = {
-        "memory": (
-            SETTINGS.replace("900", "5000"),
-            "",
-            r"of 2 nodes has 4 cores and 2,048 MiB: set \[spark\] executor_mib",
-        ),
-        "queue": (SETTINGS, "spark.yarn.queue nope", "unknown queue: nope.*: name one of YARN's queues"),
-        "small": (SETTINGS, "spark.yarn.queue tiny", r"YARN's queue tiny may have \d+ MiB at the most.*: name another queue"),
-        "away": (SETTINGS, "spark.hadoop.yarn.resourcemanager.address 127.0.0.1:1", "127.0.0.1:1 does not answer .*: start it"),
-    }
-    runs = {}
-    for name, (settings, default, _) in cases.items():
-        who = Operator.at(tmp_path / name, cluster, settings)
-        who.brings(state_zip)
-        assert who.types("--step1", "--step2", "--stusab", "de") == 0
-        with open(who.folder / "spark-defaults.conf", "a", encoding="utf-8") as file:
-            file.write(f"{default}\n")
-        runs[name] = who, who.start("--spark", "--run")
-    for name, (who, run) in runs.items():
-        assert who.ends(run) == 8, who.said
-        assert re.match(rf"error: .*{cases[name][2]}", who.said.splitlines()[-1]), who.said
-        states = who.ledger().tract_states(R, "de")
-        assert {(one.status, one.attempts, one.claimed_by) for one in states if one.pop} == {("new", 0, None)}
-
-
-def holding(who: Operator) -> bool:
-    """Whether a run holds tracts."""
-    return any(one.claimed_by for one in who.ledger().tract_states(R, "de"))
-
-
-def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
-    cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
+def test_on_s3_a_node_is_lost_and_no_page_has_a_secret(
+    cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path, moto_server: str
 ) -> None:
-    who = Operator.at(tmp_path, cluster)
+    """The node without the application's master holds an executor, for which the other has no room. The last test: the node
+    stays lost."""
+    settings = f"[db]\nsqlite = {tmp_path}/ledger.sqlite3\n{SETTINGS}"
+    aws = credentials(moto_server) | {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "DAS_S3ROOT": f"s3://{fresh_bucket(moto_server)}/some/prefix",
+    }
+    who = Operator.at(tmp_path, cluster, settings, **aws)
     who.brings(state_zip)
-    assert who.types("--step1", "--step2", "--stusab", "de") == 0
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
-        run = who.start("--spark", "--run")
-        wait_for(lambda: "its page is" in who.said or run.poll() is not None, "Spark", END_SECONDS)  # noqa: B023
-        executors = cluster.executors()
-        for process in executors:  # so that none has done anything yet when the signal comes
-            process.suspend()
-        wait_for(lambda: holding(who) or run.poll() is not None, "work", END_SECONDS)  # noqa: B023
-        run.send_signal(number)
-        if number == signal.SIGTERM:
-            wait_for(lambda: "told to stop" in who.said or "stopping:" in who.said or run.poll() is not None, "word of it")  # noqa: B023
-            for process in executors:
-                process.resume()
-        assert who.ends(run) == code, who.said
-        states = [one for one in who.ledger().tract_states(R, "de") if one.pop]
-        assert {(one.attempts, one.claimed_by) for one in states} == {(0, None)}
-        assert any(one.status != "solved" for one in states)
-        wait_for(lambda: cluster.applications()[0]["state"] == "FINISHED", "the end of YARN's application", END_SECONDS)
-    assert who.types("--run", "--step6") == 0, who.said  # workflow 1 goes on where workflow 2 was stopped
+    run = who.start("--spark", *STEPS)
+    wait_for(lambda: "its page is" in who.said or run.poll() is not None, "Spark with its executors", END_SECONDS)
+    master = cluster.applications()[0]["amHostHttpAddress"].partition(":")[0]
+    lost = next(node for node in NODES if node != master)
+    assert len(cluster.executors(lost)) == 1
+    pages = everything_shown(who, cluster)
+    cluster.lose_node(lost)
+    assert who.ends(run) == 0, who.said
     assert differing(who.files(), expected) == []
+    assert [name for name, text in pages.items() if SECRET in text] == []
+    assert [path for path in cluster.container_files() if SECRET in path.read_text(errors="replace")] == []
+    with open(tmp_path / "spark-defaults.conf", "a", encoding="utf-8") as file:
+        file.write("spark.executor.instances 1\n")
+    assert who.types("--spark", "--rescan") == 0, who.said
