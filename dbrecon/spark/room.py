@@ -130,8 +130,8 @@ def yarn_room(gateway: Any) -> Room:
 
 
 def yarn_account(page: str, name: str) -> str | None:
-    """Return what the ResourceManager, whose pages are at ``page``, says of the application of this name that it has accepted and not
-    started; None if there is none.
+    """Return what the ResourceManager, whose pages are at ``page``, says of the application of this name that it has
+    accepted and not started; None if there is none.
 
     Asked by HTTP: while Spark starts in its own process, nothing else may use Hadoop's classes there. Where this does not
     lead there (Kerberos, TLS), the answer is how to ask it.
