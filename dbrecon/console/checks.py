@@ -17,6 +17,8 @@ def given(args: Arguments, name: str) -> bool:
 def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
     """UsageError for options that mean nothing for this action."""
     for option in ("tables", "ages", "product"):
+        if option == "product" and (action == "rescan" or (action == "spark" and args.rescan)):
+            continue
         if getattr(args, option) and not args.register and args.register != "" and (action != "audit" or option == "ages"):
             audit = "" if option == "ages" else " or --audit"
             raise UsageError(f"--{option} is settled when an experiment is registered: give it with --register{audit}")

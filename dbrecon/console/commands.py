@@ -64,15 +64,19 @@ def open_ledger(config: Config, patience: float = 0.0, *, make: bool = True) -> 
     return Ledger(engine, patience=patience, upgrade=make, beats=beats)
 
 
-def find_experiment(config: Config, reident: str) -> Experiment:
+def find_experiment(config: Config, reident: str, product: str | None = None) -> Experiment:
     """Return an experiment for commands that need its files alone: as the database has it; else, where that does not answer or does
-    not know it, of the first product in whose folder it lies."""
+    not know it, of the first product in whose folder it lies; ``product`` names another, or its folder."""
     from dbrecon.ctools import storage
     from dbrecon.recon.product.release import load_release, shipped
     from dbrecon.steps.prepare import open_experiment
 
     with contextlib.suppress(DatabaseError):
         return open_experiment(open_ledger(config, make=False), config, reident)
+    if product is not None:
+        from dbrecon.console.registration import chosen_product
+
+        return Experiment.make(reident, config, product=chosen_product(product))
     found = [Experiment.make(reident, config, product=load_release(name).product) for name in shipped()]
     with_files = [experiment for experiment in found if next(storage.listdir(experiment.base), None) is not None]
     return with_files[0] if with_files else Experiment.make(reident, config)

@@ -148,7 +148,8 @@ def operator_groups() -> tuple[Group, ...]:
                 ),
                 flag("--reidents", help="list the experiments"),
                 Option(
-                    "--product", metavar="P", help="with --register and --audit: whose tables (default sf1_2010), or a folder"
+                    "--product", metavar="P",
+                    help="with --register and --audit: whose tables (default sf1_2010), or a folder; with --rescan: copied files's",
                 ),
                 flag("--products", help="list the products that come with the program, with their tables"),
                 Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),

@@ -3,10 +3,10 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger
 from dbrecon.console.parser import Arguments
@@ -27,7 +27,7 @@ from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.certainty_check import county_paths
-from dbrecon.steps.origin import recorded_seed
+from dbrecon.steps.origin import recorded_seed, recorded_tables
 from dbrecon.steps.prepare import open_experiment
 from dbrecon.version import PROGRAM
 
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 WORK = "dbrecon.console.scan:serve"
 SHOWN = 20
+_Found = TypeVar("_Found")
 AS_THEY_ARE = CountyDigests(None, "", "")
 NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
 PLURALS = {"file of people": "files of people", "county's certainty": "counties' certainty"}
@@ -77,8 +78,8 @@ def rescan(args: Arguments, config: Config, pool: "WorkerPool | SparkPool | None
     ``pool`` runs :data:`WORK`; the default is as many processes as there are cores.
     """
     reident, place = asked_reident(args), asked_place(args)
-    ledger, result = _open(config, reident, args.dry_run), _Result()
-    _register(ledger, config, reident, args.dry_run, result)
+    ledger, result = _open(config, reident, args.product, args.dry_run), _Result()
+    _register(ledger, config, reident, args.product, args.dry_run, result)
     experiment = open_experiment(ledger, config, reident)
     for stusab in _states(experiment, ledger, place):
         result.states += _geography(experiment, ledger, stusab, args.dry_run, result)
@@ -104,23 +105,23 @@ def _note_zips(experiment: Experiment, ledger: Ledger, place: Place, dry_run: bo
 # -- the experiment and its states --------------------------------------------------------------------------------------
 
 
-def _open(config: Config, reident: str, dry_run: bool) -> Ledger:
+def _open(config: Config, reident: str, product: str | None, dry_run: bool) -> Ledger:
     """Return the ledger; where there is none, one is made for an experiment whose files were copied here."""
     try:
         return open_ledger(config, make=False)
     except NoSuchDatabase:
-        if _tables_of(find_experiment(config, reident)) is None:
+        if _tables_of(find_experiment(config, reident, product)) is None:
             raise
         if dry_run:
             raise UsageError(NOT_ENTERED.format(reident)) from None
     return open_ledger(config)
 
 
-def _register(ledger: Ledger, config: Config, reident: str, dry_run: bool, result: _Result) -> None:
+def _register(ledger: Ledger, config: Config, reident: str, product: str | None, dry_run: bool, result: _Result) -> None:
     """Register an experiment whose files were copied here; one without files is refused as ever."""
     if reident in [row.reident for row in ledger.experiments()]:
         return
-    experiment = find_experiment(config, reident)
+    experiment = find_experiment(config, reident, product)
     tables = _tables_of(experiment)
     if tables is None:
         ledger.experiment(reident)  # raises, and names those that exist
@@ -137,7 +138,11 @@ def _register(ledger: Ledger, config: Config, reident: str, dry_run: bool, resul
 
 
 def _tables_of(experiment: Experiment) -> str | None:
-    """Which tables an experiment is on, by the columns of its first county file; None if it has none."""
+    """Which tables an experiment is on: as its first solution says, else by the columns of its first county file; None if it has
+    none."""
+    recorded = _recorded(experiment, recorded_tables)
+    if recorded is not None:
+        return recorded
     for stusab in _folders_of_states(experiment):
         for name in storage.listdir(f"{experiment.base}/work/{stusab}"):
             path = experiment.tract_csv(stusab, name[2:])
@@ -149,12 +154,17 @@ def _tables_of(experiment: Experiment) -> str | None:
 
 def _seed_of(experiment: Experiment) -> int | None:
     """Return the seed of the first solution that says one; None if none does."""
+    return _recorded(experiment, recorded_seed)
+
+
+def _recorded(experiment: Experiment, of_solution: Callable[[str], _Found | None]) -> _Found | None:
+    """Return what the first solution that says it has recorded; None if none does."""
     for stusab in _folders_of_states(experiment):
         for county in storage.listdir(f"{experiment.base}/work/{stusab}"):
             folder = f"{experiment.base}/work/{stusab}/{county}/sol"
             for name in storage.listdir(folder) if county.isdecimal() else []:
-                if name.endswith(".sol.gz") and (seed := recorded_seed(f"{folder}/{name}")) is not None:
-                    return seed
+                if name.endswith(".sol.gz") and (found := of_solution(f"{folder}/{name}")) is not None:
+                    return found
     return None
 
 

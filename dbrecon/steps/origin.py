@@ -15,6 +15,7 @@ from dbrecon.version import PROGRAM
 
 HEAD_BYTES = 4096
 _SEED = re.compile(rb"^# seed = (\d{1,10})\r?$", re.MULTILINE)
+_TABLES = re.compile(rb"^# tables = ([\w,-]+)\r?$", re.MULTILINE)
 TABLES = "tables_sha256"
 LP = "lp_sha256"
 ACCEPTED = "as the ledger has it"
@@ -47,6 +48,16 @@ class Origin:
         """Return the comments of a solution, but for the solver's and its seed."""
         found = {TABLES: self.tables_sha256, LP: self.lp_sha256} if self.tables_sha256 else {}
         return {"product": product, "tables": experiment.tables} | found | {"program": PROGRAM}
+
+
+def recorded_tables(path: str) -> str | None:
+    """Return the tables that a solution says it was made for, in the words of an experiment; None as :func:`recorded_seed`."""
+    try:
+        head = storage.read_bytes(path)[:HEAD_BYTES]
+    except (storage.MissingFile, storage.DamagedFile):
+        return None
+    found = _TABLES.search(head)
+    return found[1].decode("ascii") if found else None
 
 
 def recorded_seed(path: str) -> int | None:

@@ -420,7 +420,7 @@ def test_what_else_is_wrong_is_put_right_though_a_file_may_not_be_read(made: Mad
 
 
 def arguments(**given: object) -> Arguments:
-    names = dict.fromkeys(("stusab", "county", "tract", "info", "clear_uploads"))
+    names = dict.fromkeys(("stusab", "county", "tract", "info", "clear_uploads", "product"))
     return Arguments(**(names | {"reident": "r1", "dry_run": False, "verbose": False} | given))
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
     assert "the ledger and the files agree" in tool(root, "dbrtool.py", "-q", "--reident", "sa", "--rescan")
     told = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))
     assert told["counties"] == 2
+
+
+def test_files_that_were_copied_are_entered_with_the_product_that_is_named(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "small-re", tmp_path / "small-re")
+    said = tool(tmp_path, "dbrtool.py", "-q", "--rescan", "--reident", "sa", "--product", str(FOLDER))
+    assert "sa, on all tables, with the seed 0" in said
+    assert "2 counties' certainty" in said
+    assert "sa" in tool(tmp_path, "dbrtool.py", "--reidents")
 
 
 def test_what_tables_tell_is_everything_in_the_products_that_come_with_the_program() -> None:

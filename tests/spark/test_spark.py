@@ -249,7 +249,7 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
     assert run_here(ledger, config, "checked", Place(), ALL) == 0
     solution = max(Path(experiment.base).rglob("*.sol.gz"))
     solution.write_bytes(solution.read_bytes()[:-20])
-    args = Arguments(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True)
+    args = Arguments(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True, product=None)
     capsys.readouterr()
     codes, told = [], []
     for pool in (None, rescan_pool(spark)):
