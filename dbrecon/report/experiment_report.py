@@ -45,7 +45,8 @@ def experiment_report(subject: Subject, found: Findings, provenance: Mapping[str
     ]
     tracts = found.tracts.geoid
     counties = len(np.unique(tracts // 10**6))
-    size = f"{found.people:,} people in {int(found.blocks.sum()):,} blocks, {len(tracts):,} tracts, {counted(counties, 'county')}"
+    places = [counted(int(found.blocks.sum()), "block"), counted(len(tracts), "tract"), counted(counties, "county")]
+    size = f"{found.people:,} people in {', '.join(places)}"
     return Report(
         f"What the tables of {subject.title} give away",
         f"{subject.product}, {subject.tables}: {size}",
