@@ -163,7 +163,7 @@ class SolveSettings:
 class CertaintySettings:
     """``[certainty]``: the work that step 6 may do, in steps of the solver, so that its answers are the same on any machine."""
 
-    tree_steps: int = setting(100_000, "Simplex steps that a proof for one block may take in our own tree.", minimum=1)
+    tree_steps: int = setting(200_000, "Simplex steps that a proof for one block may take in our own tree.", minimum=1)
     mip_checks: int = setting(2000, "How far HiGHS's branch and cut may go for what the tree leaves; 0: not at all.", minimum=0)
     tract_steps: int = setting(2000000, "Simplex steps after which a tract's other blocks get bounds without a search.", minimum=0)
 

@@ -53,7 +53,7 @@ class Budget:
     tree leaves, in the number of times that it asks whether to go on (0: it is not asked). ``tract``: simplex steps after which
     a whole tract gets no more than what is known by then."""
 
-    tree: int = 100_000
+    tree: int = 200_000
     checks: int = 2_000
     tract: int = 2_000_000
 
