@@ -43,8 +43,9 @@ NAP_SECONDS = 0.2
 ROOM_BYTES = 1 << 18
 ALONE_SECONDS = 1  # how long a command on a full disk waits for others of its kind
 
-# MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole.
-_DEADLOCK = {1205, 1213}
+# MySQL error numbers. Dead: the server said that the transaction was rolled back, or (1205) we roll it back whole; (1684) another
+# session was just making or changing a table whose description was asked for.
+_DEADLOCK = {1205, 1213, 1684}
 # The server or the way to it is away, for now: connecting (2002, 2003, 1040, 1203, 1226), lost (2006, 2013, 2055, 0),
 # shutting down (1053, 1077, 1079, 1927), read-only for a while (1290, 1792, 1836), not in its cluster just now (1047, 3168), our
 # session ended by the server (3169, 4031).

@@ -256,7 +256,7 @@ def test_a_command_that_writes_is_refused_where_nothing_can_be_written(tmp_path:
         (["--step0"], "which states shall be downloaded?"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["--st"], "ambiguous option: --st could match"),
-        (["--register", "x", "--tables", "some"], "--tables: 'some' is not one of 'all', 'block'"),
+        (["--register", "x", "--tables", "some"], "tables some: there is no table 'some'; those of this product: P1, "),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_sentence(typed: Run, root: Path, arguments: list[str], said: str) -> None:
