@@ -88,7 +88,7 @@ unit: $(READY) ## the tests that need nothing but Python: half a minute
 	@$(PYTEST) -m "not slow" tests/unit
 
 test: test-packages spark $(DOCS) lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
-	@$(PYTEST) $(TESTS)
+	@$(PYTEST) -m "not long" $(TESTS)
 
 coverage: test-packages spark $(DOCS) ## all tests again, and which lines of the product they run
 	@$(PY) -m coverage erase
@@ -120,8 +120,9 @@ lint: $(READY) ## ruff (rules and format) and mypy
 
 SERVER ?= mariadb
 
-soak: test-packages ## schedulers, workers and the database killed at random, for minutes (SERVER=mysql, SOAK="--seconds 600 --seed 2")
+soak: test-packages spark ## schedulers, workers and the database killed at random, for minutes (SERVER=mysql, SOAK="--seconds 600 --seed 2")
 	@$(PY) bench/soak.py --server $(SERVER) $(SOAK)
+	@$(PYTEST) -m long
 
 bench: test-packages ## CPU seconds and memory of each step, beside the floor
 	@$(PY) bench/bench.py

@@ -202,6 +202,7 @@ def held(ledger: Ledger) -> bool:
     return any(one.claimed_by for one in ledger.tract_states(R, "de"))
 
 
+@pytest.mark.long
 def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -252,6 +253,7 @@ def page(address: str) -> str:
         return str(answer.read().decode("utf-8", errors="replace"))
 
 
+@pytest.mark.long
 def test_on_s3_a_node_is_lost_and_no_page_has_a_secret(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path, moto_server: str
 ) -> None:
