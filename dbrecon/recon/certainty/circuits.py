@@ -11,6 +11,7 @@ import numpy as np
 
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.objective import FloatArray
+from dbrecon.recon.certainty.warm_lp import SIMPLEX_OPTIONS
 from dbrecon.recon.solve.propagation import CountSystem
 
 Move = tuple[IntArray, IntArray]
@@ -49,7 +50,7 @@ class _Rays:
         n = system.n_columns
         self._all = np.arange(n, dtype=np.int32)
         self._highs = highspy.Highs()
-        for name, value in _OPTIONS.items():
+        for name, value in SIMPLEX_OPTIONS.items():
             self._highs.setOptionValue(name, value)
         nothing = np.zeros(system.n_rows)
         self._highs.passModel(
@@ -89,13 +90,3 @@ def _whole(ray: FloatArray) -> IntArray | None:
         if np.abs(counts - multiple * ray).max() < EXACT:
             return counts.astype(np.int64)
     return None
-
-
-_OPTIONS: dict[str, bool | int | str] = {
-    "output_flag": False,
-    "threads": 1,
-    "parallel": "off",
-    "presolve": "off",
-    "solver": "simplex",
-    "random_seed": 0,
-}

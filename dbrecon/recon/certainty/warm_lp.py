@@ -155,12 +155,14 @@ class WarmLp:
         return np.asarray(ray, np.float64)[: self._n_rows] if has_ray else None
 
 
-_OPTIONS: dict[str, bool | int | str] = {
+SIMPLEX_OPTIONS: dict[str, bool | int | str] = {
     "output_flag": False,
     "threads": 1,
     "parallel": "off",
     "presolve": "off",
     "solver": "simplex",
     "random_seed": 0,
-    "simplex_iteration_limit": ITERATIONS_AT_MOST,
 }
+"""One thread's simplex without a word, the same on any machine."""
+
+_OPTIONS = SIMPLEX_OPTIONS | {"simplex_iteration_limit": ITERATIONS_AT_MOST}
