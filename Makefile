@@ -84,10 +84,10 @@ demo: $(READY) ## a small synthetic state, from its tables to its people, compar
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo $$n || echo 2)
 PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile
 
-unit: $(READY) ## the tests that need nothing but Python: half a minute
+unit: $(READY) ## the tests that need nothing but Python: about a minute
 	@$(PYTEST) -m "not slow" tests/unit
 
-test: test-packages spark $(DOCS) lint ## everything: lint, types, and all tests; installs what they need (TESTS="tests/nodes": these)
+test: test-packages spark $(DOCS) lint ## lint, types, and all tests but the long ones of make soak; installs what they need (TESTS="tests/nodes": these)
 	@$(PYTEST) -m "not long" $(TESTS)
 
 coverage: test-packages spark $(DOCS) ## all tests again, and which lines of the product they run
@@ -120,7 +120,7 @@ lint: $(READY) ## ruff (rules and format) and mypy
 
 SERVER ?= mariadb
 
-soak: test-packages spark ## schedulers, workers and the database killed at random, for minutes (SERVER=mysql, SOAK="--seconds 600 --seed 2")
+soak: test-packages spark ## schedulers, workers and the database killed at random, for minutes, and the long tests (SERVER=mysql, SOAK="--seconds 600 --seed 2")
 	@$(PY) bench/soak.py --server $(SERVER) $(SOAK)
 	@$(PYTEST) -m long
 
