@@ -102,3 +102,8 @@ def test_the_readme_s_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pyte
     exec(re.sub(r"^    ", "", block, flags=re.M), names)
     people = names["people"]
     assert len(people) == names["found"].population  # type: ignore[arg-type,attr-defined]
+
+
+def test_the_readme_begins_with_the_main_job_and_the_tests() -> None:
+    first = README.read_text().split("## Two commands")[1].split("## ")[0]
+    assert re.findall(r"^    make (\w+)", first, re.MULTILINE) == ["demo", "test"]
