@@ -15,7 +15,7 @@ from sqlalchemy import Engine, update
 import dbrecon.node.source
 from dbrecon.errors import DatabaseError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Beats, LpStats, SolStats, SysLoad, Worker
+from dbrecon.ledger.records import Beats, Claim, LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.machine import WORK
@@ -245,11 +245,19 @@ def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(
     node = node_of(ledger, tmp_path, Assignment(frozenset({3, 4})), "tests.worker_tasks:serve_slowly", workers=1)
 
     def steal() -> None:
-        mine = Ledger(engine)
-        wait_for(lambda: mine.release_hosts(R, [Worker.here().host]) == 1, "a claim of the node's")
-        [claim] = mine.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600)
+        others = Ledger(engine)
+        claims: list[Claim] = []
+
+        def taken() -> bool:  # a claim passes over a row that the node's heartbeat has locked; the node may be first, too
+            claims.extend(others.claim(R, Worker("elsewhere", "1"), limit=1, lease_seconds=3600))
+            if not claims:
+                others.release_hosts(R, [Worker.here().host])
+            return bool(claims)
+
+        wait_for(lambda: others.release_hosts(R, [Worker.here().host]) == 1, "a claim of the node's")
+        wait_for(taken, "a claim of the other's")
         wait_for(lambda: any("its lease is lost" in line for line in caplog.messages), "the end of the node's worker")
-        mine.solved(claim, SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
+        others.solved(claims[0], SolStats("theirs", 0.0), LpStats(1, 1, 1, 0.0))
 
     with ThreadPoolExecutor() as threads:
         stolen = threads.submit(steal)
