@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +57,29 @@ class Cost:
 
 def measured(command: list[str], env: dict[str, str]) -> Cost:
     """Run a command; its cost includes all its descendants'. Ends the bench if it fails."""
+    return measured_together([(command, env)])
+
+
+def measured_together(commands: Sequence[tuple[list[str], dict[str, str]]]) -> Cost:
+    """Run commands, each with its environment, side by side; the cost is of all their descendants. Ends the bench if one fails."""
     begin = time.monotonic()
-    child = subprocess.Popen([sys.executable, *command], cwd=HERE, env=env, stdout=subprocess.DEVNULL)
-    cpu, peak, code = 0.0, 0, 0
-    while True:  # the command, and processes that outlived their parent by a moment, which are ours then
+    started: dict[int, tuple[subprocess.Popen[bytes], list[str]]] = {}
+    for words, env in commands:
+        child = subprocess.Popen([sys.executable, *words], cwd=HERE, env=env, stdout=subprocess.DEVNULL)
+        started[child.pid] = child, words
+    cpu, peak, failed = 0.0, 0, []
+    while True:  # the commands, and processes that outlived their parent by a moment, which are ours then
         try:
             pid, status, usage = os.wait3(0)
         except ChildProcessError:
             break
         cpu, peak = cpu + usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss)
-        if pid == child.pid:
-            code = child.returncode = os.waitstatus_to_exitcode(status)
-    if code:
-        sys.exit(f"{' '.join(command)} left with code {code}")
+        if pid in started:
+            child, words = started[pid]
+            child.returncode = os.waitstatus_to_exitcode(status)
+            failed += [f"{' '.join(words)} left with code {child.returncode}"] if child.returncode else []
+    if failed:
+        sys.exit("; ".join(failed))
     return Cost(cpu, time.monotonic() - begin, peak / 1024)
 
 

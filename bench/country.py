@@ -3,20 +3,23 @@
 
     make bench-country                              # what is left to be run, the smallest state first, until it is done
     make bench-country COUNTRY="--minutes 10"       # ... and no state is begun after ten minutes
+    make bench-country COUNTRY=--certainty          # ... and how sure it is (step 6), where that is not measured yet
     bench/country.py --states wy,vt --again         # these, also where there is a result
+    bench/country.py --states ca --schedulers 4     # steps 3 to 5 by four hosts that share MySQL (--server mariadb: MariaDB)
     bench/country.py --report                       # only the table of what there is
 
-A state is made, goes through steps 1 to 5 by the commands that an operator types, is looked at as ``--status`` and the dashboard
-look, and its files are removed before the next is made: the disk holds one state at a time. All states share one experiment and one
-ledger (SQLite in the folder, or what MYSQL_HOST and its partners name), which stays, and grows to the country's size.
+A state is made, goes through steps 1 to 5 (and 6) by the commands that an operator types, is looked at as ``--status`` and the
+dashboard look, and its files are removed before the next is made: the disk holds one state at a time. All states share one
+experiment and one ledger (SQLite in the folder, or what MYSQL_HOST and its partners name), which stays, and grows to the country's
+size.
 
-A state's figures are in bench/results/country/STATE.json, with the sitting in which they were measured; a state that has them is
-not run again, so that a sitting may be broken off and gone on with. The report tells sittings apart, since machines differ from
-day to day, and gives the rest of the country in proportion to people.
+A state's figures are in bench/results/country/STATE.json, those of step 6 in certainty/STATE.json and those of several schedulers
+in schedulers/STATE-NUMBER-SERVER.json below it, with the sitting in which they were measured; what has its figures is not run
+again, so that a sitting may be broken off and gone on with. The report tells sittings apart, since machines differ from day to day,
+and gives the rest of the country in proportion to people.
 """
 
 import argparse
-import csv
 import ctypes
 import json
 import os
@@ -25,9 +28,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -38,6 +41,7 @@ import highspy
 
 from bench.bench import PR_SET_CHILD_SUBREAPER, Cost, measured
 from bench.bench_state import bytes_under
+from bench.country_results import Certainty, Result, State, Together, keep, kept, report, states
 from bench.talk import add_common, start
 from dbrecon.console.commands import open_ledger
 from dbrecon.ctools.cli import run_command
@@ -45,70 +49,12 @@ from dbrecon.ctools.progress import counted
 from dbrecon.dashboard.views import Views
 from dbrecon.errors import UsageError
 from dbrecon.ledger.readings import DashboardReader
+from dbrecon.ledger.records import TractState
 from dbrecon.settings import Config
 
 HERE = Path(__file__).resolve().parent.parent
-RESULTS = HERE / "bench" / "results" / "country"
-TABLE = HERE / "bench" / "states_2010.csv"
-"""People, counties and tracts by state: 2010 Census, resident population, and the Census Bureau's 2010 geographic entity tallies
-(census.gov/geographies/reference-files/time-series/geo/tallies.2010.html). Sums, as published: 308,745,538, 3,143 and 73,057."""
 REIDENT = "country"
 SEED = 1
-
-
-@dataclass(frozen=True)
-class State:
-    """A state of 2010."""
-
-    stusab: str
-    people: int
-    counties: int
-    tracts: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a state took. Seconds of processors are those of all processes; ``ledger_ms`` and ``dashboard_ms`` are one reading of
-    --status, and of the dashboard's page, when ``ledger_tracts`` were in the ledger."""
-
-    stusab: str
-    people: int
-    tracts: int
-    sitting: str
-    machine: str
-    make_cpu: float
-    steps_cpu: dict[str, float]
-    steps_wall: dict[str, float]
-    peak_mib: float
-    zip_bytes: int
-    files_bytes: int
-    ledger_tracts: int
-    ledger_bytes: int
-    ledger_ms: float
-    dashboard_ms: float
-
-    @property
-    def cpu(self) -> float:
-        """CPU seconds of steps 1 to 5."""
-        return sum(self.steps_cpu.values())
-
-    @property
-    def wall(self) -> float:
-        """Wall seconds of steps 1 to 5."""
-        return sum(self.steps_wall.values())
-
-
-def states() -> list[State]:
-    """All states, the smallest first."""
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        rows = [State(row["stusab"], int(row["people"]), int(row["counties"]), int(row["tracts"])) for row in csv.DictReader(file)]
-    return sorted(rows, key=lambda state: state.people)
-
-
-def results() -> dict[str, Result]:
-    """What is measured, by state."""
-    found = (Result(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json")))
-    return {result.stusab: result for result in found}
 
 
 def machine() -> str:
@@ -125,26 +71,63 @@ def milliseconds(work: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
-def run_state(state: State, folder: Path, env: dict[str, str], sitting: str) -> Result:
-    """Make a state, reconstruct it, look at it, and remove its files."""
+def bare_environment(folder: Path) -> dict[str, str]:
+    """This environment, with the experiment's root there and no settings but the standard ones."""
+    kept_names = {name: value for name, value in os.environ.items() if not name.startswith("DBRECON_")}
+    return kept_names | {"DAS_S3ROOT": str(folder), "REIDENT": REIDENT}
+
+
+# -- a state ------------------------------------------------------------------------------------------------------------
+
+
+def prepare_state(state: State, folder: Path, env: dict[str, str]) -> tuple[Cost, dict[str, Cost]]:
+    """Make a state and take it through steps 1 and 2: what its making and each step cost."""
     base = folder / "2010-re" / REIDENT
-    dist, work = base / "dist", base / "work" / state.stusab
-    shutil.rmtree(work, ignore_errors=True)  # what a sitting left that was broken off
+    shutil.rmtree(base / "work" / state.stusab, ignore_errors=True)  # what a sitting left that was broken off
     shape = ["--people", str(state.people), "--counties", str(state.counties), "--tracts", str(state.tracts), "--seed", str(SEED)]
-    made = measured(["bench/make_state.py", "-q", "--stusab", state.stusab, *shape, "--out", str(dist)], env)
+    made = measured(["bench/make_state.py", "-q", "--stusab", state.stusab, *shape, "--out", str(base / "dist")], env)
     force = ["--force"] if state.stusab in open_ledger(Config.load(env=env)).stusabs(REIDENT) else []
-    costs: dict[str, Cost] = {}
-    for name, command in (
-        ("step 1", ["dbrtool.py", "-q", "--step1", *force, "--stusab", state.stusab]),
-        ("step 2", ["dbrtool.py", "-q", "--step2", "--stusab", state.stusab]),
-        ("steps 3 to 5", ["dbrtool.py", "-q", "--run", "--stusab", state.stusab]),
-    ):
-        costs[name] = measured(command, env)
-    result = looked_at(state, folder, env, sitting, made, costs)
-    shutil.rmtree(work)
-    for path in dist.glob("*.zip"):
+    costs = {
+        "step 1": measured(["dbrtool.py", "-q", "--step1", *force, "--stusab", state.stusab], env),
+        "step 2": measured(["dbrtool.py", "-q", "--step2", "--stusab", state.stusab], env),
+    }
+    return made, costs
+
+
+def drop_state(state: State, folder: Path) -> None:
+    """Remove the files of a state."""
+    base = folder / "2010-re" / REIDENT
+    shutil.rmtree(base / "work" / state.stusab)
+    for path in (base / "dist").glob("*.zip"):
         path.unlink()
-    return result
+
+
+def run_state(state: State, folder: Path, env: dict[str, str], sitting: str, wanted: Collection[type]) -> None:
+    """Make a state, reconstruct it, look at it, compute its certainty if that is wanted; keep what of it is, and drop the state."""
+    made, costs = prepare_state(state, folder, env)
+    costs["steps 3 to 5"] = measured(["dbrtool.py", "-q", "--run", "--stusab", state.stusab], env)
+    if Result in wanted:
+        result = looked_at(state, folder, env, sitting, made, costs)
+        keep(result)
+        say(f"{state.stusab}: {state.people:,} people, {result.wall:.0f} s, {result.cpu:.0f} CPU s")
+    if Certainty in wanted:
+        certainty = certainty_of(state, folder, env, sitting)
+        keep(certainty)
+        say(f"{state.stusab}: certainty of {counted(certainty.blocks, 'block')}, {certainty.wall:.0f} s, {certainty.cpu:.0f} CPU s")
+    drop_state(state, folder)
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def solved_tracts(tracts: Sequence[TractState], stusab: str) -> list[TractState]:
+    """A state's tracts that have people. Ends the bench if one is not solved."""
+    ours = [one for one in tracts if one.stusab == stusab and one.pop]
+    if unsolved := [one for one in ours if one.status != "solved"]:
+        sys.exit(f"{stusab}: {counted(len(unsolved), 'tract')} not solved, {unsolved[0]} first; ./dbrtool.py --status says why")
+    return ours
 
 
 def looked_at(state: State, folder: Path, env: dict[str, str], sitting: str, made: Cost, costs: dict[str, Cost]) -> Result:
@@ -152,11 +135,7 @@ def looked_at(state: State, folder: Path, env: dict[str, str], sitting: str, mad
     config = Config.load(env=env)
     ledger = open_ledger(config)
     tracts = [one for stusab in ledger.stusabs(REIDENT) for one in ledger.tract_states(REIDENT, stusab) if one.pop]
-    ours = [one for one in tracts if one.stusab == state.stusab]
-    if unsolved := [one for one in ours if one.status != "solved"]:
-        sys.exit(
-            f"{state.stusab}: {counted(len(unsolved), 'tract')} not solved, {unsolved[0]} first; ./dbrtool.py --status says why"
-        )
+    ours = solved_tracts(tracts, state.stusab)
     base = folder / "2010-re" / REIDENT
     views = Views(DashboardReader(ledger.engine, ledger.beats), config)
     return Result(
@@ -168,80 +147,80 @@ def looked_at(state: State, folder: Path, env: dict[str, str], sitting: str, mad
     )  # fmt: skip
 
 
-def report(found: Sequence[Result], everyone: Sequence[State]) -> str:
-    """What was measured, a table a sitting, and what the country takes in proportion, as Markdown."""
-    lines = []
-    for sitting in sorted({result.sitting for result in found}):
-        group = sorted((result for result in found if result.sitting == sitting), key=lambda result: result.people)
-        lines += [f"## {sitting}, {group[0].machine}\n", HEAD, RULE, *map(row, group)]
-        lines += [total(group), ""]
-    people, country = sum(result.people for result in found), sum(state.people for state in everyone)
-    cpu = sum(result.cpu for result in found)
-    lines.append(
-        f"{counted(len(found), 'state')} of {len(everyone)}, {people:,} of {country:,} people ({people / country:.1%}), were run."
+def certainty_of(state: State, folder: Path, env: dict[str, str], sitting: str) -> Certainty:
+    """The figures of step 6 of a state whose people are written."""
+    work = folder / "2010-re" / REIDENT / "work" / state.stusab
+    before = bytes_under(work)
+    cost = measured(["dbrtool.py", "-q", "--run", "--step6", "--stusab", state.stusab], env)
+    found = asked_json(["--certainty", "--json", "--stusab", state.stusab], env)
+    everyone = found["sizes"][-1]
+    tracts = [one for one in open_ledger(Config.load(env=env)).tract_states(REIDENT, state.stusab) if one.pop]
+    if everyone["people"] != state.people:
+        sys.exit(f"{state.stusab}: the certainty of {everyone['people']:,} people is known; ./dbrtool.py --status says why")
+    return Certainty(
+        state.stusab, state.people, len(tracts), sitting, machine(), round(cost.cpu, 2), round(cost.wall, 2), round(cost.peak, 1),
+        bytes_under(work) - before, everyone["blocks"], found["proofs"], everyone["cumulative_upper"],
+        everyone["cumulative_blockwise"], everyone["blocks_without_variability_pct"], everyone["certain_pct"],
+    )  # fmt: skip
+
+
+def asked_json(words: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """What the operator's tool answers in JSON. Ends the bench if it fails."""
+    done = subprocess.run(
+        [sys.executable, "dbrtool.py", "-q", *words], cwd=HERE, env=env, capture_output=True, text=True, check=False
     )
-    if found:
-        lines.append(
-            f"At {cpu / people * 1e6:.1f} CPU seconds a million the country takes "
-            f"{cpu / people * country:,.0f} CPU seconds (in proportion)."
-        )
-    return "\n".join(lines) + "\n"
+    if done.returncode:
+        sys.exit(f"dbrtool.py {' '.join(words)} left with code {done.returncode}: {done.stderr[-1000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
-HEAD = (
-    "| state | people | tracts | CPU s, steps 1 to 5 | a million people | wall s | steps 1 and 2, wall s | peak MiB | MB of files "
-    "| tracts in the ledger | its MB | --status ms | dashboard ms |"
-)
-RULE = "|---|" + "--:|" * 12
+# -- a sitting ----------------------------------------------------------------------------------------------------------
 
 
-def row(result: Result) -> str:
-    """A state's line of the table."""
-    early = sum(seconds for name, seconds in result.steps_wall.items() if name != "steps 3 to 5")
-    cells = [
-        result.stusab, f"{result.people:,}", f"{result.tracts:,}", f"{result.cpu:.1f}", f"{result.cpu / result.people * 1e6:.1f}",
-        f"{result.wall:.1f}", f"{early:.1f}", f"{result.peak_mib:.0f}", f"{result.files_bytes / 1e6:,.0f}",
-        f"{result.ledger_tracts:,}", f"{result.ledger_bytes / 1e6:.1f}", f"{result.ledger_ms:.0f}", f"{result.dashboard_ms:.0f}",
-    ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
-
-
-def total(group: Sequence[Result]) -> str:
-    """The sum of a sitting."""
-    people, cpu, wall = (sum(values) for values in zip(*((r.people, r.cpu, r.wall) for r in group), strict=True))
-    tracts, size, peak = sum(r.tracts for r in group), sum(r.files_bytes for r in group), max(r.peak_mib for r in group)
-    cells = (
-        f"{people:,} | {tracts:,} | {cpu:.1f} | {cpu / people * 1e6:.1f} | {wall:.1f} | | {peak:.0f} | {size / 1e6:,.0f} | | | | |"
-    )
-    return f"| **all** | {cells}"
-
-
-def sit(todo: Sequence[State], folder: Path, minutes: float) -> None:
-    """Run one state after the other; none is begun after so many minutes."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DBRECON_")}
-    env |= {"DAS_S3ROOT": str(folder), "REIDENT": REIDENT}
+def sit(todo: dict[State, set[type]], folder: Path, minutes: float) -> None:
+    """Run one state after the other, for what of it is wanted; none is begun after so many minutes."""
+    env = bare_environment(folder)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # workers whose parent ended first are measured too
     if REIDENT not in {row.reident for row in open_ledger(Config.load(env=env)).experiments()}:
         measured(["dbrtool.py", "-q", "--register", REIDENT], env)
     sitting, begin = time.strftime("%Y-%m-%d %H:%M", time.gmtime()), time.monotonic()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for state in todo:
+    for state, wanted in todo.items():
         if time.monotonic() - begin > 60 * minutes:
-            print(f"{minutes:g} minutes are over: the same command goes on with {state.stusab}", file=sys.stderr)
+            say(f"{minutes:g} minutes are over: the same command goes on with {state.stusab}")
             return
-        result = run_state(state, folder, env, sitting)
-        part = RESULTS / f"{state.stusab}.part"
-        part.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-        part.replace(RESULTS / f"{state.stusab}.json")
-        print(f"{state.stusab}: {state.people:,} people, {result.wall:.0f} s, {result.cpu:.0f} CPU s", file=sys.stderr, flush=True)
+        run_state(state, folder, env, sitting, wanted)
 
 
-def asked(words: str | None, everyone: Sequence[State], done: dict[str, Result], again: bool) -> list[State]:
-    """The states to be run."""
+def asked(words: str | None, everyone: Sequence[State]) -> list[State]:
+    """The states that are named, or all. UsageError for one that is none."""
     names = words.split(",") if words else [state.stusab for state in everyone]
     if unknown := sorted(set(names) - {state.stusab for state in everyone}):
         raise UsageError(f"--states {words}: {', '.join(unknown)} is none of the 51 (wy,vt for example).")
-    return [state for state in everyone if state.stusab in names and (again or state.stusab not in done)]
+    return [state for state in everyone if state.stusab in names]
+
+
+def left(chosen: Sequence[State], done: dict[type, Collection[str]], again: bool) -> dict[State, set[type]]:
+    """What is to be measured of the states, of the kinds in ``done``: all of it ``again``, or what of it has no result."""
+    wanted = {state: {kind for kind, names in done.items() if again or state.stusab not in names} for state in chosen}
+    return {state: kinds for state, kinds in wanted.items() if kinds}
+
+
+def run_asked(args: argparse.Namespace, everyone: Sequence[State]) -> None:
+    """Measure what the options ask for."""
+    chosen, folder = asked(args.states, everyone), Path(args.folder).absolute()
+    if args.schedulers:
+        if not args.states:
+            raise UsageError(f"--schedulers {args.schedulers}: say for which states, --states ca for example.")
+        from bench.country_schedulers import run_together  # it needs what the tests need
+
+        for state in chosen:
+            run_together(state, folder / "schedulers", args.server, args.schedulers, args.workers, args.again)
+        return
+    done: dict[type, Collection[str]] = {Result: kept(Result)}
+    if args.certainty:
+        done[Certainty] = kept(Certainty)
+    sit(left(chosen, done, args.again), folder, args.minutes)
 
 
 def main() -> int:
@@ -251,18 +230,23 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin no state after so many (default: go on to the end)"
     )
-    parser.add_argument("--again", action="store_true", help="also those that have a result")
+    parser.add_argument("--again", action="store_true", help="also what has a result")
+    parser.add_argument("--certainty", action="store_true", help="also step 6 of each state")
+    parser.add_argument("--schedulers", type=int, metavar="N", help="instead: N schedulers as hosts of their own, on one server")
+    parser.add_argument("--server", choices=("mysql", "mariadb"), default="mysql", help="for --schedulers (default %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="for --schedulers: each one's processes (default: the cores shared out)"
+    )
     parser.add_argument("--report", action="store_true", help="run nothing, print the table")
     parser.add_argument("--folder", default="country-data", help="where states and the ledger lie (default %(default)s)")
     add_common(parser)
     args = parser.parse_args()
     start(args)
     everyone = states()
-    todo = asked(args.states, everyone, results(), args.again)
     if not args.report:
-        sit(todo, Path(args.folder).absolute(), args.minutes)
-    text = report(list(results().values()), everyone)
-    print(text, end="")
+        run_asked(args, everyone)
+    found, certain, together = kept(Result), kept(Certainty), kept(Together)
+    print(report(list(found.values()), everyone, list(certain.values()), list(together.values())), end="")
     return 0
 
 

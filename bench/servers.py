@@ -1,0 +1,53 @@
+"""Private database servers for measurements, and what a server tells of its own cost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.mysql_server import MysqlServer
+from tests.servers import MariaServer, free_port
+
+SERVERS: dict[str, type[MariaServer]] = {"mariadb": MariaServer, "mysql": MysqlServer}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server has done since it started: CPU seconds, MiB now, statements, the most connections at once, deadlocks."""
+
+    version: str
+    cpu: float
+    mib: float
+    statements: int
+    connections: int
+    deadlocks: int
+
+
+@contextmanager
+def server_at_work(kind: str, folder: Path, *options: str) -> Iterator[MariaServer]:
+    """A server of a kind with a user, its files below ``folder``, for the length of the block. Raises CannotBeHad."""
+    server = SERVERS[kind](folder, free_port(), options=options)
+    server.install()
+    server.start()
+    try:
+        server.make_user()
+        yield server
+    finally:
+        server.stop()
+
+
+def served(server: MariaServer) -> Served:
+    """What a server has done."""
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+    times = process.cpu_times()
+    status = dict(server.execute("SHOW GLOBAL STATUS"))
+    counters = "SELECT SUM(count) FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'"
+    [(deadlocks,)] = server.execute(counters)
+    [(version,)] = server.execute("SELECT VERSION()")
+    return Served(
+        f"{'MariaDB' if 'MariaDB' in version else 'MySQL'} {version.partition('-')[0]}", times.user + times.system,
+        process.memory_info().rss / (1 << 20), int(status["Questions"]), int(status["Max_used_connections"]), int(deadlocks),
+    )  # fmt: skip
