@@ -9,7 +9,7 @@ from dbrecon.settings import SETTINGS, Config
 
 
 def main() -> int:
-    """The command line: one setting a line, as it could stand in the file."""
+    """Print one setting a line, as it could stand in the file."""
     config = Config.load()
     print(f"# {config.path}")
     for setting in SETTINGS:

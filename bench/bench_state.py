@@ -62,7 +62,7 @@ def bytes_under(*paths: Path) -> int:
 
 
 def run_steps(folder: Path, env: dict[str, str]) -> list[Step]:
-    """Steps 1 and 2, and 3 to 5 by the scheduler."""
+    """Run steps 1 and 2, then 3 to 5 by the scheduler; return what each took."""
     work = folder / "2010-re" / "state" / "work" / STUSAB
     database = folder / "2010-re" / "dbrecon.sqlite3"
     steps = []
@@ -93,7 +93,7 @@ def floors(experiment: Experiment, states: list[TractState], sample: list[TractS
 
 
 def table(people: int, tracts: int, zip_bytes: int, steps: list[Step], floor: tuple[float, float, float]) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     head = "| | CPU s | per million people | per 1,000 tracts | wall s | peak MiB of a process | MB written |"
     lines = [head, "|---|--:|--:|--:|--:|--:|--:|"]
 
@@ -115,7 +115,7 @@ def table(people: int, tracts: int, zip_bytes: int, steps: list[Step], floor: tu
 
 
 def slowest(states: list[TractState]) -> list[str]:
-    """The tracts that took longest, and whether any took too long."""
+    """Return the tracts that took longest, and say whether any took too long."""
     timed = sorted(states, key=lambda state: -(state.solve_seconds or 0))
     lines = ["\nThe slowest tracts (solve, check, write; aim: none above 60 s):\n"]
     lines += ["| people | variables | seconds |", "|--:|--:|--:|"]

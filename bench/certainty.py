@@ -44,7 +44,7 @@ from dbrecon.recon.tract.verify import tabulate
 
 
 def tracts_of(product: Product, plan: StatePlan, most: int | None) -> Iterator[TractTables]:
-    """The tables of a plan's tracts, or of so many of them, evenly among all."""
+    """Yield the tables of a plan's tracts, or of so many of them, evenly among all."""
     every = 1 if most is None else max(1, plan.n_tracts // most)
     number = itertools.count()
     for county in make_counties(plan):
@@ -55,7 +55,7 @@ def tracts_of(product: Product, plan: StatePlan, most: int | None) -> Iterator[T
 
 
 def tract_tables(product: Product, geoid: int, here: People) -> TractTables:
-    """The tables of the people of one tract."""
+    """Return the tables of the people of one tract."""
     blocks, at = np.unique(here.geoid_block % BLOCKS_PER_TRACT, return_inverse=True)
     return TractTables(f"{geoid:011d}", blocks, *tabulate(product, len(blocks), at, here.kind, here.count))
 
@@ -116,7 +116,7 @@ def measure(
 
 
 def report(seconds: dict[str, float], found: Counter[str]) -> str:
-    """The figures as Markdown."""
+    """Return the figures as Markdown."""
     people = found["people"]
     twice = seconds["solver in the blockwise bound, measured twice"]
     lps = seconds["minimise"]

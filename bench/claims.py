@@ -60,7 +60,7 @@ def country() -> dict[str, list[GeoRow]]:
 
 
 def open_ledger(arguments: dict[str, Any]) -> Ledger:
-    """A ledger of this process's own."""
+    """Open a ledger of this process's own."""
     return Ledger(make_engine(sqlite_path="", **arguments), patience=60.0)
 
 
@@ -93,7 +93,7 @@ def nearly_all_done(ledger: Ledger) -> None:
 
 
 def claim_on(number: int, seconds: float, arguments: dict[str, Any], begin: Barrier, results: Any) -> None:
-    """A process that claims for some seconds and finishes nothing: what it got."""
+    """Claim for some seconds and finish nothing, in a process of its own; return what it got."""
     ledger, worker, got, calls = open_ledger(arguments), Worker(f"bench{number}", f"{os.getpid()}-1"), [], 0
     ledger.experiments()
     begin.wait()
@@ -137,7 +137,7 @@ def claims_at_once(processes: int, seconds: float, arguments: dict[str, Any]) ->
 
 
 def idle_share(folder: Path, people: int, env: dict[str, str]) -> tuple[float, float]:
-    """The share of workers' time in a run that is neither building nor solving (with their files), and its wall seconds."""
+    """Return the share of workers' time that is neither building nor solving (with their files), and a run's wall seconds."""
     stusab, reident = "de", "idle"
     root = folder / "root"
     dist = root / "2010-re" / reident / "dist"
@@ -208,7 +208,7 @@ def bench(folder: Path, seconds: float, people: int) -> None:
 
 
 def main() -> int:
-    """The command line."""
+    """Read the command line and measure what it asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of claiming by each number of processes (default %(default)s)")
     parser.add_argument("--people", type=int, default=400_000, help="in the run (default %(default)s)")

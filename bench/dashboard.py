@@ -77,7 +77,7 @@ def tract_numbers(rng: random.Random, counties: int) -> list[int]:
 
 
 def tract_row(rng: random.Random, now: int, stusab: str, county: str, number: int, share: float) -> dict[str, Any]:
-    """A tract of a state of which ``share`` is solved."""
+    """Make a tract of a state of which ``share`` is solved."""
     pop = 0 if rng.random() < 0.006 else max(1, int(rng.gammavariate(6, 720)))
     row: dict[str, Any] = {
         "stusab": stusab, "state": STATES[stusab].fips, "county": county, "tract": f"{number:06d}",
@@ -114,7 +114,7 @@ def tract_row(rng: random.Random, now: int, stusab: str, county: str, number: in
 
 
 def fill(engine: Engine, seed: int) -> None:
-    """The country's tables with a run that is two thirds through."""
+    """Fill the country's tables with a run that is two thirds through."""
     rng = random.Random(seed)
     Ledger(engine).register(REIDENT, "all", "2010_sf1")
     tables, codes = experiment_tables(REIDENT), county_codes()
@@ -144,7 +144,7 @@ def fill(engine: Engine, seed: int) -> None:
 
 
 def county_row(stusab: str, county: str, tracts: list[dict[str, Any]], now: int) -> dict[str, Any]:
-    """The county of these tracts: its people are written where all are solved."""
+    """Sum up the county of these tracts: its people are written where all are solved."""
     pop, left = sum(row["pop"] for row in tracts), [row for row in tracts if row["status"] not in (SOLVED, EMPTY)]
     status = EMPTY if not pop else OPEN if left else WRITTEN
     written = {"csv_start": now - 60, "csv_end": now - 59, "csv_host": HOSTS[0], "csv_count": 1}
@@ -156,7 +156,7 @@ def county_row(stusab: str, county: str, tracts: list[dict[str, Any]], now: int)
 
 
 def fill_load(connection: Connection, rng: random.Random, now: int) -> None:
-    """A week of reports of every host, one a minute; one host has been silent for some hours."""
+    """Enter a week of reports of every host, one a minute; one host has been silent for some hours."""
     for host in HOSTS:
         begin = now - (7 * 86400 if host == HOSTS[0] else 7200)
         silent = 4000 if host == HOSTS[-1] else 0
@@ -173,7 +173,7 @@ def fill_load(connection: Connection, rng: random.Random, now: int) -> None:
 
 @contextmanager
 def dashboard(env: dict[str, str], port: int) -> Iterator[str]:
-    """The server as an operator starts it; its address."""
+    """Start the server as an operator does; yield its address."""
     command = [sys.executable, "dbrtool.py", "-q", "--dashboard", "--port", str(port)]
     process = subprocess.Popen(command, cwd=HERE, env=env, stdout=subprocess.PIPE, text=True)
     try:
@@ -264,7 +264,7 @@ async def look(viewers: list[Viewer], seconds: float, paced: bool) -> float:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of them lies."""
+    """Return the value below which that share of them lies."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -304,7 +304,7 @@ def measure_status(engine: Engine) -> None:
 
 
 def statements(engine: Engine) -> int:
-    """SELECTs that the server has run since it started."""
+    """Count the SELECTs that the server has run since it started."""
     with engine.connect() as connection:
         return int(connection.execute(text("SHOW GLOBAL STATUS LIKE 'Com_select'")).one()[1])
 

@@ -29,7 +29,7 @@ TRUTH = ROOT / "truth_de.csv.gz"
 
 
 def environment() -> dict[str, str]:
-    """The embedded default: a local root, no MySQL, this checkout's settings."""
+    """Return the embedded default: a local root, no MySQL, this checkout's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MYSQL_", "DBRECON_"))}
     return kept | {"DAS_S3ROOT": str(ROOT), "REIDENT": "demo"}
 
@@ -47,7 +47,7 @@ def run(what: str, *command: str) -> str:
 
 
 def indented(text: str) -> str:
-    """The text with each line moved in."""
+    """Move each line of the text in."""
     return "".join(f"  {line}\n" if line else "\n" for line in text.rstrip().splitlines())
 
 

@@ -46,7 +46,7 @@ def evenly(blocks: int, people: int, ages: tuple[int, int] = (0, 102)) -> Drawn:
 
 
 def of_state(big_tract: int = 0, big_block: int = 0) -> Drawn:
-    """The biggest tract of a synthetic state."""
+    """Draw the biggest tract of a synthetic state."""
     plan = plan_state("de", "10", max(big_tract, big_block) + 6000, SEED, None, big_tract, big_block)
     found: tuple[int, Drawn] | None = None
     for number in range(len(plan.counties)):

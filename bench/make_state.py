@@ -71,7 +71,7 @@ def make_state(plan: StatePlan, out: str, truth: str | None, release: Release | 
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options."""
+    """Read the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stusab", required=True, help="two-letter code of the state to play, as in de")
     parser.add_argument("--people", type=int, required=True, help="how many, exactly")

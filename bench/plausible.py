@@ -81,7 +81,7 @@ def clans(rng: np.random.Generator) -> Tract:
 
 
 def populations(tracts: int) -> Iterator[tuple[str, list[Tract]]]:
-    """The populations, each of so many tracts of 4,000 people or so."""
+    """Yield the populations, each of so many tracts of 4,000 people or so."""
     makers = {
         "households, diverse": lambda rng: households(rng, 4000, 80, MIXED),
         "households, nearly all white": lambda rng: households(rng, 4000, 80, WHITE),
@@ -96,7 +96,7 @@ def populations(tracts: int) -> Iterator[tuple[str, list[Tract]]]:
 
 
 def published(product: Product, tract: Tract) -> TractTables:
-    """The tract's tables."""
+    """Return the tract's tables."""
     n_blocks = int(tract.block.max()) + 1
     block_cells, tract_cells = tabulate(product, n_blocks, tract.block, tract.kind, np.ones(len(tract.kind), np.int64))
     populated = block_cells[:, 0] > 0
@@ -104,7 +104,7 @@ def published(product: Product, tract: Tract) -> TractTables:
 
 
 def wrong(truth: Tract, block: IntArray, kind: IntArray, count: IntArray, kinds: int) -> int:
-    """True people who have no partner of their block and kind among those that were made."""
+    """Count the true people who have no partner of their block and kind among those that were made."""
     key, number = np.unique(np.concatenate([truth.block * kinds + truth.kind, block * kinds + kind]), return_inverse=True)
     n = len(truth.kind)
     there = np.bincount(number[:n], minlength=len(key))

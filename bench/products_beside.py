@@ -37,13 +37,13 @@ BLOCKS_A_TRACT = 8_000
 
 
 def environment(folder: Path, product: str) -> dict[str, str]:
-    """What the commands need, and nothing of a database elsewhere."""
+    """Return what the commands need, and nothing of a database elsewhere."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MYSQL_", "DBRECON_"))}
     return env | {"DAS_S3ROOT": str(folder), "REIDENT": product.split("_", maxsplit=1)[0]}
 
 
 def costs_of(product: str, people: int, folder: Path) -> dict[str, Cost]:
-    """What each step of a product costs for so many people."""
+    """Measure what each step of a product costs for so many people."""
     env = environment(folder, product)
     measured(["dbrtool.py", "--register", env["REIDENT"], "--product", product], env)
     dist = folder / load_release(product).prefix / env["REIDENT"] / "dist"
@@ -74,7 +74,7 @@ def beside(people: int) -> str:
 
 
 def streamed(gibibytes: float) -> str:
-    """What steps 1 and 2 cost on a zip of so much text."""
+    """Measure what steps 1 and 2 cost on a zip of so much text."""
     with tempfile.TemporaryDirectory(prefix="dbrecon-products-") as folder:
         env = environment(Path(folder), "dhc2020")
         measured(["dbrtool.py", "--register", env["REIDENT"], "--product", "dhc2020"], env)
@@ -92,7 +92,7 @@ def streamed(gibibytes: float) -> str:
 
 
 def with_empty_blocks(blocks: int) -> list[County]:
-    """A small state, to whose first county so many blocks without people are added."""
+    """Make a small state, and add so many blocks without people to its first county."""
     counties = list(make_counties(plan_state(STUSAB, STATE, 100_000, seed=1, counties=3)))
     first = counties[0]
     tracts = int(STATE + first.code) * 10**6 + 100_000 + np.arange(-(-blocks // BLOCKS_A_TRACT))

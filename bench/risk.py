@@ -53,7 +53,7 @@ def make(folder: Path, people: int) -> None:
 
 
 def row(name: str, people: int, cost: Cost) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     a_million = cost.cpu / people * 1e6
     return f"| {name} | {people:,} | {cost.cpu:.1f} | {a_million:.1f} | {cost.wall:.0f} | {cost.peak:.0f} |"
 

@@ -71,7 +71,7 @@ class SqliteFile:
     start = make_user = stop = install
 
     def fresh_database(self) -> str:
-        """The schema's name."""
+        """Return the name of the only schema there is."""
         return "main"
 
     def settings(self, _database: str) -> dict[str, str]:
@@ -79,7 +79,7 @@ class SqliteFile:
         return {}
 
     def execute(self, query: str) -> list[tuple[object, ...]]:
-        """The rows of a query."""
+        """Run a query; return its rows."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(query).fetchall()
 
@@ -118,7 +118,7 @@ class SoakNode:
     codes: "Counter[int]" = field(default_factory=Counter)
 
     def tend(self, rng: random.Random, may_start: bool) -> None:
-        """What cron and time do: starts it when it is due, wakes it when its pause is over."""
+        """Do what cron and time do: start it when it is due, wake it when its pause is over."""
         now = time.monotonic()
         if self.process is not None and self.process.poll() is not None:
             self.codes[self.process.returncode] += 1
@@ -134,7 +134,7 @@ class SoakNode:
             self.paused_until = None
 
     def signal(self, number: int) -> bool:
-        """Sends a signal to the scheduler; False if there is none."""
+        """Send a signal to the scheduler; return False if there is none."""
         if self.process is None:
             return False
         self.process.send_signal(number)
@@ -145,7 +145,7 @@ class SoakNode:
         return self.log.exists() and self.log.stat().st_size > self.log_before and self.signal(signal.SIGINT)
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes and their common ancestor."""
+        """List the worker processes and their common ancestor."""
         if self.process is None:
             return []
         with suppress(psutil.NoSuchProcess):
@@ -215,7 +215,7 @@ class Soak:
         return True
 
     def make_read_only(self) -> bool:
-        """The database takes no writes for a moment, as after a failover."""
+        """Have the database take no writes for a moment, as after a failover."""
         return self._for_a_while("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0")
 
     def drop_connections(self) -> bool:
@@ -270,7 +270,7 @@ class Soak:
         return ledger.work_left(REIDENT).nothing_left
 
     def end(self) -> None:
-        """Ends whatever still runs."""
+        """End whatever still runs."""
         for node in self.nodes:
             if node.process is not None:
                 node.signal(signal.SIGCONT)
@@ -282,7 +282,7 @@ class Soak:
     # -- what must be true at the end -------------------------------------------------------------------------------
 
     def verify(self, ledger: Ledger, reference: Path) -> list[str]:
-        """What is wrong, in sentences."""
+        """Say what is wrong, in sentences."""
         tracts = [one for one in ledger.tract_states(REIDENT, STUSAB) if one.pop]
         wrong = [f"{one.county} {one.tract} is {one.status}: {one.error}" for one in tracts if one.status != SOLVED]
         wrong += [f"{one.county} {one.tract} was solved {one.sol_count} times" for one in tracts if one.sol_count != 1]
@@ -324,14 +324,14 @@ def _content(path: Path) -> bytes:
 
 
 def _bare_environment(folder: Path) -> dict[str, str]:
-    """This environment without what leads to another experiment."""
+    """Return this environment without what leads to another experiment."""
     ours = ("MYSQL_", "DBRECON_", "DAS_", "REIDENT")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"DBRECON_CONFIG": str(folder / "config.ini")}
 
 
 def prepare(zip_path: Path, env: dict[str, str]) -> None:
-    """Steps 0 to 2 of the state under the root of ``env``."""
+    """Run steps 0 to 2 of the state under the root of ``env``."""
     root = Path(env["DAS_S3ROOT"])
     dist = root / "2010-re" / REIDENT / "dist"
     dist.mkdir(parents=True)
@@ -380,7 +380,7 @@ def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int, serve
 
 
 def main() -> int:
-    """The command line."""
+    """Read the command line and run the soak."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=150.0, help="how long there are faults (default %(default)s)")
     parser.add_argument("--people", type=int, default=1_200_000, help="in the synthetic state (default %(default)s)")

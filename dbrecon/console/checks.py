@@ -40,7 +40,7 @@ def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
 
 
 def _check_steps(args: Arguments, action: str) -> None:
-    """Steps and places that do not go together."""
+    """Refuse steps and places that do not go together."""
     steps = asked_steps(args)
     if action == "spark":  # the same, done elsewhere
         action = "run" if args.run else "steps"

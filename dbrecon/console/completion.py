@@ -117,7 +117,7 @@ def _counties(ctx: click.Context) -> Iterator[str]:
 
 
 def _tables(_ctx: click.Context) -> Iterator[str]:
-    """The two words; lists of tables are the products' own."""
+    """Complete the two words; lists of tables are the products' own."""
     yield from ("all", "block")
 
 

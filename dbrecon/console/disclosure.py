@@ -133,7 +133,7 @@ def _read_people(path: str) -> People:
 
 
 def _county(experiment: Experiment, stusab: str, county: str) -> County:
-    """A county's people, and what certainty tells of them where it has been found for just these people and tables."""
+    """Read a county's people, and what certainty tells of them where it has been found for just these people and tables."""
     from dbrecon.recon.risk.matching_study import County
     from dbrecon.recon.risk.reidentification import Blocks, MarkedRecords
     from dbrecon.steps.county_results import read_results

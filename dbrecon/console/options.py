@@ -93,7 +93,7 @@ def place() -> tuple[Option, ...]:
 
 
 def certainty_extras(when: str) -> tuple[Option, ...]:
-    """What step 6 writes beside certainty."""
+    """Return the options of what step 6 writes beside certainty."""
     return (
         flag("--cells", help=f"{when}the least and most of every count too"),
         Option(
@@ -429,7 +429,7 @@ def scheduler_groups(commands: dict[str, str]) -> tuple[Group, ...]:
 
 
 def step_groups(force: str, *more: Group) -> tuple[Group, ...]:
-    """The options of a step's script. ``force``: what --force does."""
+    """Return the options of a step's script. ``force``: what --force does."""
     return Group("what", "what to do", (reident(), *place(), flag("--force", help=force))), *more, talk()
 
 

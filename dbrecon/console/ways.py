@@ -41,7 +41,7 @@ class _Said:
 
 
 def ways_to_publish(product: str | None, tables: str, words: Sequence[str]) -> list[Variant]:
-    """The way in question, and the others of ``words``. Raises UsageError, InputError for a product that is none."""
+    """Return the way in question, and the others of ``words``. Raises UsageError, InputError for a product that is none."""
     from dbrecon.experiment import DEFAULT_PRODUCT
 
     product = product or DEFAULT_PRODUCT
@@ -98,7 +98,7 @@ def _each_left_out(product: str, tables: str) -> list[str]:
 
 
 def _read(word: str, product: str, tables: str) -> _Said:
-    """A way of one word, "block+swap=0.1" say."""
+    """Read a way of one word, "block+swap=0.1" say."""
     said = _Said(product, tables)
     for part in word.split("+"):
         kind, equals, text = part.partition("=")

@@ -21,7 +21,7 @@ COUNTY = 10**10
 
 
 def tabulate(people: Any, tables: AnyProduct = "sf1_2010", *, subset: str = "all", frames: str | None = None) -> Published:
-    """The tables of a product, or of one's own set, as they would be published of people (a frame, or a reconstruction).
+    """Return the tables of a product, or of a set of one's own, as published of people (a frame, or a reconstruction).
 
     Raises InputError for a frame that is not of the form, or that has nobody.
     """
@@ -83,7 +83,7 @@ def evaluate(people: Any, truth: Any, published: Published | None = None, *, see
 
 
 def _block_counts(published: Published) -> "BlockCounts | None":
-    """What the baselines know of the blocks; None where no table tells it."""
+    """Return what the baselines know of the blocks; None where no table tells it."""
     from dbrecon.recon.study.evaluation import BlockCounts, Margins, NoBaselines, Units
 
     try:
@@ -104,7 +104,7 @@ def reidentify(
     repeats: int = 1,
     frames: str | None = None,
 ) -> Any:
-    """What somebody who knows block, sex and age of people learns of race and origin from a reconstruction.
+    """Measure what somebody who knows block, sex and age of people learns of race and origin from a reconstruction.
 
     ``attacker``: a frame of id, geoid_block, sex, age; None is one who knows everybody of the truth. ``truth``: a frame of people,
     with their id where the attacker has one. With ``certainty`` the rates of blocks without variability and of certain people

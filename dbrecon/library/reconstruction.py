@@ -50,7 +50,7 @@ class Reconstruction:
         return self.records.population
 
     def people(self, frames: str | None = None) -> Any:
-        """A frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp.
+        """Return a frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp.
 
         What no table tells of people (of a small set of tables) is missing there.
         """
@@ -58,11 +58,11 @@ class Reconstruction:
         return frame_kinds.native(columns, frames or self.published.frames)
 
     def model(self, tract: str) -> Model:
-        """A tract's integer program, as arrays."""
+        """Return a tract's integer program, as arrays."""
         return self.by_tract[tract].model
 
     def sizes(self, frames: str | None = None) -> Any:
-        """A frame with a row a tract: people, blocks, and the program's variables, constraints and coefficients."""
+        """Return a frame with a row a tract: people, blocks, and the program's variables, constraints and coefficients."""
         found = self.by_tract.values()
         columns = {
             "geoid_tract": list(self.by_tract),
@@ -76,12 +76,12 @@ class Reconstruction:
         return frame_kinds.native(columns, frames or self.published.frames)
 
     def lp_text(self, tract: str) -> str:
-        """A tract's program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read."""
+        """Return a tract's program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read."""
         found, product = self.by_tract[tract], self.published.product
         return format_lp(found.model, found.people.population, product.name, self._tables).decode()
 
     def solution_text(self, tract: str) -> str:
-        """A tract's answer in the form of Gurobi's .sol: a line a variable that is not 0."""
+        """Return a tract's answer in the form of Gurobi's .sol: a line a variable that is not 0."""
         found = self.by_tract[tract]
         notes = {"people": str(found.people.population), "solver": found.solver, "seed": str(self.seed)}
         return format_solution(tract, people_of(found.model, found.values), notes).decode()

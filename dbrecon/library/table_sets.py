@@ -45,7 +45,7 @@ class ages:  # noqa: N801 - reads as a word in by=("sex", ages(0, 18, 65))
         object.__setattr__(self, "starts", starts)
 
     def parts(self) -> list[Part]:
-        """The groups as selectors of a product's file."""
+        """Return the groups as selectors of a product's file."""
         ends = [*(start - 1 for start in self.starts[1:]), OLDEST]
         return [{"ages": [first, last]} for first, last in zip(self.starts, ends, strict=True)]
 
@@ -65,7 +65,7 @@ class Table:
     level: str = "block"
 
     def divisions(self) -> list[list[Part]]:
-        """The parts of each division. Raises UsageError for one that is not known, or comes twice."""
+        """Return the parts of each division. Raises UsageError for one that is not known, or comes twice."""
         found = []
         for division in self.by:
             if not isinstance(division, ages) and division not in DIVISIONS:
@@ -84,7 +84,7 @@ class TableSet:
     """
 
     def __init__(self, name: str, tables: Sequence[Table]) -> None:
-        """Raises UsageError for a table that cannot be, InputError for selectors that are not known."""
+        """Check the tables. Raises UsageError for one that cannot be, InputError for selectors that are not known."""
         self.name = name
         self.tables = tuple(tables)
         blocks = [table for table in tables if table.level == "block"]
@@ -110,7 +110,7 @@ class TableSet:
 
     @staticmethod
     def _spec(table: Table, divisions: dict[str, Any]) -> dict[str, Any]:
-        """The table as a product's file has it; its divisions are added to ``divisions``."""
+        """Return the table as a product's file has it; its divisions are added to ``divisions``."""
         parts_of, cells = table.divisions(), 1
         for number, parts in reversed(list(enumerate(parts_of))):
             then = {"then": f"{table.name}/{number + 1}"} if number + 1 < len(parts_of) else {}
@@ -128,7 +128,7 @@ class TableSet:
         }
 
     def cells(self, frames_kind: str | None = None) -> Any:
-        """A frame of all cells: level, table, cell, and whom it counts in words."""
+        """Return a frame of all cells: level, table, cell, and whom it counts in words."""
         return cells_of(self, frames_kind)
 
 
@@ -150,7 +150,7 @@ def product(tables: AnyProduct = "sf1_2010", subset: str = "all") -> Product:
 
 
 def cells_of(tables: AnyProduct, frames_kind: str | None = None) -> Any:
-    """A frame of all cells of a set of tables: level, table, cell, and whom it counts in words."""
+    """Return a frame of all cells of a set of tables: level, table, cell, and whom it counts in words."""
     rows = [
         (table.level, table.name, name, in_words(cell.box))
         for table in product(tables).tables

@@ -76,7 +76,7 @@ def by_sex_and_age(people: People) -> IntArray:
 
 
 def _summary(result: VariantResult, agreement: Agreement, study: Study) -> tuple[str, ...]:
-    """The findings, a sentence each."""
+    """Return the findings, a sentence each."""
     sure = result.sizes
     exact, bins = agreement.share("reconstruction", "exact_age"), agreement.share("reconstruction", "binned_age")
     guess = study.precision("modal guess", "nonmodal").mean

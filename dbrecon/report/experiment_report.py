@@ -68,7 +68,7 @@ def _ways(subject: Subject, found: Findings) -> list[WayToPublish]:
 
 
 def way_to_publish(name: str, found: Findings) -> WayToPublish:
-    """An experiment as one of several ways to publish."""
+    """Describe an experiment as one of several ways to publish."""
     agreement: list[float | None] = [None, None]
     sure: list[float | None] = [None, None, None]
     precision: list[float | None] = [None, None]
@@ -83,7 +83,7 @@ def way_to_publish(name: str, found: Findings) -> WayToPublish:
 
 
 def _summary(found: Findings, study: Study | None) -> Sequence[str]:
-    """The findings, a sentence each."""
+    """Return the findings, a sentence each."""
     words = [f"From published tables alone, {found.people:,} records of people were rebuilt that reproduce every published count."]
     if found.knows_truth:
         exact, bins = (found.agreement.share("reconstruction", measure) for measure in ("exact_age", "binned_age"))

@@ -22,18 +22,18 @@ FIVE_YEAR_GROUPS = (*(f"{a}-{a + 4}" for a in range(0, 85, 5)), "85+")
 
 
 def size_labels() -> list[str]:
-    """The classes of blocks by people: "1-9", ..., "1000+"."""
+    """Return the classes of blocks by people: "1-9", ..., "1000+"."""
     lasts = [f"-{following - 1}" for following in SIZE_STARTS[1:]] + ["+"]
     return [f"{first}{last}" for first, last in zip(SIZE_STARTS, lasts, strict=True)]
 
 
 def share(part: float, whole: float) -> float:
-    """A share, NaN of nothing."""
+    """Divide; NaN for a share of nothing."""
     return part / whole if whole else float("nan")
 
 
 def per_cent(value: float, digits: int = 1) -> str:
-    """A share as a sentence has it: never rounded up to 100 or down to 0."""
+    """Write a share as a sentence has it: never rounded up to 100 or down to 0."""
     if np.isnan(value):
         return "–"
     shown = f"{100 * value:.{digits}f}"
@@ -88,7 +88,7 @@ def agreement(found: Agreement, *, baselines: bool = True) -> Section:
 
 
 def describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
-    """What bars show, in words."""
+    """Say what bars show, in words."""
     parts = []
     for name, values in series.items():
         shown = ", ".join(f"{group} {per_cent(v, 0)}" for group, v in zip(groups, values, strict=True) if not np.isnan(v))
@@ -97,7 +97,7 @@ def describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
 
 
 def reidentification(result: Study) -> Section:
-    """What an attacker learns who knows block, sex and age, by class of people, beside the guesses and the published figures."""
+    """Show what an attacker learns who knows block, sex and age, by class of people, beside guesses and published figures."""
     groups = [g for g in result.groups() if g != "certain"]
     methods = ("reconstruction", "modal guess", "proportional guess", "random people")
     precision = {m: [result.precision(m, g).mean for g in groups] for m in methods}
@@ -206,7 +206,7 @@ SHARES = {
 
 
 def what_if(ways: Sequence[WayToPublish]) -> Section:
-    """What other tables or protections would give away, side by side, and what they cost in accuracy."""
+    """Show what other tables or protections would give away, side by side, and what they cost in accuracy."""
     known = [way for way in ways if way.certain is not None]
     best = min(known, key=lambda way: way.certain or 0.0) if known else None
     words = (
@@ -227,7 +227,7 @@ def what_if(ways: Sequence[WayToPublish]) -> Section:
 
 
 def _what_if_table(ways: Sequence[WayToPublish]) -> Table:
-    """What is known of some of the ways; the error only where it was measured."""
+    """Tabulate what is known of some of the ways; the error only where it was measured."""
     known = [name for name in SHARES if any(getattr(way, name) is not None for way in ways)]
     measured = any(way.error is not None for way in ways)
     columns = ("way to publish", *(SHARES[name] for name in known), *(["mean error of a cell, people"] if measured else []))

@@ -173,7 +173,7 @@ class Spark:
                 self._watch.say(f"YARN has not started the application yet: {account}")
 
     def _room(self) -> Room | None:
-        """What a standalone cluster has; YARN was asked before Spark's start, and is not again, beside Spark's own threads."""
+        """Return what a standalone cluster has; YARN was asked before Spark's start, not again beside Spark's own threads."""
         return standalone_room(self._context) if self._context.master.startswith(STANDALONE) else None
 
     def _archives(self, config: Config, product: Path) -> str:

@@ -20,7 +20,7 @@ MARKER = re.compile(r"^```\{from-code\} (\w+) ?(\S*)\n```$", re.M)
 
 
 def options(program: str) -> Iterator[str]:
-    """The options of a program by group, and its examples."""
+    """Yield the options of a program by group, and its examples."""
     from dbrecon.console import main, scheduler
 
     parser = {"dbrtool": main, "scheduler": scheduler}[program].make_parser()
@@ -36,12 +36,12 @@ def options(program: str) -> Iterator[str]:
 
 
 def in_words(text: str) -> str:
-    """A help text, with options set as code."""
+    """Return a help text with options set as code."""
     return re.sub(r"(?<![\w-])(--[a-z][a-z0-9\\_]*)", lambda found: f"`{found[1].replace(chr(92), '')}`", escaped(text))
 
 
 def script_help(_: str) -> Iterator[str]:
-    """What each step's script prints for --help all."""
+    """Yield what each step's script prints for --help all."""
     for script in sorted(CHECKOUT.glob("s[0-9]_*.py")):
         environment = os.environ | {"COLUMNS": "110"}
         done = subprocess.run(
@@ -51,7 +51,7 @@ def script_help(_: str) -> Iterator[str]:
 
 
 def http_api(_: str) -> Iterator[str]:
-    """The paths of the dashboard's API, with parameters, fields and answers."""
+    """Yield the paths of the dashboard's API, with parameters, fields and answers."""
     from dbrecon.dashboard.openapi import description
 
     api = description()
@@ -70,13 +70,13 @@ def http_api(_: str) -> Iterator[str]:
 
 
 def field_rows(schema: dict[str, Any]) -> list[str]:
-    """A row a field of an object; a single row for what is none."""
+    """Return a row a field of an object; a single row for what is none."""
     fields = schema.get("properties", {"": schema})
     return [f"| {f'`{name}`' if name else ''} | {schema_text(kind)} |" for name, kind in fields.items()]
 
 
 def schema_text(schema: dict[str, Any]) -> str:
-    """A schema in words."""
+    """Describe a schema in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
@@ -92,7 +92,7 @@ def schema_text(schema: dict[str, Any]) -> str:
 
 
 def products(_: str) -> Iterator[str]:
-    """The products that come with the program, and whom their tables count."""
+    """Yield the products that come with the program, and whom their tables count."""
     from dbrecon.library.table_sets import in_words as whom
     from dbrecon.recon.census.tables import load_product
     from dbrecon.recon.product.release import load_release, shipped
@@ -118,7 +118,7 @@ INCLUDED = {
 
 
 def checkout_page(name: str) -> Iterator[str]:
-    """A page of the checkout without its title, its links led to where they go on the site."""
+    """Yield a page of the checkout without its title, its links led to where they go on the site."""
     source = CHECKOUT / name
     title, _, text = source.read_text(encoding="utf-8").partition("\n")
     assert title.startswith("# "), source

@@ -8,13 +8,13 @@ from sphinx.writers.html5 import HTML5Translator
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:
-    """A formula in a line of text."""
+    """Write a formula in a line of text."""
     self.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def displayed(self: HTML5Translator, node: nodes.math_block) -> None:
-    """A formula by itself, which scrolls where it is wider than the page."""
+    """Write a formula by itself, which scrolls where it is wider than the page."""
     self.body.append(f'<div class="math-block">{convert(node.astext(), display="block")}</div>')
     raise nodes.SkipNode
 

@@ -24,7 +24,7 @@ WHOLE_SETS = ("all", *LEVELS)
 
 
 def chosen_tables(words: str, tables: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """The names that ``--tables`` chooses of (name, level), in their order.
+    """Return the names that ``--tables`` chooses of (name, level), in their order.
 
     ``words``: ``all`` or ``block``, from which tables may be taken (``all-P8-P10``), or a list (``P1,P12,P14``). Raises UsageError
     for others, for tables that there are not, and where no block table is left.
@@ -52,7 +52,7 @@ def chosen_tables(words: str, tables: Sequence[tuple[str, str]]) -> tuple[str, .
 
 
 def restricted(product: Product, tables: str = "all", inexact: Mapping[str, Inexact] | None = None) -> Product:
-    """The product with the tables that ``tables`` names (:func:`chosen_tables`).
+    """Return the product with the tables that ``tables`` names (:func:`chosen_tables`).
 
     ``inexact`` says of more tables, by their names, how they are rounded or withheld. Raises UsageError as that function,
     InputError where the first block table does not count everyone, exactly.
@@ -111,13 +111,13 @@ class _Restriction:
         return replace(found, constraints=(*kept, *lacking))
 
     def _made_of(self, partition: Partition) -> set[str]:
-        """The tables of whose cells a partition is made."""
+        """Return the tables of whose cells a partition is made."""
         used = np.unique(partition.coefficients.tocoo().coords[0])
         owner = [table.name for table in self.whole.tables_of(partition.level) for _ in table.cells]
         return {owner[i] for i in used.tolist()}
 
     def _moved(self, partition: Partition) -> Partition:
-        """The same groups, made of the columns that are left."""
+        """Return the same groups, made of the columns that are left."""
         chosen = {table.name for table in self.tables}
         kept = [table.name in chosen for table in self.whole.tables_of(partition.level) for _ in table.cells]
         return replace(partition, coefficients=sp.csr_array(partition.coefficients[np.flatnonzero(kept)]))
@@ -198,7 +198,7 @@ def written_counts(product: Product, level: str) -> sp.csc_array:
 
 
 def components(written: sp.csc_array, cells: sp.csc_array) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Counts and cells that have no kind in common with others, apart: the numbers of both, for each part."""
+    """Part counts and cells that have no kind in common with others; return the numbers of both, for each part."""
     both = sp.csc_array(sp.hstack([written, cells]))
     _, part = sp.csgraph.connected_components(both.T @ both, directed=False)
     of_row, of_cell = part[: written.shape[1]], part[written.shape[1] :]

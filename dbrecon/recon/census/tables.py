@@ -67,7 +67,7 @@ class Box:
         return (self.race.nonzero()[0][:, None] * 2 + self.hisp.nonzero()[0]).ravel()
 
     def select(self, spec: Spec, where: str) -> "Box":
-        """The part of this box that a table's or a part's selectors name.
+        """Return the part of this box that a table's or a part's selectors name.
 
         Raises InputError for a selector that is not known; ``where`` names the place in the file.
         """
@@ -224,7 +224,7 @@ class Product:
     _membership: dict[str, sp.csr_array] = field(default_factory=dict, repr=False, compare=False)
 
     def tables_of(self, level: str) -> tuple[Table, ...]:
-        """The level's tables, in the file's order."""
+        """Return the level's tables, in the file's order."""
         return tuple(table for table in self.tables if table.level == level)
 
     def columns(self, level: str) -> tuple[str, ...]:
@@ -293,7 +293,7 @@ class _Reader:
         return InputError(f"{self.path}: {what}")
 
     def parts(self, box: Box, division: str) -> Iterable[tuple[Box, str | None]]:
-        """The boxes that a division cuts a box into, each with the name of its own division."""
+        """Return the boxes that a division cuts a box into, each with the name of its own division."""
         if division not in self.divisions:
             raise self.fail(f"division {division!r} is not defined; those that are: {', '.join(self.divisions)}")
         rule = self.divisions[division]
@@ -339,7 +339,7 @@ class _Reader:
         return Table(name, prefix, level, segment, tuple(cells), None if inexact.exact else inexact)
 
     def partition(self, table: Table, index: npt.NDArray[np.int16], offset: int, width: int) -> Partition:
-        """The undivided cells of a table, whose first cell is column ``offset`` of its level's ``width``."""
+        """Return the undivided cells of a table, whose first cell is column ``offset`` of its level's ``width``."""
         n = len(table.undivided)
         coefficients = sp.csr_array((np.ones(n, np.int64), (np.array(table.undivided) + offset, np.arange(n))), shape=(width, n))
         labels = tuple(table.cell_names[i] for i in table.undivided)
@@ -404,7 +404,7 @@ class _Reader:
 
 
 def product_of(spec: Spec, source: str) -> Product:
-    """A product of a table file's content, parsed. Raises InputError, naming ``source``, if it contradicts itself."""
+    """Make a product of a table file's content, parsed. Raises InputError, naming ``source``, if it contradicts itself."""
     check_spec(spec, source)
     try:
         return _Reader(spec, source).product()

@@ -54,7 +54,7 @@ class Truth:
 
     @classmethod
     def known_to_all(cls, people: Records) -> "Truth":
-        """An attacker who knows everybody's block, sex and age."""
+        """Make an attacker who knows everybody's block, sex and age."""
         records = Records(people.block, people.sa, np.full(len(people), -1, np.int64))
         return cls(people, Known.of_truth(records, np.arange(len(people)), people))
 
@@ -75,7 +75,7 @@ class Tracts:
         return Tracts(*(np.concatenate([getattr(self, f), getattr(other, f)]) for f in self.__dataclass_fields__))
 
     def by_county(self) -> "Tracts":
-        """The same sums by county (SSCCC as a number); NaN for one of which a tract is not known."""
+        """Return the same sums by county (SSCCC as a number); NaN for one of which a tract is not known."""
         county, at = np.unique(self.geoid // 10**6, return_inverse=True)
         names = list(self.__dataclass_fields__)[1:]
         sums = [np.bincount(at, weights=getattr(self, name), minlength=len(county)).astype(np.float64) for name in names]
@@ -159,7 +159,7 @@ def find(
 def _compared(
     product: Product, county: int, results: Results, truth: Truth, population: tuple[int, Floats], seed: int, repeats: int
 ) -> Findings:
-    """What the truth tells of a county."""
+    """Measure what the truth tells of a county."""
     people, true = _merged(results.people), _merged(truth.people)
     counts = baseline_counts(product, people)
     agreement = compare(people, true, counts, np.random.default_rng([seed, county]))
@@ -178,7 +178,7 @@ def _compared(
 
 
 def baseline_counts(product: Product, people: People) -> BlockCounts | None:
-    """What the baselines know of blocks, from people who reproduce the tables; None where no table tells it."""
+    """Count what the baselines know of blocks, from people who reproduce the tables; None where no table tells it."""
     try:
         return Margins(product).of_people(people)
     except NoBaselines:
@@ -273,7 +273,7 @@ def published_ages(product: Product, level: str, cells: IntArray) -> IntArray | 
 
 
 def total(parts: Sequence[Findings]) -> Findings:
-    """The sums over some counties."""
+    """Return the sums over some counties."""
     found = Findings()
     for part in parts:
         found += part

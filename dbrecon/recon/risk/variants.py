@@ -60,7 +60,7 @@ class Variant:
 
 @lru_cache(maxsize=64)  # as many as there are tables to leave out in turn
 def product_of(product: Path, tables: str, inexact: Inexact | None = None, names: tuple[str, ...] = ()) -> Product:
-    """The tables of a variant. Raises InputError and UsageError as ``load_product`` and ``restricted`` do."""
+    """Return the tables of a variant. Raises InputError and UsageError as ``load_product`` and ``restricted`` do."""
     exact = load_product(product, tables)
     if inexact is None:
         return exact
@@ -118,7 +118,7 @@ class VariantResult:
 
 
 def tracts_of(product: Product, people: People) -> Iterator[TractTables]:
-    """The tables of each tract with people, as they would be published; ascending."""
+    """Yield the tables of each tract with people, as they would be published; ascending."""
     order = np.argsort(people.geoid_block, kind="stable")
     block, kind, count = people.geoid_block[order], people.kind[order], people.count[order]
     tract = block // BLOCKS_PER_TRACT
@@ -152,7 +152,7 @@ def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, 
 
 
 def _in_compared_bins(reconstructor: Reconstructor, found: Reconstruction, tables: TractTables) -> tuple[Model, IntArray]:
-    """The program of which certainty is told, and its answer: in bins that are the same for every way to publish, or finer.
+    """Return the program of which certainty is told, and its answer: in the bins of every way to publish, or finer.
 
     A reconstruction's own may be coarser where tables tell less, and then fewer people would seem to differ.
     """
@@ -163,7 +163,7 @@ def _in_compared_bins(reconstructor: Reconstructor, found: Reconstruction, table
 
 
 def cell_error(product: Product, published: TractTables, true: TractTables) -> tuple[float, int]:
-    """(the sum of |published - true| over all cells of blocks and tract, how many cells these are)."""
+    """Return (the sum of |published - true| over all cells of blocks and tract, how many cells these are)."""
     blocks = np.union1d(published.blocks, true.blocks)
     cells = np.zeros((2, len(blocks), published.block_cells.shape[1]))
     cells[0, np.searchsorted(blocks, published.blocks)] = _as_read(product, "block", published.block_cells)
@@ -173,7 +173,7 @@ def cell_error(product: Product, published: TractTables, true: TractTables) -> t
 
 
 def _as_read(product: Product, level: str, cells: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Published cells as somebody reads them: one that is withheld as the middle of what it may be."""
+    """Return published cells as somebody reads them: one that is withheld as the middle of what it may be."""
     least, most = product.intervals(level, cells)
     return np.where(cells == SUPPRESSED, (least + most) / 2, cells)
 
@@ -208,7 +208,7 @@ def _tasks(product: Product, records: Records, protected: Records, seed: int) ->
 
 
 def _published(product: Product, tables: TractTables, seed: int) -> TractTables:
-    """A tract's counts as they are published: rounded and withheld where the product says so."""
+    """Return a tract's counts as they are published: rounded and withheld where the product says so."""
     if not product.inexact:
         return tables
     rng = np.random.default_rng([seed, int(tables.geoid)])
@@ -257,7 +257,7 @@ def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks | None:
 
 
 def _agreement(people: People, truth: People) -> tuple[int, int]:
-    """True records matched one to one on block, sex, age (exact; bin), race and origin."""
+    """Count true records matched one to one on block, sex, age (exact; bin), race and origin."""
     return _in_common(people.merged(), truth.merged()), _in_common(binned(people), binned(truth))
 
 
