@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -70,15 +72,28 @@ def link_packages(names: set[str], folder: Path) -> None:
                 (folder / top).symlink_to(Path(str(metadata.distribution(name).locate_file(top))))
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, as `pip wheel .` makes it, from no network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=CHECKOUT, check=True, capture_output=True
-    )
+def build(target: str, tree: Path, folder: Path) -> Path:
+    """What `pip wheel` makes of a tree, from no network: its "sdist" or its "wheel"."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
     [made] = folder.iterdir()
     return made
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sources")
+    with tarfile.open(build("sdist", CHECKOUT, tmp_path_factory.mktemp("sdist"))) as archive:
+        archive.extractall(folder, filter="data")
+    [tree] = folder.iterdir()
+    return tree
+
+
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, made of the source distribution: what whoever has no checkout installs."""
+    return build("wheel", sources, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +110,27 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     [site] = venv.glob("lib/python3*/site-packages")
     (site / "packages.pth").write_text(f"{packages}\n")
     return Installed(venv, home)
+
+
+@pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="git alone knows what belongs to the project")
+def test_the_source_distribution_has_all_that_the_checkout_has(sources: Path) -> None:
+    """But for the link ctools, and what serves a checkout alone."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.splitlines()
+    here = {name for name in tracked if (CHECKOUT / name).is_file()}
+    packed = {str(path.relative_to(sources)) for path in sources.rglob("*") if path.is_file()}
+    assert here - packed == {".ci/run", ".pre-commit-config.yaml"}
+    untracked = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"], cwd=CHECKOUT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert packed - here - set(untracked) == {"PKG-INFO"}
+
+
+def test_the_checkout_and_its_source_distribution_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """`pip install .` installs what `pip install dbrecon-....tar.gz` does."""
+    contents = [
+        {item.filename: item.CRC for item in ZipFile(path).infolist()} for path in (wheel, build("wheel", CHECKOUT, tmp_path))
+    ]
+    assert contents[0] == contents[1]
 
 
 def test_it_brings_one_name_its_data_and_two_commands(installed: Installed) -> None:
