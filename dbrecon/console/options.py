@@ -132,54 +132,9 @@ def talk() -> Group:
 def operator_groups() -> tuple[Group, ...]:
     """All options of dbrtool.py."""
     return (
-        Group(
-            "experiments",
-            "experiments",
-            (
-                reident(),
-                Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
-                Option(
-                    "--tables", metavar="T", shell_complete=completing("tables"),
-                    help="with --register and --audit: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
-                ),
-                Option(
-                    "--ages", metavar="|".join(AGE_CHOICES), type=click.Choice(AGE_CHOICES),
-                    help="with --register: programs count ages by bins (default), or single ages throughout",
-                ),
-                flag("--reidents", help="list the experiments"),
-                Option(
-                    "--product", metavar="P",
-                    help="with --register and --audit: whose tables (default sf1_2010), or a folder; with --rescan: copied files's",
-                ),
-                flag("--products", help="list the products that come with the program, with their tables"),
-                Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),
-                flag("--upgrade_database", help="bring the tables of an earlier version of this program to those of this one"),
-                flag("--drop", help="remove the experiment's tables from the database, but no files"),
-            ),
-        ),
-        Group(
-            "states",
-            "states (--stusab: one, several with commas, or all whose zip is in dist/)",
-            (
-                flag("--step0", help="download the states' zips"),
-                flag("--validate", help="check the zips in dist/, and name what is broken"),
-                flag("--step1", help="geography and tracts into the database"),
-                flag("--step2", help="a block file and a tract file for each county"),
-            ),
-        ),
-        Group(
-            "tracts",
-            "tracts and counties",
-            (
-                flag("--run", help="run the scheduler here until nothing is left (--step3, --step4: of it)"),
-                flag("--step3", help="LP files"),
-                flag("--step4", help="solutions, checked against every published cell"),
-                flag("--step5", help="the people of counties whose tracts are solved"),
-                flag("--step6", help="how sure the people are, of counties where they are written (with --run: after them)"),
-                *certainty_extras("with --step6: "),
-                flag("--retry_quarantined", help="put tracts in quarantine back to work"),
-            ),
-        ),
+        _experiments(),
+        _states(),
+        _tracts(),
         Group("where", "where", (*place(), flag("--force", help="with a step: make again what exists"))),
         _watching(),
         _certainty(),
@@ -187,30 +142,95 @@ def operator_groups() -> tuple[Group, ...]:
         _spark(),
         _cluster(),
         _remote_schedulers(),
-        Group(
-            "dashboard",
-            "dashboard",
-            (
-                flag("--dashboard", help="serve the web page of all experiments, until Ctrl-C"),
-                Option("--port", metavar="N", type=Checked("N", _port), help="its port (default: [dashboard] port; 0: any free)"),
-                Option("--host", metavar="H", help=f"the address it listens on (default: {LOOPBACK})"),
-            ),
-        ),
-        Group(
-            "secrets",
-            "secrets",
-            (
-                Option(
-                    "--encrypt_config", metavar="PLAIN.json", shell_complete=completing("file"),
-                    help="encrypt the database's credentials with KMS, into config/",
-                ),
-                flag("--env", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners"),
-                flag("--mysql", help="open the database's client"),
-            ),
-        ),
+        _dashboard(),
+        _secrets(),
         _disclosure(),
         _files(),
         talk(),
+    )
+
+
+def _experiments() -> Group:
+    return Group(
+        "experiments",
+        "experiments",
+        (
+            reident(),
+            Option("--register", optional="", metavar="R", help="make a new experiment of that name; with --run: if it is new"),
+            Option(
+                "--tables", metavar="T", shell_complete=completing("tables"),
+                help="with --register and --audit: all (default), block, some left out (all-P8-P10), or a list (P1,P12)",
+            ),
+            Option(
+                "--ages", metavar="|".join(AGE_CHOICES), type=click.Choice(AGE_CHOICES),
+                help="with --register: programs count ages by bins (default), or single ages throughout",
+            ),
+            flag("--reidents", help="list the experiments"),
+            Option(
+                "--product", metavar="P",
+                help="with --register and --audit: whose tables (default sf1_2010), or a folder; with --rescan: copied files's",
+            ),
+            flag("--products", help="list the products that come with the program, with their tables"),
+            Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),
+            flag("--upgrade_database", help="bring the tables of an earlier version of this program to those of this one"),
+            flag("--drop", help="remove the experiment's tables from the database, but no files"),
+        ),
+    )  # fmt: skip
+
+
+def _states() -> Group:
+    return Group(
+        "states",
+        "states (--stusab: one, several with commas, or all whose zip is in dist/)",
+        (
+            flag("--step0", help="download the states' zips"),
+            flag("--validate", help="check the zips in dist/, and name what is broken"),
+            flag("--step1", help="geography and tracts into the database"),
+            flag("--step2", help="a block file and a tract file for each county"),
+        ),
+    )  # fmt: skip
+
+
+def _tracts() -> Group:
+    return Group(
+        "tracts",
+        "tracts and counties",
+        (
+            flag("--run", help="run the scheduler here until nothing is left (--step3, --step4: of it)"),
+            flag("--step3", help="LP files"),
+            flag("--step4", help="solutions, checked against every published cell"),
+            flag("--step5", help="the people of counties whose tracts are solved"),
+            flag("--step6", help="how sure the people are, of counties where they are written (with --run: after them)"),
+            *certainty_extras("with --step6: "),
+            flag("--retry_quarantined", help="put tracts in quarantine back to work"),
+        ),
+    )  # fmt: skip
+
+
+def _dashboard() -> Group:
+    return Group(
+        "dashboard",
+        "dashboard",
+        (
+            flag("--dashboard", help="serve the web page of all experiments, until Ctrl-C"),
+            Option("--port", metavar="N", type=Checked("N", _port), help="its port (default: [dashboard] port; 0: any free)"),
+            Option("--host", metavar="H", help=f"the address it listens on (default: {LOOPBACK})"),
+        ),
+    )  # fmt: skip
+
+
+def _secrets() -> Group:
+    return Group(
+        "secrets",
+        "secrets",
+        (
+            Option(
+                "--encrypt_config", metavar="PLAIN.json", shell_complete=completing("file"),
+                help="encrypt the database's credentials with KMS, into config/",
+            ),
+            flag("--env", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners"),
+            flag("--mysql", help="open the database's client"),
+        ),
     )  # fmt: skip
 
 

@@ -101,35 +101,6 @@ def reidentification(result: Study) -> Section:
     groups = [g for g in result.groups() if g != "certain"]
     methods = ("reconstruction", "modal guess", "proportional guess", "random people")
     precision = {m: [result.precision(m, g).mean for g in groups] for m in methods}
-    rows: list[tuple[Value, ...]] = []
-    for method in methods:
-        for group in groups:
-            rate, recall = result.precision(method, group), result.recall(method, group)
-            published = PUBLISHED_PRECISION.get(method, {}).get(group)
-            rows.append(
-                (
-                    method,
-                    group,
-                    round(result.count(method, group, "putative")),
-                    round(result.count(method, group, "confirmed")),
-                    100 * rate.mean,
-                    100 * rate.least,
-                    100 * rate.most,
-                    100 * recall.mean,
-                    published,
-                )
-            )
-    columns = (
-        "method",
-        "people",
-        "matched",
-        "confirmed",
-        "precision, %",
-        "least, %",
-        "most, %",
-        "recall, %",
-        "2010 country, precision, %",
-    )
     chance = result.chance()
     nonmodal = result.precision("reconstruction", "nonmodal").mean
     by = "by id" if result.by_id else "by equal block, sex, age, race and origin, for the truth has no ids"
@@ -158,8 +129,23 @@ def reidentification(result: Study) -> Section:
                 "precision",
             ),
         ),
-        (Table("reidentification", "Reidentification by class of people", columns, tuple(rows)),),
+        (_reidentification_table(result, methods, groups),),
     )
+
+
+def _reidentification_table(result: Study, methods: Sequence[str], groups: Sequence[str]) -> Table:
+    rows: list[tuple[Value, ...]] = []
+    for method in methods:
+        for group in groups:
+            rate, recall = result.precision(method, group), result.recall(method, group)
+            matched, confirmed = (round(result.count(method, group, what)) for what in ("putative", "confirmed"))
+            shares = [100 * value for value in (rate.mean, rate.least, rate.most, recall.mean)]
+            rows.append((method, group, matched, confirmed, *shares, PUBLISHED_PRECISION.get(method, {}).get(group)))
+    columns = (
+        "method", "people", "matched", "confirmed", "precision, %", "least, %", "most, %", "recall, %",
+        "2010 country, precision, %",
+    )  # fmt: skip
+    return Table("reidentification", "Reidentification by class of people", columns, tuple(rows))
 
 
 @dataclass(frozen=True)

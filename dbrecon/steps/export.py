@@ -26,7 +26,6 @@ with extra("export"):
 
     from dbrecon.steps.county_results import has_certainty
 
-FORMATS = ("parquet", "csv", "duckdb")
 READ_BYTES = 1 << 24
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -77,7 +76,7 @@ def export_people(
     notes: Mapping[str, object],
     done: Callable[[int], object],
 ) -> dict[str, int]:
-    """Write people as ``kind`` (of FORMATS) below ``folder``; return each file's path and how many people it has.
+    """Write people as "parquet", "csv" or "duckdb" below ``folder``; return each file's path and how many people it has.
 
     With "duckdb" all go into one database, ``{reident}.duckdb``, as its table ``people``. ``notes`` are kept beside them; ``done``
     hears of each county. Raises UsageError for a file that is there, InputError for people that are not whole, StorageError.
