@@ -159,7 +159,7 @@ def _county_file(path: str) -> Facts:
         for line in file:
             fields = line.rstrip("\n").split(",")
             if len(fields) != len(header) or not all(field.isdigit() for field in fields):
-                raise InputError(f"{path}, line {rows + 2}: has not {len(header)} counts; make it again (--step2 --force)")
+                raise InputError(f"{path}, line {rows + 2}: does not have {len(header)} counts; make it again (--step2 --force)")
             rows += 1
             people += int(fields[2]) if len(fields) > 2 else 0
             tracts.add(fields[0][:11])

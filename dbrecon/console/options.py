@@ -67,7 +67,7 @@ def _traceback_too(_ctx: click.Context, _param: click.Parameter, value: bool) ->
 
 def seed() -> Option:
     """Of what is drawn."""
-    return Option("--seed", metavar="N", type=Checked("N", _seed), help="an experiment's seed, or of what is drawn")
+    return Option("--seed", metavar="N", type=Checked("N", _seed), help="the seed of an experiment, or of random draws")
 
 
 # -- options that several programs have ---------------------------------------------------------------------------------
@@ -95,13 +95,13 @@ def place() -> tuple[Option, ...]:
 def certainty_extras(when: str) -> tuple[Option, ...]:
     """Return the options of what step 6 writes beside certainty."""
     return (
-        flag("--cells", help=f"{when}the least and most of every count too"),
+        flag("--cells", help=f"{when}write the least and most of every count too"),
         Option(
             "--samples", metavar="N", type=POSITIVE,
             help=f"{when}draw N data sets with the same tables (--seed S), and say in how many each person is",
         ),
-        flag("--walk", help="with --samples: by a random walk, near a uniform sample of all data sets (slower)"),
-        flag("--keep_samples", help="with --samples: keep them, as Parquet in samples/"),
+        flag("--walk", help="with --samples: draw by a random walk, which comes near a uniform sample of all data sets (slower)"),
+        flag("--keep_samples", help="with --samples: keep the data sets, as Parquet in samples/"),
     )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def talk() -> Group:
             flag("--version", help="this program's version"),
             Option(
                 "--completion", metavar="|".join(SHELLS), type=click.Choice(SHELLS),
-                help='what has a shell complete options, experiments, places and hosts: eval "$(./dbrtool.py --completion bash)"',
+                help='have a shell complete options, experiments, places and hosts: eval "$(./dbrtool.py --completion bash)"',
             ),
         ),
     )  # fmt: skip
@@ -168,7 +168,7 @@ def _experiments() -> Group:
             flag("--reidents", help="list the experiments"),
             Option(
                 "--product", metavar="P",
-                help="with --register and --audit: whose tables (default sf1_2010), or a folder; with --rescan: copied files's",
+                help="with --register, --audit: the tables' product (default sf1_2010) or its folder; with --rescan: copied files'",
             ),
             flag("--products", help="list the products that come with the program, with their tables"),
             Option("--check_product", metavar="FOLDER", help="prove that a folder is a product"),
@@ -185,8 +185,8 @@ def _states() -> Group:
         (
             flag("--step0", help="download the states' zips"),
             flag("--validate", help="check the zips in dist/, and name what is broken"),
-            flag("--step1", help="geography and tracts into the database"),
-            flag("--step2", help="a block file and a tract file for each county"),
+            flag("--step1", help="enter geography and tracts into the database"),
+            flag("--step2", help="write a block file and a tract file for each county"),
         ),
     )  # fmt: skip
 
@@ -196,11 +196,11 @@ def _tracts() -> Group:
         "tracts",
         "tracts and counties",
         (
-            flag("--run", help="run the scheduler here until nothing is left (--step3, --step4: of it)"),
-            flag("--step3", help="LP files"),
-            flag("--step4", help="solutions, checked against every published cell"),
-            flag("--step5", help="the people of counties whose tracts are solved"),
-            flag("--step6", help="how sure the people are, of counties where they are written (with --run: after them)"),
+            flag("--run", help="run the scheduler here until nothing is left to do (with --step3 or --step4: of that step)"),
+            flag("--step3", help="write LP files"),
+            flag("--step4", help="solve, and check each solution against every published cell"),
+            flag("--step5", help="write the people of counties whose tracts are solved"),
+            flag("--step6", help="compute how sure the people are, in counties where they are written (with --run: after step 5)"),
             *certainty_extras("with --step6: "),
             flag("--retry_quarantined", help="put tracts in quarantine back to work"),
         ),
@@ -228,7 +228,7 @@ def _secrets() -> Group:
                 "--encrypt_config", metavar="PLAIN.json", shell_complete=completing("file"),
                 help="encrypt the database's credentials with KMS, into config/",
             ),
-            flag("--env", help="for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners"),
+            flag("--env", help="print the database's settings for a shell: $(./dbrtool.py --env) sets MYSQL_HOST and its partners"),
             flag("--mysql", help="open the database's client"),
         ),
     )  # fmt: skip
@@ -239,19 +239,20 @@ def _watching() -> Group:
         "watching",
         "watching",
         (
-            flag("--status", help="how far the experiment is, or a state or county of it"),
+            flag("--status", help="show how far the experiment is, or a state or county of it"),
             Option(
                 "--watch", optional=WATCH_SECONDS, metavar="SECONDS", type=POSITIVE,
-                help=f"the same, refreshed in place until all is done or Ctrl-C (every {WATCH_SECONDS} s)",
+                help=f"show --status, refreshed in place until all is done or Ctrl-C (every {WATCH_SECONDS} s)",
             ),
             Option(
-                "--errors", optional=ERRORS_SHOWN, metavar="N", type=POSITIVE, help="the newest errors (--verbose: with stacks)"
+                "--errors", optional=ERRORS_SHOWN, metavar="N", type=POSITIVE,
+                help="show the newest errors (with --verbose: with tracebacks)",
             ),
             Option(
                 "--evaluate", optional="", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
-                help="count the published cells that the people do not give; compare them with the true (.csv, .csv.gz, a folder)",
+                help="count the published cells that the people do not meet; compare with true people (.csv, .csv.gz, a folder)",
             ),
-            flag("--json", help="with --status, --evaluate, --certainty, --reidentify and --cluster: for scripts"),
+            flag("--json", help="with --status, --evaluate, --certainty, --reidentify and --cluster: print JSON, for scripts"),
         ),
     )  # fmt: skip
 
@@ -263,12 +264,12 @@ def _disclosure() -> Group:
         (
             Option(
                 "--export", metavar="parquet|csv|duckdb", type=click.Choice(["parquet", "csv", "duckdb"]),
-                help="the people of a place with their certainty, one file a state, into --out",
+                help="write the people of a place with their certainty, one file a state, into --out",
             ),
-            flag("--partitioned", help="with --export: a file a county, in folders stusab=.../county=..."),
+            flag("--partitioned", help="with --export: write a file a county, in folders stusab=.../county=..."),
             flag(
                 "--report",
-                help="one page of what the experiment, or a place of it, gives away (--truth: with how much is true)",
+                help="write one page about what the experiment, or a place of it, gives away (with --truth: and how much is true)",
             ),
             Option(
                 "--audit", metavar="RECORDS", multiple=True, several=True, shell_complete=completing("file"),
@@ -280,19 +281,28 @@ def _disclosure() -> Group:
             ),
             Option(
                 "--reidentify", metavar="ATTACKER", multiple=True, several=True, shell_complete=completing("file"),
-                help="match an attacker's file (id,geoid_block,sex,age) with the people; --truth confirms",
+                help="match an attacker's file (id,geoid_block,sex,age) with the people; --truth confirms the matches",
             ),
             Option(
                 "--truth", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
                 help="with --reidentify and --report: the true people, with the attacker's ids where there are any",
             ),
-            Option("--repeats", metavar="N", type=POSITIVE, help="draws of ties (default: --reidentify 5, --report 1)"),
+            Option(
+                "--repeats", metavar="N", type=POSITIVE,
+                help="how many times ties are drawn (default: --reidentify 5, --report 1)",
+            ),
             Option(
                 "--make_attacker", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
                 help="draw an attacker's file from true people, into --out",
             ),
-            Option("--coverage", metavar="SHARE", type=SHARE, default=0.6, help="with it: the share of people known (default 0.6)"),
-            Option("--error_rate", metavar="SHARE", type=SHARE, default=0.05, help="with it: the share of wrong records (0.05)"),
+            Option(
+                "--coverage", metavar="SHARE", type=SHARE, default=0.6,
+                help="with --make_attacker: the share of people known (default 0.6)",
+            ),
+            Option(
+                "--error_rate", metavar="SHARE", type=SHARE, default=0.05,
+                help="with --make_attacker: the share of wrong records (default 0.05)",
+            ),
             Option(
                 "--out", metavar="FOLDER", shell_complete=completing("file"),
                 help="where --export, --report, --audit and --make_attacker write",
@@ -309,7 +319,7 @@ def _certainty() -> Group:
         (
             Option(
                 "--certainty", optional="", metavar="FILE", shell_complete=completing("file"),
-                help="how many people may differ, by size of block (FILE.csv or FILE.json: write it there too)",
+                help="show how many people may differ, by size of block (FILE.csv or FILE.json: write it there too)",
             ),
             Option(
                 "--claim", metavar="CLAIM",
@@ -317,7 +327,7 @@ def _certainty() -> Group:
             ),
             Option("--certificate", metavar="FILE", help="with --claim: write a proof there that can be checked without a solver"),
             Option("--claims", metavar="FILE", shell_complete=completing("file"), help="answer the claims of a file, one a line"),
-            Option("--check_claim", metavar="FILE", shell_complete=completing("file"), help="check a certificate"),
+            Option("--check_claim", metavar="FILE", shell_complete=completing("file"), help="check a certificate (no solver)"),
         ),
     )  # fmt: skip
 
@@ -327,10 +337,10 @@ def _schedulers() -> Group:
         "schedulers",
         "schedulers",
         (
-            flag("--crontab", help="print the line that has cron keep a scheduler running on this node"),
+            flag("--crontab", help="print the crontab line that keeps a scheduler running on this node"),
             Option(
                 "--unlock", optional="", metavar="HOST[,HOST]", shell_complete=completing("host"),
-                help="free what these hosts hold, now; without HOST: those that were not heard of for some minutes",
+                help="give back what these hosts have claimed, now; without HOST: what hosts that have long been silent have",
             ),
         ),
     )  # fmt: skip
@@ -344,7 +354,7 @@ def _spark() -> Group:
             flag("--spark", help="with --run, steps 1 to 5 or --rescan: do it as a Spark job"),
             Option(
                 "--pop100", metavar="MIN:MAX", type=Checked("MIN:MAX", _people),
-                help="with --spark: tracts of so many people (or MIN:, :MAX)",
+                help="with --spark: only tracts of so many people (or MIN:, :MAX)",
             ),
             Option("--limit", metavar="N", type=POSITIVE, help="with --spark or --launch: stop after N tracts"),
             Option("--spark_pack", metavar="FILE.tar.gz", help="pack the packages that executors need ([spark] environment)"),
@@ -357,8 +367,8 @@ def _cluster() -> Group:
         "cluster",
         "the cluster (nodes of EMR, or those of [cluster] hosts)",
         (
-            flag("--cluster", help="a line for each node: idle or in use, uptime, load, free memory"),
-            Option("--resize", metavar="N", help="so many TASK nodes; others are never changed"),
+            flag("--cluster", help="show a line for each node: idle or in use, uptime, load, free memory"),
+            Option("--resize", metavar="N", help="change the number of TASK nodes to N; other nodes are never changed"),
             flag("--doctor", help="check everything that a run needs, here and on each node"),
             flag("--yes", help="with --resize: do not ask"),
         ),
@@ -371,23 +381,23 @@ def _remote_schedulers() -> Group:
         "launching",
         "schedulers on the cluster's nodes",
         (
-            Option("--launch", **host, help="start schedulers there from a fresh checkout (--force: in use too)"),
-            flag("--launch_all", help="the same on all idle TASK nodes"),
+            Option("--launch", **host, help="start schedulers there from a fresh checkout (with --force: on nodes in use too)"),
+            flag("--launch_all", help="launch on all idle TASK nodes"),
             Option("--branch", metavar="B", help="with --launch: the branch or tag to check out"),
             # Without a host: a sentence that asks which.
             Option(
                 "--stop",
                 optional="",
                 **host | {"metavar": "HOST[,HOST]|all"},
-                help="schedulers there finish their tracts and leave",
+                help="have schedulers there finish their tracts and leave",
             ),
             Option(
                 "--logs",
                 optional="",
                 **host | {"metavar": "HOST"},
-                help="the newest output of the node's scheduler (-f follows it)",
+                help="show the newest output of the node's scheduler (-f follows it)",
             ),
-            flag("-f", "--follow", help="with --logs: go on as it grows, until Ctrl-C"),
+            flag("-f", "--follow", help="with --logs: go on as the log grows, until Ctrl-C"),
             Option("--lines", metavar="N", type=POSITIVE, help=f"with --logs: that many lines (default {LOG_LINES})"),
         ),
     )
@@ -401,12 +411,12 @@ def _files() -> Group:
             flag("--ls", help="list the experiment's files, with sizes"),
             Option(
                 "--info", metavar="PATH", shell_complete=completing("file"),
-                help="what a file holds: tract, people, variables, constraints, solver, time",
+                help="show what a file holds: tract, people, variables, constraints, solver, time",
             ),
-            flag("--uploads", help="list what writers that died have left unfinished"),
+            flag("--uploads", help="list files that writers which died have left unfinished"),
             Option(
                 "--clear_uploads", optional=CLEAR_AFTER_HOURS, metavar="HOURS", type=Checked("HOURS", _hours),
-                help=f"remove what was begun more than HOURS ago (default {CLEAR_AFTER_HOURS}) and never finished",
+                help=f"remove such files that were begun more than HOURS ago (default {CLEAR_AFTER_HOURS})",
             ),
             flag("--rescan", help="check every file against the ledger, and put right whichever is wrong"),
             flag("--dry_run", help="with --rescan: only say what is wrong"),
@@ -427,8 +437,8 @@ def scheduler_groups(commands: dict[str, str]) -> tuple[Group, ...]:
             (
                 reident(),
                 *place(),
-                flag("--step3", help="make LP files only, unless --step4 is there too"),
-                flag("--step4", help="solve what has its LP file, and write people (with --step3: the others too)"),
+                flag("--step3", help="make LP files only, unless --step4 is given too"),
+                flag("--step4", help="solve tracts that have LP files, and write people (with --step3: the other tracts too)"),
                 flag("--step6", help="compute certainty too, where people are written and nothing else is to be done"),
                 Option("--limit", metavar="N", type=POSITIVE, help="stop after N tracts"),
                 flag("--asc", help="smallest tracts first (default: biggest first)"),

@@ -244,7 +244,7 @@ def read_geofile(lines: Iterable[str], stusab: str, fips: str, source: str) -> I
     """Yield the records of a state's geofile, as step 1 wrote them."""
     rows = _rows(lines, source, stusab)
     if next(rows, None) != list(UNIT_FIELDS):
-        raise InputError(f"{source}: has not the columns of a geofile", about=Subject.GEOFILE, place=stusab)
+        raise InputError(f"{source}: does not have the columns of a geofile", about=Subject.GEOFILE, place=stusab)
     counts = [UNIT_FIELDS.index("POP100"), UNIT_FIELDS.index("HU100")]
     number, tracts = 1, 0
     for row in rows:

@@ -73,7 +73,7 @@ def test_a_tract_that_is_not_there_is_named(county: CountyTables) -> None:
 
 def test_a_file_of_other_tables_is_refused(county: CountyTables) -> None:
     other = CountyFile(county.blocks.text[:].replace(b"P0010001", b"P0010002", 1), "sf1_block_10001.csv")
-    with pytest.raises(InputError, match="has not the columns of this experiment's tables"):
+    with pytest.raises(InputError, match="does not have the columns of this experiment's tables"):
         CountyTables(PRODUCT, "10001", other, county.tracts).tract("000100")
 
 
@@ -87,7 +87,7 @@ def test_a_row_with_a_cell_too_few_is_refused(county: CountyTables) -> None:
     text = county.blocks.text[:]
     short = text.replace(b",0000007,0,1,2,", b",0000007,1,2,", 1)
     assert short != text
-    with pytest.raises(InputError, match="a row of tract 10001000100 has not 846 fields"):
+    with pytest.raises(InputError, match="a row of tract 10001000100 does not have 846 fields"):
         CountyTables(PRODUCT, "10001", CountyFile(short, "blocks"), county.tracts).tract("000100")
 
 

@@ -115,14 +115,14 @@ def plan_state(
     Raises UsageError for numbers that cannot be.
     """
     if tracts is not None and not 0 < tracts <= people:
-        raise UsageError(f"{tracts} tracts for {people} people cannot be")
+        raise UsageError(f"{people} people cannot be dealt into {tracts} tracts")
     if people < FEWEST_PEOPLE:
         raise UsageError(f"{people} people are too few for a synthetic state; take at least {FEWEST_PEOPLE}")
     n = counties or min(max(4, round(people / PEOPLE_PER_COUNTY)), MOST_COUNTIES)
     ordinary = people - big_tract - big_block
     if not 1 <= n <= min(MOST_COUNTIES, ordinary // SMALLEST_COUNTY):
         raise UsageError(
-            f"{n} counties for {ordinary} people cannot be; take 1 to {MOST_COUNTIES}, each of {SMALLEST_COUNTY} and up"
+            f"{ordinary} people cannot be dealt into {n} counties; take 1 to {MOST_COUNTIES}, each of {SMALLEST_COUNTY} and up"
         )
     if min(big_tract, big_block) < 0:
         raise UsageError("a big tract or block cannot have a negative number of people; take 0 for none")

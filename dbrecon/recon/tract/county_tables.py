@@ -97,7 +97,7 @@ class CountyFile:
         columns, geoid_column = product.columns(level), f"geoid_{level}"
         header = _header(columns, geoid_column)
         if self.text[: len(header)] != header:
-            raise InputError(f"{self.source}: has not the columns of this experiment's tables", about=Subject.COUNTY_FILES)
+            raise InputError(f"{self.source}: does not have the columns of this experiment's tables", about=Subject.COUNTY_FILES)
         if self.text[-1:] != b"\n":
             raise InputError(f"{self.source}: is cut off in its last line", about=Subject.COUNTY_FILES)
         rows = rows_of(self.text, tract.encode())
@@ -108,7 +108,7 @@ class CountyFile:
             rows = _WITHHELD.sub(b",%d" % _MARK, rows)
         values = parse_counts(rows, self.source)
         if len(values) != rows.count(b"\n") * width:
-            raise InputError(f"{self.source}: a row of tract {tract} has not {width} fields", about=Subject.COUNTY_FILES)
+            raise InputError(f"{self.source}: a row of tract {tract} does not have {width} fields", about=Subject.COUNTY_FILES)
         table = values.reshape(-1, width)
         if not rows.startswith(tract.encode()) or (np.diff(table[:, 0]) <= 0).any():
             raise InputError(f"{self.source}: the rows of tract {tract} are not in order", about=Subject.COUNTY_FILES)
