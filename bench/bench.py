@@ -84,7 +84,7 @@ def measured_together(commands: Sequence[tuple[list[str], dict[str, str]]]) -> C
 
 
 def cpu_of(work: Callable[[], object]) -> float:
-    """CPU seconds of a function in this process."""
+    """Return CPU seconds of a function in this process."""
     begin = time.process_time()
     work()
     return time.process_time() - begin
@@ -104,7 +104,7 @@ def inflate(experiment: Experiment, stusab: str) -> int:
 
 
 def floor_of_solving(experiment: Experiment, ledger_tracts: list[tuple[str, str]], stusab: str) -> tuple[float, float]:
-    """CPU seconds of building all tracts' models, and of HiGHS's own solves, and nothing else."""
+    """Return CPU seconds of building all tracts' models, and of HiGHS's own solves, and nothing else."""
     builder = ModelBuilder(load_product(tables=experiment.tables))
     building = solving = 0.0
     county, tables_of_county = "", None

@@ -53,7 +53,7 @@ class Step:
 
 
 def bytes_under(*paths: Path) -> int:
-    """Bytes of the files that are, or lie below, some paths."""
+    """Return bytes of the files that are, or lie below, some paths."""
     total = 0
     for path in paths:
         files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
@@ -79,13 +79,13 @@ def run_steps(folder: Path, env: dict[str, str]) -> list[Step]:
 
 
 def sampled(ledger: Ledger) -> tuple[list[TractState], list[TractState]]:
-    """(all tracts with people, every k-th of them)."""
+    """Return (all tracts with people, every k-th of them)."""
     states = [state for state in ledger.tract_states("state", STUSAB) if state.pop]
     return states, states[:: max(1, len(states) // SAMPLED_TRACTS)]
 
 
 def floors(experiment: Experiment, states: list[TractState], sample: list[TractState]) -> tuple[float, float, float]:
-    """CPU seconds of the whole state's unzipping, model building and solving."""
+    """Return CPU seconds of the whole state's unzipping, model building and solving."""
     unzip = cpu_of(lambda: inflate(experiment, STUSAB))
     build, solving = floor_of_solving(experiment, [(state.county, state.tract) for state in sample], STUSAB)
     scale = sum(state.pop for state in states) / sum(state.pop for state in sample)

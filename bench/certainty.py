@@ -77,7 +77,7 @@ def timed(owner: Any, name: str, seconds: dict[str, float]) -> None:
 def measure(
     product: Product, tracts: Iterator[TractTables], objective: str, budget: Budget
 ) -> tuple[dict[str, float], Counter[str]]:
-    """CPU seconds by part, and counts of what was found."""
+    """Return CPU seconds by part, and counts of what was found."""
     seconds: dict[str, float] = defaultdict(float)
     found: Counter[str] = Counter()
     reconstructor, builder = Reconstructor(product), certainty_builder(product)

@@ -72,7 +72,7 @@ def fill(ledger: Ledger, reident: str) -> None:
 
 
 def claim_cost(ledger: Ledger) -> tuple[float, float]:
-    """Median and worst milliseconds of a claim, with its release."""
+    """Return median and worst milliseconds of a claim, with its release."""
     worker, times = Worker("bench", "1-1"), []
     for _ in range(PROBES):
         begin = time.perf_counter()

@@ -60,14 +60,14 @@ ONCE = (f"{API}/running", f"{API}/throughput?range=all", f"{API}/states/ca/count
 
 
 def county_codes() -> list[tuple[str, str]]:
-    """(stusab, county) of every county on the dashboard's map, Puerto Rico's left out as the national figure does."""
+    """Return (stusab, county) of every county on the dashboard's map, Puerto Rico's left out as the national figure does."""
     shapes = json.loads((HERE / "dashboard" / "static" / "vendor" / "counties.json").read_text())
     stusabs = {state.fips: stusab for stusab, state in STATES.items() if stusab != "pr"}
     return [(stusabs[code[:2]], code[2:]) for code in shapes["counties"] if code[:2] in stusabs]
 
 
 def tract_numbers(rng: random.Random, counties: int) -> list[int]:
-    """How many tracts each county has: few in most, very many in some; TRACTS in all."""
+    """Return how many tracts each county has: few in most, very many in some; TRACTS in all."""
     weights = [rng.paretovariate(0.9) for _ in range(counties)]
     spare, total = TRACTS - counties, sum(min(weight, 400) for weight in weights)
     numbers = [1 + int(spare * min(weight, 400) / total) for weight in weights]
@@ -188,7 +188,7 @@ def dashboard(env: dict[str, str], port: int) -> Iterator[str]:
 
 
 def ask(url: str) -> tuple[float, int, int]:
-    """Milliseconds, bytes as they go over the wire, and bytes of the JSON."""
+    """Return milliseconds, bytes as they go over the wire, and bytes of the JSON."""
     begin = time.perf_counter()
     with urlopen(Request(url, headers={"Accept-Encoding": "gzip"})) as response:
         body = response.read()

@@ -38,7 +38,7 @@ Drawn = tuple[IntArray, IntArray, IntArray]
 
 
 def evenly(blocks: int, people: int, ages: tuple[int, int] = (0, 102)) -> Drawn:
-    """People of all kinds alike, of some age categories, in some blocks."""
+    """Return people of all kinds alike, of some age categories, in some blocks."""
     rng = np.random.default_rng(SEED)
     age = split_kind(np.arange(N_KINDS))[1]
     kinds = np.flatnonzero((age >= ages[0]) & (age <= ages[1]))
@@ -98,7 +98,7 @@ def work(name: str, tables: str) -> None:
 
 
 def main() -> int:
-    """All of them, on all tables and on block tables alone."""
+    """Run all of them, on all tables and on block tables alone."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'tract':<68}{'tables':<6}{'variables':>9}{'rows':>9}{'model s':>8}{'solve s':>8}{'MiB':>8}")
     for name in TRACTS:

@@ -49,13 +49,13 @@ class Tract:
 
 
 def households(rng: np.random.Generator, people: int, blocks: int, races: np.ndarray, quarters: IntArray = NO_QUARTERS) -> Tract:
-    """Couples and children in households, of like race; blocks differ from the tract as real ones do."""
+    """Return couples and children in households, of like race; blocks differ from the tract as real ones do."""
     made = people_of_tract(rng, people, blocks, quarters, races)
     return Tract(made.block, made.kind)
 
 
 def segregated(rng: np.random.Generator) -> Tract:
-    """Every block of one race and origin alone, that of somebody who lives there."""
+    """Return every block of one race and origin alone, that of somebody who lives there."""
     tract = households(rng, 4000, 80, MIXED)
     race = np.zeros(int(tract.block.max()) + 1, np.int64)
     race[tract.block] = tract.kind % N_RH  # the last one who is counted there
@@ -70,7 +70,7 @@ def independent(rng: np.random.Generator) -> Tract:
 
 
 def clans(rng: np.random.Generator) -> Tract:
-    """Half of every block are copies of their neighbour, sex, age and race alike: what spreading must get wrong."""
+    """Draw blocks of which half are copies of their neighbour, sex, age and race alike: what spreading must get wrong."""
     tract = households(rng, 4000, 80, MIXED)
     order = np.argsort(tract.block, kind="stable")
     block, kind = tract.block[order], tract.kind[order]
@@ -113,7 +113,7 @@ def wrong(truth: Tract, block: IntArray, kind: IntArray, count: IntArray, kinds:
 
 
 def measure(product: Product, binning: Binning, builder: ModelBuilder, tract: Tract, objective: str) -> np.ndarray:
-    """(wrong on bins, wrong on years dealt evenly, wrong on years dealt best, CPU seconds of the solve)."""
+    """Return (wrong on bins, wrong on years dealt evenly, wrong on years dealt best, CPU seconds of the solve)."""
     tables, bins = published(product, tract), binning.bins
     model = builder.build(tables)
     begin = time.process_time()

@@ -53,7 +53,7 @@ def costs_of(product: str, people: int, folder: Path) -> dict[str, Cost]:
 
 
 def beside(people: int) -> str:
-    """Both products' costs as Markdown."""
+    """Return both products' costs as Markdown."""
     with tempfile.TemporaryDirectory(prefix="dbrecon-products-") as folder:
         costs = {product: costs_of(product, people, Path(folder)) for product in PRODUCTS}
     lines = [

@@ -29,13 +29,13 @@ HEAD = "| | people | CPU s | CPU s a million | wall s | peak MiB of a process |\
 
 
 def environment(folder: Path, people: int) -> dict[str, str]:
-    """Where an experiment of so many people lies."""
+    """Return where an experiment of so many people lies."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MYSQL_", "DBRECON_"))}
     return env | {"DAS_S3ROOT": str(folder / "root"), "REIDENT": f"people_{people}"}
 
 
 def truth_of(folder: Path, people: int) -> Path:
-    """Where its true people lie."""
+    """Return where its true people lie."""
     return folder / f"truth_{people}.csv.gz"
 
 

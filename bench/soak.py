@@ -219,7 +219,7 @@ class Soak:
         return self._for_a_while("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0")
 
     def drop_connections(self) -> bool:
-        """All connections of the schedulers are cut."""
+        """Cut all connections of the schedulers."""
         query = f"SELECT id FROM information_schema.processlist WHERE user = '{self.server.user}'"
         ids = [row[0] for row in self.server.execute(query)]
         for number in ids:
@@ -266,7 +266,7 @@ class Soak:
             time.sleep(0.05)
 
     def all_done(self, ledger: Ledger) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return ledger.work_left(REIDENT).nothing_left
 
     def end(self) -> None:
@@ -303,7 +303,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _differing(work: Path, reference: Path) -> list[str]:
-    """Files of one tree that are not in the other, or differ once they are unpacked; a broken one differs."""
+    """Return files of one tree that are not in the other, or differ once they are unpacked; a broken one differs."""
     wrong = []
     there = {path.relative_to(work) for path in work.rglob("*") if path.is_file()}
     expected = {path.relative_to(reference) for path in reference.rglob("*") if path.is_file()}

@@ -27,7 +27,7 @@ MAX_REIDENT = 40
 
 
 def check_reident(text: str) -> str:
-    """``text`` if it can name an experiment, else UsageError: it becomes a folder and the prefix of SQL table names."""
+    """Return ``text`` if it can name an experiment, else UsageError: it becomes a folder and the prefix of SQL table names."""
     rule = f"a REIDENT begins with a letter and has letters, digits and underscores only, at most {MAX_REIDENT}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
         raise UsageError(f"{text!r} cannot name an experiment: {rule}.")
@@ -103,7 +103,7 @@ class Experiment:
         return f"{self.dist}/{self.release.zip_of(stusab)}"
 
     def url(self, stusab: str) -> str:
-        """Where the state's zip is published. UsageError for an unknown state."""
+        """Return where the state's zip is published. UsageError for an unknown state."""
         return self.config.zip_url(stusab, self.release.url, self.release.zip_of(stusab))
 
     def geofile(self, stusab: str) -> str:
@@ -138,7 +138,7 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/{kind}/model_{STATES[stusab].fips}{county}{tract}"
 
     def certainty(self, stusab: str, county: str) -> str:
-        """How sure the people of each block of the county are (step 6)."""
+        """Return how sure the people of each block of the county are (step 6)."""
         return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.csv"
 
     def certainty_sidecar(self, stusab: str, county: str) -> str:
@@ -150,7 +150,7 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.csv"
 
     def people_certainty(self, stusab: str, county: str) -> str:
-        """Who of the county's people is certain, line for line beside them."""
+        """Return who of the county's people is certain, line for line beside them."""
         return f"{self.county_dir(stusab, county)}/people_certainty_{STATES[stusab].fips}{county}.csv"
 
     def certainty_record(self, stusab: str, county: str, tract: str) -> str:
@@ -166,7 +166,7 @@ class Experiment:
         return f"{self.county_dir(stusab, county)}/samples/tract_{STATES[stusab].fips}{county}{tract}.parquet"
 
     def sample_blocks(self, stusab: str, county: str) -> str:
-        """How far samples of the county are from one another, by block (with samples)."""
+        """Return how far samples of the county are from one another, by block (with samples)."""
         return f"{self.county_dir(stusab, county)}/sample_blocks_{STATES[stusab].fips}{county}.csv"
 
     def sample_cells(self, stusab: str, county: str) -> str:

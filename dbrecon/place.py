@@ -43,7 +43,7 @@ class Place:
         object.__setattr__(self, "tracts", tuple(sorted(set(self.tracts))))
 
     def covers(self, stusab: str, county: str, tract: str | None = None) -> bool:
-        """Whether a county, or a tract of it, is in this place. (A county is in the place of some of its tracts.)"""
+        """Return whether a county, or a tract of it, is in this place. (A county is in the place of some of its tracts.)"""
         if self.stusab not in (None, stusab) or self.county not in (None, county):
             return False
         return tract is None or self.tracts is None or tract in self.tracts

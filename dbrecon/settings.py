@@ -131,7 +131,7 @@ class RunSettings:
     )
 
     def check(self, path: str) -> None:
-        """UsageError, naming the file ``path``, for values that do not fit one another."""
+        """Raise UsageError, naming the file ``path``, for values that do not fit one another."""
         lease, beat = self.lease_seconds, self.heartbeat_seconds
         if beat * 2 > lease:
             raise UsageError(
@@ -310,7 +310,7 @@ class Config:
         return config
 
     def root(self) -> str:
-        """Where all experiments lie: no trailing slash, a local folder absolute. UsageError where it is not set."""
+        """Return where all experiments lie: no trailing slash, a local folder absolute. UsageError where it is not set."""
         if not self.paths.root:
             raise UsageError(self.no_root)
         return normal_root(self.paths.root)
@@ -340,7 +340,7 @@ class Config:
         return f"{root}/2010-re/dbrecon.sqlite3"
 
     def zip_url(self, stusab: str, published: str, zip_name: str) -> str:
-        """Where the state's zip is: at the product's own address ``published``, or where [sf1] url says.
+        """Return where the state's zip is: at the product's own address ``published``, or where [sf1] url says.
 
         UsageError for an unknown state or a template with other placeholders.
         """
@@ -354,7 +354,7 @@ class Config:
             ) from error
 
     def __repr__(self) -> str:
-        """Names the file alone: values may be secrets."""
+        """Name the file alone: values may be secrets."""
         return f"Config({self.path!r})"
 
 
@@ -415,7 +415,7 @@ def _values_for_host(parser: configparser.ConfigParser, hostname: str, path: str
 
 
 def _entries(parser: configparser.ConfigParser, path: str) -> Iterator[tuple[str, str, str, str]]:
-    """(section, name, host, text) of each line; UsageError for a section or a name that is no setting."""
+    """Yield (section, name, host, text) of each line; UsageError for a section or a name that is no setting."""
     sections = sorted({setting.section for setting in SETTINGS})
     for section in parser.sections():
         if section not in sections:
@@ -480,7 +480,7 @@ def _checked(setting: Setting, value: str, where: str, folder: str) -> str | int
 
 
 def _expand(text: str, env: Mapping[str, str]) -> str | None:
-    """``text`` with its variables filled in; None where one of them is unset. What is filled in stays as it is."""
+    """Return ``text`` with its variables filled in; None where one of them is unset. What is filled in stays as it is."""
     missing = False
 
     def value(match: re.Match[str]) -> str:
@@ -513,7 +513,7 @@ def settings_table() -> str:
 
 
 def normal_root(root: str) -> str:
-    """``root`` without trailing slashes; a local folder made absolute, since a daemon may run elsewhere.
+    """Return ``root`` without trailing slashes; a local folder made absolute, since a daemon may run elsewhere.
 
     Raises UsageError for ``s3://`` without a bucket and for other schemes.
     """

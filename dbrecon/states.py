@@ -37,7 +37,7 @@ STATES: dict[str, State] = {
 
 
 def check_stusab(text: str) -> str:
-    """``text`` as a stusab in lower case. UsageError for what is no state, with the known ones, the nearest first."""
+    """Return ``text`` as a stusab in lower case. UsageError for what is no state, with the known ones, the nearest first."""
     stusab = text.strip().lower()
     if stusab in STATES:
         return stusab

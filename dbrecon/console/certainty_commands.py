@@ -113,7 +113,7 @@ def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
 
 
 def _written(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
-    """State and county of a place where people are written, as :func:`written_counties` has them."""
+    """Return state and county of a place where people are written, as :func:`written_counties` has them."""
     if place.tracts:
         raise UsageError("certainty is of whole counties: leave --tract out")
     ledger.check_place(reident, place)

@@ -10,12 +10,12 @@ LAUNCHES = ("launch", "launch_all")
 
 
 def given(args: Arguments, name: str) -> bool:
-    """Whether an option was on the command line."""
+    """Return whether an option was on the command line."""
     return getattr(args, name, None) not in (None, False, ())
 
 
 def check_options(args: Arguments, action: str, *, takes_place: bool) -> None:
-    """UsageError for options that mean nothing for this action."""
+    """Raise UsageError for options that mean nothing for this action."""
     for option in ("tables", "ages", "product"):
         if option == "product" and (action == "rescan" or (action == "spark" and args.rescan)):
             continue
@@ -103,7 +103,7 @@ def _check_certainty(args: Arguments, action: str) -> None:
 
 
 def check_samples(args: Arguments) -> None:
-    """UsageError for options of samples where none are drawn."""
+    """Raise UsageError for options of samples where none are drawn."""
     for option in ("keep_samples", "walk"):
         if getattr(args, option) and args.samples is None:
             raise UsageError(f"--{option} goes with --samples N")

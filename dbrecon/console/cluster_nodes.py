@@ -158,7 +158,7 @@ def _free(config: Config, leaves: Callable[[str], bool]) -> int:
 
 
 def doctor(_args: Arguments, config: Config) -> int:
-    """One line for each thing that a run needs; the exit code tells whether something is missing."""
+    """Print one line for each thing that a run needs; the exit code tells whether something is missing."""
     from dbrecon.fleet.doctor import examine
 
     failed = 0

@@ -109,7 +109,7 @@ def _reidents(_ctx: click.Context) -> Iterator[str]:
 
 
 def _counties(ctx: click.Context) -> Iterator[str]:
-    """Those of the state that is named, as an option or as a word."""
+    """Yield those of the state that is named, as an option or as a word."""
     words = [*(ctx.params.get("stusab") or ()), *(ctx.params.get("words") or ())]
     reident = ctx.params.get("reident")
     if reident and words:
@@ -128,7 +128,7 @@ def _nodes(_ctx: click.Context) -> Iterator[str]:
 
 
 def _hosts(_ctx: click.Context) -> Iterator[str]:
-    """Those that were heard of."""
+    """Yield those that were heard of."""
     yield from (entry.load.host for entry in _ledger().sysload())
 
 

@@ -145,7 +145,7 @@ def _county(experiment: Experiment, stusab: str, county: str) -> County:
 
 
 def _options(args: Arguments, config: Config) -> Options:
-    """How programs are solved: as the settings say, but for the seed where one is given."""
+    """Return how programs are solved: as the settings say, but for the seed where one is given."""
     solve = config.solve
     seed = solve.seed if args.seed is None else args.seed
     return Options(solve.solver, seed, solve.time_limit, solve.gurobi_token_wait, solve.objective)

@@ -38,7 +38,7 @@ def when(at: float) -> str:
 
 
 def list_files(args: Arguments, config: Config) -> int:
-    """Bytes, time and path of each file; the sum on stderr."""
+    """Print bytes, time and path of each file; the sum on stderr."""
     count = total = 0
     for entry in storage.walk(_folder(args, config)):
         print(f"{entry.size:>12} {when(entry.mtime)} {entry.path}")

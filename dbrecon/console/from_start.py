@@ -66,7 +66,7 @@ def _registered(ledger: Ledger, config: Config, reident: str, args: Arguments) -
 
 
 def _check_certainty(args: Arguments, experiment: Experiment) -> None:
-    """UsageError, before anything is done, for --step6 on tables that have none."""
+    """Raise UsageError, before anything is done, for --step6 on tables that have none."""
     if args.step6:
         from dbrecon.steps.certainty_records import check_available
 
@@ -97,7 +97,7 @@ def _download_lacking(experiment: Experiment, ledger: Ledger, stusabs: list[str]
 
 
 def _is_unpacked(experiment: Experiment, ledger: Ledger, stusab: str) -> bool:
-    """Whether steps 1 and 2 have taken all that they need from the state's zip."""
+    """Return whether steps 1 and 2 have taken all that they need from the state's zip."""
     if not ledger.has_geography(experiment.reident, stusab) or not storage.exists(experiment.geofile(stusab)):
         return False
     return not counties_to_make(experiment, ledger, stusab, ledger.counties(experiment.reident, stusab))

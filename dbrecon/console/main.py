@@ -107,7 +107,7 @@ ACTIONS: dict[str, Action] = {
 
 
 def make_parser() -> Parser:
-    """All options, grouped by task."""
+    """Return all options, grouped by task."""
     return Parser("dbrtool.py", USAGE, __doc__ or "", operator_groups(), EPILOG)
 
 

@@ -74,14 +74,14 @@ def seed() -> Option:
 
 
 def reident() -> Option:
-    """Which experiment."""
+    """Return the option that names the experiment."""
     return Option(
         "--reident", metavar="R", envvar="REIDENT", help="the experiment (default: $REIDENT)", shell_complete=completing("reident")
     )
 
 
 def place() -> tuple[Option, ...]:
-    """Where: the same as the words STUSAB [COUNTY [TRACT,...]]."""
+    """Return the options of the place: the same as the words STUSAB [COUNTY [TRACT,...]]."""
     return (
         Option(
             "--stusab", metavar="ST", multiple=True, shell_complete=completing("stusab"),
@@ -106,7 +106,7 @@ def certainty_extras(when: str) -> tuple[Option, ...]:
 
 
 def talk() -> Group:
-    """How much is said, and of whom."""
+    """Return the options of how much is said, and of what."""
     return Group(
         "talk",
         "talk (on stderr; results go to stdout)",
@@ -130,7 +130,7 @@ def talk() -> Group:
 
 
 def operator_groups() -> tuple[Group, ...]:
-    """All options of dbrtool.py."""
+    """Return all options of dbrtool.py."""
     return (
         _experiments(),
         _states(),
@@ -428,7 +428,7 @@ def _files() -> Group:
 
 
 def scheduler_groups(commands: dict[str, str]) -> tuple[Group, ...]:
-    """All options of scheduler.py. ``commands``: what --tell takes, with the meanings."""
+    """Return all options of scheduler.py. ``commands``: what --tell takes, with the meanings."""
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in commands.items())
     return (
         Group(

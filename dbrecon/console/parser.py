@@ -170,7 +170,7 @@ class Parser(click.Command):
     # -- words --------------------------------------------------------------------------------------------------------
 
     def _in_full(self, args: Sequence[str]) -> list[str]:
-        """Every long option by its whole name and with its value behind an equals sign."""
+        """Return every long option by its whole name and with its value behind an equals sign."""
         found: list[str] = []
         given: dict[str, str] = {}
         rest = list(args)
@@ -262,7 +262,7 @@ class Parser(click.Command):
 
 
 def _is_option(word: str) -> bool:
-    """Whether a word cannot be an option's value. A negative number can: its option then says what it takes."""
+    """Return whether a word cannot be an option's value. A negative number can: its option then says what it takes."""
     return word.startswith("-") and word != "-" and not re.fullmatch(r"-[0-9.]+", word)
 
 
@@ -307,7 +307,7 @@ def three_digits(county: str | None) -> str | None:
 
 
 def _place_words(words: Iterable[str]) -> tuple[list[str], str | None, list[str]]:
-    """States, county and tracts among words in that order."""
+    """Return states, county and tracts among words in that order."""
     states: list[str] = []
     county, tracts = None, list[str]()
     for word in words:
@@ -329,7 +329,7 @@ def _same(what: str, first: str | None, second: str | None) -> str | None:
 
 
 def without(arguments: Arguments, names: Mapping[str, str]) -> None:
-    """UsageError for options that have no meaning here: ``names`` has the reason for each."""
+    """Raise UsageError for options that have no meaning here: ``names`` has the reason for each."""
     for name, reason in names.items():
         if getattr(arguments, name, None) not in (None, False, ()):
             raise UsageError(reason)

@@ -190,7 +190,7 @@ def findings(
 
 
 def geography(experiment: Experiment, ledger: Ledger, counties: Sequence[CountyKey]) -> Geography:
-    """Names and shapes of counties, and the points of their tracts, as the geographic header and the map have them."""
+    """Return names and shapes of counties, and the points of their tracts, as the geographic header and the map have them."""
     from dbrecon.report.place_sections import Geography
 
     names, points = {}, {}

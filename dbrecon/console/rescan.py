@@ -175,7 +175,7 @@ def _folders_of_states(experiment: Experiment) -> list[str]:
 
 
 def _states(experiment: Experiment, ledger: Ledger, place: Place) -> list[str]:
-    """Those asked for: in the ledger, or with a folder."""
+    """Return those asked for: in the ledger, or with a folder."""
     if place.stusab:
         return [place.stusab]
     return sorted({*ledger.stusabs(experiment.reident), *_folders_of_states(experiment)})
@@ -289,7 +289,7 @@ def _county_files(
 
 
 def _is_unknown(files: CountyDigests | None, zip_digest: str | None) -> bool:
-    """Whether it is not known what a county's files must be; also where they were entered of another zip."""
+    """Return whether it is not known what a county's files must be; also where they were entered of another zip."""
     return files is None or not files.block or (None not in (files.zip, zip_digest) and files.zip != zip_digest)
 
 
@@ -438,7 +438,7 @@ def _unit(change: Change) -> str:
 
 
 def _ways(makers: Counter[tuple[int | None, str]], of_experiment: int) -> list[str]:
-    """How many solutions each seed and solver has made, if there are several, or one that is not the experiment's."""
+    """Return how many solutions each seed and solver has made, if there are several, or one that is not the experiment's."""
     if len(makers) < 2 and all(seed in (None, of_experiment) for seed, _ in makers):
         return []
     lines = []

@@ -122,7 +122,7 @@ class _Scan:
         return expected | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
 
     def _certainty(self, people_digest: str) -> bool | None:
-        """Whether the files of step 6 are whole and of the people and tables at hand; None if one may not be read."""
+        """Return whether the files of step 6 are whole and of the people and tables at hand; None if one may not be read."""
         files = self._files
         known = {
             "people": people_digest,
@@ -277,7 +277,7 @@ class _Scan:
 
 
 def read_ahead(work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[tuple[Any, T]]:
-    """Each item with ``work(item)``, in order; the next few are done in threads meanwhile."""
+    """Yield each item with ``work(item)``, in order; the next few are done in threads meanwhile."""
     with ThreadPoolExecutor(READ_AHEAD, "read-ahead") as pool:
         waiting: deque[tuple[Any, Future[T]]] = deque()
         try:

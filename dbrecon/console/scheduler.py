@@ -29,7 +29,7 @@ examples:
 
 
 def make_parser() -> Parser:
-    """All options."""
+    """Return all options."""
     usage = f"scheduler.py [--reident R] [options] [{PLACE_WORDS}]"
     return Parser("scheduler.py", usage, __doc__ or "", scheduler_groups(COMMANDS), EPILOG)
 

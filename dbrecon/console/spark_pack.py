@@ -95,6 +95,6 @@ def _files(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_needed(inside: str) -> bool:
-    """Whether executors need a file of a distribution, by its name there."""
+    """Return whether executors need a file of a distribution, by its name there."""
     service = re.match(r"botocore/data/([^/]+)/", inside)
     return not NOT_PACKED.search(inside) and (service is None or service[1] in AWS_SERVICES)

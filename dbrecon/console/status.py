@@ -15,7 +15,7 @@ from dbrecon.settings import Config
 
 
 def show_status(args: Arguments, config: Config) -> int:
-    """Where an experiment stands."""
+    """Show where an experiment stands."""
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     place = asked_place(args)
     row = ledger.experiment(reident)

@@ -61,7 +61,7 @@ def _free_when(seconds: int) -> str:
 
 
 def status_dict(reident: str, status: Status) -> dict[str, Any]:
-    """Everything that --status tells, as JSON can hold it."""
+    """Return everything that --status tells, as JSON can hold it."""
     by_host = {name: dict(getattr(status, name)) for name in ("lps_past_hour", "sols_past_hour")}
     return {"reident": reident} | asdict(status) | by_host
 
@@ -98,7 +98,7 @@ def _states(stusabs: Sequence[str]) -> list[str]:
 
 
 def _in_progress(tracts: Sequence[InProgress], now: int, shown: int | None) -> list[str]:
-    """Those at work for longest first: they are the ones to look at."""
+    """Return those at work for longest first: they are the ones to look at."""
     oldest = sorted(tracts, key=lambda tract: (tract.since, tract.stusab, tract.county, tract.tract))
     lines = []
     for tract in oldest[:shown]:

@@ -17,7 +17,7 @@ STATES_WORDS = "STUSAB ... | all"
 
 
 def _parser(script: str, description: str, examples: str, force: str, *more: Group, words: str = PLACE_WORDS) -> Parser:
-    """``examples`` has one a line, without the script's name."""
+    """Return a script's parser. ``examples`` has one a line, without the script's name."""
     epilog = "examples:\n" + "".join(f"  {script} {line}\n" for line in examples.splitlines())
     return Parser(script, f"{script} --reident R [options] {words}", description, step_groups(force, *more), epilog, words)
 
@@ -26,7 +26,7 @@ def _parser(script: str, description: str, examples: str, force: str, *more: Gro
 
 
 def step0() -> int:
-    """``s0_download_data.py``."""
+    """Run ``s0_download_data.py``."""
     checking = Group("check", "instead of downloading", (flag(VALIDATE[0], help=VALIDATE[1]),))
     parser = _parser(
         "s0_download_data.py",
@@ -52,7 +52,7 @@ def _download(args: Arguments) -> int:
 
 
 def step1() -> int:
-    """``s1_make_geo_files.py``."""
+    """Run ``s1_make_geo_files.py``."""
     parser = _parser(
         "s1_make_geo_files.py",
         "Step 1: the geographic header of states' zips becomes geofile_ST.csv, and geography and tracts in the database.\n"
@@ -65,7 +65,7 @@ def step1() -> int:
 
 
 def step2() -> int:
-    """``s2_pandas_build_csv.py``."""
+    """Run ``s2_pandas_build_csv.py``."""
     parser = _parser(
         "s2_pandas_build_csv.py",
         "Step 2: the segments of states' zips become one block file and one tract file per county.\n"
@@ -99,7 +99,7 @@ def _whole_states(args: Arguments, step: int) -> list[str]:
 
 
 def step3() -> int:
-    """``s3_pandas_synth_lp_files.py``."""
+    """Run ``s3_pandas_synth_lp_files.py``."""
     parser = _parser(
         "s3_pandas_synth_lp_files.py",
         "Step 3: a county's tables -> one integer program a tract, as LP text.",
@@ -110,7 +110,7 @@ def step3() -> int:
 
 
 def step4() -> int:
-    """``s4_run_gurobi.py``."""
+    """Run ``s4_run_gurobi.py``."""
     parser = _parser(
         "s4_run_gurobi.py",
         "Step 4: a tract's integer program -> its checked solution, with HiGHS or Gurobi.",
@@ -168,7 +168,7 @@ def _real(path: str) -> str:
 
 
 def step5() -> int:
-    """``s5_make_microdata.py``."""
+    """Run ``s5_make_microdata.py``."""
     parser = _parser(
         "s5_make_microdata.py",
         "Step 5: writes the people of counties whose tracts are all solved.",
@@ -185,7 +185,7 @@ def step5() -> int:
 
 
 def step6() -> int:
-    """``s6_certainty.py``."""
+    """Run ``s6_certainty.py``."""
     more = Group("certainty", "more", (*certainty_extras(""), seed()))
     parser = _parser(
         "s6_certainty.py",

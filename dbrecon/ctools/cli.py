@@ -95,7 +95,7 @@ def explain(error: BaseException, sentence: Callable[[BaseException], str] = str
 
 
 def _tells(text: str, error: BaseException) -> bool:
-    """Whether a text has all that an error of the system tells: its reason, and the file."""
+    """Return whether a text has all that an error of the system tells: its reason, and the file."""
     if not isinstance(error, OSError) or not error.strerror:
         return False
     return error.strerror in text and (error.filename is None or str(error.filename) in text)

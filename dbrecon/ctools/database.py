@@ -192,7 +192,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _has_room(folder: Path) -> bool:
-    """Whether the disk has room for the two files that WAL mode makes beside the database."""
+    """Return whether the disk has room for the two files that WAL mode makes beside the database."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
@@ -259,7 +259,7 @@ def _beginning(engine: Engine) -> Engine:
 
 
 def check_exists(engine: Engine) -> None:
-    """NoSuchDatabase if it is a SQLite file that is not there, which connecting would make."""
+    """Raise NoSuchDatabase if it is a SQLite file that is not there, which connecting would make."""
     path = engine.url.database
     if is_mysql(engine) or path is None:
         return
@@ -353,7 +353,7 @@ class Database:
         return literal(int(time.time()), BigInteger)
 
     def run(self, work: Callable[[Connection], T], *, write: bool, repeat: bool = True, repeat_commit: bool = True) -> T:
-        """``work(connection)`` in one transaction; what it returns.
+        """Run ``work(connection)`` in one transaction; return what it returns.
 
         A transaction that the server rolled back whole (deadlock, lock wait) or that never got to its commit is run
         again: ``work`` must have no effect but on the connection (else ``repeat=False``). When the connection is lost

@@ -69,13 +69,13 @@ class Cluster:
         self._fleets: bool | None = None
 
     def groups(self) -> list[Group]:
-        """All groups, TASK first, then MASTER, then CORE."""
+        """Return all groups, TASK first, then MASTER, then CORE."""
         found = self._fleet_list() if self._has_fleets() else self._group_list()
         order = {TASK: 0, "MASTER": 1, "CORE": 2}
         return sorted(found, key=lambda group: (order.get(group.role, 3), group.name))
 
     def instances(self) -> list[Instance]:
-        """Those that run."""
+        """Return those that run."""
         key = "InstanceFleetId" if self._has_fleets() else "InstanceGroupId"
         rows = self._pages("list_instances", "Instances", InstanceStates=["RUNNING"])
         return [Instance(row["Ec2InstanceId"], row["PrivateDnsName"], row[key], row.get("PrivateIpAddress", "")) for row in rows]

@@ -62,7 +62,7 @@ class KnownHost:
         return [key for key in self.keys if key.marker == "@cert-authority"]
 
     def revoked(self, *blobs: bytes) -> bool:
-        """Whether one of these keys is marked so."""
+        """Return whether one of these keys is marked so."""
         return any(key.blob in blobs for key in self.keys if key.marker == "@revoked")
 
     def ordered(self, algorithms: list[str]) -> list[str]:
@@ -140,7 +140,7 @@ def revoked_in(path: str) -> set[bytes] | None:
 
 
 def _matches(patterns: str, name: str) -> bool:
-    """Whether a line's first field means a host: a hash, or patterns with ``*``, ``?`` and ``!``."""
+    """Return whether a line's first field means a host: a hash, or patterns with ``*``, ``?`` and ``!``."""
     if patterns.startswith("|1|"):
         try:
             salt, digest = (base64.b64decode(part) for part in patterns.split("|")[2:4])

@@ -43,7 +43,7 @@ _held: dict[tuple[int, str], Holder] = {}
 
 
 def node_lock_path(name: str) -> str:
-    """Where this user's lock called ``name`` lies on this node. It has the node's name: nodes may share a home."""
+    """Return where this user's lock called ``name`` lies on this node. It has the node's name: nodes may share a home."""
     return os.path.join(run_folder(), f"{host_name()}-{name}.lock")
 
 
@@ -91,7 +91,7 @@ class NodeLock:
             self._descriptor = None
 
     def holder(self) -> Holder | None:
-        """Who holds the lock; None if nobody does. StorageError where the file cannot be used."""
+        """Return who holds the lock; None if nobody does. StorageError where the file cannot be used."""
         key = (os.getpid(), self._path)
         if key in _held:
             return _held[key]

@@ -25,7 +25,7 @@ FIRST_WARNING_SECONDS, LONGEST_WARNING_SECONDS = 5.0, 300.0
 
 
 def pause_seconds(attempt: int) -> float:
-    """How long to wait before the ``attempt``-th repetition, from 1 on: growing, and not all at the same moment."""
+    """Return how long to wait before the ``attempt``-th repetition, from 1 on: growing, and not all at the same moment."""
     return random.uniform(0.5, 1.0) * min(0.2 * 2.0 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
 
 
@@ -57,7 +57,7 @@ class Patience:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def pause(self, since: float, attempt: int, text: str) -> float | None:
-        """How long to wait before the next attempt at what fails since then (monotonic clock); None is not at all.
+        """Return how long to wait before the next attempt at what fails since then (monotonic clock); None is not at all.
 
         ``text`` says what is wrong, and is told.
         """
@@ -91,7 +91,7 @@ def patient(seconds: float, tell: Callable[[str], None]) -> Iterator[Patience]:
 
 
 def outlast_full_disk(write: Callable[[], T], path: str) -> T:
-    """``write()``, again while the disk is full and patience lasts. Raises what it raises."""
+    """Call ``write()``, again while the disk is full and patience lasts. Raises what it raises."""
     since, attempt = time.monotonic(), 0
     while True:
         try:

@@ -13,7 +13,7 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
 def run_folder() -> str:
-    """Where this user's processes on a node find each other: ``~/.dbrecon``.
+    """Return where this user's processes on a node find each other: ``~/.dbrecon``.
 
     Not $XDG_RUNTIME_DIR, nor the temporary folder: cron's scheduler has neither variable where one from a terminal has both, the
     former goes when the user logs out while a scheduler works on, and both must meet at one file.

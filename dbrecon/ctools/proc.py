@@ -73,7 +73,7 @@ def memory(root: str = "/") -> Memory:
 
 
 def _group_limits(root: str) -> list[tuple[float, float]]:
-    """(limit, used) in bytes of each control group that holds this process, versions 1 and 2 (man 7 cgroups)."""
+    """Return (limit, used) in bytes of each control group that holds this process, versions 1 and 2 (man 7 cgroups)."""
     mount = os.path.join(root, "sys/fs/cgroup")
     found = []
     with open(os.path.join(root, "proc/self/cgroup"), encoding="utf-8") as file:

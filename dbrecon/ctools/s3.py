@@ -72,7 +72,7 @@ class Unfinished:
 
 
 def split_s3(path: str) -> tuple[str, str]:
-    """(bucket, key) of an ``s3://bucket/key`` path."""
+    """Return (bucket, key) of an ``s3://bucket/key`` path."""
     bucket, _, key = path.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise StorageError(f"{path} is not the path of an S3 object: that is s3://bucket/key.")
@@ -140,7 +140,7 @@ def open_reader(path: str) -> Any:
 
 
 def look(path: str) -> Entry:
-    """Size and time of an object. What botocore raises if there is none."""
+    """Return size and time of an object. What botocore raises if there is none."""
     bucket, key = split_s3(path)
     found = client().head_object(Bucket=bucket, Key=key)
     return Entry(path, int(found["ContentLength"]), int(found["LastModified"].timestamp()))
@@ -254,7 +254,7 @@ def _put_any(file: IO[bytes], target: dict[str, str], more: dict[str, Any], cond
 
 
 def _again(send: Callable[[], T], codes: set[str], what: str) -> T:
-    """``send()``, again where S3 answers with one of the codes, at most ``ATTEMPTS`` times in all."""
+    """Call ``send()``, again where S3 answers with one of the codes, at most ``ATTEMPTS`` times in all."""
     from botocore.exceptions import ClientError
 
     for attempt in range(1, ATTEMPTS):
@@ -337,7 +337,7 @@ def delete(path: str) -> None:
 
 
 def split_folder(folder: str) -> tuple[str, str]:
-    """(bucket, prefix) of a folder; the prefix ends in a slash unless it is empty."""
+    """Return (bucket, prefix) of a folder; the prefix ends in a slash unless it is empty."""
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
     return bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
 
@@ -353,7 +353,7 @@ def names(folder: str) -> list[str]:
 
 
 def walk(folder: str) -> Iterator[Entry]:
-    """Every object below a folder, by key, one request for a thousand."""
+    """Yield every object below a folder, by key, one request for a thousand."""
     bucket, prefix = split_folder(folder)
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", []):

@@ -43,7 +43,7 @@ class RangedReader(io.RawIOBase):
         self._pool = ThreadPoolExecutor(AT_ONCE, "ranges")
 
     def _look(self) -> tuple[int, str]:
-        """Size and version, and on the way the end, where a zip has its directory."""
+        """Return size and version, and on the way the end, where a zip has its directory."""
         from botocore.exceptions import ClientError
 
         answers: list[Any] = []
@@ -70,7 +70,7 @@ class RangedReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return where the next read begins."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -87,7 +87,7 @@ class Target:
         return default if value.lower() in ("", "none") else value
 
     def yes(self, name: str) -> bool:
-        """Whether a setting is switched on."""
+        """Return whether a setting is switched on."""
         return self.values.get(name, "").lower() in ("yes", "true")
 
     @property
@@ -125,7 +125,7 @@ class Target:
         return [self.expanded(part) for part in (value.split("\n") if name in _LISTS else _files(value)) if part and part != "none"]
 
     def expanded(self, text: str) -> str:
-        """``text`` with OpenSSH's tokens, ``${NAME}`` and a leading ``~`` filled in."""
+        """Return ``text`` with OpenSSH's tokens, ``${NAME}`` and a leading ``~`` filled in."""
         tokens = self._tokens()
         text = re.sub(r"%(.)", lambda match: tokens.get(match[1], match[0]), text)
         text = re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], ""), text)
@@ -231,7 +231,7 @@ def _parsed(text: str) -> dict[str, str]:
 
 
 def _files(value: str) -> list[str]:
-    """Paths with spaces between them; ``ssh -G`` does not say which spaces belong to a path."""
+    """Return paths with spaces between them; ``ssh -G`` does not say which spaces belong to a path."""
     return [value] if os.path.exists(os.path.expanduser(value)) else value.split()
 
 
@@ -255,7 +255,7 @@ def _by_library(host: HostWords, settings: SshSettings) -> dict[str, str]:
 
 
 def _readable(line: str, path: str) -> bool:
-    """Whether the library's parser can read a line; says so where not."""
+    """Return whether the library's parser can read a line; says so where not."""
     try:
         paramiko.SSHConfig.from_text(line + "\n")
     except (paramiko.SSHException, ValueError) as error:

@@ -53,7 +53,7 @@ class Deadline:
         return time.monotonic() >= self._end - 0.05
 
     def left(self) -> float:
-        """Seconds until then. TimeoutError if there are none."""
+        """Return seconds until then. TimeoutError if there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -210,13 +210,13 @@ def _handshake(stack: ExitStack, target: Target, sock: Any, deadline: Deadline, 
 
 
 def _named(target: Target, name: str, supported: tuple[str, ...]) -> list[str]:
-    """Algorithms under the library's names."""
+    """Return algorithms under the library's names."""
     names = target.algorithms(name, [*supported, *(new for new, old in _ALIASES.items() if old in supported)])
     return list(dict.fromkeys(_ALIASES.get(name, name) for name in names))
 
 
 def _check(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey, files: list[str], local: bool) -> None:
-    """SshError unless the server's key is known, or may be accepted."""
+    """Raise SshError unless the server's key is known, or may be accepted."""
     if local and target.yes("nohostauthenticationforlocalhost") and target.alias is None and _is_loopback(target.address):
         return
     certificate = known_hosts.certificate(key)
@@ -244,7 +244,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _certificate_fault(target: Target, known: known_hosts.KnownHost, certificate: known_hosts.Certificate) -> str:
-    """Why a certificate does not vouch for the host; "" if it does."""
+    """Return why a certificate does not vouch for the host; "" if it does."""
     if all(authority.blob != certificate.authority for authority in known.authorities):
         return "its authority is another than that of @cert-authority"
     signing = target.get("casignaturealgorithms")
@@ -264,7 +264,7 @@ def _changed(target: Target, known: known_hosts.KnownHost, key: paramiko.PKey) -
 
 
 def _listed_as_revoked(target: Target, key: paramiko.PKey) -> bool:
-    """Whether the key is in a file of RevokedHostKeys. A revocation list of OpenSSH's own format is read by ssh-keygen."""
+    """Return whether the key is in a file of RevokedHostKeys. A revocation list of OpenSSH's own format is read by ssh-keygen."""
     for path in target.paths("revokedhostkeys"):
         try:
             listed = known_hosts.revoked_in(path)

@@ -182,12 +182,12 @@ def open_ranges(path: Path) -> Iterator[BinaryIO]:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file or object at ``path`` (a folder is not one)."""
+    """Return whether there is a file or object at ``path`` (a folder is not one)."""
     return _look(os.fspath(path)) is not None
 
 
 def look(path: Path) -> Entry:
-    """Size and time of the file or object. MissingFile where there is none."""
+    """Return size and time of the file or object. MissingFile where there is none."""
     found = _look(os.fspath(path))
     if found is None:
         raise no_such(os.fspath(path))
@@ -248,7 +248,7 @@ def listdir(folder: Path) -> Iterator[str]:
 
 
 def walk(folder: Path) -> Iterator[Entry]:
-    """Every file below a folder, however deep, by path. None where there is no such folder.
+    """Yield every file below a folder, however deep, by path. None where there is no such folder.
 
     Files under construction are left out. On S3 one request lists a thousand.
     """
@@ -509,7 +509,7 @@ class S3Sink:
 
 
 def _refuse_pipe(path: str) -> None:
-    """StorageError for what is neither file nor folder: a pipe would keep us waiting, a device has no end."""
+    """Raise StorageError for what is neither file nor folder: a pipe would keep us waiting, a device has no end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise StorageError(f"{path}: a pipe or a device stands where a file is needed: move it away.")

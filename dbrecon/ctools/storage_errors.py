@@ -49,7 +49,7 @@ class DeniedFile(_CompleteError):
 
 
 def is_s3(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is on S3."""
+    """Return whether ``path`` is on S3."""
     return os.fspath(path).startswith("s3://")
 
 
@@ -70,7 +70,7 @@ def s3_code(error: BaseException) -> str:
 
 
 def _answer(error: BaseException) -> tuple[str, str]:
-    """(error code, operation) that S3 gave behind ``error``."""
+    """Return (error code, operation) that S3 gave behind ``error``."""
     seen: BaseException | None = error
     while seen is not None:
         response = getattr(seen, "response", None)
@@ -81,7 +81,7 @@ def _answer(error: BaseException) -> tuple[str, str]:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether ``error`` says that there is no such file or object (a missing bucket is another matter)."""
+    """Return whether ``error`` says that there is no such file or object (a missing bucket is another matter)."""
     if isinstance(error, MissingFile):
         return True
     if isinstance(error, OSError) and error.errno is not None:

@@ -18,7 +18,7 @@ PACKAGES = ("click", "highspy", "isal", "numpy", "paramiko", "pyarrow", "pymysql
 
 
 def _is_script_of_ours() -> bool:
-    """Whether the program is a script beside this package or in bench/, rather than a test runner or another's program."""
+    """Return whether the program is a script beside this package or in bench/, rather than a test runner or another's program."""
     path = getattr(sys.modules["__main__"], "__file__", None)
     home = os.path.realpath(HOME)
     return path is not None and os.path.dirname(os.path.realpath(path)) in (home, os.path.join(home, "bench"))

@@ -74,14 +74,14 @@ class Access:
 
 
 def check_host(host: str, token: str | None) -> None:
-    """UsageError if the server would listen to other machines without a token."""
+    """Raise UsageError if the server would listen to other machines without a token."""
     if token is None and not is_loopback(host) and host != "localhost":
         how = "DBRECON_DASHBOARD_TOKEN in the environment, or [dashboard] token"
         raise UsageError(f"--host {host} lets other machines in: first set a token ({how})")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is an address of this machine; "" is a Unix socket's."""
+    """Return whether it is an address of this machine; "" is a Unix socket's."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -90,7 +90,7 @@ def is_loopback(address: str) -> bool:
 
 
 def is_local_name(name: str, more: Iterable[str]) -> bool:
-    """Whether it is this machine's own name for itself, or one of ``more``."""
+    """Return whether it is this machine's own name for itself, or one of ``more``."""
     return name in ("localhost", *more) or (name != "" and is_loopback(name))
 
 

@@ -113,7 +113,7 @@ def _add_pages(app: Flask) -> None:
 
 
 def _range() -> str:
-    """How far back the request asks for. BadRequest for what is none of RANGES."""
+    """Return how far back the request asks for. BadRequest for what is none of RANGES."""
     span = request.args.get("range", "1h")
     if span not in RANGES:
         raise BadRequest(f"range must be one of {', '.join(RANGES)}")

@@ -133,7 +133,7 @@ def _experiment(more: Json | None = None) -> Json:
 
 
 def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
-    """Path: what it tells, the answer, and its query's parameters."""
+    """Return path: what it tells, the answer, and its query's parameters."""
     root = "/api/v1/experiments/{reident}"
     county = f"{root}/states/{{stusab}}/counties/{{county}}"
     tract = f"{county}/tracts/{{tract}}"

@@ -101,7 +101,7 @@ class Snapshots:
         return self._wait(entry, pending, max(0.0, patience))
 
     def _will_do(self, entry: _Entry, now: float, max_age: float) -> bool:
-        """Whether what was told last will do while it is read anew: it is hardly old, or it says that it is."""
+        """Return whether what was told last will do while it is read anew: it is hardly old, or it says that it is."""
         hardly_old = now - entry.tried < OLD * max_age
         return entry.snapshot is not None and (hardly_old or entry.snapshot.silent_since is not None)
 

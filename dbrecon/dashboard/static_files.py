@@ -32,7 +32,7 @@ class StaticFile:
 
 @cache
 def load_files() -> dict[str, StaticFile]:
-    """Every file under static/ that is served, by its path there."""
+    """Return every file under static/ that is served, by its path there."""
     paths = [path for path in sorted(FOLDER.rglob("*")) if path.is_file()]
     named = {str(path.relative_to(FOLDER)): path for path in paths}
     return {name: StaticFile.of(name, path.read_bytes()) for name, path in named.items() if name not in NOT_SERVED}

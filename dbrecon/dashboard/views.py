@@ -49,16 +49,16 @@ class Views:
         self._results: dict[tuple[str, str, str], tuple[tuple[int | None, int | None], Json]] = {}
 
     def experiments(self) -> Json:
-        """All experiments."""
+        """Return all experiments."""
         at, rows = self._reader.experiments()
         return {"version": VERSION, "at": at, "experiments": rows}
 
     def experiment(self, reident: str) -> Json:
-        """One experiment: everything that --status tells."""
+        """Return one experiment: everything that --status tells."""
         return _experiment(reident, self._reader.overview(reident))
 
     def page(self, reident: str, span: str) -> Json:
-        """All that the experiment's page shows, of one moment, so that no figure belies another."""
+        """Return all that the experiment's page shows, of one moment, so that no figure belies another."""
         page = self._reader.page(reident, RANGES[span], STEPS, INTERVALS, ERRORS_LISTED)
         start, step, rows = page.throughput
         counties = [_county(row) for row in page.counties]
@@ -72,20 +72,20 @@ class Views:
         }
 
     def running(self, reident: str) -> Json:
-        """Tracts under a live lease, held for longest first."""
+        """Return tracts under a live lease, held for longest first."""
         status = self._reader.overview(reident).status
         found = _running(status)
         return {"version": VERSION, "at": status.now, "reident": reident, "total": len(found), "running": found[:LISTED]}
 
     def quarantined(self, reident: str) -> Json:
-        """Tracts and counties in quarantine."""
+        """Return tracts and counties in quarantine."""
         status = self._reader.overview(reident).status
         total = status.quarantined_tracts + status.quarantined_counties
         listed = [_quarantine(unit) for unit in status.quarantined[:LISTED]]
         return {"version": VERSION, "at": status.now, "reident": reident, "total": total, "quarantine": listed}
 
     def throughput(self, reident: str, span: str) -> Json:
-        """Files over time by host; ``span`` is one of RANGES."""
+        """Return files over time by host; ``span`` is one of RANGES."""
         at, start, step, rows = self._reader.throughput(reident, RANGES[span], STEPS, INTERVALS)
         return {"version": VERSION, "at": at, "reident": reident, "range": span, "start": start, "step": step, "rows": rows}
 
@@ -100,7 +100,7 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "errors": errors}
 
     def error(self, reident: str, number: int) -> Json:
-        """One error with its stack."""
+        """Return one error with its stack."""
         at, error = self._reader.error(reident, number)
         return {"version": VERSION, "at": at, "reident": reident, "error": error}
 
@@ -119,14 +119,14 @@ class Views:
         return {"version": VERSION, "at": at, "reident": reident, "state_names": names, "counties": counties}
 
     def county(self, reident: str, stusab: str, county: str) -> Json:
-        """One county with its tracts."""
+        """Return one county with its tracts."""
         at, row, tracts = self._reader.county(reident, stusab, county)
         row["geoid"] = row.pop("state") + county
         row["name"] = _name(row["geoid"], row["name"])
         return {"version": VERSION, "at": at, "reident": reident, "county": row, "tracts": tracts}
 
     def tract(self, reident: str, stusab: str, county: str, tract: str) -> Json:
-        """One tract with its errors."""
+        """Return one tract with its errors."""
         at, row, errors = self._reader.tract(reident, stusab, county, tract)
         row["geoid"] = STATES[stusab].fips + county + tract
         return {"version": VERSION, "at": at, "reident": reident, "tract": row, "errors": errors}
@@ -226,7 +226,7 @@ _SUMMED = (
 
 
 def _experiment(reident: str, overview: Overview) -> Json:
-    """Everything that --status tells."""
+    """Return everything that --status tells."""
     status = overview.status
     running = _running(status)
     return {
@@ -295,7 +295,7 @@ def _name(geoid: str, published: str) -> str:
 
 @cache
 def _map_names() -> dict[str, str]:
-    """Names by SSCCC, from the package that has the map's shapes."""
+    """Return names by SSCCC, from the package that has the map's shapes."""
     names: dict[str, str] = json.loads(load_files()["vendor/county_names.json"].body)
     return names
 

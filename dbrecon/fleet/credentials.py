@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def with_credentials(config: Config, env: Mapping[str, str] | None = None) -> Config:
-    """``config`` with the database's credentials: itself if it names a database, or if there is no encrypted file.
+    """Return ``config`` with the database's credentials: itself if it names a database, or if there is no encrypted file.
 
     Raises UsageError, InputError, AwsError for an encrypted file that does not help.
     """
@@ -79,7 +79,7 @@ def encrypt_file(plain: str, config: Config) -> str:
 
 
 def readable_by_others(path: str) -> bool:
-    """Whether a file's permissions let others than its owner read it."""
+    """Return whether a file's permissions let others than its owner read it."""
     return bool(os.stat(path).st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
@@ -121,7 +121,7 @@ def variables(config: Config) -> dict[str, str]:
 
 
 def shell_text(found: Mapping[str, str]) -> str:
-    """Commands that set the variables, for ``$(./dbrtool.py --env)`` and for ``eval "$(./dbrtool.py --env)"``.
+    """Return commands that set the variables, for ``$(./dbrtool.py --env)`` and for ``eval "$(./dbrtool.py --env)"``.
 
     The first form never takes quotes away, so the text begins with ``eval``, which does: its words are put together again with one
     space between them. For that a value must have no space and nothing that a file name could match: such values are given to

@@ -25,7 +25,7 @@ SILENT = "something there takes the connection and says nothing, or a firewall d
 
 
 def examine(config: Config, solver: Callable[[], str]) -> Iterator[Finding]:
-    """All findings, in a fixed order, as they come. ``solver`` tells which solver is ready, or raises SolverError.
+    """Yield all findings, in a fixed order, as they come. ``solver`` tells which solver is ready, or raises SolverError.
 
     All checks run side by side, each with seconds of its own, so that one that hangs costs no more than that.
     """
@@ -101,7 +101,7 @@ def _storage(config: Config) -> Finding:
 
 
 def _spark(config: Config) -> Finding:
-    """Whether --spark could work here: a failure only where the settings ask for a cluster of Spark's."""
+    """Return whether --spark could work here: a failure only where the settings ask for a cluster of Spark's."""
     master = config.spark.master
     try:
         find_pyspark()

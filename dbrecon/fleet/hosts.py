@@ -159,7 +159,7 @@ def list_hosts(config: Config) -> list[Host]:
 
 
 def _same(word: str, name: str) -> bool:
-    """Whether a host is meant by ``word``: user and port may lack on either side, and all from the first dot on."""
+    """Return whether a host is meant by ``word``: user and port may lack on either side, and all from the first dot on."""
     first, second = bare_name(word), bare_name(name)
     return first == second or first == short_name(second) or short_name(first) == second
 
@@ -185,7 +185,7 @@ def pick(hosts: Sequence[Host], words: str) -> list[Host]:
 
 
 def ssh_settings(config: Config) -> ssh.SshSettings:
-    """How to log in to nodes."""
+    """Return how to log in to nodes."""
     return ssh.SshSettings(
         user=config.cluster.ssh_user,
         config_file=config.cluster.ssh_config or os.devnull,

@@ -53,7 +53,7 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
 
 
 def check_reachable(host: str) -> None:
-    """UsageError for a database that is reached by a socket, which no other machine can."""
+    """Raise UsageError for a database that is reached by a socket, which no other machine can."""
     if host.startswith("/"):
         raise UsageError(
             f"nodes cannot reach the database by the socket {host}: set MYSQL_HOST to a name that is right on all nodes"

@@ -37,7 +37,7 @@ class Atlas(Core):
             raise self._unknown(reident)
 
     def experiment(self, reident: str) -> ExperimentRow:
-        """One experiment. DatabaseError naming those that exist if it is none."""
+        """Return one experiment. DatabaseError naming those that exist if it is none."""
         found = {row.reident: row for row in self.experiments()}
         if reident not in found:
             raise self._unknown(reident)
@@ -51,7 +51,7 @@ class Atlas(Core):
         return int(rows[0].sol_seed) if rows else None
 
     def solved_tract(self, reident: str) -> tuple[str, str, str] | None:
-        """State, county and tract of one that is solved; None if none is."""
+        """Return state, county and tract of one that is solved; None if none is."""
         tracts = experiment_tables(reident).tracts
         query = select(tracts.c.stusab, tracts.c.county, tracts.c.tract).where(tracts.c.status == SOLVED).limit(1)
         rows = self._rows(reident, query)
@@ -184,7 +184,7 @@ class Atlas(Core):
         return [row.tract for row in self._rows(reident, query.order_by(tracts.c.tract))]
 
     def tract_states(self, reident: str, stusab: str, county: str | None = None) -> list[TractState]:
-        """Where the tracts of a state or county stand, by county and tract."""
+        """Return where the tracts of a state or county stand, by county and tract."""
         tracts = experiment_tables(reident).tracts
         names = TractState.__dataclass_fields__
         query = select(*(tracts.c[name] for name in names)).where(*sql.narrow(tracts, Place(stusab, county)))
@@ -192,7 +192,7 @@ class Atlas(Core):
         return [TractState(*tuple(row)) for row in rows]
 
     def check_place(self, reident: str, place: Place) -> None:
-        """UsageError, naming those that exist, if the state, the county or a tract is not in the ledger."""
+        """Raise UsageError, naming those that exist, if the state, the county or a tract is not in the ledger."""
         stusab, county = place.stusab, place.county
         if stusab is None:
             return

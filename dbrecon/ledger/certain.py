@@ -63,7 +63,7 @@ def _not_entered(tables: ExperimentTables, place: Place) -> Any:
 
 
 def _is_written(tables: ExperimentTables) -> Element[bool]:
-    """Whether the people of a row's county are written, and are those that the row is of."""
+    """Return whether the people of a row's county are written, and are those that the row is of."""
     counties, own = tables.counties, tables.certainty
     here = and_(counties.c.stusab == own.c.stusab, counties.c.county == own.c.county)
     same = func.coalesce(counties.c.csv_digest, "") == own.c.people_digest
@@ -144,7 +144,7 @@ def _stuck(tables: ExperimentTables, place: Place) -> Conditions:
 
 
 def status(connection: Connection, tables: ExperimentTables, place: Place, at: int) -> CertaintyStatus:
-    """How far the certainty of a place is, where it has begun, of the people as they are."""
+    """Return how far the certainty of a place is, where it has begun, of the people as they are."""
     own = tables.certainty
     where = [_is_written(tables), *sql.narrow(own, Place(place.stusab, place.county))]
     columns = [own.c.tract == COUNTY_FILES, own.c.status, and_(own.c.hold == LEASED, own.c.hold_ends > at)]
@@ -189,7 +189,7 @@ def county_row(connection: Connection, tables: ExperimentTables, place: Place) -
 
 
 def complete(connection: Connection, tables: ExperimentTables, place: Place) -> list[tuple[str, str]]:
-    """State and county of those whose files of certainty are in place."""
+    """Return state and county of those whose files of certainty are in place."""
     own = tables.certainty
     where = [own.c.tract == COUNTY_FILES, own.c.status == CERTAIN, *sql.narrow(own, Place(place.stusab, place.county))]
     query = select(own.c.stusab, own.c.county).where(*where).order_by(own.c.stusab, own.c.county)
@@ -197,7 +197,7 @@ def complete(connection: Connection, tables: ExperimentTables, place: Place) -> 
 
 
 def certain_since(connection: Connection, tables: ExperimentTables) -> dict[tuple[str, str], int]:
-    """State and county whose files of certainty are in place, of the people as they are: since when."""
+    """Return state and county whose files of certainty are in place, of the people as they are: since when."""
     own = tables.certainty
     where = [own.c.tract == COUNTY_FILES, own.c.status == CERTAIN, _is_written(tables)]
     rows = connection.execute(select(own.c.stusab, own.c.county, own.c.sure_end).where(*where))

@@ -36,7 +36,7 @@ NAMES_SHOWN = 60
 
 
 def narrow(table: Table, place: Place) -> list[Condition]:
-    """Conditions that narrow a query to a place. A table of counties is narrowed to the county, whatever its tracts."""
+    """Return conditions that narrow a query to a place. A table of counties is narrowed to the county, whatever its tracts."""
     conditions: list[Condition] = []
     if place.stusab is not None:
         conditions.append(table.c.stusab == place.stusab)
@@ -80,7 +80,7 @@ def lost(claim: AnyClaim) -> LostLease:
 
 
 def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list[Condition]]]:
-    """Claims made together, with their table and the condition that finds those still held: one statement for each."""
+    """Return claims made together, with their table and the condition that finds those still held: one statement for each."""
     together: dict[tuple[str, str, str, str, str], list[AnyClaim]] = defaultdict(list)
     for claim in claims:
         together[claim.reident, claim.stusab, claim.county, claim.token, type(claim).__name__].append(claim)
@@ -170,7 +170,7 @@ def free_holders(connection: Connection, tables: ExperimentTables, which: Callab
 
 
 def closable(tables: ExperimentTables, place: Place, held_too: bool = False) -> Select[Any]:
-    """Counties with people whose every tract with people is solved and whose people are not written."""
+    """Return counties with people whose every tract with people is solved and whose people are not written."""
     counties, tracts = tables.counties, tables.tracts
     of_county_tracts = and_(tracts.c.stusab == counties.c.stusab, tracts.c.county == counties.c.county)
     # LIMIT keeps MariaDB from turning the look-up by index, 3,143 times, into a join that reads every tract.
@@ -219,7 +219,7 @@ def county_claim(
 
 
 def listed(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
-    """Names for a sentence; a list of more than ``most`` is cut."""
+    """Return names for a sentence; a list of more than ``most`` is cut."""
     names = list(names)
     if len(names) <= most:
         return ", ".join(names)

@@ -45,7 +45,7 @@ class Core:
         return self._upgrade
 
     def experiments(self) -> list[ExperimentRow]:
-        """All registered experiments, oldest first."""
+        """Return all registered experiments, oldest first."""
         return self._run(ledger_experiments.registered, write=False)
 
     def progress(self) -> list[ExperimentProgress]:
@@ -119,7 +119,7 @@ class Core:
     def _by_experiment(
         self, claims: Iterable[AnyClaim], work: Callable[[Connection, list[AnyClaim]], list[AnyClaim]]
     ) -> list[AnyClaim]:
-        """``work`` on the claims of each experiment in a transaction of its own; what it returned, together."""
+        """Do ``work`` on the claims of each experiment in a transaction of its own; return what it returned, together."""
         groups: dict[str, list[AnyClaim]] = defaultdict(list)
         for claim in claims:
             groups[claim.reident].append(claim)

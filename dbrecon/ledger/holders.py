@@ -12,7 +12,7 @@ from dbrecon.ledger.schema import ExperimentTables, sysload
 
 
 def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
-    """Everyone who holds something."""
+    """Return everyone who holds something."""
     found: dict[tuple[str, str], list[int]] = {}
     for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty)):
         columns = (table.c.claimed_host, table.c.claimed_by)
@@ -26,7 +26,7 @@ def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant
 
 
 def last_reports(connection: Connection, hosts: Iterable[str]) -> dict[str, int]:
-    """When each of the hosts reported its load last; those that never did are left out."""
+    """Return when each of the hosts reported its load last; those that never did are left out."""
     names = list(hosts)
     if not names:
         return {}
@@ -51,5 +51,5 @@ def holders(connection: Connection, tables: ExperimentTables, now: int, beats: B
 
 
 def is_silent(heard_at: int | None, now: int, beats: Beats) -> bool:
-    """Whether a host that was heard of then (None: never) counts as gone."""
+    """Return whether a host that was heard of then (None: never) counts as gone."""
     return heard_at is None or now - heard_at > beats.silence_seconds

@@ -184,7 +184,7 @@ class Ledger(Atlas):
         self._finish(claim, SOLVE, values, was=LP if lp is None else NEW, becomes=SOLVED, files=files)
 
     def _lp_values(self, claim: Claim, stats: LpStats, after: float = 0.0) -> dict[str, Any]:
-        """Columns of step 3, which ended ``after`` seconds ago."""
+        """Return columns of step 3, which ended ``after`` seconds ago."""
         end = self._database.now() - round(after)
         return {
             "lp_start": end - round(stats.seconds),
@@ -366,7 +366,7 @@ class Ledger(Atlas):
         self._run(work, reident=reident)
 
     def certain_counties(self, reident: str, place: Place = EVERYWHERE) -> list[tuple[str, str]]:
-        """State and county of those whose files of certainty are in place, as far as the ledger knows."""
+        """Return state and county of those whose files of certainty are in place, as far as the ledger knows."""
         tables = experiment_tables(reident)
         return self._run(lambda connection: ledger_certain.complete(connection, tables, place), reident=reident, write=False)
 
@@ -378,7 +378,7 @@ class Ledger(Atlas):
     # -- what the operator does -------------------------------------------------------------------------------------
 
     def finished(self, reident: str, place: Place = EVERYWHERE) -> tuple[int, int]:
-        """How many solved tracts and how many written counties a place has: what --force would put back."""
+        """Return how many solved tracts and how many written counties a place has: what --force would put back."""
         tables = experiment_tables(reident)
         return self._run(lambda connection: ledger_reset.finished(connection, tables, place), reident=reident, write=False)
 
@@ -406,12 +406,12 @@ class Ledger(Atlas):
         return self._run(lambda connection: ledger_reset.retry_quarantined(connection, tables, place), reident=reident)
 
     def claimants(self, reident: str) -> list[Claimant]:
-        """Everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
+        """Return everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
         tables = experiment_tables(reident)
         return self._run(lambda connection: holders.claimants(connection, tables), reident=reident, write=False)
 
     def holders(self, reident: str) -> list[Holder]:
-        """Every host that holds tracts or counties, by name, and whether it counts as gone."""
+        """Return every host that holds tracts or counties, by name, and whether it counts as gone."""
         tables, beats = experiment_tables(reident), self.beats
 
         def work(connection: Connection) -> list[Holder]:
@@ -442,7 +442,7 @@ class Ledger(Atlas):
         return self._run(work, reident=reident)
 
     def snapshot(self, reident: str, stusab: str, county: str) -> Snapshot:
-        """How a county stands, for :meth:`put_right`. To be taken before its files are looked at."""
+        """Return how a county stands, for :meth:`put_right`. To be taken before its files are looked at."""
         tables, place = experiment_tables(reident), Place(stusab, county)
         return self._run(lambda connection: ledger_files.snapshot(connection, tables, place), reident=reident, write=False)
 
@@ -488,7 +488,7 @@ class Ledger(Atlas):
         return self._run(work, reident=reident, write=False)
 
     def status(self, reident: str, place: Place = EVERYWHERE) -> Status:
-        """Everything that --status prints, of a state or a county if ``place`` is one.
+        """Return everything that --status prints, of a state or a county if ``place`` is one.
 
         It is read from sums over indexes: tens of milliseconds for the country's 73,057 tracts.
         """

@@ -82,7 +82,7 @@ class Life:
         return tuple(dict.fromkeys(found))
 
     def allows(self, event: str, before: str, after: str) -> bool:
-        """Whether ``event`` may lead from one state to another."""
+        """Return whether ``event`` may lead from one state to another."""
         return any(
             transition.event == event and before in transition.before and after in transition.after
             for transition in self.transitions
@@ -184,7 +184,7 @@ def mermaid(life: Life) -> str:
 
 
 def page() -> str:
-    """``docs/states.md``, whole."""
+    """Return ``docs/states.md``, whole."""
     parts = [
         "# The states of tracts and counties\n",
         "Drawn from the table in `dbrecon/ledger/lifecycle.py` (`python -m dbrecon.ledger.lifecycle > docs/states.md`); a test",

@@ -37,7 +37,7 @@ def version_of(connection: Connection) -> int:
 
 
 def check(connection: Connection, place: str) -> bool:
-    """Whether the tables are there, as this program's version has them. ``place`` names the database for errors.
+    """Return whether the tables are there, as this program's version has them. ``place`` names the database for errors.
 
     Raises OldSchema for those of an earlier version, DatabaseError for those of a later one.
     """

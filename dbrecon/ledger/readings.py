@@ -105,7 +105,7 @@ class DashboardReader:
             return self._read(lambda connection: (self._now(connection), []))
 
     def overview(self, reident: str) -> Overview:
-        """Everything that --status tells, what it has cost, and the tracts whose solution took longest."""
+        """Return everything that --status tells, what it has cost, and the tracts whose solution took longest."""
 
         return self._of(reident, lambda connection, tables: self._overview(connection, tables, reident))
 
@@ -140,7 +140,7 @@ class DashboardReader:
         )
 
     def product(self, reident: str) -> str:
-        """Which product the experiment is of."""
+        """Return which product the experiment is of."""
 
         def work(connection: Connection, _tables: ExperimentTables) -> str:
             return next(row.product for row in ledger_experiments.registered(connection) if row.reident == reident)
@@ -226,7 +226,7 @@ class DashboardReader:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _of(self, reident: str, work: Callable[[Connection, ExperimentTables], T]) -> T:
-        """``work`` on the tables of an experiment that is registered, else NothingThere."""
+        """Do ``work`` on the tables of an experiment that is registered, else NothingThere."""
 
         def checked(connection: Connection) -> T:
             names = {row.reident for row in ledger_experiments.registered(connection)}
@@ -302,7 +302,7 @@ def _progress(connection: Connection, tables: ExperimentTables, now: int) -> Jso
 def _throughput(
     connection: Connection, tracts: Table, now: int, seconds: int | None, steps: Sequence[int], most: int
 ) -> tuple[int, int, list[Json]]:
-    """Where the time begins, its step, and the files of each interval and host."""
+    """Return where the time begins, its step, and the files of each interval and host."""
     begin = _first_file(connection, tracts, now) if seconds is None else now - seconds
     step = next((step for step in steps if now - begin <= step * most), steps[-1])
     begin -= begin % step
@@ -317,7 +317,7 @@ def _slowest(connection: Connection, tracts: Table) -> list[Json]:
 
 
 def _processor_seconds(connection: Connection, tables: ExperimentTables) -> dict[str, float]:
-    """Each tract is made and solved by one process, so its wall time is that of a processor."""
+    """Return seconds of a processor by kind of file: one process makes each, so its wall time counts."""
     tracts, counties = tables.tracts, tables.counties
     query = by_index(select(func.sum(tracts.c.lp_seconds), func.sum(tracts.c.solve_seconds)), tracts, "cost")
     lp, sol = connection.execute(query).one()
@@ -352,13 +352,13 @@ def _held(row: Json, now: int) -> Json:
 
 
 def _first_file(connection: Connection, tracts: Table, now: int) -> int:
-    """When the oldest file of the experiment was made; now if there is none."""
+    """Return when the oldest file of the experiment was made; now if there is none."""
     moments = [connection.execute(select(func.min(tracts.c[name]))).scalar_one() for name in ("lp_end", "sol_end")]
     return min([int(moment) for moment in moments if moment is not None], default=now)
 
 
 def _files(connection: Connection, tracts: Table, kind: str, begin: int, step: int) -> list[Json]:
-    """Files of kind "lp" or "sol" since ``begin``, by interval and host. SOLs bring their people."""
+    """Return files of kind "lp" or "sol" since ``begin``, by interval and host. SOLs bring their people."""
     end, host = tracts.c[f"{kind}_end"], tracts.c[f"{kind}_host"]
     at = (end - end % step).label("at")
     people: ColumnElement[Any] = func.sum(tracts.c.pop) if kind == "sol" else func.count() * 0
@@ -371,7 +371,7 @@ def _files(connection: Connection, tracts: Table, kind: str, begin: int, step: i
 
 
 def _hosts(connection: Connection, tables: ExperimentTables, now: int, beats: Beats) -> list[Json]:
-    """Who holds a tract, or made a file in the past hour; ``silent`` says whether the host counts as gone."""
+    """Return who holds a tract, or made a file in the past hour; ``silent`` says whether the host counts as gone."""
     begin = now - HISTORY_SECONDS
     begin -= begin % HISTORY_STEP
     slots = (now - begin) // HISTORY_STEP + 1
@@ -434,7 +434,7 @@ def _reports(connection: Connection, begin: int, hosts: Sequence[str]) -> list[J
 
 
 def _holders(connection: Connection, tracts: Table) -> Sequence[Any]:
-    """(claimed_host, lease_end, tracts) of what is held; leases that are over too."""
+    """Return (claimed_host, lease_end, tracts) of what is held; leases that are over too."""
     columns = (tracts.c.claimed_host, tracts.c.hold_ends)
     query = select(columns[0], columns[1].label("lease_end"), func.count().label("tracts"))
     query = query.where(tracts.c.hold == LEASED).group_by(*columns)

@@ -110,7 +110,7 @@ class Change:
 
 
 def snapshot(connection: Connection, tables: ExperimentTables, place: Place) -> Snapshot:
-    """How a county stands. To be taken before its files are looked at."""
+    """Return how a county stands. To be taken before its files are looked at."""
     tracts = connection.execute(select(tables.tracts).where(*sql.narrow(tables.tracts, place)))
     county = connection.execute(select(tables.counties).where(*sql.narrow(tables.counties, place))).first()
     own = certain.county_row(connection, tables, place)
@@ -171,7 +171,7 @@ class _Work:
         moves.note(self._connection, self._tables.counties, sql.narrow(self._tables.counties, self._place), values)
 
     def tracts(self) -> list[Change]:
-        """Each tract's row."""
+        """Put each tract's row right; return what has changed."""
         table = self._tables.tracts
         query = select(table).where(*sql.narrow(table, self._place)).with_for_update()
         rows = {row.tract: row for row in self._connection.execute(query)}
@@ -264,7 +264,7 @@ class _Work:
 
     @staticmethod
     def _is_lp(row: Row[Any], lp: LpFound, known: bool) -> bool:
-        """Whether a whole LP file is the tract's: the one that was accepted; where none was, one of the ``known`` tables."""
+        """Return whether a whole LP file is the tract's: the one that was accepted; where none was, one of the ``known`` tables."""
         if not known:
             return row.lp_digest in ("", lp.digest)
         return row.lp_digest in (None, "", lp.digest) and lp.of_tables is not False

@@ -81,7 +81,7 @@ def registered(connection: Connection) -> list[ExperimentRow]:
 
 
 def progress(connection: Connection) -> list[ExperimentProgress]:
-    """Every experiment with its states and tracts, in two statements for each ``UNITED`` of them."""
+    """Return every experiment with its states and tracts, in two statements for each ``UNITED`` of them."""
     rows = registered(connection)
     stusabs: dict[str, list[str]] = {row.reident: [] for row in rows}
     tracts: dict[str, dict[str, int]] = {row.reident: {} for row in rows}
@@ -107,6 +107,6 @@ def _states_of(reident: str) -> Select[Any]:
 
 
 def _tracts_of(reident: str) -> Select[Any]:
-    """Tracts by status."""
+    """Return tracts by status."""
     tracts = table(f"{reident}_tracts", column("status"))
     return select(literal(reident), tracts.c.status, func.count()).group_by(tracts.c.status)

@@ -52,7 +52,7 @@ SHORT_SECONDS = 60
 
 
 def status(connection: Connection, tables: ExperimentTables, now: ColumnElement[int], place: Place, beats: Beats) -> Status:
-    """All of ``--status``, of a place. Sums come from indexes that hold every column they need."""
+    """Return all of ``--status``, of a place. Sums come from indexes that hold every column they need."""
     at = int(connection.execute(select(now)).scalar_one())
     tracts = tables.tracts
     counts, people = _by_status(connection, tracts, place)
@@ -108,7 +108,7 @@ def _seconds_left(people: int, rate: float | None, held: Sequence[Any], silent: 
 
 
 def _by_status(connection: Connection, tracts: Table, place: Place) -> tuple[dict[str, int], dict[str, int]]:
-    """Tracts and people of each status."""
+    """Return tracts and people of each status."""
     query = select(tracts.c.status, func.count(), func.sum(tracts.c.pop)).group_by(tracts.c.status)
     rows = connection.execute(by_index(query.where(*narrow(tracts, place)), tracts, index_for(place))).all()
     return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2]) for row in rows}
@@ -135,7 +135,7 @@ def _in_progress(held: Sequence[Any], status: str, at: int) -> tuple[InProgress,
 
 
 def _counties(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[int, int, tuple[str, ...]]:
-    """Tracts with people in counties whose people are written; quarantined counties; states of which all are written."""
+    """Return tracts with people in counties whose people are written; quarantined counties; states of which all are written."""
     counties = tables.counties
     done = func.sum(case((counties.c.status == WRITTEN, counties.c.tracts), else_=0))
     bad = func.sum(case((counties.c.status == QUARANTINED, 1), else_=0))
@@ -147,7 +147,7 @@ def _counties(connection: Connection, tables: ExperimentTables, place: Place) ->
 
 
 def _past_hour(connection: Connection, tracts: Table, step: str, at: int, place: Place) -> tuple[tuple[str, int], ...]:
-    """(host, files) of step "lp" or "sol"."""
+    """Return (host, files) of step "lp" or "sol"."""
     end, host = tracts.c[f"{step}_end"], tracts.c[f"{step}_host"]
     query = select(host, func.count()).where(end > at - HOUR, host != FOUND, *narrow(tracts, place)).group_by(host).order_by(host)
     return tuple((row[0], int(row[1])) for row in connection.execute(by_index(query, tracts, step)))
@@ -233,7 +233,7 @@ def work_left(
 
 
 def _states(connection: Connection, table: Table, at: int, index: str, *which: Condition) -> tuple[int, int, int]:
-    """How many rows are free (or held by a lease that is over), held, and resting."""
+    """Return how many rows are free (or held by a lease that is over), held, and resting."""
     free = _count(connection, table, table.c.hold == FREE, *which, index=index)
     query = select(table.c.hold, table.c.hold_ends).where(table.c.hold.in_([LEASED, RESTING]), *which)
     held = connection.execute(by_index(query, table, "hold")).all()

@@ -22,7 +22,7 @@ from dbrecon.place import Place
 
 
 def finished(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[int, int]:
-    """How many solved tracts and how many written counties a place has."""
+    """Return how many solved tracts and how many written counties a place has."""
     found = []
     for table, status in ((tables.tracts, SOLVED), (tables.counties, WRITTEN)):
         where = [table.c.status == status, *sql.narrow(table, place)]

@@ -37,7 +37,7 @@ _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", 
 
 
 def _ascii(length: int) -> TypeEngine[str]:
-    """Codes: ASCII, compared byte by byte."""
+    """Return the type of codes: ASCII, compared byte by byte."""
     narrow = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
     return String(length).with_variant(narrow, "mysql", "mariadb")
 
@@ -137,12 +137,12 @@ class ExperimentTables:
     certainty: Table
 
     def all(self) -> tuple[Table, ...]:
-        """Every table, in the order of making them."""
+        """Return every table, in the order of making them."""
         return (self.states, self.geo, self.tracts, self.counties, self.certainty)
 
 
 def _claim_columns() -> list[Column[object]]:
-    """Who holds a row. ``token`` outlives the claim, so that a repeated finish is known as the same one."""
+    """Return the columns of a row's holder. ``token`` outlives the claim, so that a repeated finish is known as the same one."""
     return [
         Column("status", _ascii(12), nullable=False),
         Column("hold", _ascii(8), nullable=False, default=FREE),

@@ -54,13 +54,13 @@ def chosen(frames: str | None) -> str:
 
 
 def kind_of(frame: object) -> str | None:
-    """Which of ``FRAMES`` a frame is; None if it is another that narwhals knows, or none."""
+    """Return which of ``FRAMES`` a frame is; None if it is another that narwhals knows, or none."""
     module = type(frame).__module__.partition(".")[0]
     return module if module in FRAMES else None
 
 
 def is_frame(value: object) -> bool:
-    """Whether it is a data frame that can be taken."""
+    """Return whether it is a data frame that can be taken."""
     return nw.dependencies.is_into_dataframe(value) and not isinstance(value, nw.LazyFrame)
 
 
@@ -94,7 +94,7 @@ def as_file(frame: object, what: str, missing: str | None = None) -> FrameFile:
 
 
 def geoids(values: IntArray, width: int) -> pa.Array:
-    """GEOIDs as text of ``width`` digits."""
+    """Return GEOIDs as text of ``width`` digits."""
     return pc.utf8_lpad(pa.array(values).cast(pa.string()), width=width, padding="0")
 
 
@@ -134,7 +134,7 @@ def people_columns(people: People, attributes: Attributes | None = None) -> dict
 
 
 def counts_of_frame(frame: object, id_column: str, width: int, columns: tuple[str, ...], what: str) -> tuple[IntArray, IntArray]:
-    """(units,) GEOIDs as numbers, ascending, and (units, cells) the published cells that a frame of one's own has.
+    """Return (units,) GEOIDs as numbers, ascending, and (units, cells) the published cells that a frame of one's own has.
 
     The frame may have other columns too. Raises InputError for a column that is missing, an id that is none or comes twice, and
     a cell that is no count.

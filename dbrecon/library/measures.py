@@ -60,7 +60,7 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
 
 
 def evaluate(people: Any, truth: Any, published: Published | None = None, *, seed: int = 0, frames: str | None = None) -> Any:
-    """How many of the true people are matched one to one on {block, sex, age, race, Hispanic}, beside two baselines.
+    """Return how many of the true people are matched one to one on {block, sex, age, race, Hispanic}, beside two baselines.
 
     A frame with a row for each method ("reconstruction", "modal", "random"), measure ("exact_age", "binned_age": 38 bins) and size
     of block (by its true people; "all"): matched, truth, share. Baselines know published counts alone (see the manual); they need
@@ -137,7 +137,7 @@ def _same_county(county: Any) -> Any:
 
 
 def _settled(found: Certainty) -> tuple[Any, Any]:
-    """Blocks, ascending, and whether each has one solution alone."""
+    """Return blocks, ascending, and whether each has one solution alone."""
     records = [record for record, _ in found.by_tract.values()]
     ids = np.concatenate([int(record.geoid) * BLOCKS_PER_TRACT + record.blocks["block"] for record in records])
     return ids, np.concatenate([record.blocks["differ_upper"] == 0 for record in records])

@@ -43,7 +43,7 @@ class Published:
 
     @classmethod
     def of_tracts(cls, product: Product, tracts: Iterable[TractTables], frames: str | None = None) -> "Published":
-        """Tables that are in memory already."""
+        """Return tables that are in memory already."""
         return cls(product, {tables.geoid: partial(_given, tables) for tables in tracts}, frame_kinds.chosen(frames))
 
     @cached_property
@@ -159,7 +159,7 @@ def _of_county_files(paths: tuple[str, str], product: Product, frames: str | Non
 
 
 def _state_of(archive: Archive, release: Release, path: str) -> str:
-    """Whose zip it is, by its header's name. Raises InputError if it is no state's of this release."""
+    """Return whose zip it is, by its header's name. Raises InputError if it is no state's of this release."""
     for stusab in STATES:
         if archive.has(release.header_member(stusab)):
             return stusab
@@ -268,7 +268,7 @@ def _single_block(loaded: Product, counts: Mapping[str, Any]) -> TractTables:
 
 
 def _whole_table(table: Any, counts: Mapping[str, Any]) -> Any:
-    """All cells of a table of which all, or those without parts, are given."""
+    """Return all cells of a table of which all, or those without parts, are given."""
     if table.name not in counts:
         raise InputError(f"the counts of table {table.name} are missing")
     given: Sequence[int] = np.atleast_1d(np.asarray(counts[table.name])).tolist()

@@ -145,7 +145,7 @@ def _tract(reconstructor: Reconstructor, tables: TractTables, options: Options) 
 
 
 def _contradiction(model: Model) -> ContradictoryTables:
-    """Which published counts of a tract cannot all be true."""
+    """Return which published counts of a tract cannot all be true."""
     conflict = find_conflict(Program.of_model(model), CONFLICT_SECONDS)
     counts = [f"{model.row_name(row)} = {model.rhs[row]}" for row in conflict.rows.tolist()]
     shown = ", ".join(counts[:12]) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")
@@ -153,7 +153,7 @@ def _contradiction(model: Model) -> ContradictoryTables:
 
 
 def people_in_place(people: Any, attributes: Attributes | None = None) -> People:
-    """People as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them.
+    """Return people as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them.
 
     ``attributes``: what the frame's tables tell of people, if that is not everything. Raises InputError for a frame that is not of
     the form.
@@ -170,7 +170,7 @@ def people_in_place(people: Any, attributes: Attributes | None = None) -> People
 
 
 def by_tract(people: People, published: Published) -> Iterator[tuple[TractTables, People]]:
-    """Each published tract with those of the people who live there, by block."""
+    """Yield each published tract with those of the people who live there, by block."""
     order = np.argsort(people.geoid_block, kind="stable")
     sorted_people = People(people.geoid_block[order], people.kind[order], people.count[order])
     for tables in published:

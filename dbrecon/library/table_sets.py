@@ -161,7 +161,7 @@ def cells_of(tables: AnyProduct, frames_kind: str | None = None) -> Any:
 
 
 def in_words(box: Box) -> str:
-    """Whom a cell counts: "male, 18 to 64, white alone, not Hispanic"."""
+    """Return whom a cell counts: "male, 18 to 64, white alone, not Hispanic"."""
     words = [SEXES[int(box.sex.nonzero()[0][0])]] if box.sex.sum() == 1 else []
     if not box.age.all():
         words.append(_ages_in_words(box))

@@ -44,7 +44,7 @@ class NotRunning(DBReconError):
 
 
 def control_path() -> str:
-    """Where this user's scheduler on this node listens."""
+    """Return where this user's scheduler on this node listens."""
     return node_lock_path("scheduler").removesuffix(".lock") + ".socket"
 
 

@@ -80,7 +80,7 @@ class _Experiments:
         return self._found
 
     def _is_ready(self, experiment: Experiment) -> bool:
-        """Whether it has work here, and what the work needs."""
+        """Return whether it has work here, and what the work needs."""
         place, ledger = self._assignment.place, self._ledger
         try:
             ledger.check_place(experiment.reident, place)
@@ -201,7 +201,7 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
 
 
 def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> None:
-    """InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
+    """Raise InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
     from dbrecon.steps.provenance import check_zip, counties_to_make
 
     reident, tables = experiment.reident, experiment.tables_path

@@ -123,7 +123,7 @@ class Scheduler:
     # -- what there is to do ----------------------------------------------------------------------------------------
 
     def _over(self) -> bool:
-        """Whether to leave: told to, out of patience with this node, or nothing left for anybody."""
+        """Return whether to leave: told to, out of patience with this node, or nothing left for anybody."""
         if self._outcome.halted or self._outcome.node_failure:
             return True
         if self._stopping:
@@ -135,7 +135,7 @@ class Scheduler:
         return self._pause_until <= time.monotonic() and not self._source.work_left()
 
     def _finishing(self) -> bool:
-        """Whether tasks are at work that had begun when it was told to stop."""
+        """Return whether tasks are at work that had begun when it was told to stop."""
         begun = self._pool.begun() & self._held.keys()
         if not self._pool.begins_at_once and not self._stop_noted:
             self._stop_noted = True
@@ -147,7 +147,7 @@ class Scheduler:
         return bool(begun)
 
     def _limit_left(self) -> int | None:
-        """How many tracts more may be claimed; None is no limit."""
+        """Return how many tracts more may be claimed; None is no limit."""
         if self._assignment.limit is None:
             return None
         done = self._outcome.solved + self._outcome.lps
@@ -373,7 +373,7 @@ def free_dead_schedulers(ledger: Ledger, reidents: Iterable[str], host: str) -> 
 
 
 def _lives(worker: Worker) -> bool:
-    """Whether the process of a worker of this host is there, and is not a later one of the same number."""
+    """Return whether the process of a worker of this host is there, and is not a later one of the same number."""
     pid, _, named = worker.name.partition("-")
     facts = process_facts(int(pid))
     return facts is not None and not facts.gone and facts.started < int(named) / 1e9 + CLOCK_SLACK_SECONDS

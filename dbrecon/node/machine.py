@@ -46,7 +46,7 @@ class _AtWork:
 
 @contextmanager
 def _tables_ready(experiment: Experiment) -> Iterator[None]:
-    """Where the workers' ancestor is started in this block it gets an experiment's tables ready (:mod:`.ancestor`)."""
+    """Have a workers' ancestor that starts in this block get an experiment's tables ready (:mod:`.ancestor`)."""
     os.environ[ANCESTOR_TABLES] = json.dumps([experiment.tables_path, experiment.tables, experiment.ages])
     try:
         yield
@@ -76,7 +76,7 @@ class NodePool(WorkerPool):
             self._guard.__exit__(kind, error, at)
 
     def text(self) -> str:
-        """How many processes."""
+        """Say how many processes."""
         return counted(self.size, "worker process", "worker processes")
 
     @property

@@ -147,7 +147,7 @@ class MemoryGuard:
     # -- while tracts are at work -----------------------------------------------------------------------------------
 
     def was_stopped(self, worker: int) -> Stopped | None:
-        """How the guard ended a worker; None if it did not."""
+        """Return how the guard ended a worker; None if it did not."""
         return self._stopped.pop(worker, None)
 
     def _watch(self) -> None:

@@ -84,7 +84,7 @@ class Pool(Protocol):
         """Stop a task, if that can be done. Then nothing more is heard of it."""
 
     def begun(self) -> set[int]:
-        """Which tasks were at work when this was first asked, and still are."""
+        """Return which tasks were at work when this was first asked, and still are."""
 
     def pid(self, worker: int) -> int | None:
         """Return the process on this node that does a task; None if there is none."""

@@ -196,7 +196,7 @@ class WorkerPool:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _collect(self, number: int) -> list[WorkerEvent]:
-        """All that a worker has sent, and its end."""
+        """Return all that a worker has sent, and its end."""
         slot = self._slots[number]
         events: list[WorkerEvent] = []
         ended = False

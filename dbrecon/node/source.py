@@ -65,17 +65,17 @@ class Claimer:
         self._entered = True
 
     def counties_due(self) -> bool:
-        """Whether to look for counties that are complete."""
+        """Return whether to look for counties that are complete."""
         return 5 in self._assignment.steps and (self._entered or time.monotonic() - self._counties_looked > RECOUNT_SECONDS)
 
     def work_left(self) -> bool:
-        """Whether there is work, now or later, in these or in others' hands."""
+        """Return whether there is work, now or later, in these or in others' hands."""
         steps, place = self._assignment.steps, self._assignment.place
         reidents = [experiment.reident for experiment in self._experiments()]
         return any(not self._ledger.work_left(reident, steps, place).nothing_left for reident in reidents)
 
     def left(self) -> tuple[int, int]:
-        """How many tracts and counties are not done, those that are quarantined aside."""
+        """Return how many tracts and counties are not done, those that are quarantined aside."""
         steps, place = self._assignment.steps, self._assignment.place
         works = [self._ledger.work_left(experiment.reident, steps, place) for experiment in self._experiments()]
         tracts = sum(work.claimable + work.running + work.waiting for work in works)
@@ -89,7 +89,7 @@ class Claimer:
         return Wanted(experiment, self._worker, steps, wanted.place, lease, limit, max_pop, wanted.ascending)
 
     def _claim(self, stage: Stage, wanted: Wanted) -> Sequence[ClaimedTask]:
-        """One task of a stage, if there is one."""
+        """Return one task of a stage, if there is one."""
         claims = stage.claim(self._ledger, wanted)
         return [stage.task(self._ledger, wanted, claims)] if claims else []
 
@@ -103,7 +103,7 @@ class Claimer:
         return tasks
 
     def _certain_at_once(self, most: int | None) -> int:
-        """How many tracts' certainty to claim at once: few, since one may take long."""
+        """Return how many tracts' certainty to claim at once: few, since one may take long."""
         few = 1 if self._pool.one_at_a_time else CERTAIN_AT_ONCE
         return few if most is None else min(few, most)
 

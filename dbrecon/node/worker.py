@@ -93,7 +93,7 @@ def _fail_all(task: TractTask, error: DBReconError, to_blame: str, send: Send) -
 
 
 def blame(error: DBReconError) -> str:
-    """Whose fault an error of a task is: see :class:`dbrecon.node.tasks.Failure`."""
+    """Return whose fault an error of a task is: see :class:`dbrecon.node.tasks.Failure`."""
     if isinstance(error, LicenceError):
         return "setup"
     if patience().ran_out:

@@ -71,7 +71,7 @@ def audit(
 
 
 def by_sex_and_age(people: People) -> IntArray:
-    """(2, 18) people by sex and five-year group of age, the last of 85 and over."""
+    """Return (2, 18) people by sex and five-year group of age, the last of 85 and over."""
     return five_years(np.bincount(people.kind // N_RH, weights=people.count, minlength=N_SA).astype(np.int64))
 
 

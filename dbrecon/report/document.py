@@ -51,7 +51,7 @@ class Table:
         return [[self._text(value) for value in row] for row in self.rows[: self.shown]]
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers, which are set flush right."""
+        """Return whether a column holds numbers, which are set flush right."""
         return all(row[column] is None or isinstance(row[column], int | float) for row in self.rows)
 
     def _text(self, value: Value) -> str:

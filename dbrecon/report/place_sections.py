@@ -40,7 +40,7 @@ class Measure:
     whole: str
 
     def shares(self, places: Tracts) -> Floats:
-        """(places,) shares, 0 to 1; NaN where it is not known."""
+        """Return (places,) shares, 0 to 1; NaN where it is not known."""
         part, whole = (np.asarray(getattr(places, name), np.float64) for name in (self.part, self.whole))
         shares: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
         return shares
@@ -77,7 +77,7 @@ def _county_row(counties: Tracts, i: int, known: Sequence[Measure], geography: G
 
 
 def _maps(measure: Measure, tracts: Tracts, counties: Tracts, geography: Geography) -> list[Figure]:
-    """One of counties where there are several with a shape, one of tracts where places are known."""
+    """Return one of counties where there are several with a shape, one of tracts where places are known."""
     drawn = []
     value = measure.shares(counties)
     codes = [f"{int(code):05d}" for code in counties.geoid]
@@ -131,7 +131,7 @@ def calibration(found: Findings) -> Section | None:
 
 
 def classes_of(levels: IntArray) -> tuple[IntArray, Floats]:
-    """((10, 4) counts by tenth of confidence, (10,) their mean confidence; NaN without a record)."""
+    """Return ((10, 4) counts by tenth of confidence, (10,) their mean confidence; NaN without a record)."""
     at = np.minimum(np.arange(LEVELS + 1) * CLASSES // LEVELS, CLASSES - 1)
     counts = np.zeros((CLASSES, levels.shape[1]), np.int64)
     np.add.at(counts, at, levels)

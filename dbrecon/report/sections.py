@@ -268,7 +268,7 @@ PUBLISHED_WITHOUT_VARIABILITY = {
 
 
 def certainty(sure: SureSizes) -> Section:
-    """How far another data set with the same tables can differ, by size of block, beside the published national figures."""
+    """Return how far another data set with the same tables can differ, by size of block, beside the published national figures."""
     labels = size_labels()
     rows: list[tuple[Value, ...]] = []
     for label, here in [*((label, slice(i, i + 1)) for i, label in enumerate(labels)), ("all", slice(None))]:

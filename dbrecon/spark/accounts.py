@@ -8,7 +8,7 @@ from dbrecon.spark.executor import Trouble
 
 
 def failed_task(account: str) -> int | None:
-    """Which task of the job was given up, by its index; None if it was no task's fault."""
+    """Return which task of the job was given up, by its index; None if it was no task's fault."""
     found = re.search(r"\b[Tt]ask (\d+) (?:in stage|\(partition)", account)
     return int(found[1]) if found else None
 

@@ -63,13 +63,13 @@ class Waves(Claimer):
         return super().counties_due() and (self._spark.idle or time.monotonic() - self._counties_looked > RECOUNT_SECONDS)
 
     def work_left(self) -> bool:
-        """Whether there is work, now or later, in these or in others' hands. Looks into the ledger anew, now and then."""
+        """Return whether there is work, now or later, in these or in others' hands. Looks into the ledger anew, now and then."""
         if not self._plan and not self._look():
             return True  # looked just now: what was there may rest after a failure, or be another's
         return bool(self._plan) or any(self._is_left(stage) for stage in (COUNTIES, CERTAINTY))
 
     def left(self) -> tuple[int, int]:
-        """How many tracts (of the range of people) and counties are not done, those that are quarantined aside."""
+        """Return how many tracts (of the range of people) and counties are not done, those that are quarantined aside."""
         return sum(len(work.tracts) for work in self._make_plan()), super().left()[1]
 
     def _is_left(self, stage: Stage) -> bool:
@@ -133,7 +133,7 @@ class Driver(Scheduler):
 
 
 def predicted_seconds(task: Any) -> float:
-    """How long a task of tracts or of a county takes on one core."""
+    """Return how long a task of tracts or of a county takes on one core."""
     return sum(tract_cost(claim.pop) if isinstance(claim, Claim) else county_cost(claim.pop) for claim in claims_of(task))
 
 

@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Start a job of these tasks, each done by ``work``; returns its number at once."""
 
     def at_work(self) -> dict[int, int]:
-        """How many tasks of each job executors have begun and not ended."""
+        """Return how many tasks of each job executors have begun and not ended."""
 
     def wait(self, seconds: float) -> list[Event]:
         """Return what happened, within ``seconds`` at the most."""
@@ -219,7 +219,7 @@ class Spark:
             return int(self._context.defaultParallelism)
 
     def at_work(self) -> dict[int, int]:
-        """How many tasks of each job executors have begun and not ended. Raises SparkError if Spark has gone away."""
+        """Return how many tasks of each job executors have begun and not ended. Raises SparkError if Spark has gone away."""
         with self._reached():
             tracker = self._context.statusTracker()
             found = dict.fromkeys((number for number, thread in self._threads.items() if thread.is_alive()), 0)
@@ -325,11 +325,11 @@ class _Together:
     """How Spark's accumulator adds lists."""
 
     def zero(self, _value: list[Any]) -> list[Any]:
-        """Nothing yet."""
+        """Return nothing yet."""
         return []
 
     def addInPlace(self, value: list[Any], more: list[Any]) -> list[Any]:  # noqa: N802 - Spark calls it so
-        """``value`` with more."""
+        """Return ``value`` with more."""
         value.extend(more)
         return value
 

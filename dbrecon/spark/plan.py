@@ -51,12 +51,12 @@ class CountyWork:
 
 
 def tract_cost(pop: int) -> float:
-    """Predicted seconds of a tract's steps 3 and 4."""
+    """Return predicted seconds of a tract's steps 3 and 4."""
     return SECONDS_PER_TRACT + SECONDS_PER_PERSON * pop
 
 
 def county_cost(pop: int) -> float:
-    """Predicted seconds of a county's step 5."""
+    """Return predicted seconds of a county's step 5."""
     return SECONDS_PER_TRACT + WRITE_SECONDS_PER_PERSON * pop
 
 
@@ -90,12 +90,12 @@ def need_mib(plan: Sequence[CountyWork]) -> float:
 
 
 def group_seconds(cost: float, slots: int) -> float:
-    """How long a group should take when ``cost`` seconds of work are left: several groups a slot, the last ones small."""
+    """Return how long a group should take when ``cost`` seconds of work are left: several groups a slot, the last ones small."""
     return min(GROUP_SECONDS, max(LEAST_SECONDS, cost / (GROUPS_PER_SLOT * slots)))
 
 
 def grouped(claims: Sequence[Claim], seconds: float, county_pop: int) -> list[list[Claim]]:
-    """Claims of one county in groups of about ``seconds``, each near the others in cost, costliest tract first.
+    """Return claims of one county in groups of about ``seconds``, each near the others in cost, costliest tract first.
 
     A group reads its county's files once; where that is long, groups are larger.
     """

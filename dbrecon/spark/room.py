@@ -55,7 +55,7 @@ class Need:
     cores_count: bool = True
 
     def refusal(self, room: Room) -> str | None:
-        """Why this can never be had; None if it can, or if there are no nodes yet."""
+        """Return why this can never be had; None if it can, or if there are no nodes yet."""
         if not room.nodes:
             return None
         if self.mib > room.mib or (self.cores_count and self.cores > room.cores):

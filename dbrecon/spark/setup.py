@@ -50,7 +50,7 @@ class SparkError(RemoteError):
 
 
 def is_local(master: str) -> bool:
-    """Whether executors are threads of this machine's driver."""
+    """Return whether executors are threads of this machine's driver."""
     return master.startswith("local")
 
 
@@ -111,7 +111,7 @@ def properties(config: Config, name: str, need_mib: float, environment: Mapping[
 
 
 def executor_size(config: Config, need_mib: float) -> tuple[int, int]:
-    """Cores and MiB of an executor whose tasks need ``need_mib`` each."""
+    """Return cores and MiB of an executor whose tasks need ``need_mib`` each."""
     standalone = config.spark.master.startswith(STANDALONE)
     cores = config.spark.executor_cores or (1 if standalone else YARN_CORES)
     return cores, config.spark.executor_mib or JVM_MIB + cores * round(need_mib + PYTHON_WORKER_MIB)
@@ -168,7 +168,7 @@ def find_pyspark(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def check_master(master: str, environment: Mapping[str, str] = os.environ) -> None:
-    """UsageError for what is no master, or YARN without its settings; SparkError where no standalone master answers.
+    """Raise UsageError for what is no master, or YARN without its settings; SparkError where no standalone master answers.
 
     Spark itself would try for a minute, and say nothing meanwhile.
     """
@@ -186,7 +186,7 @@ def check_master(master: str, environment: Mapping[str, str] = os.environ) -> No
 
 
 def _no_answer(place: str) -> str | None:
-    """Why a host:port does not take connections; None if it does."""
+    """Return why a host:port does not take connections; None if it does."""
     host, _, port = place.rpartition(":") if ":" in place else (place, "", str(STANDALONE_PORT))
     if not port.isdecimal():
         return f"{port} is no port"
@@ -198,10 +198,10 @@ def _no_answer(place: str) -> str | None:
 
 
 def class_archive() -> str:
-    """Where ``make spark`` keeps the classes that Spark's start loads, ready for Java (class data sharing)."""
+    """Return where ``make spark`` keeps the classes that Spark's start loads, ready for Java (class data sharing)."""
     return os.path.join(sys.prefix, "spark.jsa")
 
 
 def uses_archive(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the archive is there, and is that of the Spark in use."""
+    """Return whether the archive is there, and is that of the Spark in use."""
     return not environment.get("SPARK_HOME") and os.path.exists(class_archive())

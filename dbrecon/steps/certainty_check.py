@@ -34,7 +34,7 @@ def county_paths(experiment: Experiment, stusab: str, county: str) -> dict[str, 
 
 
 def records_of(experiment: Experiment) -> tuple[Callable[[str, str, str], str], ...]:
-    """Where a tract's files of step 6 lie."""
+    """Return where a tract's files of step 6 lie."""
     return experiment.certainty_record, experiment.samples_record, experiment.samples
 
 
@@ -48,7 +48,7 @@ def _sources(experiment: Experiment, stusab: str, county: str) -> dict[str, str]
 
 
 def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:
-    """Whether a county's files of certainty are with the samples that are ordered."""
+    """Return whether a county's files of certainty are with the samples that are ordered."""
     try:
         found = read_sidecar(experiment.certainty_sidecar(stusab, county)).get("samples") or {}
     except InputError:
@@ -62,7 +62,7 @@ def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequen
 
 
 def is_current(experiment: Experiment, stusab: str, county: str, cells: bool, accepted: Digests | None = None) -> bool:
-    """Whether a county's files of certainty are there and of its people, tables and budget as they are now.
+    """Return whether a county's files of certainty are there and of its people, tables and budget as they are now.
 
     ``accepted`` are the digests of people and tables that the ledger knows: these files are not read then.
     """
@@ -82,7 +82,7 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: bool, ac
 
 
 def stale_because(experiment: Experiment, stusab: str, county: str, accepted: Digests | None = None) -> str | None:
-    """Why a county's certainty is not of its people and tables as they are now; None if it is.
+    """Return why a county's certainty is not of its people and tables as they are now; None if it is.
 
     ``accepted`` are digests that are known, and need no reading of files. Raises InputError if there is no certainty.
     """

@@ -28,7 +28,7 @@ PROBE_BYTES = 1 << 12
 
 
 def check_available(experiment: Experiment) -> None:
-    """UsageError where certainty is not available: it is of exact tables alone."""
+    """Raise UsageError where certainty is not available: it is of exact tables alone."""
     used = chosen_tables(experiment.tables, [(table.name, table.level) for table in experiment.release.tables])
     inexact = [table.name for table in experiment.release.tables if table.name in used and (table.rounds or table.withholds)]
     if inexact:
@@ -137,7 +137,7 @@ def lines_of(file: IO[bytes], prefix: bytes) -> bytes:
 
 
 def _line_after(file: IO[bytes], offset: int) -> tuple[int, bytes]:
-    """(where it begins, the line) of the first line that begins after ``offset``; never the header."""
+    """Return (where it begins, the line) of the first line that begins after ``offset``; never the header."""
     file.seek(offset)
     skipped = file.readline()
     return offset + len(skipped), file.readline()

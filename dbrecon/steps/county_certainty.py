@@ -76,7 +76,7 @@ def samples_line(sidecar: dict[str, Any]) -> str:
 
 
 def _mixing(found: dict[str, Any]) -> str:
-    """How well a walk mixed."""
+    """Return how well a walk mixed."""
     if found["draws"] != "walk":
         return ""
     unsure = f"{counted(found['unmixed_cells'], 'cell')} unmixed, {found['stuck_cells']:,} stuck"

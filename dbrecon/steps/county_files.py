@@ -175,7 +175,7 @@ def _staged(
     todo: Collection[str],
     written: Callable[[], None],
 ) -> Generator[tuple[str, Staged, Staged], None, None]:
-    """Each county with its two files, staged, when both are whole; those that were not taken are removed at the end."""
+    """Yield each county with its two files, staged, when both are whole; those that were not taken are removed at the end."""
     waiting: dict[str, dict[str, Staged]] = {}
     try:
         for part in reader.counties(last_lines, _others(last_lines, todo)):

@@ -57,7 +57,7 @@ def read_results(experiment: Experiment, stusab: str, county: str) -> Results:
 
 
 def has_certainty(experiment: Experiment, stusab: str, county: str) -> bool:
-    """Whether certainty of a county's people as they are is there. Warns of one that is stale."""
+    """Return whether certainty of a county's people as they are is there. Warns of one that is stale."""
     if not storage.exists(experiment.certainty_sidecar(stusab, county)):
         return False
     stale = stale_because(experiment, stusab, county)
@@ -67,7 +67,7 @@ def has_certainty(experiment: Experiment, stusab: str, county: str) -> bool:
 
 
 def read_published_ages(experiment: Experiment, product: Product, stusab: str, county: str) -> IntArray | None:
-    """(2, 18) a county's people by sex and five years of age as its tables have them; None where they do not tell."""
+    """Return (2, 18) a county's people by sex and five years of age as its tables have them; None where they do not tell."""
     level = "tract" if product.tables_of("tract") else "block"
     path = experiment.tract_csv(stusab, county) if level == "tract" else experiment.block_csv(stusab, county)
     cells = np.zeros(len(product.columns(level)), np.int64)
@@ -78,7 +78,7 @@ def read_published_ages(experiment: Experiment, product: Product, stusab: str, c
 
 
 def _blocks(path: str) -> SureBlocks:
-    """How sure the people of each block are."""
+    """Return how sure the people of each block are."""
     table = _columns(path)
     names = ("geoid_block", "people", "differ_upper", "certain")
     columns = [table.column(name).to_numpy().astype(np.int64) for name in names]
@@ -109,7 +109,7 @@ def _columns(path: str) -> pa.Table:
 
 
 def county_population(experiment: Experiment, stusab: str, county: str) -> tuple[IntArray, IntArray]:
-    """((126,) a county's people by race and origin, (206,) by sex and age category)."""
+    """Return ((126,) a county's people by race and origin, (206,) by sex and age category)."""
     path = experiment.synth_out(stusab, county)
     rh, sa = np.zeros(N_RH, np.int64), np.zeros(N_SA, np.int64)
     with storage.sopen(path, "rb") as file:
@@ -128,7 +128,7 @@ def county_findings(
     seed: int,
     repeats: int,
 ) -> Findings:
-    """All that a report tells of a county. ``truth``: its true people, or where they lie sorted
+    """Return all that a report tells of a county. ``truth``: its true people, or where they lie sorted
     (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody."""
     product, code = product_of(experiment), int(f"{STATES[stusab].fips}{county}")
     if isinstance(truth, Path):

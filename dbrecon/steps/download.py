@@ -283,7 +283,7 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
 
 
 def _scratch_folder(path: str) -> str:
-    """Where a zip for S3 lies until it is whole. Whoever shares the temporary folder could leave a link under its name."""
+    """Return where a zip for S3 lies until it is whole. Whoever shares the temporary folder could leave a link under its name."""
     own = os.path.join(tempfile.gettempdir(), f"dbrecon-{os.getuid()}")
     with private_folder(own, variable="TMPDIR"):
         return os.path.join(own, re.sub(r"\W+", "_", path))

@@ -177,7 +177,7 @@ class PeopleInBlocks:
                 self._blocks[unit.geoid[:11]] += unit.pop100
 
     def check(self) -> None:
-        """InputError for the first tract whose blocks have not its people."""
+        """Raise InputError for the first tract whose blocks have not its people."""
         for geoid, people in self._tracts.items():
             if self._blocks[geoid] == people:
                 continue

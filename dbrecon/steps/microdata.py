@@ -172,7 +172,7 @@ def _open_tracts(ledger: "Ledger", reident: str, stusab: str, county: str) -> li
 
 
 def _why_not(ledger: "Ledger", reident: str, stusab: str, county: str) -> str:
-    """Why a county cannot be claimed."""
+    """Return why a county cannot be claimed."""
     tracts = _open_tracts(ledger, reident, stusab, county)
     if tracts is None:
         return f"County {county} of {stusab} has no people: there is nothing to write."

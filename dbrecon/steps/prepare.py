@@ -92,5 +92,5 @@ def reopen_missing(experiment: Experiment, ledger: Ledger, place: Place) -> None
 
 
 def check_writable(config: Config) -> None:
-    """StorageError if nothing can be written where the experiments lie: better now than after hours."""
+    """Raise StorageError if nothing can be written where the experiments lie: better now than after hours."""
     storage.make_writable_check(f"{config.root()}/2010-re", config.s3.kms_key)

@@ -100,7 +100,7 @@ def check_tables(experiment: Experiment, ledger: Ledger, stusab: str, counties: 
 
 
 def check_people(experiment: Experiment, ledger: Ledger, stusab: str, counties: Iterable[str]) -> None:
-    """InputError if a county's file of people is not the one that the ledger has accepted."""
+    """Raise InputError if a county's file of people is not the one that the ledger has accepted."""
     people = ledger.people_digests(experiment.reident, stusab)
     for county in counties:
         again = f"make it again (--step5 --force --stusab {stusab} --county {county})"
@@ -115,7 +115,7 @@ def _check_file(path: str, accepted: str | None, what: str, remedy: str) -> None
 def counties_to_make(
     experiment: Experiment, ledger: Ledger, stusab: str, counties: Collection[str], zip_digest: str | None = None
 ) -> list[str]:
-    """Those of a state's counties whose two files are not there, not those that step 2 has entered, or made of another zip.
+    """Return those of a state's counties whose two files are not there, not those that step 2 has entered, or made of another zip.
 
     Looks at names and sizes alone: whoever reads a file compares its digest.
     """

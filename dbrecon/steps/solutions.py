@@ -31,7 +31,7 @@ from dbrecon.version import PROGRAM
 
 
 def solver_options(config: Config, binned: bool) -> Options:
-    """How the settings want a program solved. Those that count single ages, and other systems', are solved as they stand."""
+    """Return how the settings want a program solved. Those that count single ages, and other systems', are solved as they stand."""
     return Options(
         solver=config.solve.solver,
         seed=config.solve.seed,
@@ -164,7 +164,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
 
 @contextmanager
 def _of_no_experiment() -> Iterator[None]:
-    """Errors about an LP file are about one that no step can make again."""
+    """Have errors about an LP file be about one that no step can make again."""
     try:
         yield
     except DBReconError as error:

@@ -136,7 +136,7 @@ def checkout_page(name: str) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it stands."""
+    """Return text that Markdown shows as it stands."""
     return re.sub(r"([\\*_<>|\[\]`$])", r"\\\1", text)
 
 

@@ -75,14 +75,14 @@ class AgeBins:
         return np.repeat(np.arange(self.n), self.last - self.first + 1)
 
     def split(self, kind: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """(sex, bin, race code 1..63, hisp) of binned kinds."""
+        """Return (sex, bin, race code 1..63, hisp) of binned kinds."""
         sa, rh = np.divmod(kind, N_RH)
         sex, number = np.divmod(sa, self.n)
         race, hisp = np.divmod(rh, 2)
         return sex, number, race + 1, hisp
 
     def join(self, sex: IntArray, number: IntArray, race: IntArray, hisp: IntArray) -> IntArray:
-        """Binned kinds: the inverse of :meth:`split`."""
+        """Return binned kinds: the inverse of :meth:`split`."""
         return ((sex * self.n + number) * N_RACE_SETS + (race - 1)) * 2 + hisp
 
     def of_kind(self, kind: IntArray) -> IntArray:
@@ -202,7 +202,7 @@ def _divide(index: npt.NDArray[np.integer], bins: AgeBins) -> tuple[list[_Group]
 
 
 def _nest(groups: list[_Group]) -> bool:
-    """Whether any two groups are disjoint, or the one lies within the other and both divide the ages alike."""
+    """Return whether any two groups are disjoint, or the one lies within the other and both divide the ages alike."""
     members = np.array([group.members for group in groups]).astype(np.int64)
     common, sizes = members @ members.T, members.sum(axis=1)
     nested = common == np.minimum(sizes[:, None], sizes)
@@ -260,7 +260,7 @@ class _Published:
             edges[1:] = (intervals[:, 1:] != intervals[:, :-1]).any(axis=0)
 
     def follow(self, atoms: list[_Atom], first: int, last: int) -> bool:
-        """Whether every cell that divides the bin is a sum of the atoms' counts there."""
+        """Return whether every cell that divides the bin is a sum of the atoms' counts there."""
         edges = self.edges[:, first + 1 : last + 1]
         dividing = edges.any(axis=1)
         if not dividing.any():
@@ -277,7 +277,7 @@ class _Published:
 
 
 def _block_bins(product: Product) -> AgeBins:
-    """Ages together that no cell of a block table tells apart."""
+    """Return ages together that no cell of a block table tells apart."""
     ages = np.array(list({cell.box.age.tobytes(): cell.box.age for t in product.tables_of("block") for cell in t.cells}.values()))
     edges = np.flatnonzero((ages[:, 1:] != ages[:, :-1]).any(axis=0)) + 1
     return AgeBins((0, *edges.tolist()))

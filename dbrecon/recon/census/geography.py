@@ -274,7 +274,7 @@ def _header_fault(line: bytes, key: Key, layout: HeaderLayout, expected: bytes, 
 
 
 def text(value: bytes) -> str:
-    """Bytes of a file as they are named in an error: quoted, whatever they hold, and not too long."""
+    """Return bytes of a file as they are named in an error: quoted, whatever they hold, and not too long."""
     shown = value[:40].decode("latin-1")
     return repr(shown + "..." if len(value) > 40 else shown)
 

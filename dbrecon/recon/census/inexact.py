@@ -74,7 +74,7 @@ class Inexact:
         return np.where(withheld, 1, least), np.where(withheld, self.suppressed_below - 1, most)
 
     def impossible(self, published: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Which cells cannot be published so."""
+        """Return which cells cannot be published so."""
         shown = np.asarray(published, np.int64)
         least, most = self.interval(shown)
         withheld = (shown == SUPPRESSED) & (self.suppressed_below > 0)

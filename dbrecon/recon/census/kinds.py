@@ -46,7 +46,7 @@ def age_category(ages: npt.NDArray[np.integer]) -> IntArray:
 
 
 def join_kind(sex: IntArray, age: IntArray, race: IntArray, hisp: IntArray) -> IntArray:
-    """Numbers of kinds, 0..25955. ``age`` is a category 0..102, ``race`` a code 1..63."""
+    """Return numbers of kinds, 0..25955. ``age`` is a category 0..102, ``race`` a code 1..63."""
     return ((sex * N_AGES + age) * N_RACE_SETS + (race - 1)) * 2 + hisp
 
 

@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def project(width: int, *columns: sp.csc_array) -> list[Matrix]:
-    """Each matrix's columns (kinds, n) as rows (n, width + spare) modulo the prime: their products with one random matrix.
+    """Return each matrix's columns (kinds, n) as rows (n, width + spare) modulo the prime: their products with one random matrix.
 
     Kinds that no column tells apart count once. A column has at most 25,956 entries of at most 12, so that no sum overflows.
     """
@@ -67,7 +67,7 @@ def _reduce_block(block: Matrix) -> tuple[BoolArray, list[int]]:
 
 
 def _product(factors: Matrix, rows: Matrix) -> Matrix:
-    """``factors @ rows`` modulo the prime, for at most 64 rows."""
+    """Return ``factors @ rows`` modulo the prime, for at most 64 rows."""
     right = rows.astype(np.float64)
     high, low = ((half.astype(np.float64) @ right).astype(np.int64) % PRIME for half in (factors >> 16, factors & 0xFFFF))
     return ((high << 16) + low) % PRIME

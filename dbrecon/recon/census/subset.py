@@ -123,7 +123,7 @@ class _Restriction:
         return replace(partition, coefficients=sp.csr_array(partition.coefficients[np.flatnonzero(kept)]))
 
     def _groups(self, table: Table, cells: Sequence[int]) -> list[Partition]:
-        """Cells of a table in as few partitions of disjoint ones as come."""
+        """Return cells of a table in as few partitions of disjoint ones as come."""
         layers: list[tuple[npt.NDArray[np.int16], list[int]]] = []
         for i in cells:
             at = table.cells[i].box.sa[:, None], table.cells[i].box.rh
@@ -174,21 +174,21 @@ def lacking_constraints(product: Product, level: str) -> list[Constraint]:
 
 
 def _lacking(written: sp.csc_array, cells: sp.csc_array) -> npt.NDArray[np.bool_]:
-    """Which cells follow neither from the written counts nor from the cells before them."""
+    """Return which cells follow neither from the written counts nor from the cells before them."""
     rows, wanted = project(written.shape[1] + cells.shape[1], written, cells)
     reduce(rows, wanted)
     return reduce(wanted, wanted[:0])
 
 
 def counted_kinds(index: npt.NDArray[np.integer]) -> sp.csc_array:
-    """(kinds, groups) which kinds each group of a partition's index counts."""
+    """Return (kinds, groups) which kinds each group of a partition's index counts."""
     flat = index.ravel()
     kinds = np.flatnonzero(flat >= 0)
     return sp.csc_array((np.ones(len(kinds), np.int64), (kinds, flat[kinds])), shape=(N_KINDS, int(flat.max(initial=-1)) + 1))
 
 
 def written_counts(product: Product, level: str) -> sp.csc_array:
-    """(kinds, rows) which kinds each count counts that the level's constraints write."""
+    """Return (kinds, rows) which kinds each count counts that the level's constraints write."""
     found = []
     for constraint in product.constraints:
         if constraint.partition.level == level:

@@ -176,7 +176,7 @@ class Table:
         return index
 
     def membership(self) -> sp.csr_array:
-        """(25956, cells) how often each cell counts each kind: a cell with parts is their sum."""
+        """Return (25956, cells) how often each cell counts each kind: a cell with parts is their sum."""
         n = len(self.undivided)
         if self.index is not None:
             leaf = self.index.ravel()
@@ -191,7 +191,7 @@ class Table:
         return sp.csr_array(leaves @ self._sums())
 
     def _sums(self) -> sp.csr_array:
-        """(undivided cells, cells) which undivided cells each cell is the sum of."""
+        """Return (undivided cells, cells) which undivided cells each cell is the sum of."""
         sums = np.zeros((len(self.undivided), len(self.cells)), np.int32)
         sums[np.arange(len(self.undivided)), self.undivided] = 1
         for i in reversed(range(len(self.cells))):  # parts come after their whole
@@ -228,7 +228,7 @@ class Product:
         return tuple(table for table in self.tables if table.level == level)
 
     def columns(self, level: str) -> tuple[str, ...]:
-        """Names of all cells of the level, in the order of the county files' columns."""
+        """Return names of all cells of the level, in the order of the county files' columns."""
         return self._columns[level]
 
     @cached_property
@@ -236,7 +236,7 @@ class Product:
         return {level: tuple(name for table in self.tables_of(level) for name in table.cell_names) for level in LEVELS}
 
     def membership(self, level: str) -> sp.csr_array:
-        """(25956, cells of the level): tabulates people, ``counts of kinds @ membership = cells``."""
+        """Return (25956, cells of the level): tabulates people, ``counts of kinds @ membership = cells``."""
         if level not in self._membership:
             self._membership[level] = sp.csr_array(sp.hstack([t.membership() for t in self.tables_of(level)]))
         return self._membership[level]
@@ -346,7 +346,7 @@ class _Reader:
         return Partition(table.name, table.level, index, coefficients, labels)
 
     def difference(self, spec: Spec, known: Mapping[str, Partition]) -> Partition:
-        """Cells of one partition less those of another that lie within them."""
+        """Return cells of one partition less those of another that lie within them."""
         for name in (spec["of"], spec["less"]):
             if name not in known:
                 raise self.fail(f"difference {spec['name']}: {name!r} is neither a table nor an earlier difference")
@@ -380,7 +380,7 @@ class _Reader:
         return Constraint(partition, written)
 
     def mask(self, selectors: Spec, name: str) -> BoolArray:
-        """(206, 126) the kinds that selectors name."""
+        """Return (206, 126) the kinds that selectors name."""
         box = EVERYONE.select(selectors, f"{self.path}: {name}")
         mask = np.zeros((N_SA, N_RH), bool)
         mask[np.ix_(box.sa, box.rh)] = True

@@ -170,7 +170,7 @@ def _witness(model: Model, text: Sequence[Sequence[int]], source: str) -> IntArr
 
 
 def holds(part: Part, objective: Objective, least: int, steps: Sequence[dict[str, Any]]) -> bool:
-    """Whether the steps prove that an objective is nowhere below ``least`` over a part's solutions."""
+    """Return whether the steps prove that an objective is nowhere below ``least`` over a part's solutions."""
     system = part.system
     stack = [(part.lower, part.upper)]
     for step in steps:

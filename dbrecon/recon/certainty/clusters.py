@@ -98,7 +98,7 @@ class Clusters:
         return Search(cluster.part, cluster.objective, cluster.part.steps + STEPS_A_FLOOR, best)
 
     def outside_floors(self, lower: IntArray, upper: IntArray) -> npt.NDArray[np.int64]:
-        """(terms of the objective,) what bounds tell of each term that is in no cluster, 0 for the others."""
+        """Return (terms of the objective,) what bounds tell of each term that is in no cluster, 0 for the others."""
         objective = self.objective
         ends = np.where(objective.weights > 0, lower[objective.columns], upper[objective.columns])
         return np.where(self.outside, objective.weights * np.minimum(ends, objective.caps), 0)

@@ -88,7 +88,7 @@ def _last_age(category: int) -> str:
 
 
 def certain_flags(record: TractRecord, people: People) -> npt.NDArray[np.bool_]:
-    """(people,) whether each person of the tract, one an entry in the file's order, is in every data set with these tables.
+    """Return (people,) whether each person of the tract, one an entry in the file's order, is in every data set with these tables.
 
     The k-th of people alike in block, sex, age bin, race and origin is if the least of their count is at least k.
     """

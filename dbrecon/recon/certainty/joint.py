@@ -71,12 +71,12 @@ def _binding(system: CountSystem, lower: IntArray, upper: IntArray) -> CountSyst
 
 
 def _values(objective: Objective, values: FloatArray) -> IntArray:
-    """(terms,) of the whole numbers next to a solver's values."""
+    """Return (terms,) of the whole numbers next to a solver's values."""
     return np.minimum(np.rint(values[objective.columns]).astype(np.int64), objective.caps)
 
 
 def _met(part: Part, of_column: IntArray, values: FloatArray, n_parts: int) -> npt.NDArray[np.bool_]:
-    """(parts,) whether a solver's values are whole there, and meet every bound and sum."""
+    """Return (parts,) whether a solver's values are whole there, and meet every bound and sum."""
     counts = np.rint(values).astype(np.int64)
     system = part.system
     bad = (np.abs(values - counts) > WHOLE) | (counts < part.lower) | (counts > part.upper)

@@ -32,7 +32,7 @@ class Labels:
         return cls(np.full(n_columns, -1), np.full(n_columns, -1))
 
     def within(self, columns: IntArray) -> "Labels":
-        """Those of some columns."""
+        """Return those of some columns."""
         return Labels(self.narrow[columns], self.wide[columns])
 
     def of_blocks(self) -> "Labels":
@@ -41,7 +41,7 @@ class Labels:
 
 
 def _connected(model: Model, row_of: IntArray, rows: npt.NDArray[np.bool_]) -> IntArray:
-    """(variables,) a number that two variables share if some of the ``rows`` (rows,) connect them."""
+    """Return (variables,) a number that two variables share if some of the ``rows`` (rows,) connect them."""
     used = rows[row_of]
     n = model.n_constraints + model.n_variables
     links = sp.coo_array(

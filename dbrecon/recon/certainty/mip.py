@@ -128,7 +128,7 @@ def _program(
 
 
 def _terms(n: int, k: int, objective: Objective, middle: npt.NDArray[np.bool_], linear: npt.NDArray[np.bool_]) -> sp.csr_array:
-    """(terms of the objective, variables) each term but its constant, in counts and m."""
+    """Return (terms of the objective, variables) each term but its constant, in counts and m."""
     variable = np.where(linear, objective.columns, 0)
     variable[middle] = n + np.arange(k)
     used = np.flatnonzero(middle | linear)

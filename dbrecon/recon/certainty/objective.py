@@ -37,12 +37,12 @@ class Objective:
 
     @classmethod
     def shared(cls, columns: IntArray, counts: IntArray) -> "Objective":
-        """People in common with ``counts`` of ``columns``: the sum of the smaller of the two counts."""
+        """Return people in common with ``counts`` of ``columns``: the sum of the smaller of the two counts."""
         return cls(columns, np.ones(len(columns), np.int64), counts)
 
     @classmethod
     def total(cls, columns: IntArray, weight: int = 1) -> "Objective":
-        """People of ``columns``, each ``weight`` times."""
+        """Return people of ``columns``, each ``weight`` times."""
         return cls(columns, np.full(len(columns), weight, np.int64), np.full(len(columns), UNBOUNDED))
 
     def value(self, counts: IntArray) -> IntArray:
@@ -72,7 +72,7 @@ class Objective:
         return np.asarray((lower[self.columns] < self.caps) & (self.caps < upper[self.columns]))
 
     def gaps(self, counts: FloatArray, lower: IntArray, upper: IntArray) -> FloatArray:
-        """(columns of the sum,) how far each term lies above its relaxation at ``counts``."""
+        """Return (columns of the sum,) how far each term lies above its relaxation at ``counts``."""
         costs, _ = self.relaxed(lower, upper)
         x, low = counts[self.columns], lower[self.columns]
         at_low = self.weights * np.minimum(low, self.caps)
@@ -126,7 +126,7 @@ class Shares:
 
 
 def too_large(system: CountSystem, lower: IntArray, upper: IntArray, reduced: IntArray, multipliers: IntArray) -> bool:
-    """Whether the sums of a bound may not fit into 64 bits."""
+    """Return whether the sums of a bound may not fit into 64 bits."""
     ends = np.maximum(np.abs(system.row_lower), np.abs(system.row_upper)).astype(np.float64)
     size = np.abs(multipliers).astype(np.float64) @ ends
     size += np.abs(reduced).astype(np.float64) @ np.maximum(np.abs(lower), np.abs(upper)).astype(np.float64)
@@ -148,7 +148,7 @@ def bound_of(
 
 
 def is_empty(system: CountSystem, lower: IntArray, upper: IntArray, multipliers: IntArray) -> bool:
-    """Whether multipliers prove that nothing fits within the bounds: the function 0 would be more than 0 (Farkas' lemma)."""
+    """Return whether multipliers prove that nothing fits within the bounds: the function 0 would be more than 0 (Farkas' lemma)."""
     bound = dual_bound(system, lower, upper, np.zeros(system.n_columns, np.int64), 0, multipliers)
     return bound is not None and bound.total > 0
 

@@ -91,7 +91,7 @@ class Part:
         return answer
 
     def with_clusters(self, clusters: Sequence[IntArray]) -> WarmLp:
-        """Another warm program of this part, that knows floors of ``clusters`` (sets of columns)."""
+        """Return another warm program of this part, that knows floors of ``clusters`` (sets of columns)."""
         return WarmLp(self.system, self.lower, self.upper, clusters, self._lp)
 
     def push(self, objective: Objective) -> bool:

@@ -111,13 +111,13 @@ def people_digest(people: People, bins: AgeBins) -> str:
 
 
 def tables_digest(tables: TractTables) -> str:
-    """SHA-256 of all that is published of a tract."""
+    """Return SHA-256 of all that is published of a tract."""
     parts = (tables.blocks, tables.block_cells.ravel(), tables.tract_cells)
     return hashlib.sha256(tables.geoid.encode() + np.concatenate(parts).astype("<i8").tobytes()).hexdigest()
 
 
 def counts_of(model: Model, people: People) -> IntArray:
-    """(variables,) how many of the people each variable counts. Raises InputError if somebody is in no block, or of no kind,
+    """Return (variables,) how many of the people each variable counts. Raises InputError if somebody is in no block, or of no kind,
     that the
     tables allow: then the people are no reconstruction from them."""
     n_kinds = model.bins.n_sa * 126

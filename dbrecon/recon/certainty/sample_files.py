@@ -24,7 +24,7 @@ def decimal(part: int, whole: int) -> str:
 
 
 def pairs_of(number: int) -> int:
-    """How many pairs of samples there are."""
+    """Return how many pairs of samples there are."""
     return number * (number - 1) // 2
 
 
@@ -54,7 +54,7 @@ def sample_cell_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
 
 
 def confidence(record: SampleRecord, people: People) -> IntArray:
-    """(people,) how many of a tract's samples hold each person, one an entry in the file's order.
+    """Return (people,) how many of a tract's samples hold each person, one an entry in the file's order.
 
     The k-th of people alike in block, sex, age bin, race and origin is held by a sample that has at least k such people.
     """

@@ -160,5 +160,5 @@ def holders_of(record: SampleRecord, wanted: IntArray, rank: IntArray) -> IntArr
 
 
 def keys_of(record: SampleRecord, people: People, kind: IntArray) -> IntArray:
-    """(people,) the keys that :func:`holders_of` wants, of people whose binned kinds are ``kind``."""
+    """Return (people,) the keys that :func:`holders_of` wants, of people whose binned kinds are ``kind``."""
     return people.geoid_block % BLOCKS_PER_TRACT * (2 * len(record.bins) * 126) + kind

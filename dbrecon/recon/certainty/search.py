@@ -193,7 +193,7 @@ class Search:
             self.best, self.witness = int(self.objective.value(counts)), counts
 
     def _without_optimum(self, node: _Node, ray: FloatArray | None) -> list[_Node]:
-        """Nothing is left of a piece that is proved empty (Farkas' lemma). One that the solver cannot settle stays open."""
+        """Note that a piece is proved empty (Farkas' lemma), or that the solver cannot settle it; return no pieces of it."""
         size = 0.0 if ray is None else float(np.abs(ray).max(initial=0.0))
         if ray is not None and 0.0 < size < np.inf:
             for sign in (1.0, -1.0):

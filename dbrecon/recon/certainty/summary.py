@@ -38,7 +38,7 @@ class Blocks:
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> "Blocks":
-        """Those of a county's file. Raises InputError, naming ``source``, if it is none."""
+        """Return those of a county's file. Raises InputError, naming ``source``, if it is none."""
         header, _, rest = text.partition(b"\n")
         if header.decode("ascii", "replace") != BLOCK_HEADER or (rest and not rest.endswith(b"\n")):
             raise InputError(f"{source}: is no whole file of a county's certainty", about=Subject.CERTAINTY)
@@ -53,14 +53,14 @@ class Blocks:
 
     @classmethod
     def concatenate(cls, parts: Iterable["Blocks"]) -> "Blocks":
-        """All blocks of ``parts``."""
+        """Return all blocks of ``parts``."""
         found = list(parts)
         names = (*_NUMBERS, "proof")
         return cls({name: np.concatenate([np.zeros(0, np.int64), *(part.columns[name] for part in found)]) for name in names})
 
 
 def summarise(blocks: Blocks) -> dict[str, Any]:
-    """All figures: ``sizes`` has a row a class of blocks and one for all, ``percentiles`` the largest variability of so many
+    """Return all figures: ``sizes`` has a row a class of blocks and one for all, ``percentiles`` the largest variability of so many
     per cent of
     blocks, ``proofs`` the blocks by what their distance rests on. Percentages; None where there is nobody."""
     people = blocks.columns["people"]

@@ -43,7 +43,7 @@ class Flows:
 
 
 def gains(size: IntArray, ages: IntArray) -> IntArray:
-    """(g, s, a, most + 1) what the j-th person of an age adds to an entry's expected matches, P(X >= j), in units of 2^-40.
+    """Return (g, s, a, most + 1) what the j-th person of an age adds to an entry's expected matches, P(X >= j), in units of 2^-40.
 
     ``size`` (g, s), ``ages`` (g, a); ``most`` is the largest size.
     """
@@ -64,7 +64,7 @@ def gains(size: IntArray, ages: IntArray) -> IntArray:
 
 
 def improve(flows: Flows) -> IntArray:
-    """(g, s, a) the best flows."""
+    """Return (g, s, a) the best flows."""
     flow = flows.flow.copy()
     gain = gains(flows.size, flows.ages)
     active = np.arange(len(flow))
@@ -78,7 +78,7 @@ def improve(flows: Flows) -> IntArray:
 
 
 def _with_cycle(flows: Flows, gain: IntArray, flow: IntArray, chosen: IntArray) -> IntArray:
-    """Those of the chosen groups that have a negative cycle."""
+    """Return those of the chosen groups that have a negative cycle."""
     if not len(chosen):
         return chosen
     loss, _, more, _ = _slopes(flows, gain, flow, chosen)
@@ -110,7 +110,7 @@ def _slopes(flows: Flows, gain: IntArray, flow: IntArray, chosen: IntArray) -> t
 
 
 def _costs(loss: IntArray, more: IntArray) -> tuple[IntArray, IntArray]:
-    """(g, a, b) the least cost of giving one size a year of b for one of a; and the size."""
+    """Return (g, a, b) the least cost of giving one size a year of b for one of a; and the size."""
     cost = loss[:, :, :, None] - more[:, :, None, :]
     size = cost.argmin(axis=1)
     groups, _, first, second = np.ogrid[[slice(n) for n in cost.shape]]
@@ -195,7 +195,7 @@ class Sizes:
 
 
 def best_flows(sizes: Sizes, flow: IntArray, starts: IntArray, counts: IntArray) -> IntArray:
-    """(n, ages) how many years of each age each size gets. ``flow`` is where to begin; ages are counted within each group.
+    """Return (n, ages) how many years of each age each size gets. ``flow`` is where to begin; ages are counted within each group.
 
     ``counts[starts[g]:starts[g + 1]]`` are the people of each age of group g. Groups whose gains would take too much memory (an
     entry of thousands) keep what ``flow`` has.

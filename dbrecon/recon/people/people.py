@@ -47,7 +47,7 @@ class People:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All entries of ``parts``, in their order."""
+        """Return all entries of ``parts``, in their order."""
         empty = [np.empty(0, np.int64)]
         return cls(
             np.concatenate(empty + [part.geoid_block for part in parts]),
@@ -132,7 +132,7 @@ def _file_order(kind: IntArray) -> IntArray:
 
 
 def digits(values: IntArray, width: int) -> npt.NDArray[np.uint8]:
-    """(n, width) the decimal digits of non-negative numbers as ASCII, with leading zeros."""
+    """Return (n, width) the decimal digits of non-negative numbers as ASCII, with leading zeros."""
     powers = 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
     return (values[:, None] // powers % 10 + ord("0")).astype(np.uint8)
 
@@ -186,14 +186,14 @@ def _chunks_of_lines(merged: People, attributes: Attributes | None) -> Iterator[
 
 
 def _heads(blocks: IntArray) -> npt.NDArray[np.uint8]:
-    """(blocks, 28) the first two columns: tract, block, each with its comma."""
+    """Return (blocks, 28) the first two columns: tract, block, each with its comma."""
     text = digits(blocks, 15)
     comma = np.full((len(blocks), 1), ord(","), np.uint8)
     return np.hstack([text[:, :11], comma, text, comma])
 
 
 def _tails(kinds: IntArray, attributes: Attributes | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """(kinds, width) the other columns of each kind, padded, and a mask of what isn't padding."""
+    """Return (kinds, width) the other columns of each kind, padded, and a mask of what isn't padding."""
     sex, age, race, hisp = split_kind(kinds)
     lines = []
     for s, a, r, h in zip(sex.tolist(), FIRST_AGES[age].tolist(), race.tolist(), hisp.tolist(), strict=True):

@@ -36,7 +36,7 @@ class TextRecords:
         return int(self.batch.num_rows)
 
     def has(self, column: str) -> bool:
-        """Whether the file has the column."""
+        """Return whether the file has the column."""
         return column in self.batch.schema.names
 
     def text(self, column: str) -> pa.Array:
@@ -68,7 +68,7 @@ class TextRecords:
         return years
 
     def geoid(self, column: str, digits: int, level: str) -> IntArray:
-        """GEOIDs of so many digits, as numbers."""
+        """Return GEOIDs of so many digits, as numbers."""
         values = self.batch.column(column)
         fits = pc.match_substring_regex(values, rf"^[0-9]{{{digits}}}$").to_numpy(zero_copy_only=False)
         self.refuse(column, ~fits, "" if fits.all() else _geoid(values[int(np.argmin(fits))].as_py(), digits, level))
@@ -156,7 +156,7 @@ _FORMATS = {
 
 
 def _is_parquet(source: Source, name: str, columns: Sequence[str], what: str) -> bool:
-    """Whether a file is Parquet by its first bytes. Raises InputError for one that by them is neither that nor CSV."""
+    """Return whether a file is Parquet by its first bytes. Raises InputError for one that by them is neither that nor CSV."""
     if isinstance(source, str | Path):
         if str(source).endswith(".gz"):
             return False  # unpacked by the reader

@@ -97,7 +97,7 @@ class _Lines:
         return self.text[self.start[i] : self.separator[i]].decode("latin-1")
 
     def gather(self, start: IntArray, width: int) -> npt.NDArray[np.uint8]:
-        """(lines, width) bytes from ``start`` on. The caller sees to it that they lie in the text."""
+        """Return (lines, width) bytes from ``start`` on. The caller sees to it that they lie in the text."""
         digits: npt.NDArray[np.uint8] = np.frombuffer(self.text, np.uint8)[start[:, None] + np.arange(width)]
         return digits
 
@@ -209,7 +209,7 @@ def _people_of(lines: _Lines, values: IntArray, tract: str | None) -> BinnedPeop
 
 
 def _refuse_twice(lines: _Lines, chosen: IntArray, people: BinnedPeople, ours: npt.NDArray[np.bool_]) -> None:
-    """InputError if one of our names comes twice."""
+    """Raise InputError if one of our names comes twice."""
     order = people.select(ours).order()
     names = np.flatnonzero(ours)[order]
     same = np.ones(max(0, len(names) - 1), bool)

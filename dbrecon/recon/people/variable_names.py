@@ -38,7 +38,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def variable_names(block: IntArray, kind: IntArray, last: IntArray | None = None) -> npt.NDArray[np.bytes_]:
-    """(n,) S13, or S17 where there are intervals: the name of the variable that counts the people of ``kind`` in ``block``.
+    """Return (n,) S13, or S17 where there are intervals: the name of the variable that counts the people of ``kind`` in ``block``.
 
     ``block`` is a block's number within its tract (0..9999) or its whole id; ``kind`` is 0..25955; ``last`` is the last age
     category of those that are counted together, beginning with the kind's; None: of each the kind's alone.
@@ -64,7 +64,7 @@ def variable_names(block: IntArray, kind: IntArray, last: IntArray | None = None
 
 
 def decode(text: Bytes) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bool_]]:
-    """(block number, kind, last age category, whether the name is right) of our names, given as (n, 13) or (n, 17) ASCII."""
+    """Return (block number, kind, last age category, whether the name is right) of our names, given as (n, 13) or (n, 17) ASCII."""
     tail = text.shape[1] - 4
     value = text.astype(np.int64) - ord("0")
     good = (text[:, 5] == ord("_")) & (text[:, tail] == ord("r"))
@@ -86,7 +86,7 @@ def decode(text: Bytes) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bo
 
 
 def decode_names(names: Sequence[str], tract: str | None, source: str, about: Subject) -> tuple[IntArray, IntArray, IntArray]:
-    """(block ids, kinds, last age categories) of variables named in either spelling; all are -1 for one of ``DUMMIES``.
+    """Return (block ids, kinds, last age categories) of variables named in either spelling; all are -1 for one of ``DUMMIES``.
 
     ``tract`` (11 digits) completes our names, which hold the block alone; None will do for the predecessor's. ``source`` is what
     errors call the place the names come from, ``about`` what kind of file that is. Raises InputError for a name that is neither.
@@ -122,7 +122,7 @@ def first_block_of(tract: str | None, source: str) -> int:
 
 
 def decode_old(name: str) -> tuple[int, int] | None:
-    """(block id, kind) of a predecessor's name; None if it isn't one."""
+    """Return (block id, kind) of a predecessor's name; None if it isn't one."""
     match = _OLD_NAME.fullmatch(name)
     if match is None:
         return None

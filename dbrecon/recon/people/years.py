@@ -116,7 +116,7 @@ def _binned_kinds(people: BinnedPeople, bins: AgeBins, source: str) -> IntArray:
 
 
 def _taken(known: People, binning: Binning) -> IntArray:
-    """How many of each count of the tract the people of known age are. Zeros where all counts are of wide bins' members."""
+    """Return how many of each count of the tract the people of known age are. Zeros where all counts are of wide bins' members."""
     years, bins = binning.years, binning.bins
     taken = np.zeros(len(years.first), np.int64)
     age = known.kind // N_RH % N_AGES
@@ -180,7 +180,7 @@ def _tallied(people: BinnedPeople, person: IntArray, number: IntArray, n_numbers
 
 
 def _quantiles(people: BinnedPeople, seed: IntArray) -> npt.NDArray[np.float64]:
-    """Where each person stands among the entry's: (k + u) / n, one after the other."""
+    """Return where each person stands among the entry's: (k + u) / n, one after the other."""
     n = people.count
     within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
     return (within + np.repeat(_draws(people, seed), n)) / np.repeat(n, n)

@@ -76,7 +76,7 @@ class Archive:
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def has(self, member: str) -> bool:
-        """Whether there is a member of that name, in any folder and letter case."""
+        """Return whether there is a member of that name, in any folder and letter case."""
         return member.lower() in self._found
 
     def size(self, member: str) -> int:

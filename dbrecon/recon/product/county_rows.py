@@ -27,7 +27,7 @@ _WITHHELD = b"-1"  # in county files, whatever a release writes for it
 
 
 def _are_counts(cells: bytes) -> bool:
-    """Whether a row of text with commas is one of counts."""
+    """Return whether a row of text with commas is one of counts."""
     # Leaves nothing of a row of counts; an empty cell makes two commas meet, or one stand at an end.
     if cells.translate(None, _CELL_CHARACTERS) or _EMPTY_CELL.search(cells) or cells[:1] == b"," or cells[-1:] == b",":
         return False
@@ -110,7 +110,7 @@ class LevelPlan:
         self._total_cell = runs[0].start if runs else 0
 
     def total(self, lines: Sequence[bytes]) -> bytes:
-        """Text of the first column: everyone."""
+        """Return text of the first column: everyone."""
         cells = lines[self._total_line][self.cutters[self._total_line].id_width :]
         return cells.split(self._separator, self._total_cell + 1)[self._total_cell]
 
@@ -275,7 +275,7 @@ class Follower:
             raise self._fault(i, number, f"LOGRECNO {recno} has no record in the header, or not in this order")
 
     def row(self, lines: tuple[bytes, ...] | None, recno: bytes, geoid: bytes, pop100: int) -> bytes:
-        """``geoid,logrecno,cells`` of the record whose lines ``at`` has just given; empty for a block without people.
+        """Return ``geoid,logrecno,cells`` of the record whose lines ``at`` has just given; empty for a block without people.
 
         Raises InputError for a cell that is no count, or a first cell (everyone) that belies the header's POP100.
         """
@@ -397,7 +397,7 @@ class StateReader:
         return rows
 
     def _rows(self, skip: frozenset[str]) -> Iterator[tuple[int, str, str, bytes]]:
-        """(header line, level, county, row) of each block and tract; the row is empty where there is none to write."""
+        """Yield (header line, level, county, row) of each block and tract; the row is empty where there is none to write."""
         blocks = Follower(self.archive, self.plans["block"], "block")
         tracts = Follower(self.archive, self.plans["tract"], "tract")
         kinds = {level.encode(): blocks for level in self.layout.block_levels} | {TRACT_LEVEL.encode(): tracts}

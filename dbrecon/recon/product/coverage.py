@@ -63,7 +63,7 @@ def _follow(written: sp.csc_array, cells: sp.csc_array) -> tuple[int, npt.NDArra
 
 
 def _undivided(tables: Sequence[Table]) -> tuple[list[str], sp.csc_array]:
-    """Names of the tables' cells that have no parts, and (kinds, cells) which kinds each counts."""
+    """Return names of the tables' cells that have no parts, and (kinds, cells) which kinds each counts."""
     names = [table.cell_names[i] for table in tables for i in table.undivided]
     found = [sp.csc_array(table.membership())[:, list(table.undivided)] for table in tables]
     return names, sp.csc_array(sp.hstack(found)) if found else sp.csc_array((N_KINDS, 0), dtype=np.int64)

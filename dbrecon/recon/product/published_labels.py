@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, list[str]]:
 
 
 def _is_so(table: Table, i: int, label: str, source: str) -> bool:
-    """Whether the label tells anything; InputError if that is not what the cell counts."""
+    """Return whether the label tells anything; InputError if that is not what the cell counts."""
     box, universe = table.cells[i].box, table.cells[0].box
     wanted = _sides(label)
     for side, mask in wanted.items():

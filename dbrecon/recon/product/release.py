@@ -286,7 +286,7 @@ _LISTS = {"encodings", "block_levels"}
 
 
 def _check_keys(spec: Mapping[str, Any], path: Path) -> None:
-    """InputError for a key that is not known, or a value of another type than it must have."""
+    """Raise InputError for a key that is not known, or a value of another type than it must have."""
     for section, keys in _KEYS.items():
         entries = spec.get(section, {}) if section else spec
         if not isinstance(entries, dict):
@@ -311,7 +311,7 @@ def _type_of(key: str) -> tuple[type, str]:
 
 
 def _check_braces(text: str, allowed: tuple[str, ...], path: Path) -> None:
-    """InputError for braces that stand for nothing known: {st}, {segment:05d}, but no {st!r}, {year} or {segment:x}."""
+    """Raise InputError for braces that stand for nothing known: {st}, {segment:05d}, but no {st!r}, {year} or {segment:x}."""
     try:
         fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text) if name is not None]
     except ValueError as error:
@@ -329,7 +329,7 @@ _BRACES = (
 
 
 def _check(release: Release, path: Path) -> None:
-    """InputError for values that cannot be."""
+    """Raise InputError for values that cannot be."""
     if release.header_shape not in ("fixed", "separated") or (release.header_shape == "separated") != bool(
         release.header_separator
     ):

@@ -250,7 +250,7 @@ class _StateWriter:
                     yield self._without_cells(head, records.logrecno[records.rows((2,))], segment)
 
     def _without_cells(self, head: bytes, logrecno: IntArray, segment: int) -> bytes:
-        """Lines for blocks in a segment of tract tables."""
+        """Return lines for blocks in a segment of tract tables."""
         separator, cell = self.release.separator, b"0" if self.block_lines == "zeros" else b""
         cells = sum(table.cells for table in self.release.segments[segment])
         return b"".join(head + b"%07d" % recno + (separator + cell) * cells + b"\n" for recno in logrecno.tolist())
@@ -326,7 +326,7 @@ def _count_text(membership: sp.csr_array) -> SegmentText:
 
 
 def _inexact_text(membership: sp.csr_array, inexact: Inexact, rng: np.random.Generator, withheld: bytes) -> SegmentText:
-    """Cells rounded, or withheld and then ``withheld``; random rounding goes on from one call to the next."""
+    """Return cells rounded, or withheld and then ``withheld``; random rounding goes on from one call to the next."""
 
     def text(counts: sp.csr_array) -> TextArray:
         shown = inexact.publish((counts @ membership).toarray(), rng)
@@ -367,7 +367,7 @@ def _race_and_origin_tables() -> dict[str, sp.csr_array]:
 
 
 def _universes() -> dict[str, npt.NDArray[np.bool_]]:
-    """(25956,) the kinds of whom P13 and P13A ... P13I give the median age: the universes of P12 and P12A ... P12I."""
+    """Return (25956,) the kinds of whom P13 and P13A ... P13I give the median age: the universes of P12 and P12A ... P12I."""
     *_, race, hisp = split_kind(np.arange(N_KINDS))
     white = race == RACE_BITS["white"]
     masks = [race == RACE_BITS[name] for name in RACES]
@@ -376,7 +376,7 @@ def _universes() -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def median_ages(counts: sp.csr_array, universe: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """(n, 3) median age of both sexes, males, females in each row of ``counts`` (n, 25956) among the kinds in
+    """Return (n, 3) median age of both sexes, males, females in each row of ``counts`` (n, 25956) among the kinds in
     ``universe``.
 
     By linear interpolation within the single year that holds the middle (2010 SF1 technical documentation); 0 where
@@ -407,7 +407,7 @@ def _interpolated(by_age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def format_counts(values: npt.NDArray[np.integer]) -> TextArray:
-    """(n, width) the decimal digits of values (n, cells) >= 0, each cell followed by a comma, padded with characters 0.
+    """Return (n, width) the decimal digits of values (n, cells) >= 0, each cell followed by a comma, padded with characters 0.
 
     Most cells are 0, so a column is as wide as its largest value.
     """
@@ -425,7 +425,7 @@ def format_counts(values: npt.NDArray[np.integer]) -> TextArray:
 
 
 def _format_tenths(values: npt.NDArray[np.float64]) -> TextArray:
-    """(n, width) the values with one decimal, each followed by a comma, padded with characters 0."""
+    """Return (n, width) the values with one decimal, each followed by a comma, padded with characters 0."""
     tenths = np.rint(values * 10).astype(np.int64)
     parts = []
     for column in tenths.T:
@@ -436,7 +436,7 @@ def _format_tenths(values: npt.NDArray[np.float64]) -> TextArray:
 
 
 def _fixed(values: IntArray, width: int, fill: str = "0") -> TextArray:
-    """(n, width) numbers right-aligned in a field."""
+    """Return (n, width) numbers right-aligned in a field."""
     text = np.empty((len(values), width), np.uint8)
     rest = values.copy()
     for place in range(width - 1, -1, -1):
@@ -447,7 +447,7 @@ def _fixed(values: IntArray, width: int, fill: str = "0") -> TextArray:
 
 
 def _lines(head: bytes, logrecno: IntArray, cells: TextArray, separator: bytes) -> bytes:
-    """Lines of a segment: what every line begins with, LOGRECNO, the cells, each of which is followed by a comma."""
+    """Return lines of a segment: what every line begins with, LOGRECNO, the cells, each of which is followed by a comma."""
     start = np.broadcast_to(np.frombuffer(head, np.uint8), (len(cells), len(head)))
     comma = np.full((len(cells), 1), _COMMA, np.uint8)
     text = np.hstack([start, _fixed(logrecno, 7), comma, cells])
@@ -465,7 +465,7 @@ def _header_text(release: Release, stusab: str, state: str) -> "_HeaderText | _S
 
 
 def _tract_name(code: int) -> str:
-    """Census Tract 9771, or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
+    """Return "Census Tract 9771", or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
     return f"Census Tract {code // 100}" + (f".{code % 100:02d}" if code % 100 else "")
 
 

@@ -210,7 +210,7 @@ def _tracts(results: Results, truth: Truth | None) -> Tracts:
 
 
 def true_records(people: Records, truth: Records, first: Floats) -> BoolArray:
-    """(n,) which records are true: one to one with a true one of equal block, sex, bin of age, race and origin.
+    """Return (n,) which records are true: one to one with a true one of equal block, sex, bin of age, race and origin.
 
     Of equal records those with the highest ``first`` (n,) are matched first, then in their order.
     """
@@ -225,7 +225,7 @@ def true_records(people: Records, truth: Records, first: Floats) -> BoolArray:
 
 
 def _by_confidence(people: Records, confidence: Floats, truth: Truth, rng: np.random.Generator) -> IntArray:
-    """(1001, 4) records, true ones, matched and confirmed ones by confidence."""
+    """Return (1001, 4) records, true ones, matched and confirmed ones by confidence."""
     level = np.rint(confidence * LEVELS).astype(np.int64)
     known = truth.known.records
     match = match_in_two_passes((known.exact, known.binned), (people.exact, people.binned), rng)
@@ -247,7 +247,7 @@ def precision_by_rank(levels: IntArray, points: int = 100) -> Floats:
 
 
 def five_years(sex_age: IntArray) -> IntArray:
-    """(2, 18) people by sex and five-year group of age, the last of 85 and over, of (206,) by sex and age category."""
+    """Return (2, 18) people by sex and five-year group of age, the last of 85 and over, of (206,) by sex and age category."""
     sex, age = np.divmod(np.arange(N_SA), N_AGES)
     counts = np.zeros((2, OLDEST_GROUP + 1), np.int64)
     np.add.at(counts, (sex, np.minimum(FIRST_AGES[age] // FIVE_YEARS, OLDEST_GROUP)), sex_age)

@@ -41,7 +41,7 @@ def match_equal(left: IntArray, right: IntArray, rng: np.random.Generator) -> tu
 
 
 def _shuffled_order(key: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Positions sorted by key, equal ones in random order; and the keys in that order."""
+    """Return positions sorted by key, equal ones in random order; and the keys in that order."""
     shuffled = rng.permutation(len(key))
     order = shuffled[np.argsort(key[shuffled], kind="stable")]
     return order, key[order]

@@ -105,7 +105,7 @@ class Study:
         return CLASSES if self.knows_variability else tuple(g for g in CLASSES if "variability" not in g and g != "certain")
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, as JSON can hold them; None for rates of nobody."""
+        """Return all figures, as JSON can hold them; None for rates of nobody."""
         chance = self.chance()
         return {
             "attacker": self.attacker,
@@ -204,7 +204,7 @@ def study_pieces(
 
 
 def _pieces(block: IntArray, at_once: int) -> list[tuple[int, int]]:
-    """Ranges of block ids (from, below) of about so many people each, whole tracts; together they hold every id."""
+    """Return ranges of block ids (from, below) of about so many people each, whole tracts; together they hold every id."""
     tracts, people = np.unique(block // BLOCKS_PER_TRACT, return_counts=True)
     first = np.unique((np.cumsum(people) - people) // at_once, return_index=True)[1]
     bounds = [0, *(tracts[first[1:]] * BLOCKS_PER_TRACT).tolist(), 10**15]

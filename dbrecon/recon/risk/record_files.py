@@ -99,7 +99,7 @@ def _ids(piece: TextRecords) -> pa.Array:
 
 
 def _once(ids: list[pa.Array], name: str) -> pa.ChunkedArray:
-    """All ids. Raises InputError for one that comes twice."""
+    """Return all ids. Raises InputError for one that comes twice."""
     everyone = pa.chunked_array(ids)
     counts = pc.value_counts(everyone)
     twice = counts.filter(pc.greater(counts.field("counts"), 1))

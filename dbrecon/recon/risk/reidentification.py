@@ -69,7 +69,7 @@ class Records:
 
     @classmethod
     def of_people(cls, people: People) -> "Records":
-        """Each person of merged or unmerged people, in their order."""
+        """Return each person of merged or unmerged people, in their order."""
         kind = np.repeat(people.kind, people.count)
         return cls(np.repeat(people.geoid_block, people.count), kind // N_RH, kind % N_RH)
 
@@ -119,7 +119,7 @@ class Blocks:
     variability_zero: BoolArray
 
     def zero(self, block: IntArray) -> BoolArray:
-        """Whether each block is known to have variability 0."""
+        """Return whether each block is known to have variability 0."""
         if not len(self.geoid):
             return np.zeros(len(block), bool)
         at = np.minimum(np.searchsorted(self.geoid, block), len(self.geoid) - 1)
@@ -144,7 +144,7 @@ class Tally:
         return Tally(self.counts + other.counts, self.chance + other.chance)
 
     def count(self, method: str, group: str, measure: str, size: int | None = None) -> int:
-        """One count; of all block sizes, or of one (its position in SIZE_STARTS)."""
+        """Return one count; of all block sizes, or of one (its position in SIZE_STARTS)."""
         here = self.counts[METHODS.index(method), CLASSES.index(group), :, MEASURES.index(measure)]
         return int(here.sum() if size is None else here[size])
 
@@ -170,7 +170,7 @@ def link_without_ids(known: Records, truth: Records, rng: np.random.Generator) -
 
 
 def most_frequent(unit: IntArray, rh: IntArray) -> tuple[IntArray, IntArray, BoolArray]:
-    """(units sorted, race and origin that most people of the unit have, whether no other has as many)."""
+    """Return (units sorted, race and origin that most people of the unit have, whether no other has as many)."""
     pair, count = np.unique(unit * N_RH + rh, return_counts=True)
     units, first = np.unique(pair // N_RH, return_index=True)
     sizes = np.diff(np.append(first, len(pair)))
@@ -220,7 +220,7 @@ class Marks(Protocol):
     """What tells which of the reconstructed records every solution has."""
 
     def marks(self, people: Records) -> BoolArray:
-        """One for each record."""
+        """Return one for each record."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def study_county(
 
 
 def confirmed_pairs(known: Known, truth: Records, guess: Records, match: Match, rng: np.random.Generator) -> BoolArray:
-    """(pairs,) whether what the guess says of race and origin is true of the person."""
+    """Return (pairs,) whether what the guess says of race and origin is true of the person."""
     guessed = guess.rh[match.right]
     if known.by_id:
         return np.asarray(known.true_rh[match.left] == guessed)
@@ -317,7 +317,7 @@ def _block_size(reconstructed: IntArray, block: IntArray) -> IntArray:
 
 
 def _modal(truth: Records) -> BoolArray:
-    """Whether each true person has a race and origin that no other in the block outnumbers."""
+    """Return whether each true person has a race and origin that no other in the block outnumbers."""
     pair, inverse, count = np.unique(truth.block * N_RH + truth.rh, return_inverse=True, return_counts=True)
     if not len(pair):
         return np.zeros(0, bool)
@@ -327,7 +327,7 @@ def _modal(truth: Records) -> BoolArray:
 
 
 def _unique(truth: Records) -> BoolArray:
-    """Whether each true person is the only one of block, sex and bin of age."""
+    """Return whether each true person is the only one of block, sex and bin of age."""
     _, inverse, count = np.unique(truth.binned, return_inverse=True, return_counts=True)
     return np.asarray(count[inverse] == 1)
 
@@ -347,7 +347,7 @@ def _classes_of_truth(truth: Records, blocks: Blocks) -> dict[str, BoolArray]:
 
 
 def _classes(known: Known, truth: Records, blocks: Blocks) -> dict[str, BoolArray]:
-    """(attacker's records,) the same of the people behind them; one without a true record counts in "all" alone."""
+    """Return (attacker's records,) the same of the people behind them; one without a true record counts in "all" alone."""
     linked = known.true >= 0
     groups = {}
     for name, member in _classes_of_truth(truth, blocks).items():
@@ -374,7 +374,7 @@ def _add(counts: IntArray, groups: Mapping[str, BoolArray], size: IntArray, matc
 
 
 def _true_people(truth: Records, reconstructed: Records, blocks: Blocks) -> IntArray:
-    """(classes, sizes) how many true people there are; none are "certain", which is of matches."""
+    """Return (classes, sizes) how many true people there are; none are "certain", which is of matches."""
     size = _block_size(reconstructed.block, truth.block)
     groups = _classes_of_truth(truth, blocks)
     nobody = np.zeros(len(truth), bool)

@@ -246,7 +246,7 @@ def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int
 
 
 def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks | None:
-    """How sure each block's people are; None where that is not told."""
+    """Return how sure each block's people are; None where that is not told."""
     if any(result.differ is None for result in results):
         return None
     geoid, people, differ, certain = (

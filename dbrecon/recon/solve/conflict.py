@@ -119,7 +119,7 @@ def rulers_out(builder: ModelBuilder, tables: TractTables, model: Model, row: in
 
 
 def _wrapped(head: str, terms: list[str], tail: str) -> list[str]:
-    """Terms on lines of under 500 characters."""
+    """Return terms on lines of under 500 characters."""
     lines, line = [], head
     for term in terms:
         if len(line) + len(term) > 440:

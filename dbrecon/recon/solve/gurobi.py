@@ -52,7 +52,7 @@ def _gurobipy() -> Any:
 
 
 def no_token_free(message: str) -> bool:
-    """Whether Gurobi's message of a licence error says that all tokens are taken for now, so that waiting helps."""
+    """Return whether Gurobi's message of a licence error says that all tokens are taken for now, so that waiting helps."""
     text = message.lower()
     return "token" in text and any(word in text for word in ("in use", "unavailable", "no available", "exceed"))
 
@@ -81,7 +81,7 @@ def _with_token(start: Callable[[], Any], wait: float) -> Any:
 
 @lru_cache(maxsize=1)
 def gurobi_is_restricted() -> bool | None:
-    """Whether Gurobi's licence here is the size-limited one; None if there is no Gurobi or no licence."""
+    """Return whether Gurobi's licence here is the size-limited one; None if there is no Gurobi or no licence."""
     try:
         gurobipy = _gurobipy()
         with _gurobi_environment(0.0) as environment, gurobipy.Model(env=environment) as model:
@@ -97,7 +97,7 @@ def gurobi_is_restricted() -> bool | None:
 
 
 def gurobi_allows(program: Program) -> bool:
-    """Whether Gurobi is here with a licence for a program of this size."""
+    """Return whether Gurobi is here with a licence for a program of this size."""
     restricted = gurobi_is_restricted()
     if restricted is None:
         return False

@@ -195,7 +195,7 @@ def _round_relaxation(program: Program, seed: int, left: Callable[[], float]) ->
 
 
 def feasible(program: Program, integer: bool, seconds: float) -> bool | None:
-    """Whether a program has a solution, by HiGHS: in integers, or its relaxation. None if the time did not suffice."""
+    """Return whether a program has a solution, by HiGHS: in integers, or its relaxation. None if the time did not suffice."""
     highs = _highs(program, integer, 1, seconds)
     highs.run()
     status = highs.getModelStatus()

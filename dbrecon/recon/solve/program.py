@@ -69,11 +69,11 @@ class Program:
         return len(self.lower)
 
     def matrix(self) -> sp.csr_array:
-        """(constraints, variables) the coefficients."""
+        """Return (constraints, variables) the coefficients."""
         return sp.csr_array((self.values, self.columns, self.starts), shape=(self.n_constraints, self.n_variables))
 
     def is_met_by(self, values: IntArray) -> bool:
-        """Whether integers meet all bounds and constraints: exactly where coefficients are integers, else within 1e-6."""
+        """Return whether integers meet all bounds and constraints: exactly where coefficients are integers, else within 1e-6."""
         sums = self.matrix() @ values.astype(np.float64)
         whole = bool((self.values == np.rint(self.values)).all())
         slack = 0.0 if whole else 1e-6

@@ -69,13 +69,13 @@ class CountSystem:
         return order, np.cumsum(counts[used]) - counts[used], used
 
     def sums(self, values: npt.NDArray[np.int64]) -> IntArray:
-        """(rows,) the sum of ``values`` (columns,) over each row."""
+        """Return (rows,) the sum of ``values`` (columns,) over each row."""
         if not self.n_rows:
             return np.zeros(0, np.int64)
         return np.asarray(np.add.reduceat(values[self.columns], self.starts[:-1]))
 
     def combine(self, weights: npt.NDArray[np.int64]) -> IntArray:
-        """(columns,) the sum of ``weights`` (rows,) over the rows that count each column: the transposed product."""
+        """Return (columns,) the sum of ``weights`` (rows,) over the rows that count each column: the transposed product."""
         total = np.zeros(self.n_columns, np.int64)
         order, starts, used = self.by_column
         if len(used):
@@ -83,7 +83,7 @@ class CountSystem:
         return total
 
     def meets(self, values: IntArray) -> bool:
-        """Whether every sum of ``values`` lies within its bounds, in integers."""
+        """Return whether every sum of ``values`` lies within its bounds, in integers."""
         sums = self.sums(values)
         return bool(((sums >= self.row_lower) & (sums <= self.row_upper)).all())
 

@@ -48,7 +48,7 @@ class Open:
 
 
 def spread(program: Program, relaxation: Relaxation, rest: Rest) -> IntArray | None:
-    """(variables,) the integers that meet the program and have the least sum of log(x!), or near it.
+    """Return (variables,) the integers that meet the program and have the least sum of log(x!), or near it.
 
     None if the program is none of counts, the budget does not suffice, or what the relaxation leaves fractional cannot be
     completed.
@@ -102,7 +102,7 @@ class _Units:
 
     @classmethod
     def of(cls, reduced: Open) -> "_Units":
-        """Columns of one unit each, then of 2, 4, 8 ... units, up to each variable's bound."""
+        """Return columns of one unit each, then of 2, 4, 8 ... units, up to each variable's bound."""
         least, room = reduced.lower[reduced.columns], reduced.program.column_upper.astype(np.int64)
         steps = np.concatenate([np.arange(SINGLE_UNITS), SINGLE_UNITS - 2 + 2 ** np.arange(1, 41)])  # where each column begins
         number = np.searchsorted(steps, room)  # columns of each variable
@@ -117,7 +117,7 @@ class _Units:
         return cls(variable, Program(starts, columns, matrix.data, low, high, 0 * width, width, cost))
 
     def counts(self, values: FloatArray) -> FloatArray:
-        """(variables,) what the columns' values make."""
+        """Return (variables,) what the columns' values make."""
         return np.bincount(self.variable, weights=values).astype(np.float64)
 
 

@@ -120,7 +120,7 @@ class Agreement:
         return Agreement(self.matched + other.matched, self.truth + other.truth, self.blocks + other.blocks, baselines)
 
     def known(self, method: str) -> bool:
-        """Whether the method could be used with the tables that there are."""
+        """Return whether the method could be used with the tables that there are."""
         return self.baselines or method == METHODS[0]
 
     def share(self, method: str, measure: str) -> float:
@@ -151,7 +151,7 @@ class Evaluation:
     inexact: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, as JSON can hold them; shares are of true people, None where there are none."""
+        """Return all figures, as JSON can hold them; shares are of true people, None where there are none."""
         return {
             "truth": self.truth_name,
             "reconstructed_people": self.people,
@@ -329,7 +329,7 @@ class BlockCounts:
 
     @classmethod
     def concatenate(cls, parts: list["BlockCounts"]) -> "BlockCounts":
-        """All blocks of ``parts`` (of one product, at least one), by geoid."""
+        """Return all blocks of ``parts`` (of one product, at least one), by geoid."""
         geoid = np.concatenate([part.geoid for part in parts])
         order = np.argsort(geoid)
         return cls(
@@ -455,7 +455,7 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
 
 
 def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.random.Generator) -> Agreement:
-    """Agreement of one county's people and of the baselines with its true people; without ``counts`` of the people alone."""
+    """Return agreement of one county's people and of the baselines with its true people; without ``counts`` of the people alone."""
     people, truth, total = people.merged(), truth.merged(), Agreement()
     if counts is None:
         return replace(_compare([people], truth), baselines=False)
@@ -495,7 +495,7 @@ def binned(people: People) -> People:
 
 
 def matched_by_block(guess: People, truth: People) -> tuple[IntArray, IntArray]:
-    """(block, number) of the records that two merged people share, one to one."""
+    """Return (block, number) of the records that two merged people share, one to one."""
     first = int(truth.geoid_block.min(initial=10**15))
     inside = (guess.geoid_block >= first) & (guess.geoid_block <= truth.geoid_block.max(initial=0))
     guess = guess.select(inside)
@@ -513,7 +513,7 @@ def _size_labels() -> list[str]:
 
 
 def with_all(numbers: IntArray, truth: IntArray) -> list[tuple[str, int, int]]:
-    """(label, number, true people) of each class of blocks, and of all."""
+    """Return (label, number, true people) of each class of blocks, and of all."""
     rows = list(zip(_size_labels(), numbers.tolist(), truth.tolist(), strict=True))
     return [*rows, ("all", int(numbers.sum()), int(truth.sum()))]
 

@@ -103,7 +103,7 @@ def _kinds(sex: IntArray, age: IntArray, race_hisp: IntArray) -> IntArray:
 
 
 def _households(rng: np.random.Generator, people: int) -> _Households:
-    """Households of exactly ``people`` people in all: the last one loses whom there is no room for."""
+    """Return households of exactly ``people`` people in all: the last one loses whom there is no room for."""
     mix = rng.dirichlet(_TYPES * _TYPES_CONCENTRATION)
     n = int(people / _MEAN_SIZE) + 20
     while True:
@@ -122,7 +122,7 @@ def _households(rng: np.random.Generator, people: int) -> _Households:
 
 
 def _place(rng: np.random.Generator, homes: int, blocks: int) -> IntArray:
-    """(homes,) the block of each household: every block has one, the rest go by the blocks' very different sizes."""
+    """Return (homes,) the block of each household: every block has one, the rest go by the blocks' very different sizes."""
     if not blocks:
         return np.zeros(0, np.int64)
     weights = rng.lognormal(0, _BLOCK_SPREAD[homes > 20 * blocks], blocks)
@@ -132,7 +132,7 @@ def _place(rng: np.random.Generator, homes: int, blocks: int) -> IntArray:
 
 
 def _ages(rng: np.random.Generator, homes: _Households) -> IntArray:
-    """Ages in years. The household's head has one by its type, the others one that goes with it."""
+    """Return ages in years. The household's head has one by its type, the others one that goes with it."""
     first = homes.role == 0
     head = _ages_of_heads(rng, homes.type[first])
     of_head = head[homes.household]
@@ -177,7 +177,7 @@ def _sexes(rng: np.random.Generator, homes: _Households, age: IntArray) -> IntAr
 
 
 def _races(rng: np.random.Generator, homes: _Households, shares: Floats) -> IntArray:
-    """(n,) (race - 1) * 2 + hisp of each person; ``shares`` (households, 6) of GROUPS where the household lives."""
+    """Return (n,) (race - 1) * 2 + hisp of each person; ``shares`` (households, 6) of GROUPS where the household lives."""
     n = len(shares)
     head = _draw_race(rng, _draw_group(rng, shares))
     partner = head.copy()
@@ -194,21 +194,21 @@ def _races(rng: np.random.Generator, homes: _Households, shares: Floats) -> IntA
 
 
 def _draw_group(rng: np.random.Generator, shares: Floats) -> IntArray:
-    """(n,) an index of GROUPS for each row of shares (n, 6)."""
+    """Return (n,) an index of GROUPS for each row of shares (n, 6)."""
     reached = np.cumsum(shares, axis=1)
     groups: IntArray = np.minimum((rng.random(len(shares))[:, None] > reached).sum(axis=1), len(GROUPS) - 1)
     return groups
 
 
 def _draw_race(rng: np.random.Generator, group: IntArray) -> IntArray:
-    """(n,) (race - 1) * 2 + hisp of a person of each group."""
+    """Return (n,) (race - 1) * 2 + hisp of a person of each group."""
     found = np.searchsorted(_REACHED, group + rng.random(len(group)), side="right")
     kinds: IntArray = np.clip(found - group * N_RH, 0, N_RH - 1)
     return kinds
 
 
 def _residents(rng: np.random.Generator, which: int, n: int, tract_races: Floats) -> IntArray:
-    """(n,) kinds of the residents of a prison (men of working age), a dormitory (18 to 22), a nursing home (old)."""
+    """Return (n,) kinds of the residents of a prison (men of working age), a dormitory (18 to 22), a nursing home (old)."""
     if which == 0:
         age: npt.NDArray[np.floating] = rng.triangular(18, 30, 62, n)
         shares = 0.5 * tract_races + 0.5 * np.array([0.36, 0.40, 0.20, 0.01, 0.02, 0.01])
@@ -224,7 +224,7 @@ def _residents(rng: np.random.Generator, which: int, n: int, tract_races: Floats
 
 
 def _race_shares() -> Floats:
-    """(6, 126) how likely a person of each of GROUPS has each (race set, origin)."""
+    """Return (6, 126) how likely a person of each of GROUPS has each (race set, origin)."""
     several = dict(zip(GROUPS, (0.010, 0.030, 0.05, 0.075, 0.22, 0.45), strict=True))
     alone = {
         "hispanic": {"white": 0.56, "sor": 0.40, "black": 0.022, "aian": 0.014, "asian": 0.003, "nhopi": 0.001},
@@ -242,7 +242,7 @@ def _race_shares() -> Floats:
 
 
 def _several_races(own: int) -> Floats:
-    """(63,) shares of the sets of two and more races with the race ``own``: each race more makes a set rarer."""
+    """Return (63,) shares of the sets of two and more races with the race ``own``: each race more makes a set rarer."""
     frequent = {"white": 4.0, "black": 1.2, "aian": 0.9, "asian": 0.7, "nhopi": 0.15, "sor": 1.0}
     shares = np.zeros(N_RACE_SETS)
     for code in range(1, N_RACE_SETS + 1):

@@ -174,7 +174,7 @@ def _plan_county(
 
 
 def _plan_quarters(rng: np.random.Generator, sizes: IntArray) -> IntArray:
-    """People in group quarters, (tracts, 3): of few tracts, with less than half of their people."""
+    """Return people in group quarters, (tracts, 3): of few tracts, with less than half of their people."""
     quarters = np.zeros((len(sizes), len(QUARTERS)), np.int64)
     for i, (kind, share) in enumerate(zip(QUARTERS, QUARTERS_SHARE, strict=True)):
         tracts = max(1, round(int(sizes.sum()) * share / kind.typical)) if sizes.sum() > 20 * kind.typical else 0
@@ -185,7 +185,7 @@ def _plan_quarters(rng: np.random.Generator, sizes: IntArray) -> IntArray:
 
 
 def make_counties(plan: StatePlan) -> Iterator[County]:
-    """All counties of a plan, in order, one at a time; their people are in ascending order of block."""
+    """Yield all counties of a plan, in order, one at a time; their people are in ascending order of block."""
     for i in range(len(plan.counties)):
         yield make_county(plan, i)
 
@@ -233,7 +233,7 @@ def _most_populous(plan: StatePlan) -> int:
 
 
 def _block_numbers(rng: np.random.Generator, populated: int, empty: int) -> IntArray:
-    """Four-digit numbers of a tract's blocks, ascending: block groups 1, 2, ... of about equal size."""
+    """Return four-digit numbers of a tract's blocks, ascending: block groups 1, 2, ... of about equal size."""
     n = populated + empty
     groups = min(9, max(-(-n // 999), int(rng.integers(1, 5))))
     each = np.array([len(part) for part in np.array_split(np.arange(n), groups)])
@@ -241,7 +241,7 @@ def _block_numbers(rng: np.random.Generator, populated: int, empty: int) -> IntA
 
 
 def _tract_people(made: TractPeople, blocks: IntArray) -> People:
-    """Entries of a tract in ascending order of block and kind, each once."""
+    """Return entries of a tract in ascending order of block and kind, each once."""
     key, count = np.unique(made.block * N_KINDS + made.kind, return_counts=True)
     return People(blocks[key // N_KINDS], key % N_KINDS, count.astype(np.int64))
 

@@ -61,7 +61,7 @@ def rows_of(text: Text, tract: bytes) -> bytes:
 
 
 def _first_line(text: Text, key: bytes) -> int:
-    """Where the first line after the header begins that is not less than ``key``; the text's length if there is none."""
+    """Return where the first line after the header begins that is not less than ``key``; the text's length if there is none."""
     low = text.find(b"\n") + 1
     high = len(text)
     while low < high:
@@ -89,7 +89,7 @@ class CountyFile:
     source: str
 
     def cells(self, tract: str, product: Product, level: str) -> tuple[IntArray, npt.NDArray[np.int64]]:
-        """(geoids, (rows, cells)) of the tract's rows.
+        """Return (geoids, (rows, cells)) of the tract's rows.
 
         Raises InputError if the file's columns are not the product's, if it is cut off, if a row is not whole, or a cell is none
         that its table can have.
@@ -120,7 +120,7 @@ class CountyFile:
 
 
 def _check_cells(cells: IntArray, geoids: IntArray, product: Product, level: str, source: str) -> None:
-    """InputError for a cell (rows, cells) of more people than there are, or that its table's rounding does not give."""
+    """Raise InputError for a cell (rows, cells) of more people than there are, or that its table's rounding does not give."""
     wrong = cells > MOST_PEOPLE
     if product.inexact:
         wrong |= product.impossible(level, cells)

@@ -39,7 +39,7 @@ class _Tokens:
 
     @classmethod
     def of(cls, names: Bytes, order: IntArray, lead: bytes, on_new_line: npt.NDArray[np.bool_]) -> "_Tokens":
-        """``names`` (n, width) padded with zeros, in an order; before which of them a line ends."""
+        """Return ``names`` (n, width) padded with zeros, in an order; before which of them a line ends."""
         before = np.frombuffer(b"\n" + lead, np.uint8)
         tokens = np.empty((len(order), len(before) + names.shape[1]), np.uint8)
         tokens[:, : len(before)] = before
@@ -50,7 +50,7 @@ class _Tokens:
 
 
 def model_names(model: Model) -> npt.NDArray[np.bytes_]:
-    """(variables,) the variables' names."""
+    """Return (variables,) the variables' names."""
     bins = model.bins
     number = bins.split(model.kind)[1]
     return variable_names(model.blocks[model.block], bins.first_kind(model.kind), bins.last[number])

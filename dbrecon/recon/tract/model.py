@@ -94,7 +94,7 @@ class Model:
         return label + where + (MOST_SUFFIX if self.sense is not None and self.sense[row] < 0 else "")
 
     def bounds(self) -> tuple[IntArray, IntArray]:
-        """(rows,) the least and the most that each may sum to; 0 and ``UNBOUNDED`` where nothing is said."""
+        """Return (rows,) the least and the most that each may sum to; 0 and ``UNBOUNDED`` where nothing is said."""
         if self.sense is None:
             return self.rhs, self.rhs
         return np.where(self.sense < 0, 0, self.rhs), np.where(self.sense > 0, UNBOUNDED, self.rhs)
@@ -167,7 +167,7 @@ class _Level:
         return found
 
     def all_layers(self) -> list[npt.NDArray[np.int32]]:
-        """Every layer over all kinds."""
+        """Return every layer over all kinds."""
         shape = (self.bins.n_sa, N_RH)
         wide = [np.broadcast_to(layer[:, None], shape).ravel() for layer in self.by_sa]
         wide += [np.broadcast_to(layer, shape).ravel() for layer in self.by_rh]
@@ -183,7 +183,7 @@ class _Level:
 
 
 def _expand(sa: npt.NDArray[np.bool_], rh: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
-    """(block, kind) of every pair of an allowed (sex, age) and an allowed (race, origin) of the same block."""
+    """Return (block, kind) of every pair of an allowed (sex, age) and an allowed (race, origin) of the same block."""
     block_of_sa, which_sa = np.nonzero(sa)
     which_rh = np.nonzero(rh)[1]
     n_rh = rh.sum(axis=1)
@@ -258,7 +258,7 @@ class ModelBuilder:
         return found
 
     def _candidates(self, values: IntArray, tract_values: IntArray | None) -> tuple[IntArray, IntArray]:
-        """(block, kind) of the variables: kinds that no zero of the block or of the tract forbids."""
+        """Return (block, kind) of the variables: kinds that no zero of the block or of the tract forbids."""
         n_blocks = len(values)
         positive = np.concatenate([values > 0, np.ones((n_blocks, 1), bool)], axis=1)  # index -1: not counted, allowed
         sa = np.ones((n_blocks, self.bins.n_sa), bool)
@@ -285,7 +285,7 @@ class ModelBuilder:
 
     @staticmethod
     def _allowed_in_tract(level: _Level, tract_values: IntArray) -> npt.NDArray[np.bool_]:
-        """(sexes and bins, 126) kinds that no zero of the tract's tables forbids."""
+        """Return (sexes and bins, 126) kinds that no zero of the tract's tables forbids."""
         positive = np.append(tract_values > 0, True)
         allowed = np.ones((level.bins.n_sa, N_RH), bool)
         for layer in level.by_sa:
@@ -299,7 +299,7 @@ class ModelBuilder:
     def _rows(
         self, values: _Values, of_tract: _Values | None, block: IntArray, kind: IntArray
     ) -> tuple[_Values, IntArray, IntArray]:
-        """Values of all possible rows (blocks x groups, then the tract's groups; 0 where none is written), and the
+        """Return values of all possible rows (blocks x groups, then the tract's groups; 0 where none is written), and the
         coefficients as (row among those, column), sorted by row, then column."""
         width = self.block_level.n_groups
         row_values = self._row_values(values, of_tract)
@@ -360,7 +360,7 @@ class ModelBuilder:
     def _distinct(
         self, lengths: IntArray, columns: IntArray, values: IntArray, sense: npt.NDArray[np.int8] | None
     ) -> npt.NDArray[np.bool_]:
-        """Which rows to keep: of rows with the same variables, the same value and sense the first one only.
+        """Return which rows to keep: of rows with the same variables, the same value and sense the first one only.
 
         Rows are compared by a 64-bit hash of their variables, their length, value and sense.
         """
@@ -380,7 +380,7 @@ class ModelBuilder:
 def _as_bounds(
     columns: IntArray, needed: IntArray, lengths: IntArray, values: _Values
 ) -> tuple[IntArray, IntArray, IntArray, IntArray, npt.NDArray[np.int8]]:
-    """Rows with a least and a most as rows with one number: (columns, rows, lengths, numbers, senses).
+    """Return rows with a least and a most as rows with one number: (columns, rows, lengths, numbers, senses).
 
     An equation where both are the same; else one for the least, unless it is 0, and one for the most, unless nobody is counted.
     """

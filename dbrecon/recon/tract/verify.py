@@ -33,7 +33,7 @@ class Violation:
 
 
 def tabulate(product: Product, n_blocks: int, block: IntArray, kind: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:
-    """Cells of people: ``count`` people of ``kind`` in each ``block`` (0..n_blocks-1).
+    """Return cells of people: ``count`` people of ``kind`` in each ``block`` (0..n_blocks-1).
 
     Returns (n_blocks, block cells) and (tract cells,), in the order of ``product.columns(level)``.
     """
@@ -44,7 +44,7 @@ def tabulate(product: Product, n_blocks: int, block: IntArray, kind: IntArray, c
 
 
 def _sums(membership: sp.csr_array, unit: IntArray, n_units: int, kind: IntArray, count: IntArray) -> IntArray:
-    """(units, cells) what people of ``kind`` in each ``unit`` add to the cells, (kinds, cells) how often each counts a kind.
+    """Return (units, cells) what people of ``kind`` in each ``unit`` add to the cells, (kinds, cells) how often each counts a kind.
 
     Half the time of a product of sparse matrices. Sums are exact up to 2^53, far above any population.
     """
@@ -80,7 +80,7 @@ def _outside(product: Product, level: str, units: list[str], published: IntArray
 
 
 def satisfies(model: Model, count: IntArray) -> bool:
-    """Whether counts of the model's variables are non-negative and meet every row, in integers."""
+    """Return whether counts of the model's variables are non-negative and meet every row, in integers."""
     ends = np.concatenate([[0], np.cumsum(count[model.columns])])
     sums = ends[model.starts[1:]] - ends[model.starts[:-1]]
     least, most = model.bounds()
