@@ -56,8 +56,8 @@ def bytes_under(*paths: Path) -> int:
     """Return bytes of the files that are, or lie below, some paths."""
     total = 0
     for path in paths:
-        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-        total += sum(one.stat().st_size for one in files)
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        total += sum(item.stat().st_size for item in files)
     return total
 
 

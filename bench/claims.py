@@ -121,14 +121,14 @@ def claims_at_once(processes: int, seconds: float, arguments: dict[str, Any]) ->
     context = multiprocessing.get_context("spawn")
     begin, results = context.Barrier(processes + 1), context.SimpleQueue()
     workers = [context.Process(target=claim_on, args=(number, seconds, arguments, begin, results)) for number in range(processes)]
-    for one in workers:
-        one.start()
+    for process in workers:
+        process.start()
     begin.wait()
     started = time.monotonic()
     gathered = [results.get() for _ in workers]
     took = time.monotonic() - started
-    for one in workers:
-        one.join()
+    for process in workers:
+        process.join()
     got = [tract for _, tracts, _ in gathered for tract in tracts]
     if len(got) != len(set(got)):
         raise VerificationError(f"{len(got) - len(set(got))} tracts were claimed twice by {processes} processes")

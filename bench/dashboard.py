@@ -150,7 +150,7 @@ def county_row(stusab: str, county: str, tracts: list[dict[str, Any]], now: int)
     written = {"csv_start": now - 60, "csv_end": now - 59, "csv_host": HOSTS[0], "csv_count": 1}
     nothing: dict[str, Any] = {"csv_start": None, "csv_end": None, "csv_host": None, "csv_count": 0}
     row = {"stusab": stusab, "state": STATES[stusab].fips, "county": county, "name": f"County {county}", "pop": pop}
-    row |= {"status": status, "tracts": sum(one["pop"] > 0 for one in tracts)}
+    row |= {"status": status, "tracts": sum(tract["pop"] > 0 for tract in tracts)}
     row |= {"attempts": 0, "lost": 0, "hold": FREE, "fence": 0, "error": None}
     return row | (written if status == WRITTEN else nothing)
 
@@ -255,7 +255,7 @@ async def look(viewers: list[Viewer], seconds: float, paced: bool) -> float:
             due[due.index(soonest)] = (soonest[0] + soonest[2], *soonest[1:])
 
     spread = itertools.count()
-    each = [as_the_page(one, 5.0 * next(spread) / len(viewers)) if paced else at_once(one) for one in viewers]
+    each = [as_the_page(viewer, 5.0 * next(spread) / len(viewers)) if paced else at_once(viewer) for viewer in viewers]
     await asyncio.gather(*each)
     took = time.perf_counter() - begin
     for viewer in viewers:
@@ -281,7 +281,7 @@ def measure(base: str, engine: Engine, viewers: int, seconds: float) -> None:
         before = statements(engine)
         took = asyncio.run(look(crowd, seconds, paced))
         asked = statements(engine) - before
-        times = [one for viewer in crowd for one in viewer.times]
+        times = [duration for viewer in crowd for duration in viewer.times]
         manner = "as the page does" if paced else f"{API} at once again"
         mb = sum(viewer.received for viewer in crowd) / 1e6
         print(

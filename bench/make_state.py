@@ -61,13 +61,13 @@ def make_state(plan: StatePlan, out: str, truth: str | None, release: Release | 
         with sopen(truth, "wb") as file:
             file.write(HEADER)
 
-            def told() -> Iterator[County]:
+            def recorded_counties() -> Iterator[County]:
                 for county in make_counties(plan):
                     for lines in truth_lines(county):
                         file.write(lines)
                     yield county
 
-            write_state_zip(Path(out), plan.stusab, state, told(), release, progress=tell)
+            write_state_zip(Path(out), plan.stusab, state, recorded_counties(), release, progress=tell)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

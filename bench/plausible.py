@@ -107,9 +107,9 @@ def wrong(truth: Tract, block: IntArray, kind: IntArray, count: IntArray, kinds:
     """Count the true people who have no partner of their block and kind among those that were made."""
     key, number = np.unique(np.concatenate([truth.block * kinds + truth.kind, block * kinds + kind]), return_inverse=True)
     n = len(truth.kind)
-    there = np.bincount(number[:n], minlength=len(key))
+    existing = np.bincount(number[:n], minlength=len(key))
     made = np.bincount(number[n:], weights=count, minlength=len(key))
-    return n - int(np.minimum(there, made).sum())
+    return n - int(np.minimum(existing, made).sum())
 
 
 def measure(product: Product, binning: Binning, builder: ModelBuilder, tract: Tract, objective: str) -> np.ndarray:

@@ -64,8 +64,10 @@ def beside(people: int) -> str:
     ]
     first, second = (costs[product] for product in PRODUCTS)
     for name in STEPS:
-        one, other = first[name], second[name]
-        lines.append(f"| {name} | {one.cpu:.1f} | {other.cpu:.1f} | {other.cpu / one.cpu:.2f} | {one.peak:.0f}, {other.peak:.0f} |")
+        this, other = first[name], second[name]
+        lines.append(
+            f"| {name} | {this.cpu:.1f} | {other.cpu:.1f} | {other.cpu / this.cpu:.2f} | {this.peak:.0f}, {other.peak:.0f} |"
+        )
     totals = [sum(cost.cpu for cost in of.values()) for of in (first, second)]
     peaks = [max(cost.peak for cost in of.values()) for of in (first, second)]
     ratio = totals[1] / totals[0]

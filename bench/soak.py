@@ -233,7 +233,7 @@ class Soak:
         return True
 
     def _mend_all(self, due: float = float("inf")) -> None:
-        for item in [one for one in self._mend if one[0] <= due]:
+        for item in [waiting for waiting in self._mend if waiting[0] <= due]:
             item[1]()
             self._mend.remove(item)
 
@@ -254,7 +254,7 @@ class Soak:
             done = self.all_done(ledger)
             for node in self.nodes:
                 node.tend(self.rng, may_start=not done)
-                self.seen.update({one.pid: one for one in node.workers()})
+                self.seen.update({process.pid: process for process in node.workers()})
             if done and all(node.process is None for node in self.nodes):
                 return
             if troubled and now >= next_fault:
@@ -283,16 +283,16 @@ class Soak:
 
     def verify(self, ledger: Ledger, reference: Path) -> list[str]:
         """Say what is wrong, in sentences."""
-        tracts = [one for one in ledger.tract_states(REIDENT, STUSAB) if one.pop]
-        wrong = [f"{one.county} {one.tract} is {one.status}: {one.error}" for one in tracts if one.status != SOLVED]
-        wrong += [f"{one.county} {one.tract} was solved {one.sol_count} times" for one in tracts if one.sol_count != 1]
-        wrong += [f"{one.county} {one.tract}: {one.lp_count} LP files counted" for one in tracts if one.lp_count != 1]
+        tracts = [tract for tract in ledger.tract_states(REIDENT, STUSAB) if tract.pop]
+        wrong = [f"{tract.county} {tract.tract} is {tract.status}: {tract.error}" for tract in tracts if tract.status != SOLVED]
+        wrong += [f"{tract.county} {tract.tract} was solved {tract.sol_count} times" for tract in tracts if tract.sol_count != 1]
+        wrong += [f"{tract.county} {tract.tract}: {tract.lp_count} LP files counted" for tract in tracts if tract.lp_count != 1]
         counties = self.server.execute(f"SELECT county, csv_count FROM {self.database}.{REIDENT}_counties WHERE tracts > 0")
         wrong += [f"county {county} was written {count} times" for county, count in counties if count != 1]
-        wrong += [f"{one.worker} still holds {one.tracts} tracts" for one in ledger.claimants(REIDENT)]
+        wrong += [f"{claimant.worker} still holds {claimant.tracts} tracts" for claimant in ledger.claimants(REIDENT)]
         ends = {code for node in self.nodes for code in node.codes} - EXPECTED_ENDS
         wrong += [f"a scheduler left with {code}: see its log" for code in sorted(ends)]
-        wrong += [f"process {one.pid} is left: {one.cmdline()}" for one in self.seen.values() if _lives(one)]
+        wrong += [f"process {process.pid} is left: {process.cmdline()}" for process in self.seen.values() if _lives(process)]
         return wrong + _differing(self.root / "2010-re" / REIDENT / "work", reference / "2010-re" / REIDENT / "work")
 
 
@@ -305,11 +305,11 @@ def _lives(process: psutil.Process) -> bool:
 def _differing(work: Path, reference: Path) -> list[str]:
     """Return files of one tree that are not in the other, or differ once they are unpacked; a broken one differs."""
     wrong = []
-    there = {path.relative_to(work) for path in work.rglob("*") if path.is_file()}
+    existing = {path.relative_to(work) for path in work.rglob("*") if path.is_file()}
     expected = {path.relative_to(reference) for path in reference.rglob("*") if path.is_file()}
-    wrong += [f"{path} is missing" for path in sorted(expected - there)]
-    wrong += [f"{path} is left over" for path in sorted(there - expected) if not path.name.startswith(".")]
-    for path in sorted(there & expected):
+    wrong += [f"{path} is missing" for path in sorted(expected - existing)]
+    wrong += [f"{path} is left over" for path in sorted(existing - expected) if not path.name.startswith(".")]
+    for path in sorted(existing & expected):
         try:
             if _content(work / path) != _content(reference / path):
                 wrong.append(f"{path} differs")
@@ -368,7 +368,7 @@ def soak(folder: Path, seconds: float, people: int, seed: int, nodes: int, serve
         took = time.monotonic() - begin
         log.info("done after %.0f s; now everything is checked", time.monotonic() - started)
         wrong = course.verify(ledger, peace)
-        tracts = sum(one.pop > 0 for one in ledger.tract_states(REIDENT, STUSAB))
+        tracts = sum(tract.pop > 0 for tract in ledger.tract_states(REIDENT, STUSAB))
         engine.dispose()
     finally:
         course.end()

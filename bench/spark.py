@@ -64,11 +64,11 @@ def report(people: int, scheduler: Cost, spark: Cost, idle: Cost) -> None:
     print(f"  {'    less its start and end, %':<34}{100 * (wall - 1):9.1f}{100 * (cpu - 1):9.1f}   (aim 25)")
 
 
-def compare(one: Path, other: Path) -> None:
+def compare(first: Path, other: Path) -> None:
     """Say how many files are the same; end with 1 if one is not."""
-    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
     others = sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
-    same, different, broken = filecmp.cmpfiles(one, other, names, shallow=False)
+    same, different, broken = filecmp.cmpfiles(first, other, names, shallow=False)
     print(f"  {len(same):,} of {len(names):,} files are the same, byte for byte")
     if names != others or different or broken:
         sys.exit(f"these differ: {sorted(set(names) ^ set(others)) + different + broken}")

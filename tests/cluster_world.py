@@ -93,8 +93,8 @@ def all_held(world: World, reident: str, host: str) -> Iterator[None]:
     """Every tract of an experiment is held by a worker of ``host``, so that a scheduler has nothing to do but wait."""
     worker = Worker(host, "1-1")
     claims = []
-    while some := world.ledger.claim(reident, worker, limit=100, lease_seconds=3600):
-        claims += some
+    while batch := world.ledger.claim(reident, worker, limit=100, lease_seconds=3600):
+        claims += batch
     assert claims, "there is something to hold"
     try:
         yield

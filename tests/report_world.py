@@ -48,7 +48,7 @@ def invented(people: int = 800, seed: int = 1) -> World:
 
 def found(world: World) -> Findings:
     """What a report tells of them."""
-    product, population = load_product(), population_of([one.people for one in world.results.values()])
+    product, population = load_product(), population_of([result.people for result in world.results.values()])
     parts: Sequence[Findings] = [
         find(
             product,

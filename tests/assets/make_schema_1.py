@@ -32,7 +32,7 @@ def main() -> None:
     tables = [*schema.common.sorted_tables, *schema.experiment_tables("r1").all()]
     for name, dialect in (("sqlite", sqlite.dialect()), ("mysql", mysql.dialect())):
         statements = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
-        indexes = [index for table in tables for index in sorted(table.indexes, key=lambda one: one.name)]
+        indexes = [index for table in tables for index in sorted(table.indexes, key=lambda item: item.name)]
         statements += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
         lines = [" ".join(statement.split()) for statement in [*statements, *rows()]]
         (HERE / f"schema_1_{name}.sql").write_text("".join(f"{line};\n" for line in lines), encoding="utf-8")
@@ -46,10 +46,10 @@ def rows() -> list[str]:
         "INSERT INTO dbr_experiments (folded, reident, tables, product, created) VALUES ('r2', 'r2', 'all', '2010_sf1', -1599999)",
         "INSERT INTO r1_states (stusab, state, geo_end) VALUES ('de', '10', 1600000000)",
     ]
-    for one in TRACTS:
+    for item in TRACTS:
         found.append(
             f"INSERT INTO r1_tracts (stusab, state, county, lp_count, sol_count, {columns}) "
-            f"VALUES ('de', '10', '001', 0, 0, {one[1:]}"
+            f"VALUES ('de', '10', '001', 0, 0, {item[1:]}"
         )
     found += [
         "INSERT INTO r1_tracts (stusab, state, county, lp_count, sol_count, " + columns + ") VALUES ('de', '10', '003', 1, 1, "

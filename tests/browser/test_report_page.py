@@ -38,7 +38,7 @@ def at_width(page: Any, width: int, media: str = "screen") -> None:
 def test_no_request_leaves_the_file_and_the_browser_has_nothing_to_complain_of(page: Any) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith("file:")]  # not the browser's own pages
+    asked = [event["request"]["url"] for event in sent if event["documentURL"].startswith("file:")]  # not the browser's own pages
     assert any(url.startswith("file:") for url in asked)
     assert [url[:80] for url in asked if not url.startswith(("file:", "data:"))] == []
     assert page.get_log("browser") == []
@@ -57,7 +57,7 @@ def test_axe_finds_nothing_serious(page: Any) -> None:
     page.execute_script(AXE.read_text(encoding="utf-8"))
     script = "const done = arguments[arguments.length - 1]; axe.run().then(found => done(found.violations), e => done(String(e)))"
     violations = page.execute_async_script(script)
-    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in violations] == []
+    assert [(violation["id"], [node["html"][:120] for node in violation["nodes"]]) for violation in violations] == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -62,9 +62,9 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     assert everyone["cumulative_upper"] == pytest.approx(100 * differ / 6000, abs=1e-4)
 
     dashboard = Browser(Config.load(env=operator.env | {"DBRECON_CONFIG": str(operator.home / "config.ini")}))
-    told = dashboard.json(f"{API}/r1/certainty")
-    assert {county["geoid"] for county in told["counties"]} == {"10001", "10003"}
-    assert sum(county["differ_upper"] for county in told["counties"]) == differ
+    answer = dashboard.json(f"{API}/r1/certainty")
+    assert {county["geoid"] for county in answer["counties"]} == {"10001", "10003"}
+    assert sum(county["differ_upper"] for county in answer["counties"]) == differ
     results = dashboard.json(f"{API}/r1/states/de/counties/001/results")
     assert sum(results["pyramid"]["male"] + results["pyramid"]["female"]) == results["certainty"]["people"]
     assert sum(tract["certain"] for tract in results["tracts"]) == results["certainty"]["certain"]

@@ -88,20 +88,20 @@ def test_a_place_and_a_limit_narrow_it(ledger: Ledger) -> None:
     assert claim.tract == "000100"
     assert ledger.claim_certainty(R, ANN, max_pop=15, limit=5) == []
     ledger.release([claim])
-    assert [one.tract for one in ledger.claim_certainty(R, ANN, max_pop=15, limit=5)] == ["000100"]
+    assert [claim_row.tract for claim_row in ledger.claim_certainty(R, ANN, max_pop=15, limit=5)] == ["000100"]
 
 
 def test_a_lease_that_ends_frees_its_tract_and_whoever_lost_it_changes_nothing(ledger: Ledger, clock: Clock) -> None:
     write_people(ledger)
-    mine = claimed(ledger)
+    own = claimed(ledger)
     clock.at += 50
-    assert ledger.heartbeat(mine, 60) == []
+    assert ledger.heartbeat(own, 60) == []
     clock.at += 61
     theirs = claimed(ledger, BOB)
-    assert {claim.tract for claim in theirs} == {claim.tract for claim in mine}
-    assert len(ledger.heartbeat(mine, 60)) == 2
+    assert {claim.tract for claim in theirs} == {claim.tract for claim in own}
+    assert len(ledger.heartbeat(own, 60)) == 2
     with pytest.raises(LostLease):
-        ledger.certainty_written(mine[0])
+        ledger.certainty_written(own[0])
     ledger.certainty_written(theirs[0])
 
 

@@ -241,7 +241,7 @@ def test_a_county_is_closed_when_its_last_tract_is_solved_by_exactly_one(ledger:
     county = ledger.claim_county(R, ANN)
     assert county is not None
     assert (county.stusab, county.state, county.county, county.pop) == ("oh", "39", "001", 8000)
-    assert [one.tract for one in county.solved] == ["000100", "000200", "000300"]
+    assert [tract.tract for tract in county.solved] == ["000100", "000200", "000300"]
     assert ledger.claim_county(R, BOB) is None
     ledger.csv_written(county, 3.0)
     ledger.csv_written(county, 3.0)

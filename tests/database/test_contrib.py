@@ -47,4 +47,4 @@ def test_two_tasks_of_a_slurm_array_share_the_work_as_hosts_of_their_own(tmp_pat
     assert [task.returncode for task in tasks] == [0, 0], said
     assert [f"-7-{number} " in text for number, text in enumerate(said, 1)] == [True, True], said
     ledger = open_ledger(Config.load(env={"DAS_S3ROOT": str(tmp_path)}))
-    assert {one.status for one in ledger.tract_states(R, "de") if one.pop} == {"solved"}
+    assert {tract.status for tract in ledger.tract_states(R, "de") if tract.pop} == {"solved"}

@@ -239,8 +239,8 @@ def test_a_second_scheduler_leaves_and_the_first_is_told_to_stop(
     quiet = subprocess.run(scheduler(tmp_path, "--quiet"), env=env, capture_output=True, text=True, check=False)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", ""), "cron would mail or log it every minute"
     assert tell("list") == "nothing is in work\n"
-    told = subprocess.run(scheduler(tmp_path, "--tell", "stop"), env=env, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (0, "stopping: nothing is in work\n")
+    output = subprocess.run(scheduler(tmp_path, "--tell", "stop"), env=env, capture_output=True, text=True, check=False)
+    assert (output.returncode, output.stdout) == (0, "stopping: nothing is in work\n")
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "nothing was done; told to stop, 1 tract is left; " in said

@@ -72,13 +72,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_an_experiment_tells_what_status_tells(world: World) -> None:
-    told, status = world.browser().json(R), world.ledger.status(REIDENT)
-    assert told["files"] == {name: getattr(status, name) for name in FILES}
-    assert (told["people"]["total"], told["people"]["solved"]) == (status.people, status.people_solved) == (4200, 1600)
-    assert told["quarantined"] == {"tracts": 1, "counties": 0}
-    assert told["completed_states"] == ["de"]
-    assert told["past_hour"] == {"lp": dict(status.lps_past_hour), "sol": dict(status.sols_past_hour)}
-    assert abs(told["at"] - time.time()) < 60
+    answer, status = world.browser().json(R), world.ledger.status(REIDENT)
+    assert answer["files"] == {name: getattr(status, name) for name in FILES}
+    assert (answer["people"]["total"], answer["people"]["solved"]) == (status.people, status.people_solved) == (4200, 1600)
+    assert answer["quarantined"] == {"tracts": 1, "counties": 0}
+    assert answer["completed_states"] == ["de"]
+    assert answer["past_hour"] == {"lp": dict(status.lps_past_hour), "sol": dict(status.sols_past_hour)}
+    assert abs(answer["at"] - time.time()) < 60
 
 
 def test_the_cost_is_the_sum_of_what_was_worked(world: World) -> None:
@@ -88,19 +88,19 @@ def test_the_cost_is_the_sum_of_what_was_worked(world: World) -> None:
 
 
 def test_running_slowest_and_quarantined_tracts_are_named(world: World) -> None:
-    told = world.browser().json(R)
-    assert [(one["tract"], one["step"], one["host"]) for one in told["running"]] == [("000300", "sol", "node-b")]
-    assert [one["tract"] for one in told["slowest"]][:1] == ["000100"]
-    assert [(one["tract"], one["error"]) for one in told["quarantine"]] == [
+    answer = world.browser().json(R)
+    assert [(item["tract"], item["step"], item["host"]) for item in answer["running"]] == [("000300", "sol", "node-b")]
+    assert [item["tract"] for item in answer["slowest"]][:1] == ["000100"]
+    assert [(item["tract"], item["error"]) for item in answer["quarantine"]] == [
         ("000200", "P0120003 of block 1002 contradicts PCT0120003")
     ]
     assert world.browser().json(f"{R}/running")["total"] == world.browser().json(f"{R}/quarantined")["total"] == 1
 
 
 def test_states_are_the_sums_of_their_counties(world: World) -> None:
-    states = {one["stusab"]: one for one in world.browser().json(f"{R}/states")["states"]}
+    states = {state["stusab"]: state for state in world.browser().json(f"{R}/states")["states"]}
     counties = world.browser().json(f"{R}/counties")["counties"]
-    assert [one["geoid"] for one in counties] == ["10001", "39059"]
+    assert [county["geoid"] for county in counties] == ["10001", "39059"]
     assert (states["de"]["name"], states["de"]["counties_written"], states["de"]["tracts_solved"]) == ("Delaware", 1, 2)
     ohio = counties[1]
     assert {name: ohio[name] for name in ("tracts", "tracts_new", "tracts_lp", "tracts_solved", "tracts_quarantined")} == {
@@ -112,14 +112,14 @@ def test_states_are_the_sums_of_their_counties(world: World) -> None:
 
 def test_a_county_and_a_tract_tell_everything_that_is_known(world: World) -> None:
     county = world.browser().json(OHIO)
-    assert [(one["tract"], one["status"], one["held"]) for one in county["tracts"]] == [
+    assert [(tract["tract"], tract["status"], tract["held"]) for tract in county["tracts"]] == [
         ("000100", "solved", False), ("000200", "quarantined", False), ("000300", "lp", True), ("000400", "lp", False),
         ("000500", "new", False), ("000600", "empty", False),
     ]  # fmt: skip
-    told = world.browser().json(f"{OHIO}/tracts/000200")
-    assert told["tract"]["geoid"] == "39059000200"
-    assert told["tract"]["error"].endswith("second line")
-    error = world.browser().json(f"{R}/errors/{told['errors'][0]['id']}")["error"]
+    answer = world.browser().json(f"{OHIO}/tracts/000200")
+    assert answer["tract"]["geoid"] == "39059000200"
+    assert answer["tract"]["error"].endswith("second line")
+    error = world.browser().json(f"{R}/errors/{answer['errors'][0]['id']}")["error"]
     assert (error["stack"], error["file"], error["line"]) == ("Traceback: in build", "recon/model.py", 211)
 
 
@@ -127,23 +127,23 @@ def test_files_are_looked_for_where_the_experiment_has_them(fresh: World) -> Non
     lp = fresh.folder / "root/2010-re/r1/work/oh/39059/lp/model_39059000100.lp.gz"
     lp.parent.mkdir(parents=True)
     lp.write_bytes(b"12345")
-    files = {one["name"]: one for one in fresh.browser().json(f"{OHIO}/tracts/000100/files")["files"]}
+    files = {file["name"]: file for file in fresh.browser().json(f"{OHIO}/tracts/000100/files")["files"]}
     assert (files["lp"]["bytes"], files["lp"]["path"]) == (5, str(lp))
     assert files["sol"]["bytes"] is None
-    assert [one["bytes"] for one in fresh.browser().json(f"{OHIO}/files")["files"]] == [None] * 5
+    assert [item["bytes"] for item in fresh.browser().json(f"{OHIO}/files")["files"]] == [None] * 5
 
 
 def test_files_over_time_are_counted_by_host(world: World) -> None:
     for span in ("1h", "all"):
-        told = world.browser().json(f"{R}/throughput?range={span}")
-        files = {kind: sum(row["files"] for row in told["rows"] if row["kind"] == kind) for kind in ("lp", "sol")}
+        answer = world.browser().json(f"{R}/throughput?range={span}")
+        files = {kind: sum(row["files"] for row in answer["rows"] if row["kind"] == kind) for kind in ("lp", "sol")}
         assert files == {"lp": 5, "sol": 3}
-        assert all((row["at"] - told["start"]) % told["step"] == 0 and row["at"] >= told["start"] for row in told["rows"])
-        assert sum(row["people"] for row in told["rows"]) == 1600
+        assert all((row["at"] - answer["start"]) % answer["step"] == 0 and row["at"] >= answer["start"] for row in answer["rows"])
+        assert sum(row["people"] for row in answer["rows"]) == 1600
 
 
 def test_hosts_tell_load_memory_throughput_and_what_they_hold(world: World) -> None:
-    hosts = {one["host"]: one for one in world.browser().json(f"{R}/hosts")["hosts"]}
+    hosts = {host["host"]: host for host in world.browser().json(f"{R}/hosts")["hosts"]}
     assert list(hosts) == ["node-a", "node-b"]
     a, b = hosts["node-a"], hosts["node-b"]
     assert (a["load1"], a["free_memory_mib"], a["sol_past_hour"], sum(a["history"]["sol"])) == (1.5, 4000, 3, 3)
@@ -157,7 +157,7 @@ def change(world: World, statement: str) -> None:
 
 
 def states_of_hosts(world: World) -> dict[str, str]:
-    return {one["host"]: one["state"] for one in world.browser().json(f"{R}/hosts")["hosts"]}
+    return {host["host"]: host["state"] for host in world.browser().json(f"{R}/hosts")["hosts"]}
 
 
 def test_tables_of_a_later_version_are_not_read_as_if_they_were_ours(fresh: World) -> None:
@@ -175,12 +175,12 @@ def test_a_host_works_or_is_idle_and_has_left_or_is_lost_when_it_is_silent(fresh
     ago = fresh.ledger.now() - 200
     change(fresh, f"UPDATE r1_tracts SET claimed_at = {ago}, hold_ends = {ago + 300} WHERE hold = 'leased'")
     assert states_of_hosts(fresh) == {"node-a": "left", "node-b": "lost"}
-    told = fresh.browser().json(f"{R}/hosts")
-    for host in told["hosts"]:
-        assert told["at"] - host["last_report"] >= 20000
+    answer = fresh.browser().json(f"{R}/hosts")
+    for host in answer["hosts"]:
+        assert answer["at"] - host["last_report"] >= 20000
         assert set(host["history"]["load1"]) == {None}
     change(fresh, "UPDATE r1_tracts SET hold_ends = 5 WHERE hold = 'leased'")
-    (host,) = [one for one in fresh.browser().json(f"{R}/hosts")["hosts"] if one["host"] == "node-b"]
+    (host,) = [host_row for host_row in fresh.browser().json(f"{R}/hosts")["hosts"] if host_row["host"] == "node-b"]
     assert (host["tracts_held"], host["tracts_locked"], host["state"]) == (0, 1, "lost")
 
 
@@ -203,7 +203,7 @@ def test_the_page_is_of_one_moment_and_tells_what_its_parts_tell(fresh: World) -
     assert page["state_list"] == parts["states"]["states"]
     for name in ("counties", "errors"):
         assert page[name] == parts[name][name]
-    assert [one["state"] for one in page["hosts"]] == [one["state"] for one in parts["hosts"]["hosts"]]
+    assert [host_row["state"] for host_row in page["hosts"]] == [host_row["state"] for host_row in parts["hosts"]["hosts"]]
     assert page["throughput"]["rows"] == parts["throughput"]["rows"]
     solved = sum(county["tracts_solved"] for county in page["counties"])
     assert solved == page["files"]["sol_created"] == sum(host["sol_past_hour"] for host in page["hosts"])
@@ -212,13 +212,13 @@ def test_the_page_is_of_one_moment_and_tells_what_its_parts_tell(fresh: World) -
 
 
 def test_the_list_tells_whether_anybody_works_and_what_is_in_quarantine(fresh: World) -> None:
-    (one,) = fresh.browser().json(API)["experiments"]
+    (first,) = fresh.browser().json(API)["experiments"]
     expected = {"tracts_running": 1, "hosts": ["node-b"], "tracts_quarantined": 1, "people_quarantined": 800,
                 "counties_to_write": 0, "counties_quarantined": 0}  # fmt: skip
-    assert {name: one[name] for name in expected} == expected
+    assert {name: first[name] for name in expected} == expected
     change(fresh, "UPDATE r1_tracts SET hold_ends = 5 WHERE hold = 'leased'")
-    (one,) = fresh.browser().json(API)["experiments"]
-    assert (one["tracts_running"], one["hosts"]) == (0, [])
+    (first,) = fresh.browser().json(API)["experiments"]
+    assert (first["tracts_running"], first["hosts"]) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -452,10 +452,10 @@ def test_while_the_database_is_away_the_last_answer_is_told_and_marked(
     before = browser.json(R)
     mariadb_server.stop()
     try:
-        told = browser.json(R)
-        assert told["database"]["answers"] is False
-        assert told["database"]["silent_since"] >= before["at"] - 2
-        assert {**told, "database": None} == {**before, "database": None}
+        answer = browser.json(R)
+        assert answer["database"]["answers"] is False
+        assert answer["database"]["silent_since"] >= before["at"] - 2
+        assert {**answer, "database": None} == {**before, "database": None}
         never_told = browser.get(OHIO)
         assert (never_told.status_code, never_told.mimetype) == (503, "application/problem+json")
         assert "does not answer" in never_told.text

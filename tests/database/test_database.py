@@ -349,9 +349,9 @@ def test_an_outage_is_told_at_once_and_then_at_intervals_that_double(tmp_path: P
     class Times(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             assert "is away (database is locked); waiting" in record.getMessage()
-            told.append(clock[0])
+            moments.append(clock[0])
 
-    told: list[float] = []
+    moments: list[float] = []
     handler = Times()
     logging.getLogger("dbrecon.ctools.database").addHandler(handler)
     try:
@@ -359,8 +359,8 @@ def test_an_outage_is_told_at_once_and_then_at_intervals_that_double(tmp_path: P
     finally:
         logging.getLogger("dbrecon.ctools.database").removeHandler(handler)
     assert max(later - earlier for earlier, later in itertools.pairwise(attempts)) <= 5, "it is asked every few seconds"
-    assert len(told) > 4
-    gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
+    assert len(moments) > 4
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     doubling = [5.0 * 2**number for number in range(len(gaps))]
     assert all(due <= gap <= due + 5 for due, gap in zip(doubling, gaps, strict=True)), gaps
 

@@ -458,9 +458,9 @@ def test_under_watch_no_line_is_wider_than_the_terminal(root: Path) -> None:
 
 
 def test_status_can_be_read_by_scripts(root: Path) -> None:
-    told = json.loads(run("--reident", "r1", "--status", "--json", DAS_S3ROOT=root).stdout)
-    assert (told["reident"], told["lp_created"], told["people"], told["sols_past_hour"]) == ("r1", 1, 2018, {"node9": 1})
-    assert [one["error"] for one in told["quarantined"]] == ["P1 contradicts PCT12\nand more"]
+    answer = json.loads(run("--reident", "r1", "--status", "--json", DAS_S3ROOT=root).stdout)
+    assert (answer["reident"], answer["lp_created"], answer["people"], answer["sols_past_hour"]) == ("r1", 1, 2018, {"node9": 1})
+    assert [item["error"] for item in answer["quarantined"]] == ["P1 contradicts PCT12\nand more"]
 
 
 def test_errors_are_told_with_time_host_place_and_source(root: Path) -> None:

@@ -66,13 +66,13 @@ def test_an_attacker_s_file_has_everybody_asked_for_and_the_truth_has_the_ids(wo
 def test_an_attacker_is_told_how_often_the_reconstruction_is_right_beside_guesses(world: tuple[Operator, Path]) -> None:
     operator, folder = world
     words = ["--reidentify", str(folder / "attacker/attacker.csv"), "--truth", str(folder / "attacker/truth.csv")]
-    told = json.loads(operator.done(*words, "--json", "--repeats", "2"))
-    everybody = told["methods"]["reconstruction"]["all"]
-    assert told["confirmed_by"] == "id"
+    answer = json.loads(operator.done(*words, "--json", "--repeats", "2"))
+    everybody = answer["methods"]["reconstruction"]["all"]
+    assert answer["confirmed_by"] == "id"
     assert everybody["known"] == everybody["true_people"] == 3000
     assert everybody["putative"] <= 3000
-    assert everybody["precision"]["mean"] > told["methods"]["random people"]["all"]["precision"]["mean"]
-    assert told["methods"]["modal guess"]["nonmodal"]["precision"]["mean"] < 0.2
+    assert everybody["precision"]["mean"] > answer["methods"]["random people"]["all"]["precision"]["mean"]
+    assert answer["methods"]["modal guess"]["nonmodal"]["precision"]["mean"] < 0.2
     shown = operator.done(*words)
     assert "Precision: confirmed / matched, %" in shown
     assert "2010 country: reconstruction" in shown
@@ -95,10 +95,10 @@ def test_a_report_has_the_figures_of_the_commands_and_what_they_were_made_of(wor
     assert "of the true records are among them with age in bins" in shown
     evaluated = operator.evaluated(folder / "truth.csv.gz")["agreement"]["reconstruction"]
     assert read_table(folder, "agreement")[-1]["reconstruction, exact age, %"] == pytest.approx(100 * evaluated["exact_age"]["all"])
-    told = json.loads(operator.done("--reidentify", *known, "--json", "--repeats", "1"))["methods"]["modal guess"]["nonmodal"]
+    answer = json.loads(operator.done("--reidentify", *known, "--json", "--repeats", "1"))["methods"]["modal guess"]["nonmodal"]
     rows = read_table(folder, "reidentification")
     row = next(row for row in rows if (row["method"], row["people"]) == ("modal guess", "nonmodal"))
-    assert (row["matched"], row["confirmed"]) == (told["putative"], told["confirmed"])
+    assert (row["matched"], row["confirmed"]) == (answer["putative"], answer["confirmed"])
     certain = json.loads(operator.done("--certainty", "--json"))["sizes"][-1]
     assert read_table(folder, "certainty")[-1]["people certain, %"] == pytest.approx(certain["certain_pct"], abs=1e-4)
     ways = read_table(folder, "what_if")
@@ -109,7 +109,7 @@ def test_a_report_has_the_figures_of_the_commands_and_what_they_were_made_of(wor
     status = operator.status()["provenance"]
     assert status["states"]["de"]["zip"] in made["de2010.sf1.zip"]
     assert status["tables_toml_sha256"] in made["product"]
-    assert [one["solver"] for one in status["solutions"]] == [made["solutions of 2 tracts"].split(",")[0]]
+    assert [item["solver"] for item in status["solutions"]] == [made["solutions of 2 tracts"].split(",")[0]]
 
 
 def test_a_report_without_a_truth_says_what_would_tell_more(world: tuple[Operator, Path]) -> None:
@@ -160,14 +160,14 @@ def test_an_attacker_s_files_may_lie_in_a_folder_as_csv_and_parquet(world: tuple
     known.iloc[:1000].to_parquet(parts / "first.parquet")
     known.iloc[1000:].to_csv(parts / "second.csv.gz", index=False)
     pd.read_csv(folder / "attacker/truth.csv", dtype=str).to_parquet(folder / "truth.parquet")
-    told = [
+    answer = [
         json.loads(operator.done("--reidentify", str(attacker), "--truth", str(truth), "--json", "--repeats", "1"))["methods"]
         for attacker, truth in (
             (parts, folder / "truth.parquet"),
             (folder / "attacker/attacker.csv", folder / "attacker/truth.csv"),
         )
     ]
-    assert told[0] == told[1]
+    assert answer[0] == answer[1]
     numbers = folder / "numbers.parquet"
     pd.read_csv(folder / "attacker/truth.csv").assign(geoid_block=lambda t: t["geoid_block"] - 10 * 10**13 + 10**13).to_parquet(
         numbers

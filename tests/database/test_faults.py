@@ -205,9 +205,9 @@ def test_a_scheduler_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp
             outcome = node_of(engine, str(tmp_path)).run()
         finally:
             sleeper.send_signal(signal.SIGCONT)
-        told, _ = sleeper.communicate(timeout=30)
+        output, _ = sleeper.communicate(timeout=30)
     assert sleeper.returncode == 0
-    assert outcome.solved + int(told) == 3
+    assert outcome.solved + int(output) == 3
     assert outcome.solved >= 1
     assert [state.sol_count for state in ledger.tract_states(R, "oh")] == [1, 1, 1]
     engine.dispose()

@@ -109,12 +109,16 @@ def test_the_list_of_experiments_takes_no_more_statements_for_many(ledger: Ledge
         statements.append(arguments[2])
 
     event.listen(engine, "before_cursor_execute", note)
-    assert [(one.row.reident, one.stusabs, one.solved, one.tracts) for one in ledger.progress()] == [(R, ("oh",), 1, 4)]
+    assert [
+        (experiment.row.reident, experiment.stusabs, experiment.solved, experiment.tracts) for experiment in ledger.progress()
+    ] == [(R, ("oh",), 1, 4)]
     alone = len(statements)
     for number in range(5):
         ledger.register(f"more{number}", "all", "2010_sf1")
     statements.clear()
-    listed = {one.row.reident: (one.stusabs, one.solved, one.tracts) for one in ledger.progress()}
+    listed = {
+        experiment.row.reident: (experiment.stusabs, experiment.solved, experiment.tracts) for experiment in ledger.progress()
+    }
     assert len(statements) == alone
     assert listed == {R: (("oh",), 1, 4)} | {f"more{number}": ((), 0, 0) for number in range(5)}
 

@@ -191,8 +191,8 @@ class LedgerMachine(RuleBasedStateMachine):
         wanted = [status for step, status in ((3, NEW), (4, LP)) if step in steps]
         free = {key: unit for key, unit in self.model.of(TRACT).items() if unit.status in wanted and unit.lease_end == 0}
         best = max(free, key=lambda key: free[key].pop, default=None)
-        there = sorted((key for key in free if best and key[0] == best[0]), key=lambda key: -free[key].pop)
-        assert [key_of(claim) for claim in claims] == there[:limit]
+        existing = sorted((key for key in free if best and key[0] == best[0]), key=lambda key: -free[key].pop)
+        assert [key_of(claim) for claim in claims] == existing[:limit]
         for claim in claims:
             unit = self.model.units[key_of(claim)]
             assert (claim.status, claim.attempts, claim.pop) == (unit.status, unit.attempts, unit.pop)
@@ -427,9 +427,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if late:
             self.seen[county] = now
         lp, sol = LpFound(1, 1, 1, 1, "l"), SolFound(1, "highs", checked=True, digest="s")
-        there = dict(zip(tracts, files, strict=False))
+        existing = dict(zip(tracts, files, strict=False))
         found = tuple(
-            TractFound(key[1], lp if there[key] else None, sol if "sol" in there[key] else None)
+            TractFound(key[1], lp if existing[key] else None, sol if "sol" in existing[key] else None)
             for key, unit in tracts.items()
             if unit.pop
         )
@@ -440,7 +440,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for key, unit in tracts.items():
             if not unit.pop or unit.lives(self.model.now) or before.tracts.get(key[1]) != now.tracts[key[1]]:
                 continue
-            becomes = SOLVED if "sol" in there[key] else QUARANTINED if unit.status == QUARANTINED else LP if there[key] else NEW
+            becomes = (
+                SOLVED if "sol" in existing[key] else QUARANTINED if unit.status == QUARANTINED else LP if existing[key] else NEW
+            )
             if becomes != unit.status:
                 changed = True
                 unit.anew(becomes)

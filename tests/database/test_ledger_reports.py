@@ -120,7 +120,7 @@ def test_where_a_dead_host_alone_holds_tracts_nobody_works_and_no_time_is_left(l
     clock.now += 1
     status = ledger.status(R)
     assert (status.at_work, status.seconds_left, status.people_per_hour) == (False, None, 3000 / 100 * 3600)
-    assert [(one.host, one.tracts, clock.now - one.heard_at) for one in status.silent] == [("ann", 1, 181)]
+    assert [(host.host, host.tracts, clock.now - host.heard_at) for host in status.silent] == [("ann", 1, 181)]
     ledger.claim(R, BOB, limit=1, lease_seconds=lease)
     status = ledger.status(R)
     assert status.at_work
@@ -142,7 +142,7 @@ def test_a_host_is_heard_of_by_reports_claims_and_heartbeats_and_holds_counties_
     clock.now += silence
     assert ledger.status(R).silent == ()
     clock.now += 1
-    assert [(one.host, one.tracts, one.counties) for one in ledger.status(R).silent] == [("bob", 0, 1)]
+    assert [(host.host, host.tracts, host.counties) for host in ledger.status(R).silent] == [("bob", 0, 1)]
     assert ledger.reporting() == []
 
 

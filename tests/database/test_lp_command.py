@@ -49,10 +49,10 @@ def test_the_solution_goes_beside_the_lp_file_and_replaces_one_with_force_alone(
 
 def test_an_existing_file_is_refused_before_anything_is_read(lp: Path) -> None:
     lp.write_bytes(b"no LP file")
-    there = lp.parent / "there.sol"
-    there.write_text("")
+    existing = lp.parent / "there.sol"
+    existing.write_text("")
     assert_refused(
-        run("--lp", lp, "--sol", there), 2, f"{there} exists: name another file with --sol, or overwrite it with --force"
+        run("--lp", lp, "--sol", existing), 2, f"{existing} exists: name another file with --sol, or overwrite it with --force"
     )
 
 

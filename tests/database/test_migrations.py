@@ -66,7 +66,7 @@ def test_the_tables_are_those_that_this_version_makes(old: Engine, database: dic
 def test_work_that_was_half_done_goes_on(old: Engine) -> None:
     ledger = ledger_of(old, upgrade=True)
     assert [row.reident for row in ledger.experiments()] == ["r1"]
-    assert {one.tract: one.status for one in ledger.tract_states("r1", "de", "001")} == STATUSES
+    assert {tract.tract: tract.status for tract in ledger.tract_states("r1", "de", "001")} == STATUSES
     assert ledger.county_statuses("r1", "de") == {"001": "open", "003": "written"}
     assert ledger.status("r1").quarantined[0].error == "it contradicts itself"
     claims = ledger.claim("r1", Worker("ann", "1-1"), limit=9, place=Place("de", "001"))
@@ -122,7 +122,7 @@ def test_an_upgrade_that_was_broken_off_goes_on(old: Engine, monkeypatch: pytest
         with pytest.raises(KeyboardInterrupt):
             ledger_of(old, upgrade=True).experiments()
     ledger = ledger_of(old, upgrade=True)
-    assert {one.tract: one.status for one in ledger.tract_states("r1", "de", "001")} == STATUSES
+    assert {tract.tract: tract.status for tract in ledger.tract_states("r1", "de", "001")} == STATUSES
     tracts = experiment_tables("r1").tracts
     with old.connect() as connection:
         rows = connection.execute(select(tracts.c.tract, tracts.c.hold).where(tracts.c.county == "001"))

@@ -65,7 +65,7 @@ class World:
         shutil.copy(self.other, self.experiment.dist_zip(ST))
 
     def statuses(self) -> set[str]:
-        return {one.status for one in self.ledger().tract_states("r1", ST) if one.pop}
+        return {tract.status for tract in self.ledger().tract_states("r1", ST) if tract.pop}
 
     def people(self) -> bytes:
         (county,) = self.ledger().counties("r1", ST)
@@ -178,7 +178,7 @@ def test_a_rescan_after_step_1_with_force_and_the_same_zip_adopts_what_is_right(
 
 def edit_solution(world: World) -> Path:
     """Somebody is of another sex in the accepted solution of the first tract."""
-    tract = next(one for one in world.ledger().tract_states("r1", ST) if one.pop)
+    tract = next(tract_row for tract_row in world.ledger().tract_states("r1", ST) if tract_row.pop)
     path = Path(world.experiment.sol(ST, tract.county, tract.tract))
     text = re.sub(rb"(?m)^M(\d{4}_\d{3}r\d\d[HN] \d+)$", rb"F\1", gzip.decompress(path.read_bytes()), count=1)
     path.write_bytes(gzip.compress(text))
@@ -219,7 +219,7 @@ def test_county_files_edited_after_step_2_are_not_solved(world: World) -> None:
     assert path.read_bytes() != text
     world.ledger().reset("r1", 3)
     assert world.run() == 10
-    assert all(str(path) in one.error and "--step2 --force" in one.error for one in world.ledger().status("r1").quarantined)
+    assert all(str(path) in tract.error and "--step2 --force" in tract.error for tract in world.ledger().status("r1").quarantined)
 
 
 def test_people_that_were_changed_are_not_called_well(world: World, capfd: pytest.CaptureFixture[str]) -> None:
@@ -260,14 +260,14 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing_and_what_it_leaves_is_l
     serve(TractTask(world.experiment, frozenset({3, 4}), claims), said.append)
     for path, content in new.items():
         Path(path).write_bytes(content)
-    lp, sol = (one for one in said if isinstance(one, LpMade | Solved))
+    lp, sol = (event for event in said if isinstance(event, LpMade | Solved))
 
     assert {path: path.read_bytes() for path in world.root.rglob("*.gz")} == before
     assert isinstance(lp, LpMade)
     assert isinstance(sol, Solved)
     left = storage.unfinished(f"{world.experiment.base}/work")
-    assert sorted(one.path for one in left) == sorted(stats.file.temporary for stats in (lp.stats, sol.stats) if stats.file)
-    assert all(claims[0].token in one.path for one in left)
+    assert sorted(file.path for file in left) == sorted(stats.file.temporary for stats in (lp.stats, sol.stats) if stats.file)
+    assert all(claims[0].token in file.path for file in left)
     with pytest.raises(LostLease):
         ledger.solved(claims[0], sol.stats, lp.stats)
     assert storage.unfinished(f"{world.experiment.base}/work") == []
@@ -280,7 +280,7 @@ def test_a_file_that_was_cleared_before_it_was_accepted_is_made_again(world: Wor
     claims = tuple(ledger.claim("r1", Worker("here", "1-1"), limit=1))
     said: list[object] = []
     serve(TractTask(world.experiment, frozenset({3, 4}), claims), said.append)
-    lp, sol = (one.stats for one in said if isinstance(one, LpMade | Solved))
+    lp, sol = (event.stats for event in said if isinstance(event, LpMade | Solved))
     assert sol.file is not None
     staging.discard(sol.file)
     storage.remove(sol.file.path)

@@ -131,7 +131,8 @@ def test_who_writes_people_of_a_tract_that_is_put_back_loses_the_claim(ledger: L
 def test_another_solution_that_meets_every_cell_is_adopted_and_its_county_written_anew(ledger: Ledger) -> None:
     solve_and_write(ledger, Worker.here())
     other = [
-        TractFound(one.tract, one.lp, SolFound(2000, "HiGHS", checked=True, digest="c" * 64)) for one in found("000100").tracts
+        TractFound(tract.tract, tract.lp, SolFound(2000, "HiGHS", checked=True, digest="c" * 64))
+        for tract in found("000100").tracts
     ]
     known = CountyFound("de", "001", (*found("000100").tracts, *found("000200").tracts), 3000, files=FILES)
     ledger.put_right("r1", known, ledger.snapshot("r1", "de", "001"))  # the digests, which the stub of a worker did not give

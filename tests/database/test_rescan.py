@@ -63,7 +63,7 @@ class Made:
     def tasks(self) -> list[scan.Task]:
         return list(rescan.tasks_of(self.experiment, self.ledger(), Place()))
 
-    def put_right(self, pretend: bool = False) -> tuple[list[Change], list[scan.Report]]:
+    def put_right(self, dry_run: bool = False) -> tuple[list[Change], list[scan.Report]]:
         """What --rescan does, in this process."""
         changes, reports = [], []
         for task in self.tasks():
@@ -72,7 +72,7 @@ class Made:
             scan.serve(replace(task, lp_digests=before.lp_digests()), answers.append)
             (report,) = answers
             assert isinstance(report, scan.Report)
-            changes += self.ledger().put_right("r1", report.found, before, pretend)
+            changes += self.ledger().put_right("r1", report.found, before, dry_run)
             reports.append(report)
         return changes, reports
 
@@ -147,47 +147,50 @@ def one_fewer(text: bytes) -> bytes:
 
 BACK_TO_LP, BACK_TO_NEW, REOPENED = ("solved", "lp"), ("solved", "new"), ("written", "open")
 DAMAGES: dict[str, tuple[Callable[[Files], None], list[tuple[str, str]]]] = {
-    "nothing": (lambda one: None, []),
-    "no LP file": (lambda one: one.lp.unlink(), [BACK_TO_NEW, REOPENED]),
-    "LP file cut off": (lambda one: cut(one.lp), [BACK_TO_NEW, REOPENED]),
-    "LP file without End": (lambda one: edit(one.lp, lambda text: text.removesuffix(b"End\n")), [BACK_TO_NEW, REOPENED]),
+    "nothing": (lambda target: None, []),
+    "no LP file": (lambda target: target.lp.unlink(), [BACK_TO_NEW, REOPENED]),
+    "LP file cut off": (lambda target: cut(target.lp), [BACK_TO_NEW, REOPENED]),
+    "LP file without End": (lambda target: edit(target.lp, lambda text: text.removesuffix(b"End\n")), [BACK_TO_NEW, REOPENED]),
     "LP file that lacks a constraint": (
-        lambda one: edit(one.lp, lambda text: re.sub(rb"(?m)^ P\w+: [^=\n]*= \d+\n", b"", text, count=1)),
+        lambda target: edit(target.lp, lambda text: re.sub(rb"(?m)^ P\w+: [^=\n]*= \d+\n", b"", text, count=1)),
         [BACK_TO_NEW, REOPENED],
     ),
     "LP file of another tract": (
-        lambda one: edit(one.lp, lambda text: text.replace(one.tract.encode(), one.other.encode(), 1)),
+        lambda target: edit(target.lp, lambda text: text.replace(target.tract.encode(), target.other.encode(), 1)),
         [BACK_TO_NEW, REOPENED],
     ),
     "LP file in which a published count was changed": (
-        lambda one: edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1)),
+        lambda target: edit(target.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1)),
         [BACK_TO_NEW, REOPENED],
     ),
-    "no solution": (lambda one: one.sol.unlink(), [BACK_TO_LP, REOPENED]),
-    "solution cut off": (lambda one: cut(one.sol), [BACK_TO_LP, REOPENED]),
-    "empty solution": (lambda one: os.truncate(one.sol, 0), [BACK_TO_LP, REOPENED]),
-    "solution with somebody missing": (lambda one: edit(one.sol, one_fewer), [BACK_TO_LP, REOPENED]),
-    "solution that a cell contradicts": (lambda one: edit(one.sol, other_sex), [BACK_TO_LP, REOPENED]),
+    "no solution": (lambda target: target.sol.unlink(), [BACK_TO_LP, REOPENED]),
+    "solution cut off": (lambda target: cut(target.sol), [BACK_TO_LP, REOPENED]),
+    "empty solution": (lambda target: os.truncate(target.sol, 0), [BACK_TO_LP, REOPENED]),
+    "solution with somebody missing": (lambda target: edit(target.sol, one_fewer), [BACK_TO_LP, REOPENED]),
+    "solution that a cell contradicts": (lambda target: edit(target.sol, other_sex), [BACK_TO_LP, REOPENED]),
     "solution of another tract": (
-        lambda one: edit(one.sol, lambda text: text.replace(one.tract.encode(), one.other.encode(), 1)),
+        lambda target: edit(target.sol, lambda text: text.replace(target.tract.encode(), target.other.encode(), 1)),
         [BACK_TO_LP, REOPENED],
     ),
-    "no people": (lambda one: one.people.unlink(), [REOPENED]),
-    "people cut off": (lambda one: cut(one.people), [REOPENED]),
-    "somebody too many": (lambda one: edit(one.people, lambda text: text + text.splitlines(keepends=True)[-1]), [REOPENED]),
-    "somebody of the other sex": (lambda one: edit(one.people, lambda text: text.replace(b",male,", b",female,", 1)), [REOPENED]),
-    "people of other columns": (lambda one: edit(one.people, lambda text: text.replace(b"hisp", b"hispanic", 1)), [REOPENED]),
+    "no people": (lambda target: target.people.unlink(), [REOPENED]),
+    "people cut off": (lambda target: cut(target.people), [REOPENED]),
+    "somebody too many": (lambda target: edit(target.people, lambda text: text + text.splitlines(keepends=True)[-1]), [REOPENED]),
+    "somebody of the other sex": (
+        lambda target: edit(target.people, lambda text: text.replace(b",male,", b",female,", 1)),
+        [REOPENED],
+    ),
+    "people of other columns": (lambda target: edit(target.people, lambda text: text.replace(b"hisp", b"hispanic", 1)), [REOPENED]),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_work_of_a_file_that_is_not_there_or_not_right_is_done_again(made: Made, damage: str) -> None:
     do, expected = DAMAGES[damage]
-    one = files_of(made)
-    do(one)
+    target = files_of(made)
+    do(target)
     changes, _ = made.put_right()
     assert [(change.was, change.becomes) for change in changes] == expected
-    assert {change.tract for change in changes} <= {one.tract, ""}
+    assert {change.tract for change in changes} <= {target.tract, ""}
     status = made.ledger().status("r1")
     tracts = len(made.tasks()[0].tracts)
     assert status.sol_created == tracts - (BACK_TO_LP in expected or BACK_TO_NEW in expected)
@@ -202,53 +205,53 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(made: Made) -> None:
 
 
 def test_files_that_the_ledger_does_not_know_of_are_checked_and_entered(made: Made) -> None:
-    one = files_of(made)
+    target = files_of(made)
     made.ledger().reset("r1", 3)
-    edit(one.sol, other_sex)
+    edit(target.sol, other_sex)
     changes, _ = made.put_right()
-    assert {(change.was, change.becomes) for change in changes if change.tract != one.tract} == {("new", "solved")}
-    assert [change.becomes for change in changes if change.tract == one.tract] == ["lp"]
-    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == one.other]
+    assert {(change.was, change.becomes) for change in changes if change.tract != target.tract} == {("new", "solved")}
+    assert [change.becomes for change in changes if change.tract == target.tract] == ["lp"]
+    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == target.other]
     assert (state.status, state.lp_host, state.sol_host) == ("solved", "rescan", "rescan")
     assert state.variables
     assert (state.solver or "").startswith("HiGHS")
-    assert state.sol_end == int(Path(made.experiment.sol(STUSAB, one.county, one.other)).stat().st_mtime)
+    assert state.sol_end == int(Path(made.experiment.sol(STUSAB, target.county, target.other)).stat().st_mtime)
 
 
 def test_a_quarantined_tract_stays_so_unless_its_solution_is_there(made: Made) -> None:
-    one, ledger = files_of(made), made.ledger()
+    target, ledger = files_of(made), made.ledger()
     ledger.reset("r1", 3)
-    for claim in ledger.claim("r1", Worker.here(), limit=10, place=Place(STUSAB, one.county, (one.tract, one.other))):
+    for claim in ledger.claim("r1", Worker.here(), limit=10, place=Place(STUSAB, target.county, (target.tract, target.other))):
         assert ledger.failed(claim, "a test", 1)
-    one.sol.unlink()
+    target.sol.unlink()
     made.put_right()
     found = {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}
-    assert (found[one.tract], found[one.other]) == ("quarantined", "solved")
+    assert (found[target.tract], found[target.other]) == ("quarantined", "solved")
 
 
 def test_an_lp_file_that_was_changed_is_named_and_not_adopted_from_quarantine(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, ledger = files_of(made), made.ledger()
-    edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
+    target, ledger = files_of(made), made.ledger()
+    edit(target.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
     assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
     said = capsys.readouterr().out
-    assert f"solved -> new: {one.lp}: is not the LP file as the ledger has it" in said
+    assert f"solved -> new: {target.lp}: is not the LP file as the ledger has it" in said
     assert "people: written -> open: 1 tract of it is to be done again" in said
     assert rescan.rescan(arguments(), made.config) == 0
     assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
     again = capsys.readouterr().out.partition("r1: ")[2].partition("r1: ")[2]
-    assert f"{one.lp}: is not the LP file as the ledger has it" in again, "until it is made again"
+    assert f"{target.lp}: is not the LP file as the ledger has it" in again, "until it is made again"
     assert "agree" not in again
     assert run_here(made.ledger(), made.config, "r1", Place(), frozenset({3, 4, 5})) == 0
     assert rescan.rescan(arguments(), made.config) == 0
     assert "the ledger and the files agree" in capsys.readouterr().out
-    edit(one.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
-    ledger.reset("r1", 4, Place(STUSAB, one.county, (one.tract,)))
-    (claim,) = ledger.claim("r1", Worker.here(), limit=1, place=Place(STUSAB, one.county, (one.tract,)))
+    edit(target.lp, lambda text: re.sub(rb"(?m)^( P\w+: .* = )\d+$", rb"\g<1>4711", text, count=1))
+    ledger.reset("r1", 4, Place(STUSAB, target.county, (target.tract,)))
+    (claim,) = ledger.claim("r1", Worker.here(), limit=1, place=Place(STUSAB, target.county, (target.tract,)))
     assert ledger.failed(claim, "a test", 1)
     made.put_right()
-    assert {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}[one.tract] == "quarantined"
+    assert {state.tract: state.status for state in ledger.tract_states("r1", STUSAB)}[target.tract] == "quarantined"
 
 
 def forget(made: Made, what: str) -> None:
@@ -277,30 +280,30 @@ EDITS: dict[str, Callable[[bytes], bytes]] = {
 def test_an_lp_file_that_no_digest_vouches_for_is_compared_with_the_tables(
     made: Made, what: str, edited: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = files_of(made)
+    target = files_of(made)
     forget(made, what)
-    edit(one.lp, EDITS[edited])
+    edit(target.lp, EDITS[edited])
     for _ in range(2):
         assert rescan.rescan(arguments(), made.config) == 0
         said = capsys.readouterr().out
         assert re.search(
-            rf"{one.lp}: (is not the program of the tables as they are now: P\w+ is 4711 there, and|was changed)", said
+            rf"{target.lp}: (is not the program of the tables as they are now: P\w+ is 4711 there, and|was changed)", said
         )
         assert "agree" not in said
     found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB) if state.pop}
-    assert (found.pop(one.tract), set(found.values())) == ("new", {"solved"})
+    assert (found.pop(target.tract), set(found.values())) == ("new", {"solved"})
 
 
-def forge(made: Made, one: Files) -> None:
+def forge(made: Made, target: Files) -> None:
     """The county's files, an LP file and a solution in which everybody of a tract is of the other sex: they agree."""
-    builder, place = builder_of(made.experiment), (STUSAB, one.county)
-    geoid = f"10{one.county}{one.tract}"
+    builder, place = builder_of(made.experiment), (STUSAB, target.county)
+    geoid = f"10{target.county}{target.tract}"
     tables = read_county(made.experiment, builder.product, *place, CountyDigests(None, "", ""))
     _, people = check_solution(
-        gzip.decompress(one.sol.read_bytes()),
-        str(one.sol),
+        gzip.decompress(target.sol.read_bytes()),
+        str(target.sol),
         geoid,
-        tables.tract(one.tract).population,
+        tables.tract(target.tract).population,
         tables,
         binning_of(made.experiment),
     )
@@ -310,32 +313,34 @@ def forge(made: Made, one: Files) -> None:
     cells = tabulate(
         builder.product, len(blocks), np.searchsorted(blocks, people.geoid_block), join_kind(1 - sex, age, race, hisp), people.count
     )
-    rows = [(one.blocks, str(block), row) for block, row in zip(blocks, cells[0], strict=True)] + [(one.tracts, geoid, cells[1])]
+    rows = [(target.blocks, str(block), row) for block, row in zip(blocks, cells[0], strict=True)] + [
+        (target.tracts, geoid, cells[1])
+    ]
     for path, unit, row in rows:
         forged = ",".join(map(str, row)).encode()
         path.write_bytes(re.sub(rb"(?m)^(%s,\d+),.*$" % unit.encode(), rb"\1," + forged, path.read_bytes()))
     tables = read_county(made.experiment, builder.product, *place, CountyDigests(None, "", ""))
-    of_tract = tables.tract(one.tract)
-    notes = Origin(tables.digest(one.tract)).lp_notes()
+    of_tract = tables.tract(target.tract)
+    notes = Origin(tables.digest(target.tract)).lp_notes()
     text = format_lp(builder.build(of_tract), of_tract.population, builder.product.name, "all", notes)
-    one.lp.write_bytes(gzip.compress(text))
-    one.sol.unlink()
-    solve_file(made.config, str(one.lp), str(one.sol))
+    target.lp.write_bytes(gzip.compress(text))
+    target.sol.unlink()
+    solve_file(made.config, str(target.lp), str(target.sol))
 
 
 @pytest.mark.parametrize("what", ["nothing", *FORGOTTEN[:2]])
 def test_files_that_were_changed_so_that_they_agree_are_seen(made: Made, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As long as the county files' digests, or the zip, are there."""
-    one = files_of(made)
+    target = files_of(made)
     if what != "nothing":
         forget(made, what)
-    forge(made, one)
+    forge(made, target)
     assert rescan.rescan(arguments(dry_run=what != "a copy"), made.config) == InputError.exit_code
     said = capsys.readouterr().out
-    assert f"{one.blocks}: is not the county file" in said
+    assert f"{target.blocks}: is not the county file" in said
     assert "agree" not in said
     found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
-    assert found[one.tract] == ("solved" if what == "nothing" else "new")
+    assert found[target.tract] == ("solved" if what == "nothing" else "new")
 
 
 def test_a_geofile_that_was_changed_is_named(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,18 +353,18 @@ def test_a_geofile_that_was_changed_is_named(made: Made, capsys: pytest.CaptureF
 
 
 def test_damaged_county_files_are_named_and_what_was_solved_stays(made: Made) -> None:
-    one = files_of(made)
-    cut(one.blocks)
+    target = files_of(made)
+    cut(target.blocks)
     changes, (report,) = made.put_right()
     assert report.tables_lack
-    assert [path for path, _ in report.faults] == [str(one.blocks)]
+    assert [path for path, _ in report.faults] == [str(target.blocks)]
     assert [change for change in changes if change.tract] == []
 
 
 def test_without_county_files_no_solution_is_taken_on_trust(made: Made) -> None:
-    one = files_of(made)
+    target = files_of(made)
     made.ledger().reset("r1", 3)
-    one.tracts.unlink()
+    target.tracts.unlink()
     changes, (report,) = made.put_right()
     assert report.tables_lack
     assert changes == []
@@ -390,26 +395,26 @@ def deny(path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_named_and_the_ledger_left_as_it_is(
     made: Made, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    one, before = files_of(made), made.ledger().tract_states("r1", STUSAB)
-    deny(getattr(one, what))
+    target, before = files_of(made), made.ledger().tract_states("r1", STUSAB)
+    deny(getattr(target, what))
     assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
     said = capsys.readouterr().out
     assert "not verified, and the ledger left as it is, for want of the right to read: 1\n" in said
-    assert f"Cannot read {getattr(one, what)} (Permission denied)" in said
+    assert f"Cannot read {getattr(target, what)} (Permission denied)" in said
     assert "the ledger and the files agree" not in said
     assert made.ledger().tract_states("r1", STUSAB) == before
     assert made.ledger().status("r1").csv_remaining == 0
 
 
 def test_what_else_is_wrong_is_put_right_though_a_file_may_not_be_read(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    one = files_of(made)
-    deny(one.sol)
+    target = files_of(made)
+    deny(target.sol)
     deny(Path(made.experiment.geofile(STUSAB)))
-    Path(made.experiment.sol(STUSAB, one.county, one.other)).unlink()
+    Path(made.experiment.sol(STUSAB, target.county, target.other)).unlink()
     assert rescan.rescan(arguments(), made.config) == StorageError.exit_code
     assert "right to read: 2\n" in capsys.readouterr().out
     found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
-    assert (found[one.tract], found[one.other]) == ("solved", "lp")
+    assert (found[target.tract], found[target.other]) == ("solved", "lp")
     assert made.ledger().status("r1").csv_completed == 0
 
 
@@ -446,14 +451,14 @@ def test_a_dry_run_on_a_copy_says_that_it_is_not_registered_and_makes_no_databas
 
 
 def test_what_steps_1_and_2_must_make_again_is_said_and_can_be_made_again(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    one, geofile = files_of(made), Path(made.experiment.geofile(STUSAB))
-    before = {path: path.read_bytes() for path in (one.blocks, geofile)}
-    cut(one.blocks)
+    target, geofile = files_of(made), Path(made.experiment.geofile(STUSAB))
+    before = {path: path.read_bytes() for path in (target.blocks, geofile)}
+    cut(target.blocks)
     cut(geofile)
     assert rescan.rescan(arguments(), made.config) == InputError.exit_code
     said = capsys.readouterr().out
     assert "to be made again, by hand: 2" in said
-    assert str(one.blocks) in said
+    assert str(target.blocks) in said
     of_geofile = [line for line in said.splitlines() if str(geofile) in line]
     assert len(of_geofile) == 1
     assert of_geofile[0].count(str(geofile)) == of_geofile[0].count("--step1") == 1
@@ -493,18 +498,18 @@ def facts(made: Made, path: Path | str, capsys: pytest.CaptureFixture[str]) -> d
 
 
 def test_a_file_tells_what_it_holds(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    one = files_of(made)
-    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == one.tract]
-    for path in (one.lp, one.sol):
-        told = facts(made, path, capsys)
-        assert told["tract"] == f"10{one.county}{one.tract}"
-        assert told["people"] == f"{state.pop:,}"
-        assert (told["variables"], told["constraints"]) == (f"{state.variables:,}", f"{state.constraints:,}")
-        assert told["status"] == "solved"
-        assert " on " in told["solved"]
-    assert told["solver"].startswith("HiGHS")
-    assert facts(made, one.people, capsys)["people"] == facts(made, one.blocks, capsys)["people"] == f"{PEOPLE:,}"
-    assert facts(made, one.tracts, capsys)["kind"] == "a county's tract tables (step 2)"
+    target = files_of(made)
+    (state,) = [state for state in made.ledger().tract_states("r1", STUSAB) if state.tract == target.tract]
+    for path in (target.lp, target.sol):
+        shown = facts(made, path, capsys)
+        assert shown["tract"] == f"10{target.county}{target.tract}"
+        assert shown["people"] == f"{state.pop:,}"
+        assert (shown["variables"], shown["constraints"]) == (f"{state.variables:,}", f"{state.constraints:,}")
+        assert shown["status"] == "solved"
+        assert " on " in shown["solved"]
+    assert shown["solver"].startswith("HiGHS")
+    assert facts(made, target.people, capsys)["people"] == facts(made, target.blocks, capsys)["people"] == f"{PEOPLE:,}"
+    assert facts(made, target.tracts, capsys)["kind"] == "a county's tract tables (step 2)"
     assert facts(made, made.experiment.geofile(STUSAB), capsys)["people"] == f"{PEOPLE:,}"
     assert facts(made, made.experiment.dist_zip(STUSAB), capsys)["state"] == "Delaware"
 

@@ -57,7 +57,7 @@ def test_ledger_gets_tracts_with_their_people_and_the_geography(made: tuple[Expe
     experiment, ledger = made
     put_zip(experiment, zip_bytes(make_members(some_records())))
     make_geo_files(experiment, ledger, "nm")
-    tracts = [(one.county, one.tract, one.pop, one.status) for one in ledger.tract_states("r1", "nm")]
+    tracts = [(tract_row.county, tract_row.tract, tract_row.pop, tract_row.status) for tract_row in ledger.tract_states("r1", "nm")]
     assert tracts == [
         (county, tract, pop, "new" if pop else "empty")
         for county in ("001", "013")
@@ -134,7 +134,7 @@ def test_a_lost_geofile_of_another_zip_is_not_mixed_in(made: tuple[Experiment, L
     Path(experiment.geofile("nm")).unlink()
     put_zip(experiment, zip_bytes(make_members(some_records(["099"]))))
     assert make_geo_files(experiment, ledger, "nm")
-    assert {one.county for one in ledger.tract_states("r1", "nm")} == {"099"}
+    assert {tract.county for tract in ledger.tract_states("r1", "nm")} == {"099"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_changed_in_the_zip_is_taken_over(made: tuple[Experiment, Ledger], 
     make_geo_files(experiment, ledger, "nm")
     put_zip(experiment, zip_bytes(make_members([Record("101", "099", "000101", "1000", 8), Record("140", "099", "000101", "", 8)])))
     make_geo_files(experiment, ledger, "nm", force=forced)
-    assert [(one.county, one.pop) for one in ledger.tract_states("r1", "nm")] == [("099", 8)]
+    assert [(tract.county, tract.pop) for tract in ledger.tract_states("r1", "nm")] == [("099", 8)]
     assert {row["COUNTY"] for row in geofile(experiment)} == {"099"}
 
 
@@ -286,7 +286,7 @@ def test_the_people_of_guernsey_county_are_all_in_its_tracts(made: tuple[Experim
     make_geo_files(experiment, ledger, "oh")
     tracts = ledger.tract_states("r1", "oh")
     assert len(tracts) == 10
-    assert sum(one.pop for one in tracts) == 40087
+    assert sum(tract.pop for tract in tracts) == 40087
     assert len(ledger.geography("r1", "oh", "101")) == 3769
 
 
@@ -300,10 +300,10 @@ def test_the_result_is_told_once_and_tells_the_tracts_without_people(made: tuple
     ]
     put_zip(experiment, zip_bytes(make_members(records)))
     command = [sys.executable, str(CHECKOUT / "s1_make_geo_files.py"), "nm"]
-    told = []
+    messages = []
     for _ in range(2):
         done = subprocess.run(command, env=os.environ | environment(tmp_path), capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
-        told.append(done.stdout)
+        messages.append(done.stdout)
     found = f"nm: 3 tracts, 2 of them without people; 1,500 people: {experiment.geofile('nm')}\n"
-    assert told == [found, "nm: step 1 is done already\n"]
+    assert messages == [found, "nm: step 1 is done already\n"]

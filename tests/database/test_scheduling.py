@@ -56,7 +56,7 @@ def test_the_line_for_cron_runs_with_nothing_but_what_cron_gives_and_the_file(sh
     in an environment of HOME alone. Here the scheduler meets an error that it must log: no county files."""
     printed = run(tmp_path, "dbrtool.py", "--crontab", "--reident", R, MYSQL_PASSWORD="")
     line = printed.stdout.strip().removeprefix("* * * * * ")
-    [write] = [one for one in printed.stderr.splitlines() if "umask 077" in one]
+    [write] = [item for item in printed.stderr.splitlines() if "umask 077" in item]
     name = f"cron-{os.getpid()}"
     exported = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DAS_S3ROOT": str(tmp_path), "DBRECON_HOSTNAME": name}
     subprocess.run([shell, "-c", write], env=exported, check=True)
@@ -93,7 +93,7 @@ def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, l
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gone, not heard of for ")
     assert done.stdout.endswith(" s: 1 tract or county freed\n")
-    assert [one.worker.host for one in ledger.claimants(R)] == ["beats", "reports"]
+    assert [claimant.worker.host for claimant in ledger.claimants(R)] == ["beats", "reports"]
 
 
 def test_a_host_that_is_named_is_unlocked_at_once(tmp_path: Path, ledger: Ledger) -> None:

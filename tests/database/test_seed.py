@@ -52,9 +52,9 @@ def test_every_node_uses_the_experiment_s_seed_whatever_its_own_settings_say(sol
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("[solve] seed = 9 is not used for r1, which was registered with the seed 5") == 1
     assert seeds(operator) == {"5"}
-    told = operator.status()
-    assert told["experiment"]["seed"] == 5
-    assert [maker["seed"] for maker in told["solutions_made_by"]] == [5]
+    shown = operator.status()
+    assert shown["experiment"]["seed"] == 5
+    assert [maker["seed"] for maker in shown["solutions_made_by"]] == [5]
 
 
 def test_a_seed_that_is_set_is_not_dropped_without_a_word_though_it_is_the_default(copied: Operator) -> None:

@@ -83,7 +83,7 @@ def test_people_s_files_say_what_is_not_told(root: Path) -> None:
     assert {person["hisp"] for person in found} == {NOT_TOLD}
     races = {tuple(person[race] for race in RACES) for person in found}
     assert (NOT_TOLD,) * 6 in races  # of two races or more, whichever these are
-    assert all(set(one) == {"N", "Y"} for one in races - {(NOT_TOLD,) * 6})
+    assert all(set(item) == {"N", "Y"} for item in races - {(NOT_TOLD,) * 6})
 
 
 def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
@@ -92,8 +92,8 @@ def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
     assert found["agreement"]["reconstruction"]["binned_age"]["all"] > 0.2
     assert found["agreement"]["modal"]["binned_age"]["all"] is None  # no table has the counts that it needs
     assert "the ledger and the files agree" in tool(root, "dbrtool.py", "-q", "--reident", "sa", "--rescan")
-    told = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))
-    assert told["counties"] == 2
+    answer = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))
+    assert answer["counties"] == 2
 
 
 def test_files_that_were_copied_are_entered_with_the_product_that_is_named(root: Path, tmp_path: Path) -> None:

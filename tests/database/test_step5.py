@@ -41,7 +41,7 @@ OLD = "C_390599771001018_male_45.0_0_male_47_Y_N_N_N_N_N_N"
 
 
 def kind_of(sex: int, age: int, race: int, hisp: int) -> int:
-    return int(join_kind(*(np.array([one]) for one in (sex, age, race, hisp)))[0])
+    return int(join_kind(*(np.array([item]) for item in (sex, age, race, hisp)))[0])
 
 
 def entries(*rows: tuple[int, int, int]) -> BinnedPeople:

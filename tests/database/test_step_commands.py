@@ -60,8 +60,8 @@ class Operator:
         return result.stdout
 
     def status(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.done("--status", "--json"))
-        return told
+        answer: dict[str, Any] = json.loads(self.done("--status", "--json"))
+        return answer
 
     @property
     def base(self) -> Path:
@@ -81,8 +81,8 @@ class Operator:
         return self.files("work/*/*/synth_out_*.csv")
 
     def evaluated(self, truth: Path) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.done("--evaluate", str(truth), "--json"))
-        return told
+        answer: dict[str, Any] = json.loads(self.done("--evaluate", str(truth), "--json"))
+        return answer
 
 
 def finished(process: "subprocess.Popen[str]") -> Result:
@@ -121,7 +121,7 @@ def real_zips() -> list[Path]:
 def real_truth(real_zips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The true people of all real tracts in one file."""
     path = tmp_path_factory.mktemp("truth") / "truth.csv.gz"
-    parts = [gzip.decompress(one.read_bytes()) for one in sorted((DATA / "real_tracts").glob("truth_*.csv.gz"))]
+    parts = [gzip.decompress(file.read_bytes()) for file in sorted((DATA / "real_tracts").glob("truth_*.csv.gz"))]
     header = parts[0].partition(b"\n")[0] + b"\n"
     assert all(part.startswith(header) for part in parts)
     path.write_bytes(gzip.compress(b"".join([header, *(part[len(header) :] for part in parts)])))
@@ -187,9 +187,9 @@ def test_guernsey_county_agrees_with_its_people(guernsey: Operator) -> None:
 
 
 def test_the_evaluation_is_told_on_one_screen(real: Operator, real_truth: Path) -> None:
-    told = real.done("--evaluate", str(real_truth)).splitlines()
-    assert len(told) < 24
-    assert "published cells not reproduced: 0 of" in "".join(told)
+    output = real.done("--evaluate", str(real_truth)).splitlines()
+    assert len(output) < 24
+    assert "published cells not reproduced: 0 of" in "".join(output)
 
 
 def test_a_truth_in_several_files_or_a_folder_gives_the_same_figures(real: Operator, real_truth: Path, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_a_truth_in_several_files_or_a_folder_gives_the_same_figures(real: Opera
         shutil.copy(path, tmp_path)
     (tmp_path / "notes.txt").write_text("of the states")
     for words in ([str(path) for path in files], [str(tmp_path)]):
-        told = real.run("--evaluate", *words, "--json")
-        assert {name: value for name, value in json.loads(told.stdout).items() if name != "truth"} == whole
-    assert f"{tmp_path}/notes.txt: not read, being neither .csv, .csv.gz nor .parquet" in told.stderr
+        answer = real.run("--evaluate", *words, "--json")
+        assert {name: value for name, value in json.loads(answer.stdout).items() if name != "truth"} == whole
+    assert f"{tmp_path}/notes.txt: not read, being neither .csv, .csv.gz nor .parquet" in answer.stderr
     twice = real.run("--evaluate", str(files[0]), str(files[0]))
     assert (twice.returncode, twice.stdout) == (2, "")
     assert f"{files[0]} is named twice" in twice.stderr
@@ -235,9 +235,9 @@ def test_published_cells_that_the_people_do_not_give_are_an_error(real: Operator
 
 def test_a_second_run_finds_nothing_left_and_touches_no_file(real: Operator) -> None:
     before = {path: path.stat().st_mtime_ns for path in real.base.rglob("*")}
-    told = real.done("--step1", "--step2")
-    assert "al: step 1 is done already\n" in told
-    assert "al: step 2 is done already\n" in told
+    output = real.done("--step1", "--step2")
+    assert "al: step 1 is done already\n" in output
+    assert "al: step 2 is done already\n" in output
     assert "nothing was left to do" in real.done("--run")
     assert {path: path.stat().st_mtime_ns for path in real.base.rglob("*")} == before
 

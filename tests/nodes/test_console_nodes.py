@@ -56,12 +56,12 @@ def test_nodes_that_are_dead_in_any_way_are_shown_with_the_reason_beside_those_t
     running.nodes.known_hosts.write_text("\n".join([*kept, f"[{changed.address}]:{changed.port} {other}"]))
     result = running.here("--cluster", hosts="n1 n3 bare4 stranger@n1", ssh_seconds="60")
     assert result.returncode == 0
-    told = {line.split()[1]: line for line in result.stdout.splitlines()}
-    assert told["n1"].startswith("idle: n1 ")
-    assert told["n3"] == "unreachable: n3 (Connection refused)"
-    assert "shows another host key" in told["bare4"]
-    assert f"ssh-keygen -R '[{changed.address}]:{changed.port}'" in told["bare4"]
-    assert "refuses stranger" in told["stranger@n1"]
+    shown = {line.split()[1]: line for line in result.stdout.splitlines()}
+    assert shown["n1"].startswith("idle: n1 ")
+    assert shown["n3"] == "unreachable: n3 (Connection refused)"
+    assert "shows another host key" in shown["bare4"]
+    assert f"ssh-keygen -R '[{changed.address}]:{changed.port}'" in shown["bare4"]
+    assert "refuses stranger" in shown["stranger@n1"]
 
 
 def test_a_node_that_hangs_is_shown_so_after_the_time_that_is_set_beside_one_that_answers(running: World) -> None:
@@ -253,9 +253,11 @@ def run_to_the_end(world: World) -> Watched:
         assert typed("--step1", "--step2", "--stusab", "all").returncode == 0
         typed("--launch", "n3")
         dies = world.node("n3")
-        wait_for(lambda: any(one.worker.host == dies.hostname for one in world.ledger.claimants("r1")), "a claim of n3's")
+        wait_for(lambda: any(claimant.worker.host == dies.hostname for claimant in world.ledger.claimants("r1")), "a claim of n3's")
         dies.stop()
-        watched.died_with = sum(one.tracts for one in world.ledger.claimants("r1") if one.worker.host == dies.hostname)
+        watched.died_with = sum(
+            claimant.tracts for claimant in world.ledger.claimants("r1") if claimant.worker.host == dies.hostname
+        )
         typed("--launch_all")
         typed("--watch", "1")
         for name in ("n1", "n2"):
@@ -389,7 +391,9 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
     cluster = emr.run_job_flow(Name="c", Instances=instances, JobFlowRole="r", ServiceRole="r")["JobFlowId"]
     ids = {row["InstanceGroupType"]: row["Id"] for row in emr.list_instance_groups(ClusterId=cluster)["InstanceGroups"]}
     hosts = {
-        role: [one["PrivateDnsName"] for one in emr.list_instances(ClusterId=cluster, InstanceGroupId=ids[role])["Instances"]]
+        role: [
+            host_row["PrivateDnsName"] for host_row in emr.list_instances(ClusterId=cluster, InstanceGroupId=ids[role])["Instances"]
+        ]
         for role in roles
     }
     waiting.nodes.write_ssh_config({hosts["CORE"][0]: "n2", hosts["TASK"][0]: "n1", hosts["TASK"][1]: "n3"})
@@ -479,7 +483,7 @@ def test_doctor_tells_of_each_node_and_what_is_missing(running: World, run_to_th
 def storage_names(world: World) -> list[str]:
     client = boto3.client("s3", endpoint_url=world.operator.env["AWS_ENDPOINT_URL"], aws_access_key_id="test",
                           aws_secret_access_key="x", region_name="us-east-1")  # fmt: skip
-    return [one["Key"] for one in client.list_objects_v2(Bucket=BUCKET, Prefix="root/2010-re/")["Contents"]]
+    return [file["Key"] for file in client.list_objects_v2(Bucket=BUCKET, Prefix="root/2010-re/")["Contents"]]
 
 
 def test_doctor_looks_from_the_node_itself_at_what_a_launch_needs_there(running: World, run_to_the_end: Watched) -> None:

@@ -101,7 +101,7 @@ def test_yes_asks_nothing_and_shrinking_says_which_nodes_end_and_frees_what_they
     task = cluster.client.list_instance_groups(ClusterId=cluster.id)["InstanceGroups"]
     group = next(row["Id"] for row in task if row["InstanceGroupType"] == "TASK")
     instances = cluster.client.list_instances(ClusterId=cluster.id, InstanceGroupId=group)["Instances"]
-    hosts = [one["PrivateDnsName"] for one in instances]
+    hosts = [host_row["PrivateDnsName"] for host_row in instances]
     for host in (hosts[0].partition(".")[0], "stays"):
         assert ledger.claim("r1", Worker(host, "1-1"), lease_seconds=3600)
     result = cluster.operator.here("--resize", "0", "--yes")
@@ -109,13 +109,13 @@ def test_yes_asks_nothing_and_shrinking_says_which_nodes_end_and_frees_what_they
     assert "Resize cluster" not in result.stderr
     assert sorted(re.findall(r"(\S+) ends \(it does not answer", result.stderr)) == sorted(hosts)
     assert cluster.groups()["DASTaskInstanceGroup"][0] == 0
-    assert [one.worker.host for one in ledger.claimants("r1")] == ["stays"]
+    assert [claimant.worker.host for claimant in ledger.claimants("r1")] == ["stays"]
 
 
 def test_shrinking_names_to_emr_the_instances_that_were_chosen(make_cluster: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_cluster(GROUPS)
     cluster = emr.Cluster(made.id)
-    group = next(one for one in cluster.groups() if one.role == "TASK")
+    group = next(group_row for group_row in cluster.groups() if group_row.role == "TASK")
     sent: list[dict[str, Any]] = []
     cluster._client.meta.events.register(
         "provide-client-params.emr.ModifyInstanceGroups", lambda params, **_: sent.append(dict(params))
@@ -217,7 +217,7 @@ def test_a_fleet_that_shrinks_may_lose_any_of_its_nodes(stubbed: Stubber, no_nod
     stubbed.add_response("list_instances", {"Instances": rows})
     config = Config(cluster=ClusterSettings(ssh_config=str(no_nodes)))
     leaving = console_nodes._leaving(emr.Cluster("j-1"), group, config, 2)
-    assert [one.host.instance for one in leaving] == ["i-0", "i-1", "i-2"]
+    assert [host.host.instance for host in leaving] == ["i-0", "i-1", "i-2"]
 
 
 def test_a_cluster_that_has_the_size_already_is_left_alone(make_cluster: Make) -> None:

@@ -176,7 +176,7 @@ class Rough:
         if self.blow is not None and events:
             self.blow()
             self.blow = None
-        return [event for one in events for event in ([one, one] if isinstance(one, Answered) else [one])]
+        return [event for event in events for _ in range(2 if isinstance(event, Answered) else 1)]
 
     def cancel(self) -> None:
         self.spark.cancel()
@@ -251,13 +251,13 @@ def test_a_rescan_by_spark_finds_what_one_without_finds(
     solution.write_bytes(solution.read_bytes()[:-20])
     args = Arguments(reident="checked", stusab=None, county=None, tract=None, dry_run=True, verbose=True, product=None)
     capsys.readouterr()
-    codes, told = [], []
+    codes, messages = [], []
     for pool in (None, rescan_pool(spark)):
         codes.append(rescan.rescan(args, config, pool))
-        told.append(capsys.readouterr().out)
+        messages.append(capsys.readouterr().out)
     assert codes == [3, 3]  # something is wrong, and nothing was mended
-    assert told[0] == told[1]
-    assert str(solution) in told[0]
+    assert messages[0] == messages[1]
+    assert str(solution) in messages[0]
 
 
 def rescan_pool(spark: Spark, ship: Callable[[Any], Any] | None = None) -> SparkPool:
@@ -300,7 +300,7 @@ def test_tracts_that_fail_or_kill_are_quarantined_with_their_error_and_the_rest_
     good = ["000100", "000200", "000300", "000404", "000668"]
     ledger, outcome = run(spark, sqlite, root, sorted([*good, *bad]))
     assert statuses(ledger) == dict.fromkeys(good, "solved") | dict.fromkeys(bad, "quarantined")
-    errors = {one.tract: one.error for _, one in outcome.quarantined}
+    errors = {tract_row.tract: tract_row.error for _, tract_row in outcome.quarantined}
     assert sorted(errors) == sorted(bad)
     assert [tract for tract, error in errors.items() if bad[tract] not in error] == []
     assert (root / "full").exists()
@@ -315,7 +315,7 @@ def test_a_task_that_hangs_is_done_by_its_copy_and_ended(spark: Spark, sqlite: D
     ledger, outcome = run(spark, sqlite, root, tracts)
     assert time.monotonic() - begin < SLEEP_SECONDS
     assert outcome.solved == len(tracts)
-    assert {(one.status, one.sol_count, one.attempts) for one in ledger.tract_states(R, "oh")} == {("solved", 1, 0)}
+    assert {(tract.status, tract.sol_count, tract.attempts) for tract in ledger.tract_states(R, "oh")} == {("solved", 1, 0)}
     sleeper = int((root / "sleeper").read_text())
     wait_for(lambda: not psutil.pid_exists(sleeper), "the end of the process that hung")
 
@@ -326,7 +326,7 @@ def test_sigterm_finishes_what_executors_are_doing_and_puts_the_rest_back(spark:
     assert outcome.ended == "told to stop"
     assert 0 < outcome.solved < len(tracts)
     assert outcome.left[0] == len(tracts) - outcome.solved
-    states = [(one.status, one.claimed_by) for one in ledger.tract_states(R, "oh")]
+    states = [(tract.status, tract.claimed_by) for tract in ledger.tract_states(R, "oh")]
     assert states.count(("solved", None)) == outcome.solved
     assert states.count(("new", None)) == outcome.left[0]
 
@@ -358,8 +358,8 @@ def start_run(cluster: SparkCluster, zips: list[Path], folder: Path, executor_mi
 
 def all_put_back(ledger: Ledger) -> int:
     """How many tracts there are, none of which was done, or is held or blamed."""
-    states = [one for stusab in ledger.stusabs(R) for one in ledger.tract_states(R, stusab) if one.pop]
-    assert {(one.status, one.attempts, one.claimed_by) for one in states} == {("new", 0, None)}
+    states = [tract for stusab in ledger.stusabs(R) for tract in ledger.tract_states(R, stusab) if tract.pop]
+    assert {(state.status, state.attempts, state.claimed_by) for state in states} == {("new", 0, None)}
     return len(states)
 
 
@@ -451,7 +451,7 @@ def test_a_python_that_executors_do_not_have_is_no_county_s_fault(spark: Spark, 
 
 def test_executors_get_s3_s_secret_as_environment_and_the_database_s_never(spark: Spark) -> None:
     job = spark.submit("environment", "tests.spark_tasks:serve_environment", [["AWS_SECRET_ACCESS_KEY", "MYSQL_PASSWORD"]])
-    said = {one for event in ended(spark, job) for one in map(repr, event.answer.said)}
+    said = {event_row for event in ended(spark, job) for event_row in map(repr, event.answer.said)}
     assert said == {repr({"AWS_SECRET_ACCESS_KEY": SECRET, "MYSQL_PASSWORD": None})}
 
 

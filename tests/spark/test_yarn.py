@@ -130,7 +130,7 @@ class Operator:
         bucket, _, prefix = root.removeprefix("s3://").partition("/")
         server, start = client(self.env["AWS_ENDPOINT_URL"]), f"{prefix}/2010-re/{R}/work/"
         found = server.list_objects_v2(Bucket=bucket, Prefix=start)["Contents"]
-        return {one["Key"].removeprefix(start): server.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in found}
+        return {item["Key"].removeprefix(start): server.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found}
 
     def ledger(self) -> Ledger:
         return open_ledger(Config.load(str(self.folder / "config.ini"), env={"DAS_S3ROOT": str(self.folder)}))
@@ -194,12 +194,12 @@ def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCl
         assert who.ends(run) == 8, who.said
         assert re.match(rf"error: .*{cases[name][2]}", who.said.splitlines()[-1]), who.said
     states = first.ledger().tract_states(R, "de")
-    assert {(one.status, one.attempts, one.claimed_by) for one in states if one.pop} == {("new", 0, None)}
+    assert {(state.status, state.attempts, state.claimed_by) for state in states if state.pop} == {("new", 0, None)}
 
 
 def held(ledger: Ledger) -> bool:
     """Whether a run holds tracts."""
-    return any(one.claimed_by for one in ledger.tract_states(R, "de"))
+    return any(tract.claimed_by for tract in ledger.tract_states(R, "de"))
 
 
 @pytest.mark.long
@@ -225,9 +225,9 @@ def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
             for process in executors:
                 process.resume()
         assert who.ends(run) == code, who.said
-        states = [one for one in ledger.tract_states(R, "de") if one.pop]
-        assert {(one.attempts, one.claimed_by) for one in states} == {(0, None)}
-        assert any(one.status != "solved" for one in states)
+        states = [tract for tract in ledger.tract_states(R, "de") if tract.pop]
+        assert {(state.attempts, state.claimed_by) for state in states} == {(0, None)}
+        assert any(state.status != "solved" for state in states)
         wait_for(lambda: cluster.applications()[0]["state"] == "FINISHED", "the end of YARN's application", END_SECONDS)
     assert who.types("--run", "--step6") == 0, who.said  # workflow 1 goes on where workflow 2 was stopped
     assert differing(who.files(), expected) == []
@@ -241,10 +241,10 @@ def everything_shown(who: Operator, cluster: YarnCluster) -> dict[str, str]:
     shown = {path: cluster.page(path) for path in ("cluster/apps", f"cluster/app/{name}", "conf", "ws/v1/cluster/apps")}
     shown |= {path: page(f"{address}/{path}") for path in ("environment/", "executors/", f"api/v1/applications/{name}/environment")}
     executors: list[dict[str, Any]] = json.loads(page(f"{address}/api/v1/applications/{name}/executors"))
-    log = next(one["executorLogs"]["stderr"] for one in executors if one["id"] != "driver")
+    log = next(executor["executorLogs"]["stderr"] for executor in executors if executor["id"] != "driver")
     shown[log] = page(log.replace("start=-4096", "start=0"))
     assert "Successfully registered with driver" in shown[log]
-    shown["processes"] = "\n".join(" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))
+    shown["processes"] = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
     return shown
 
 

@@ -60,12 +60,12 @@ def test_what_is_encrypted_comes_back_whatever_its_size(key: str, size: int) -> 
 
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_a_damaged_file_is_refused_by_name(key: str, size: int) -> None:
-    told = json.loads(kms.encrypt(os.urandom(size), key))
-    sealed = bytearray(base64.b64decode(told["ciphertext"]))
+    answer = json.loads(kms.encrypt(os.urandom(size), key))
+    sealed = bytearray(base64.b64decode(answer["ciphertext"]))
     sealed[-1] ^= 1
-    told["ciphertext"] = base64.b64encode(sealed).decode()
+    answer["ciphertext"] = base64.b64encode(sealed).decode()
     with pytest.raises(InputError, match=r"c\.json was damaged"):
-        kms.decrypt(json.dumps(told), "c.json")
+        kms.decrypt(json.dumps(answer), "c.json")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "other"}', '{"format": "dbrecon-kms-1", "ciphertext": "%%"}'])

@@ -99,7 +99,7 @@ def objects_of(root: str, endpoint: str) -> dict[str, bytes]:
     """What lies in the bucket, seen past the proxy."""
     bucket = root.split("/")[2]
     found = client(endpoint).list_objects_v2(Bucket=bucket).get("Contents", [])
-    return {one["Key"]: client(endpoint).get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in found}
+    return {item["Key"]: client(endpoint).get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found}
 
 
 def test_what_a_bad_network_does_is_repeated_until_it_is_right(proxy: S3Proxy, s3_root: str) -> None:
@@ -111,7 +111,7 @@ def test_what_a_bad_network_does_is_repeated_until_it_is_right(proxy: S3Proxy, s
         assert storage.read_bytes(path) == content(number)
         assert read_ranges(path) == content(number)
         assert storage.size(path) == 20_000 + number
-    assert sorted(one.path for one in storage.walk(s3_root)) == sorted(paths)
+    assert sorted(file.path for file in storage.walk(s3_root)) == sorted(paths)
     for path in paths:
         storage.remove(path)
     assert list(storage.walk(s3_root)) == []
@@ -308,7 +308,7 @@ def test_a_process_killed_in_the_middle_of_an_upload_leaves_no_object(
     proxy.bandwidth = float("inf")
     assert list(objects_of(s3_root, moto_server).values()) == [b"old"]
     found = storage.unfinished(s3_root)
-    assert [one.path for one in found] == [f"{s3_root}/people.csv"] * left
+    assert [item.path for item in found] == [f"{s3_root}/people.csv"] * left
     assert storage.clear_leftovers(s3_root, older_than_seconds=1e11) == 0, "another node may be writing it"
     assert storage.clear_leftovers(s3_root, older_than_seconds=3600.0) == left, "moto says that all uploads began in 2010"
     assert storage.unfinished(s3_root) == []

@@ -123,16 +123,16 @@ class Bucket:
         s3, prefix = client(self.endpoint), "das/2010-re/r1/work/"
         found = []
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.name, Prefix=prefix):
-            for one in page.get("Versions", []):
-                got = s3.get_object(Bucket=self.name, Key=one["Key"], VersionId=one["VersionId"])
-                found.append((one["Key"].removeprefix(prefix), got["Body"].read(), got))
+            for file in page.get("Versions", []):
+                got = s3.get_object(Bucket=self.name, Key=file["Key"], VersionId=file["VersionId"])
+                found.append((file["Key"].removeprefix(prefix), got["Body"].read(), got))
         return found
 
     def files(self) -> dict[str, bytes]:
         """What is there now below work/."""
         s3, prefix = client(self.endpoint), "das/2010-re/r1/work/"
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        keys = [file["Key"] for page in pages for file in page.get("Contents", [])]
         return {key.removeprefix(prefix): s3.get_object(Bucket=self.name, Key=key)["Body"].read() for key in keys}
 
 

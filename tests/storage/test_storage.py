@@ -60,7 +60,7 @@ def everything_under(root: str) -> list[str]:
         if error.response["Error"]["Code"] != "NoSuchUpload":  # rclone's way of saying that there are none
             raise
         uploads = []
-    return sorted(one["Key"].rsplit("/", 1)[-1] for one in [*objects, *uploads])
+    return sorted(file["Key"].rsplit("/", 1)[-1] for file in [*objects, *uploads])
 
 
 @pytest.mark.parametrize("name", ["model.lp", "model.lp.gz", "deep/er/model.lp.gz"])
@@ -268,11 +268,11 @@ def test_everything_below_a_folder_is_found_with_its_size(root: str) -> None:
         with sopen(f"{root}/{name}", "w") as file:
             file.write("x" * len(name))
     found = list(storage.walk(f"{root}/work/"))
-    assert [(one.path, one.size) for one in found] == [
+    assert [(item.path, item.size) for item in found] == [
         (f"{root}/work/oh/39059/lp/one.lp", 23),
         (f"{root}/work/oh/geofile_oh.csv", 22),
     ]
-    assert all(abs(one.mtime - time.time()) < 100 for one in found)
+    assert all(abs(item.mtime - time.time()) < 100 for item in found)
     assert list(storage.walk(f"{root}/nowhere")) == []
 
 

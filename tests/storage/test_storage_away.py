@@ -27,11 +27,11 @@ class Remedy:
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.thread: threading.Thread | None = None
 
     def tell(self, text: str) -> None:
-        self.told.append(text)
+        self.messages.append(text)
         if self.thread is None:
             self.thread = threading.Thread(target=self._do)
             self.thread.start()
@@ -64,8 +64,8 @@ def test_a_server_that_is_away_is_waited_for_and_what_was_made_is_kept(away: tup
         with storage.sopen(path, "wb") as file:
             file.write(b"after")
         assert storage.read_bytes(path) == b"after"
-    assert "PutObject: S3 is away (" in remedy.told[0]
-    assert path in remedy.told[0]
+    assert "PutObject: S3 is away (" in remedy.messages[0]
+    assert path in remedy.messages[0]
 
 
 def test_reading_waits_too(away: tuple[str, Remedy]) -> None:
@@ -78,10 +78,10 @@ def test_without_patience_it_is_said_at_once_and_with_it_when_it_is_over(away: t
     path, _ = away
     with pytest.raises(StorageError, match="S3 was not reached"):
         storage.read_bytes(path)
-    told: list[str] = []
-    with patient(1, told.append) as patience, pytest.raises(StorageError, match="S3 was not reached"):
+    messages: list[str] = []
+    with patient(1, messages.append) as patience, pytest.raises(StorageError, match="S3 was not reached"):
         storage.read_bytes(path)
-    assert told
+    assert messages
     assert patience.ran_out
 
 
@@ -104,17 +104,17 @@ def test_credentials_that_have_expired_are_read_anew(
         with storage.sopen(f"{s3_root}/file", "w") as target:
             target.write("two")
     assert storage.read_bytes(f"{s3_root}/file") == b"two"
-    assert "the AWS credentials have expired: renew them" in remedy.told[0]
+    assert "the AWS credentials have expired: renew them" in remedy.messages[0]
 
 
 def test_what_waiting_cannot_mend_is_said_at_once(s3_root: str, moto_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    with S3Proxy(moto_server) as proxy, patient(60, told.append):
+    messages: list[str] = []
+    with S3Proxy(moto_server) as proxy, patient(60, messages.append):
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         proxy.refuse = ("PUT", "", 403, "AccessDenied")
         with pytest.raises(StorageError, match="access is denied"), storage.sopen(f"{s3_root}/file", "w") as target:
             target.write("one")
-    assert told == []
+    assert messages == []
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_full_disk_is_waited_for_in_the_middle_of_a_file(small_disk: Path, nam
     with patient(60, remedy.tell), storage.sopen(small_disk / name, "wb") as file:
         file.write(content)
     assert storage.read_bytes(small_disk / name) == content
-    assert f"{small_disk / name} cannot be written: the disk is full" in remedy.told[0]
+    assert f"{small_disk / name} cannot be written: the disk is full" in remedy.messages[0]
     assert [path.name for path in small_disk.iterdir()] == [name]
 
 

@@ -94,8 +94,8 @@ def test_years_by_groups_within_one_another_are_merged_and_told_by_subtraction(t
     cells[[product.columns("tract").index(f"T{n:03d}") for n in (3, 4, 5)]] = 10, 20, 30
     cells[[product.columns("tract").index(f"TW{n:03d}") for n in (3, 4, 5)]] = 1, 2, 3
     years = binning.years
-    told = {tuple(years.values(cells)[a:b].tolist()) for a, b in zip(years.starts, years.starts[1:], strict=False)}
-    assert told == {(1, 2, 3), (9, 18, 27)}
+    shown = {tuple(years.values(cells)[a:b].tolist()) for a, b in zip(years.starts, years.starts[1:], strict=False)}
+    assert shown == {(1, 2, 3), (9, 18, 27)}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_distances_and_certain_people_are_those_of_the_list_of_all_solutions(tra
         blockwise = farthest(listed(model, number), counts, columns)
         assert (found.blockwise.lower[number], found.blockwise.upper[number]) == (blockwise, blockwise)
         assert found.certain[number] == solutions[:, columns].min(axis=0).sum()
-        diameter = max(farthest(solutions, one, columns) for one in solutions)
+        diameter = max(farthest(solutions, item, columns) for item in solutions)
         people = int(counts[columns].sum())
         assert diameter <= found.any_two[number] == min(people, 2 * exact, people - found.certain[number])
 

@@ -60,9 +60,9 @@ def test_each_block_has_its_line_and_each_person_hers(experiment: Experiment) ->
     assert len(flags) == len(people)
     assert [row["geoid_block"] for row in blocks] == sorted({row["geoid_block"] for row in people})
     for row in blocks:
-        there = [flag for flag, person in zip(flags, people, strict=True) if person["geoid_block"] == row["geoid_block"]]
-        assert len(there) == int(row["people"])
-        assert there.count("Y") == int(row["certain"])
+        existing = [flag for flag, person in zip(flags, people, strict=True) if person["geoid_block"] == row["geoid_block"]]
+        assert len(existing) == int(row["people"])
+        assert existing.count("Y") == int(row["certain"])
         assert row["proof"] in {proof.name.lower() for proof in Proof}
         assert int(row["differ_lower"]) == int(row["differ_upper"]) <= int(row["blockwise_upper"])
         assert float(row["variability_upper"]) == pytest.approx(100 * int(row["differ_upper"]) / int(row["people"]), abs=6e-5)

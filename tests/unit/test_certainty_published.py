@@ -95,14 +95,14 @@ def unbinned_distance(model: Model, kinds: IntArray, people: People, block: int)
     upper = propagate(system, np.zeros(n, np.int64), np.full(n, UNBOUNDED))[1].astype(np.float64)
     sums = sp.csr_array((np.ones(model.n_nonzeros), model.columns, model.starts), shape=(model.n_constraints, n))
     pick = sp.csr_array((np.ones(len(here)), (cell_of, here)), shape=(k, n))
-    one, zero = sp.eye_array(k), sp.csr_array((k, n))
+    unit, zero = sp.eye_array(k), sp.csr_array((k, n))
     # s <= the people in common, as large as can be, were it not minimised: s >= x - big z and s >= h - big (1 - z).
     rows = sp.csr_array(
         sp.vstack(
             [
                 sp.hstack([sums, sp.csr_array((model.n_constraints, 2 * k))]),
-                sp.hstack([-pick, one, big * one]),
-                sp.hstack([zero, one, -big * one]),
+                sp.hstack([-pick, unit, big * unit]),
+                sp.hstack([zero, unit, -big * unit]),
             ]
         )
     )

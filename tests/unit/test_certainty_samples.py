@@ -168,12 +168,12 @@ def test_confidence_and_distances_are_those_of_the_kept_samples(experiment: Expe
         assert line["certain"] == "N" or holders == 9
     assert {line["certain"] for line in beside if line["confidence"] != "1.0000"} == {"N"}
 
-    mine = Counter(people)
+    own = Counter(people)
     blocks = rows_of(experiment.sample_blocks("de", "001"))
     assert any(float(row["mean_differ"]) > 0 for row in blocks)
     for row in blocks:
         apart = [distance(a, b, row["geoid_block"]) for a, b in itertools.combinations(samples, 2)]
-        away = [distance(mine, sample, row["geoid_block"]) for sample in samples]
+        away = [distance(own, sample, row["geoid_block"]) for sample in samples]
         assert float(row["mean_differ"]) == pytest.approx(np.mean(apart), abs=6e-5)
         assert float(row["mean_from_people"]) == pytest.approx(np.mean(away), abs=6e-5)
         assert int(row["most_from_people"]) == max(away)
@@ -184,8 +184,8 @@ def test_confidence_and_distances_are_those_of_the_kept_samples(experiment: Expe
         assert (int(line["min"]), int(line["max"])) == (min(values), max(values))
 
 
-def distance(one: Counter[Cell], other: Counter[Cell], block: str) -> int:
-    return sum(abs(one[cell] - other[cell]) for cell in one.keys() | other.keys() if cell[0] == block) // 2
+def distance(first: Counter[Cell], other: Counter[Cell], block: str) -> int:
+    return sum(abs(first[cell] - other[cell]) for cell in first.keys() | other.keys() if cell[0] == block) // 2
 
 
 def test_samples_that_are_there_are_not_drawn_again_and_never_of_other_people(experiment: Experiment) -> None:

@@ -82,8 +82,8 @@ def test_a_contradiction_that_only_integers_see_is_found() -> None:
     """Three sums of two: halves would do, and a fourth constraint that has nothing to do with it."""
     columns = np.array([0, 1, 1, 2, 0, 2, 3], np.int64)
     starts = np.array([0, 2, 4, 6, 7], np.int64)
-    one = np.ones(4)
-    program = Program(starts, columns, np.ones(7), one, one, np.zeros(4), np.full(4, np.inf))
+    ones = np.ones(4)
+    program = Program(starts, columns, np.ones(7), ones, ones, np.zeros(4), np.full(4, np.inf))
     found = find_conflict(program, 30)
     assert found.rows.tolist() == [0, 1, 2]
     assert found.minimal

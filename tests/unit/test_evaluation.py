@@ -278,9 +278,9 @@ OTHER = 390610001001000
 
 
 def test_only_reconstructed_counties_are_compared_and_the_rest_is_told() -> None:
-    here, there = people_of((A, 0, 30, WHITE, 0)), people_of((OTHER, 0, 30, WHITE, 0), times=3)
+    here, elsewhere = people_of((A, 0, 30, WHITE, 0)), people_of((OTHER, 0, 30, WHITE, 0), times=3)
     nowhere = people_of((390630001001000, 0, 1, WHITE, 0))
-    result = evaluated(People.concatenate([here, there]), {"39059": county(here), "39063": county(nowhere)})
+    result = evaluated(People.concatenate([here, elsewhere]), {"39059": county(here), "39063": county(nowhere)})
     assert result.compared == ("39059",)
     assert result.left_out == {"39061": 3}
     assert result.without_truth == ("39063",)
@@ -303,10 +303,10 @@ def test_the_truth_may_be_in_any_order() -> None:
 
 
 def test_the_truth_may_be_in_several_files() -> None:
-    here, there = people_of((A, 0, 30, WHITE, 0), (B, 1, 4, WHITE, 1)), people_of((OTHER, 0, 30, WHITE, 0))
-    counties = {"39059": county(here), "39061": county(there)}
-    whole = evaluate([truth_file(people_csv(People.concatenate([here, there])))], counties, product())
-    parts = [people_of((A, 0, 30, WHITE, 0)), people_of((B, 1, 4, WHITE, 1)), there]
+    here, elsewhere = people_of((A, 0, 30, WHITE, 0), (B, 1, 4, WHITE, 1)), people_of((OTHER, 0, 30, WHITE, 0))
+    counties = {"39059": county(here), "39061": county(elsewhere)}
+    whole = evaluate([truth_file(people_csv(People.concatenate([here, elsewhere])))], counties, product())
+    parts = [people_of((A, 0, 30, WHITE, 0)), people_of((B, 1, 4, WHITE, 1)), elsewhere]
     files = [truth_file(people_csv(part), f"{number}.csv") for number, part in enumerate(parts)]
     result = evaluate(files, counties, product())
     assert result.truth_name == "0.csv, 1.csv, 2.csv"

@@ -94,7 +94,7 @@ def test_counties_add_up(product: Product) -> None:
     parts = [found(product, Results(people), people), found(product, Results(moved), moved), found(product, Results(moved), None)]
     sums = total(parts)
     assert sums.people == 700
-    assert int(sums.blocks.sum()) == sum(len(np.unique(one.block)) for one in (people, moved, moved))
+    assert int(sums.blocks.sum()) == sum(len(np.unique(item.block)) for item in (people, moved, moved))
     assert sums.tallies[0].count("reconstruction", "all", "known") == 500
     by_county = total(parts[:2]).tracts.by_county()
     assert (by_county.geoid.tolist(), by_county.people.tolist()) == ([COUNTY, COUNTY + 1], [300, 200])
@@ -109,9 +109,9 @@ def test_published_ages_are_those_of_the_people_who_were_counted(tables: str) ->
     cells = tabulate(product, 1, np.zeros(2000, np.int64), people.sa * N_RH + people.rh, np.ones(2000, np.int64))
     counted = np.asarray(cells[0][0] if level == "block" else cells[1]).ravel()
     expected = five_years(np.bincount(people.sa, minlength=N_SA))
-    told = published_ages(product, level, counted)
-    assert told is not None
-    assert told.tolist() == expected.tolist()
+    shown = published_ages(product, level, counted)
+    assert shown is not None
+    assert shown.tolist() == expected.tolist()
     assert expected.sum() == 2000
 
 

@@ -94,9 +94,9 @@ def test_exact_cells_follow_from_constraints_and_inexact_ones_become_ranges() ->
         found = coverage(product(), level)
         assert found.missing == ()
         assert found.cells == sum(len(t.cells) for t in product().tables_of(level) if t.name not in HOW)
-        named = {label for one in product().ranges if one.level == level for label in one.labels}
+        named = {label for constraint in product().ranges if constraint.level == level for label in constraint.labels}
         assert named == {name for t in product().tables_of(level) if t.name in HOW for name in t.cell_names}
-    used = {one.partition.name.split("-")[0] for one in product().constraints}
+    used = {constraint.partition.name.split("-")[0] for constraint in product().constraints}
     assert not used & set(HOW)
 
 
@@ -154,7 +154,7 @@ def test_a_cell_outside_of_its_interval_is_named_with_it() -> None:
     people = [(block, kind) for block, kind in PEOPLE if block != 1000]
     at = np.searchsorted(TABLES.blocks, [block for block, _ in people])
     found = violations(product(), TABLES, at, np.array([kind for _, kind in people]), np.ones(len(people), np.int64))
-    assert any("(from" in str(one) for one in found)
+    assert any("(from" in str(item) for item in found)
 
 
 def test_a_contradiction_is_explained() -> None:

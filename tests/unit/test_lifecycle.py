@@ -33,11 +33,11 @@ def test_the_page_is_drawn_from_the_table() -> None:
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.unit)
 def test_every_state_is_known_and_can_be_reached(life: Life) -> None:
-    named = {state for one in life.transitions for state in (*one.before, *one.after)} | set(life.begins)
+    named = {state for transition in life.transitions for state in (*transition.before, *transition.after)} | set(life.begins)
     assert named == set(life.states)
     reached = set(life.begins)
     for _ in life.states:
-        reached |= {after for one in life.transitions for after in one.after if reached & set(one.before)}
+        reached |= {after for transition in life.transitions for after in transition.after if reached & set(transition.before)}
     assert reached == set(life.states)
     assert all(f" {state}" in mermaid(life) for state in life.states)
 

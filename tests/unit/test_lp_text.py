@@ -63,10 +63,10 @@ def test_a_binned_program_says_which_ages_it_counts_together(model: Model, text:
 
 
 def test_the_file_is_the_same_program_in_the_same_order(model: Model, read: NamedProgram) -> None:
-    mine = Program.of_model(model)
-    assert np.array_equal(read.program.matrix().toarray(), mine.matrix().toarray())
+    own = Program.of_model(model)
+    assert np.array_equal(read.program.matrix().toarray(), own.matrix().toarray())
     for name in ("lower", "upper", "column_lower", "column_upper"):
-        assert np.array_equal(getattr(read.program, name), getattr(mine, name)), name
+        assert np.array_equal(getattr(read.program, name), getattr(own, name)), name
     assert list(read.constraints) == [model.row_name(row) for row in range(model.n_constraints)]
 
 

@@ -95,9 +95,9 @@ def test_zeros_by_subtraction_forbid_people_as_well() -> None:
 
 def test_the_model_is_a_pure_function_of_the_tables() -> None:
     tables = tables_of(PRODUCT, random_people(5, blocks=6, people=300))
-    one, two = BUILDER.build(tables), ModelBuilder(PRODUCT).build(tables)
+    first, two = BUILDER.build(tables), ModelBuilder(PRODUCT).build(tables)
     for name in ("block", "kind", "starts", "columns", "rhs"):
-        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+        assert np.array_equal(getattr(first, name), getattr(two, name)), name
 
 
 def test_no_constraint_is_written_twice() -> None:

@@ -130,11 +130,11 @@ def test_the_experiment_of_the_environment_is_the_default(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_has_help_version_and_completion(program: str) -> None:
-    told = run(program, "--help")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.startswith(f"usage: {program} ")
-    assert {"--reident", "--stusab", "--county", "--tract", "--version", "--help", "--completion"} <= set(told.stdout.split())
-    assert max(map(len, told.stdout.splitlines())) <= 132
+    output = run(program, "--help")
+    assert (output.returncode, output.stderr) == (0, "")
+    assert output.stdout.startswith(f"usage: {program} ")
+    assert {"--reident", "--stusab", "--county", "--tract", "--version", "--help", "--completion"} <= set(output.stdout.split())
+    assert max(map(len, output.stdout.splitlines())) <= 132
     version = run(program, "--version")
     assert re.fullmatch(rf"{program} \d+\.\d+\S* \(Python 3\.\S+\)\n", version.stdout)
 
@@ -150,12 +150,12 @@ def test_help_has_three_levels() -> None:
 
 
 def test_help_of_a_group_is_that_group_alone() -> None:
-    told = run("dbrtool.py", "--help", "watching").stdout
-    assert told.startswith("watching:\n")
-    assert "--status" in told
-    assert "--step1" not in told
-    assert run("dbrtool.py", "--help", "watch").stdout == told
-    assert run("dbrtool.py", "--help=errors").stdout == told
+    output = run("dbrtool.py", "--help", "watching").stdout
+    assert output.startswith("watching:\n")
+    assert "--status" in output
+    assert "--step1" not in output
+    assert run("dbrtool.py", "--help", "watch").stdout == output
+    assert run("dbrtool.py", "--help=errors").stdout == output
     wrong = run("dbrtool.py", "--help", "cooking")
     assert wrong.returncode == 2
     assert re.fullmatch(r"error: --help cooking: the groups are experiments, .*watching.*\n", wrong.stderr)
@@ -175,7 +175,7 @@ print(sorted(heavy & set(sys.modules)))
 
 @pytest.mark.parametrize("script", ["demo.py", "hard.py", "bench.py"])
 def test_help_of_a_script_of_bench_only_helps(script: str) -> None:
-    told = run(f"bench/{script}", "--help")
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(f"usage: {script}")
-    assert "reconstruction from beginning" not in told.stdout
+    output = run(f"bench/{script}", "--help")
+    assert output.returncode == 0, output.stderr
+    assert output.stdout.startswith(f"usage: {script}")
+    assert "reconstruction from beginning" not in output.stdout

@@ -96,9 +96,9 @@ def test_a_worker_killed_by_the_parent_is_heard_of_no_more(pool: WorkerPool) -> 
 def test_workers_that_are_ended_clear_away_what_they_were_writing(tmp_path: Path) -> None:
     pool = WorkerPool(WORDS, 2)
     first, second = (pool.submit(tmp_path / name) for name in ("first", "second"))
-    told: set[int] = set()
-    while told != {first, second}:
-        told |= {event.worker for event in pool.wait(20)}
+    ended: set[int] = set()
+    while ended != {first, second}:
+        ended |= {event.worker for event in pool.wait(20)}
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
     pool.kill(first)
     assert {path.name for path in tmp_path.iterdir()} == {"second"}
@@ -132,7 +132,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 
 def forkserver() -> psutil.Process:
     """The workers' common ancestor."""
-    [found] = [one for one in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(one.cmdline())]
+    [found] = [process for process in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(process.cmdline())]
     return found
 
 

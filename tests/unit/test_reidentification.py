@@ -141,8 +141,8 @@ def test_an_attacker_who_has_the_truth_of_a_true_reconstruction_is_always_right(
 
 
 def test_a_study_adds_counties_up_and_an_id_of_somebody_elsewhere_counts_in_all_alone() -> None:
-    here, there = records([(1000, 30, WHITE), (1000, 31, WHITE)]), records([(1000, 30, BLACK)])
-    elsewhere = Records(there.block + 2 * 10**10, there.sa, there.rh)
+    here, away = records([(1000, 30, WHITE), (1000, 31, WHITE)]), records([(1000, 30, BLACK)])
+    elsewhere = Records(away.block + 2 * 10**10, away.sa, away.rh)
     truth = Records(*(np.concatenate([getattr(here, f), getattr(elsewhere, f)]) for f in ("block", "sa", "rh")))
     moved = Records(np.append(here.block, here.block[0]), np.append(here.sa, 31), np.full(3, -1, np.int64))
     known = Known.of_truth(moved, np.array([0, -1, 2]), truth)

@@ -65,7 +65,7 @@ def test_a_constraint_that_lacks_is_missed() -> None:
         product.title,
         product.tables,
         product.partitions,
-        tuple(one for one in product.constraints if one.partition.name != "P14"),
+        tuple(constraint for constraint in product.constraints if constraint.partition.name != "P14"),
     )
     assert coverage(less, "block").missing[0] == "P0140003"
 
@@ -110,7 +110,7 @@ def cells_of_person(sex: int, age: int, races: set[str], hisp: bool) -> dict[str
         count("P007", 1, 9 if hisp else 2, (10 if hisp else 3) + RACES.index(race))
     outline = [2] if len(races) == 1 else [9, {2: 10, 3: 26, 4: 47, 5: 63, 6: 70}[len(races)]]
     first = {1: 3, 2: 11, 3: 27, 4: 48, 5: 64, 6: 71}[len(races)]
-    position = [set(one) for one in itertools.combinations(RACES, len(races))].index(races)
+    position = [set(item) for item in itertools.combinations(RACES, len(races))].index(races)
     for whole, nonhispanic, universe in (("P008", "P009", True), ("P010", "P011", age >= 18)):
         if universe:
             count(whole, 1, *outline, first + position)
@@ -127,7 +127,7 @@ def cells_of_person(sex: int, age: int, races: set[str], hisp: bool) -> dict[str
         count("P014", 1, 23 if sex else 2, (24 if sex else 3) + age)
     by_year = [1, 106 if sex else 2, (107 if sex else 3) + min(age, 100 + (age >= 105) + (age >= 110))]
     count("PCT012", *by_year)
-    for letter, group_race, origin in [one for one in ITERATIONS if one[0] <= "O"]:
+    for letter, group_race, origin in [item for item in ITERATIONS if item[0] <= "O"]:
         if is_of(races, group_race) and origin in (None, hisp):
             count(f"PCT012{letter}", *by_year)
     return cells
@@ -139,7 +139,7 @@ def test_the_cells_of_the_dhc_count_what_the_outlines_say() -> None:
     for _ in range(300):
         sex, age, code, hisp = int(rng.integers(2)), int(rng.integers(103)), int(rng.integers(1, 64)), int(rng.integers(2))
         races = {race for bit, race in enumerate(RACES) if code >> (5 - bit) & 1}
-        kind = int(join_kind(*(np.array([one]) for one in (sex, age, code, hisp)))[0])
+        kind = int(join_kind(*(np.array([item]) for item in (sex, age, code, hisp)))[0])
         found: dict[str, int] = {}
         for level in ("block", "tract"):
             row = product.membership(level)[[kind]].toarray()[0]

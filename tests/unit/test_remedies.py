@@ -57,6 +57,6 @@ def test_a_cause_is_told_with_its_remedy_unless_its_text_stands_in_the_error_alr
         except RemoteError as error:
             raise InputError(text) from error
 
-    told = explain(raised(lambda: fail("nothing to resize")))
-    assert told.startswith("nothing to resize <- no such cluster j-1; name the cluster in [cluster] emr_cluster_id")
+    shown = explain(raised(lambda: fail("nothing to resize")))
+    assert shown.startswith("nothing to resize <- no such cluster j-1; name the cluster in [cluster] emr_cluster_id")
     assert explain(raised(lambda: fail("stopped: no such cluster j-1"))) == "stopped: no such cluster j-1"

@@ -37,12 +37,12 @@ def test_the_shipped_file_changes_no_default(tmp_path: Path) -> None:
 def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
     text = Path(dbrecon.DEFAULT_CONFIG).read_text(encoding="utf-8")
     shown = re.findall(r"^# (\w+) =[ ]?(.*)$", text, re.MULTILINE)
-    assert shown == [(one.name, one.default) for one in dbrecon.SETTINGS]
+    assert shown == [(setting.name, setting.default) for setting in dbrecon.SETTINGS]
 
 
 def test_the_settings_table_has_a_row_for_each() -> None:
     rows = dbrecon.settings_table().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == [f"[{one.section}] {one.name}" for one in dbrecon.SETTINGS]
+    assert [row.split("`")[1] for row in rows] == [f"[{setting.section}] {setting.name}" for setting in dbrecon.SETTINGS]
 
 
 def test_every_row_of_the_settings_table_has_three_cells() -> None:

@@ -88,9 +88,9 @@ def race_set_cells(races: frozenset[str]) -> list[int]:
     return [1, 9, heads[len(races)], heads[len(races)] + 1 + place - first]
 
 
-def cells_of(one: Person) -> Iterator[str]:
+def cells_of(person: Person) -> Iterator[str]:
     """Every cell that counts the person, as often as it does."""
-    sex, age, races, hisp = one
+    sex, age, races, hisp = person
     yield "P0010001"
     tallied = [RACES.index(race) for race in races]
     yield from (f"P006{n:04d}" for race in tallied for n in (1, 2 + race))
@@ -123,18 +123,18 @@ def persons(people: People) -> list[tuple[int, Person, int]]:
     found = []
     for i, block in enumerate(people.geoid_block.tolist()):
         races = frozenset(name for name in RACES if race[i] & RACE_BITS[name])
-        one = ("female" if sex[i] else "male", int(FIRST_AGES[age[i]]), races, bool(hisp[i]))
-        found.append((block, one, int(people.count[i])))
+        person = ("female" if sex[i] else "male", int(FIRST_AGES[age[i]]), races, bool(hisp[i]))
+        found.append((block, person, int(people.count[i])))
     return found
 
 
 def check_every_count(path: Path, people: People) -> None:
     cells, units = published(path)
     expected: dict[str, Counter[str]] = {unit: Counter() for unit in cells}
-    for block, one, count in persons(people):
+    for block, person, count in persons(people):
         geoid = f"{block:015d}"
         for unit in (geoid[:2], geoid[:2] + "-URBAN", geoid[:5], geoid[:11], geoid):
-            for cell in cells_of(one):
+            for cell in cells_of(person):
                 expected[unit][cell] += count
     for unit, of_unit in cells.items():
         counts = {name: int(text) for name, text in of_unit.items() if not name.startswith("P013")}

@@ -45,7 +45,7 @@ def test_each_solver_satisfies_a_tract_s_program(solver: str) -> None:
 def test_the_same_program_and_seed_give_the_same_answer(solver: str) -> None:
     model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(4, blocks=4, people=80)))
     answers = [solve(Program.of_model(model), Options(solver=solver, seed=7), "a tract").values for _ in range(3)]
-    assert all(np.array_equal(answers[0], one) for one in answers)
+    assert all(np.array_equal(answers[0], item) for item in answers)
 
 
 @pytest.mark.parametrize("solver", ["highs", "gurobi"])

@@ -98,6 +98,6 @@ def test_what_a_relaxation_leaves_in_halves_is_completed_in_integers() -> None:
 
 
 def test_a_program_that_is_none_of_counts_is_left_alone() -> None:
-    one = np.ones(1)
-    program = Program(np.array([0, 1]), np.array([0]), 2 * one, 2 * one, 2 * one, np.zeros(1), one)
+    ones = np.ones(1)
+    program = Program(np.array([0, 1]), np.array([0]), 2 * ones, 2 * ones, 2 * ones, np.zeros(1), ones)
     assert spread(program, lambda *_: None, lambda *_: None) is None

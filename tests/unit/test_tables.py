@@ -42,8 +42,8 @@ def product() -> Product:
 
 def cells_that_count(product: Product, sex: int, age: int, races: set[str], hisp: int) -> dict[str, int]:
     race = sum(1 << (5 - RACES.index(name)) for name in races)
-    one = [np.array([value]) for value in (sex, age_category(np.array([age]))[0], race, hisp)]
-    kind = int(join_kind(*one)[0])
+    person = [np.array([value]) for value in (sex, age_category(np.array([age]))[0], race, hisp)]
+    kind = int(join_kind(*person)[0])
     found: dict[str, int] = {}
     for level in ("block", "tract"):
         row = product.membership(level)[[kind]].toarray()[0]

@@ -82,7 +82,7 @@ def test_rounded_cells_cost_accuracy_and_their_certainty_is_not_told() -> None:
     assert rounded.agreement[1] <= 1.0
     assert rounded.tally.count("reconstruction", "all", "putative") > 0
     assert rounded.people.population == people().population
-    ways = [WayToPublish.of(one) for one in (result(ALL), rounded)]
+    ways = [WayToPublish.of(item) for item in (result(ALL), rounded)]
     rows = what_if(ways).tables[0].rows
     assert rows[1][3:6] == (None, None, None)
     assert rows[1][-1] == rounded.error
@@ -113,7 +113,7 @@ def test_a_cell_that_is_withheld_counts_as_the_middle_of_what_it_may_be() -> Non
 def test_ways_are_read_as_they_are_typed() -> None:
     words = ["block+swap=0.1", "P1,P12,P14+round=5:P12,P14", "P1,P12+suppress=3+ages=5", "product=dhc2020"]
     first, *others = ways_to_publish(None, "all", words)
-    assert [one.name for one in others] == [
+    assert [item.name for item in others] == [
         "block tables, 0.1 of people swapped",
         "P1,P12,P14 tables, P12, P14 rounded to 5",
         "P1,P12 tables, cells suppressed below 3, ages in intervals of 5 years",
@@ -126,7 +126,7 @@ def test_ways_are_read_as_they_are_typed() -> None:
 
 
 def test_each_table_is_left_out_in_turn_but_those_that_follow_from_others(caplog: pytest.LogCaptureFixture) -> None:
-    names = [one.tables for one in ways_to_publish(None, "P1,P6,P7,P12,P14", ["each"])]
+    names = [item.tables for item in ways_to_publish(None, "P1,P6,P7,P12,P14", ["each"])]
     assert names[0] == "P1,P6,P7,P12,P14"
     assert "P1,P6,P12,P14" in names
     assert "P6,P7,P12,P14" not in names  # P1 tells how many people there are

@@ -52,10 +52,12 @@ def test_the_people_meet_every_published_cell(people: list[tuple[int, int]], see
 @settings(max_examples=30, deadline=None)
 def test_the_order_of_the_people_does_not_matter(drawn: list[tuple[int, int]], random: Random) -> None:
     tables = tables_of(PRODUCT, drawn)
-    one = binned(drawn)
-    order = np.array(random.sample(range(len(one.kind)), len(one.kind)))
-    other = BinnedPeople(one.geoid_block[order], one.kind[order], one.last[order], one.count[order])
-    first, second = (deal_years(people, BINNING, tables.tract_cells, 3, "x") for people in (one, other))
+    people_in_order = binned(drawn)
+    order = np.array(random.sample(range(len(people_in_order.kind)), len(people_in_order.kind)))
+    other = BinnedPeople(
+        people_in_order.geoid_block[order], people_in_order.kind[order], people_in_order.last[order], people_in_order.count[order]
+    )
+    first, second = (deal_years(people, BINNING, tables.tract_cells, 3, "x") for people in (people_in_order, other))
     assert all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("geoid_block", "kind", "count"))
 
 
@@ -91,8 +93,8 @@ def test_people_of_a_group_that_the_tract_counts_otherwise_are_refused() -> None
 
 def test_ages_that_are_no_bin_of_the_tables_are_refused() -> None:
     tables = tables_of(PRODUCT, [(1000, kind_of(0, 45, 32, 0))])
-    one = np.array([1])
-    strange = BinnedPeople(one * TRACT * 10_000 + 1000, one * kind_of(0, 45, 32, 0), one * 47, one)
+    one_entry = np.array([1])
+    strange = BinnedPeople(one_entry * TRACT * 10_000 + 1000, one_entry * kind_of(0, 45, 32, 0), one_entry * 47, one_entry)
     with pytest.raises(
         InputError, match=r"x\.sol: counts the ages 45 to 47 together, which are no bin of this experiment's tables"
     ):
