@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
 from dbrecon.console.ways import ways_to_publish
-from dbrecon.console.written import written_counties
+from dbrecon.console.written import asked_counties, written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
@@ -25,7 +24,6 @@ from dbrecon.experiment import Experiment
 from dbrecon.recon.solve.program import Options
 from dbrecon.settings import Config
 from dbrecon.states import STATES
-from dbrecon.steps.prepare import open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
@@ -68,11 +66,7 @@ def reidentify(args: Arguments, config: Config) -> int:
 
     if not args.truth:
         raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
-    experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place)
-    if place.tracts:
-        raise UsageError("--reidentify studies whole counties: leave --tract out")
+    experiment, ledger, place = asked_counties(args, config, "--reidentify")
     truth = read_truth(truth_files(args.truth))
     known = read_attacker(truth_files(args.reidentify), truth)
     counties = {

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
-from dbrecon.console.written import written_counties
+from dbrecon.console.written import asked_counties, written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress
@@ -16,7 +15,6 @@ from dbrecon.errors import InputError, Subject, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
 from dbrecon.states import STATES
-from dbrecon.steps.prepare import open_experiment
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
@@ -38,11 +36,7 @@ def evaluate_people(args: Arguments, config: Config) -> int:
         from dbrecon.recon.study.evaluation import evaluate
         from dbrecon.recon.study.evaluation_text import format_report
 
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
-    experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place)
-    if place.tracts:
-        raise UsageError("--evaluate compares whole counties: leave --tract out")
+    experiment, ledger, place = asked_counties(args, config, "--evaluate")
     truth = truth_files([name for name in args.evaluate if name])
     product = load_product(Path(experiment.tables_path), experiment.tables)
     counties = written_counties(ledger, experiment.reident, place)

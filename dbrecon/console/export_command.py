@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.console.report_command import checked_counties
+from dbrecon.console.written import asked_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import UsageError
 from dbrecon.settings import Config
-from dbrecon.steps.prepare import open_experiment
 from dbrecon.steps.provenance import made_of
 
 
@@ -20,18 +19,14 @@ def export(args: Arguments, config: Config) -> int:
     with extra("export"):
         from dbrecon.steps.export import export_people, parts_of
 
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
-    experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place)
-    if place.tracts:
-        raise UsageError("--export is of whole counties: leave --tract out")
+    experiment, ledger, place = asked_counties(args, config, "--export")
     if args.partitioned and args.export == "duckdb":
         raise UsageError("--partitioned goes with --export parquet or csv: DuckDB keeps all in one file")
-    folder = str(args.out or f"export-{reident}").rstrip("/")
+    folder = str(args.out or f"export-{experiment.reident}").rstrip("/")
     counties = checked_counties(experiment, ledger, place)
     parts = parts_of(counties, partitioned=bool(args.partitioned))
     with Progress("exported", "county", len(counties)) as progress:
-        notes = {"reident": reident, **made_of(experiment, ledger)}
+        notes = {"reident": experiment.reident, **made_of(experiment, ledger)}
         written = export_people(experiment, parts, folder, args.export, notes, progress.add)
     if args.partitioned:
         print(f"{os.path.join(folder, 'people')}: {counted(sum(written.values()), 'person')} in {counted(len(written), 'file')}")

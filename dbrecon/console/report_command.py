@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
 from dbrecon.console.disclosure import new_folder, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
-from dbrecon.console.written import written_counties
+from dbrecon.console.written import asked_counties, written_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress
 from dbrecon.errors import InputError, UsageError
@@ -58,26 +57,22 @@ def report_experiment(args: Arguments, config: Config) -> int:
 
     if args.reidentify and not args.truth:
         raise UsageError("--report --reidentify needs the true people to confirm matches: give --truth FILE")
-    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
-    experiment = open_experiment(ledger, config, reident)
-    ledger.check_place(reident, place)
-    if place.tracts:
-        raise UsageError("--report is of whole counties: leave --tract out")
-    out = new_folder(args, f"report-{reident}")
+    experiment, ledger, place = asked_counties(args, config, "--report")
+    out = new_folder(args, f"report-{experiment.reident}")
     counties = checked_counties(experiment, ledger, place)
     others = {name: open_experiment(ledger, config, name) for name in args.what_if}
     for name, other in others.items():
         _check_same_counties(name, counties, checked_counties(other, ledger, place))
     with ExitStack() as stack:
         truth = true_counties(args, counties, stack)
-        executor = stack.enter_context(workers(len(counties) > 1 and ledger.status(reident, place).people >= FEW_PEOPLE))
+        executor = stack.enter_context(workers(len(counties) > 1 and ledger.status(experiment.reident, place).people >= FEW_PEOPLE))
         progress = stack.enter_context(Progress("studied", "county", len(counties) * (1 + len(others))))
 
         def study(subject: Experiment) -> Findings:
             return findings(subject, counties, truth, args.seed or 0, args.repeats or 1, executor, progress.add)
 
         found, beside = study(experiment), {name: study(other) for name, other in others.items()}
-    where = reident if place.stusab is None else f"{reident}, {place.text()}"
+    where = experiment.reident if place.stusab is None else f"{experiment.reident}, {place.text()}"
     subject = Subject(
         title=where,
         product=experiment.release.title,

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import logging
 
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.parser import Arguments
 from dbrecon.ctools.progress import counted
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, UsageError
+from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import EMPTY, WRITTEN
 from dbrecon.place import Place
-from dbrecon.steps.prepare import COUNTIES_NAMED
+from dbrecon.settings import Config
+from dbrecon.steps.prepare import COUNTIES_NAMED, open_experiment
 
 log = logging.getLogger(__name__)
+
+
+def asked_counties(args: Arguments, config: Config, command: str) -> tuple[Experiment, Ledger, Place]:
+    """Return the experiment, its ledger and the place of ``command`` ("--export", say): everywhere, a state or a county.
+
+    Raises UsageError for tracts, or a place that is not in the ledger; DatabaseError for what is not registered.
+    """
+    reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
+    experiment = open_experiment(ledger, config, reident)
+    ledger.check_place(reident, place)
+    if place.tracts:
+        raise UsageError(f"{command} takes whole counties: leave --tract out")
+    return experiment, ledger, place
 
 
 def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
