@@ -4,9 +4,8 @@ A record says what it was made of by two digests. It holds for people and tables
 """
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import AgeBins, derive_binning
 from dbrecon.recon.census.kinds import FIRST_AGES, IntArray
 from dbrecon.recon.census.tables import Product
+from dbrecon.recon.certainty.json_record import JsonRecord
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -21,8 +21,6 @@ from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 
 COMPARISON_YEARS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
 """First ages of the 38 bins in which reconstructions are compared (Abowd et al., arXiv 2312.11283)."""
-
-FORMAT = 1
 
 _BLOCK_FIELDS = (
     "people",
@@ -49,13 +47,17 @@ def certainty_builder(product: Product) -> ModelBuilder:
 
 
 @dataclass(frozen=True)
-class TractRecord:
+class TractRecord(JsonRecord):
     """A tract's certainty as it is kept.
 
     ``blocks`` (columns by name) has one entry a block with people, ``cells`` one a count of the program that is filled or may vary;
     ``cells["block"]`` are positions in ``blocks["block"]``, ``cells["kind"]`` kinds over ``bins`` (their first age categories).
     ``people_digest`` and ``tables_digest`` are SHA-256, in hex.
     """
+
+    FORMAT = 1
+    WHAT = "certainty"
+    ABOUT = Subject.CERTAINTY
 
     geoid: str
     people_digest: str
@@ -68,36 +70,21 @@ class TractRecord:
     blocks: dict[str, IntArray]
     cells: dict[str, IntArray]
 
-    def text(self) -> bytes:
-        """Return the record as JSON."""
-        plain = {name: getattr(self, name) for name in ("geoid", "people_digest", "tables_digest", "solver", "intervals", "steps")}
-        plain |= {"format": FORMAT, "budget": asdict(self.budget), "bins": list(self.bins)}
-        plain |= {name: {key: values.tolist() for key, values in getattr(self, name).items()} for name in ("blocks", "cells")}
-        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
     @classmethod
-    def parse(cls, text: bytes, source: str) -> "TractRecord":
-        """Return the record of a text. Raises InputError, naming ``source``, if it is none."""
-        try:
-            plain: dict[str, Any] = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise InputError(
-                    f"{source}: is of format {plain['format']}, which this version does not read", about=Subject.CERTAINTY
-                )
-            return cls(
-                str(plain["geoid"]),
-                str(plain["people_digest"]),
-                str(plain["tables_digest"]),
-                Budget(**plain["budget"]),
-                str(plain["solver"]),
-                tuple(plain["bins"]),
-                bool(plain["intervals"]),
-                int(plain["steps"]),
-                {name: np.array(plain["blocks"][name], np.int64) for name in ("block", *_BLOCK_FIELDS)},
-                {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{source}: is no whole record of a tract's certainty", about=Subject.CERTAINTY) from error
+    def of_plain(cls, plain: dict[str, Any]) -> Self:
+        """Return the record of parsed JSON."""
+        return cls(
+            str(plain["geoid"]),
+            str(plain["people_digest"]),
+            str(plain["tables_digest"]),
+            Budget(**plain["budget"]),
+            str(plain["solver"]),
+            tuple(plain["bins"]),
+            bool(plain["intervals"]),
+            int(plain["steps"]),
+            {name: np.array(plain["blocks"][name], np.int64) for name in ("block", *_BLOCK_FIELDS)},
+            {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
+        )
 
 
 def people_digest(people: People, bins: AgeBins) -> str:

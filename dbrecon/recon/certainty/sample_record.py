@@ -1,13 +1,13 @@
 """What is kept of a tract's samples: how far they are from one another and from the people, and how many hold each person."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
-from dbrecon.errors import InputError, Subject
+from dbrecon.errors import Subject
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.certainty.json_record import JsonRecord
 from dbrecon.recon.certainty.record import counts_of, people_digest, tables_digest
 from dbrecon.recon.certainty.sampling import Samples, draw_samples
 from dbrecon.recon.certainty.search import Budget
@@ -15,11 +15,8 @@ from dbrecon.recon.certainty.walk import WalkFigures
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 
-FORMAT = 1
-
 _BLOCK_FIELDS = ("block", "people", "pair_differences", "differences", "most_different")
 _CELL_FIELDS = ("block", "kind", "count", "total", "squares", "least", "most")
-_PLAIN = ("geoid", "people_digest", "tables_digest", "solver", "number", "seed", "walking", "checks", "searched", "unfinished")
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class SampleOrder:
 
 
 @dataclass(frozen=True)
-class SampleRecord:
+class SampleRecord(JsonRecord):
     """A tract's samples, summed up. ``number`` of them were drawn with ``seed``, as corners or by ``walking``.
 
     ``blocks`` (columns by name) has one entry a block with people: its ``people``; ``pair_differences``, the people by which two
@@ -43,6 +40,10 @@ class SampleRecord:
     ``most`` over samples.
     ``holders`` has ``count`` entries for each cell, in turn: the samples that hold at least 1, 2, ... people there.
     """
+
+    FORMAT = 1
+    WHAT = "samples"
+    ABOUT = Subject.SAMPLES
 
     geoid: str
     people_digest: str
@@ -60,41 +61,26 @@ class SampleRecord:
     cells: dict[str, IntArray]
     holders: IntArray
 
-    def text(self) -> bytes:
-        """Return the record as JSON."""
-        plain: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
-        plain |= {"format": FORMAT, "bins": list(self.bins), "mixing": asdict(self.mixing), "holders": self.holders.tolist()}
-        plain |= {name: {key: values.tolist() for key, values in getattr(self, name).items()} for name in ("blocks", "cells")}
-        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
     @classmethod
-    def parse(cls, text: bytes, source: str) -> "SampleRecord":
-        """Return the record of a text. Raises InputError, naming ``source``, if it is none."""
-        try:
-            plain: dict[str, Any] = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise InputError(
-                    f"{source}: is of format {plain['format']}, which this version does not read", about=Subject.SAMPLES
-                )
-            return cls(
-                str(plain["geoid"]),
-                str(plain["people_digest"]),
-                str(plain["tables_digest"]),
-                str(plain["solver"]),
-                int(plain["number"]),
-                int(plain["seed"]),
-                bool(plain["walking"]),
-                int(plain["checks"]),
-                int(plain["searched"]),
-                int(plain["unfinished"]),
-                WalkFigures(**plain["mixing"]),
-                tuple(plain["bins"]),
-                {name: np.array(plain["blocks"][name], np.int64) for name in _BLOCK_FIELDS},
-                {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
-                np.array(plain["holders"], np.int64),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{source}: is no whole record of a tract's samples", about=Subject.SAMPLES) from error
+    def of_plain(cls, plain: dict[str, Any]) -> Self:
+        """Return the record of parsed JSON."""
+        return cls(
+            str(plain["geoid"]),
+            str(plain["people_digest"]),
+            str(plain["tables_digest"]),
+            str(plain["solver"]),
+            int(plain["number"]),
+            int(plain["seed"]),
+            bool(plain["walking"]),
+            int(plain["checks"]),
+            int(plain["searched"]),
+            int(plain["unfinished"]),
+            WalkFigures(**plain["mixing"]),
+            tuple(plain["bins"]),
+            {name: np.array(plain["blocks"][name], np.int64) for name in _BLOCK_FIELDS},
+            {name: np.array(plain["cells"][name], np.int64) for name in _CELL_FIELDS},
+            np.array(plain["holders"], np.int64),
+        )
 
 
 def sample_record(
