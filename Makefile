@@ -80,9 +80,10 @@ PRODUCT ?= sf1_2010
 demo: $(READY) ## a small synthetic state, from its tables to its people, compared with the truth (PRODUCT=dhc2020)
 	@$(PY) bench/demo.py --product $(PRODUCT)
 
-# Two at once at the least: tests wait for servers for much of their time. A module's tests stay together, for what they share.
-PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo $$n || echo 2)
-PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile
+# One process more than there are cores: tests wait for servers for much of their time. A module's tests stay together, for what
+# they share, and modules in their order: the folders that take longest come first.
+PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n + 1)))
+PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) ## the tests that need nothing but Python: about a minute
 	@$(PYTEST) -m "not slow" tests/unit

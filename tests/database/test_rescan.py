@@ -199,9 +199,9 @@ def test_the_work_of_a_file_that_is_not_there_or_not_right_is_done_again(made: M
 
 def test_a_dry_run_tells_the_same_and_changes_nothing(made: Made) -> None:
     files_of(made).sol.unlink()
-    changes, _ = made.put_right(pretend=True)
+    changes, _ = made.put_right(dry_run=True)
     assert [(change.was, change.becomes) for change in changes] == [BACK_TO_LP, REOPENED]
-    assert made.put_right(pretend=True)[0] == changes
+    assert made.put_right(dry_run=True)[0] == changes
 
 
 def test_files_that_the_ledger_does_not_know_of_are_checked_and_entered(made: Made) -> None:
