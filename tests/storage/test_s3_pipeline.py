@@ -26,6 +26,7 @@ __all__ = ["moto_server"]
 
 STUSAB, PEOPLE, COUNTIES = "de", 7000, 2
 KMS_KEY = "alias/recon"
+SMALL_BUDGET = "[certainty]\ntree_steps = 1000\nmip_checks = 20\ntract_steps = 20000\n"
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ class Site:
 
 def new_site(folder: Path, **environment: str) -> Site:
     (folder / "tmp").mkdir(parents=True)
-    settings = "[run]\nmax_lp = 1\nmax_sol = 1\nclaim_tracts = 2\n"
+    settings = "[run]\nmax_lp = 1\nmax_sol = 1\nclaim_tracts = 2\n" + SMALL_BUDGET
     if environment.get("AWS_ENDPOINT_URL"):
         settings += f"[s3]\nkms_key = {KMS_KEY}\n"
         if "MYSQL_HOST" not in environment:

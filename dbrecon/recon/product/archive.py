@@ -154,12 +154,13 @@ class Archive:
                 piece = piece.replace(b"\r", b"")
             lines = (rest + piece).split(b"\n")
             rest = lines.pop()
-            if held:
-                lines, held = held + lines, []
-            while lines and not lines[-1].strip(_BLANK):
-                held.insert(0, lines.pop())
-            yield from lines
-            number += len(lines)
+            lines = held + lines
+            end = len(lines)
+            while end and not lines[end - 1].strip(_BLANK):
+                end -= 1
+            held = lines[end:]
+            yield from lines[:end]
+            number += end
             if len(rest) > MAX_LINE or len(held) > MAX_EMPTY_LINES:
                 raise self._no_lines(member, number + len(held) + 1, len(rest))
         if rest.strip(_BLANK):
