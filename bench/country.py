@@ -58,7 +58,7 @@ SEED = 1
 
 
 def machine() -> str:
-    """What measured: commit, processors, versions."""
+    """Say what measured: commit, processors, versions."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
     versions = f"Python {platform.python_version()}, HiGHS {highspy.Highs().version()}"
     return f"commit {commit.stdout.strip()}, {os.cpu_count()} processors ({platform.machine()}), {versions}"
@@ -72,7 +72,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def bare_environment(folder: Path) -> dict[str, str]:
-    """This environment, with the experiment's root there and no settings but the standard ones."""
+    """Return this environment, with the experiment's root there and no settings but the standard ones."""
     kept_names = {name: value for name, value in os.environ.items() if not name.startswith("DBRECON_")}
     return kept_names | {"DAS_S3ROOT": str(folder), "REIDENT": REIDENT}
 
@@ -123,18 +123,18 @@ def say(text: str) -> None:
 
 
 def solved_tracts(tracts: Sequence[TractState], stusab: str) -> list[TractState]:
-    """A state's tracts that have people. Ends the bench if one is not solved."""
-    ours = [one for one in tracts if one.stusab == stusab and one.pop]
-    if unsolved := [one for one in ours if one.status != "solved"]:
+    """Return a state's tracts that have people. Ends the bench if one is not solved."""
+    ours = [tract for tract in tracts if tract.stusab == stusab and tract.pop]
+    if unsolved := [item for item in ours if item.status != "solved"]:
         sys.exit(f"{stusab}: {counted(len(unsolved), 'tract')} not solved, {unsolved[0]} first; ./dbrtool.py --status says why")
     return ours
 
 
 def looked_at(state: State, folder: Path, env: dict[str, str], sitting: str, made: Cost, costs: dict[str, Cost]) -> Result:
-    """The figures of a state that is done. Ends the bench if a tract of it is not solved."""
+    """Return the figures of a state that is done. Ends the bench if a tract of it is not solved."""
     config = Config.load(env=env)
     ledger = open_ledger(config)
-    tracts = [one for stusab in ledger.stusabs(REIDENT) for one in ledger.tract_states(REIDENT, stusab) if one.pop]
+    tracts = [tract for stusab in ledger.stusabs(REIDENT) for tract in ledger.tract_states(REIDENT, stusab) if tract.pop]
     ours = solved_tracts(tracts, state.stusab)
     base = folder / "2010-re" / REIDENT
     views = Views(DashboardReader(ledger.engine, ledger.beats), config)
@@ -148,13 +148,13 @@ def looked_at(state: State, folder: Path, env: dict[str, str], sitting: str, mad
 
 
 def certainty_of(state: State, folder: Path, env: dict[str, str], sitting: str) -> Certainty:
-    """The figures of step 6 of a state whose people are written."""
+    """Return the figures of step 6 of a state whose people are written."""
     work = folder / "2010-re" / REIDENT / "work" / state.stusab
     before = bytes_under(work)
     cost = measured(["dbrtool.py", "-q", "--run", "--step6", "--stusab", state.stusab], env)
     found = asked_json(["--certainty", "--json", "--stusab", state.stusab], env)
     everyone = found["sizes"][-1]
-    tracts = [one for one in open_ledger(Config.load(env=env)).tract_states(REIDENT, state.stusab) if one.pop]
+    tracts = [tract for tract in open_ledger(Config.load(env=env)).tract_states(REIDENT, state.stusab) if tract.pop]
     if everyone["people"] != state.people:
         sys.exit(f"{state.stusab}: the certainty of {everyone['people']:,} people is known; ./dbrtool.py --status says why")
     return Certainty(
@@ -165,7 +165,7 @@ def certainty_of(state: State, folder: Path, env: dict[str, str], sitting: str) 
 
 
 def asked_json(words: list[str], env: dict[str, str]) -> dict[str, Any]:
-    """What the operator's tool answers in JSON. Ends the bench if it fails."""
+    """Return what the operator's tool answers in JSON. Ends the bench if it fails."""
     done = subprocess.run(
         [sys.executable, "dbrtool.py", "-q", *words], cwd=HERE, env=env, capture_output=True, text=True, check=False
     )
@@ -193,7 +193,7 @@ def sit(todo: dict[State, set[type]], folder: Path, minutes: float) -> None:
 
 
 def asked(words: str | None, everyone: Sequence[State]) -> list[State]:
-    """The states that are named, or all. UsageError for one that is none."""
+    """Return the states that are named, or all. UsageError for one that is none."""
     names = words.split(",") if words else [state.stusab for state in everyone]
     if unknown := sorted(set(names) - {state.stusab for state in everyone}):
         raise UsageError(f"--states {words}: {', '.join(unknown)} is none of the 51 (wy,vt for example).")
@@ -201,7 +201,7 @@ def asked(words: str | None, everyone: Sequence[State]) -> list[State]:
 
 
 def left(chosen: Sequence[State], done: dict[type, Collection[str]], again: bool) -> dict[State, set[type]]:
-    """What is to be measured of the states, of the kinds in ``done``: all of it ``again``, or what of it has no result."""
+    """Return what is to be measured of the states, of the kinds in ``done``: all ``again``, or what has no result."""
     wanted = {state: {kind for kind, names in done.items() if again or state.stusab not in names} for state in chosen}
     return {state: kinds for state, kinds in wanted.items() if kinds}
 

@@ -132,7 +132,7 @@ def states() -> list[State]:
 
 
 def kept(kind: type[Kind], folder: Path = RESULTS) -> dict[str, Kind]:
-    """What is measured of a kind, by the name of its file."""
+    """Read what is measured of a kind, by the name of its file."""
     paths = sorted((folder / FOLDERS[kind]).glob("*.json"))
     return {path.stem: kind(**json.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
@@ -170,29 +170,29 @@ TOGETHER_COLUMNS: Sequence[Column] = (
 def report(
     found: Sequence[Result], everyone: Sequence[State], certain: Sequence[Certainty] = (), together: Sequence[Together] = ()
 ) -> str:
-    """What was measured, a table a sitting and kind, and what the country takes in proportion, as Markdown."""
+    """Return what was measured, a table a sitting and kind, and what the country takes in proportion, as Markdown."""
     lines = []
     for title, group in _sittings(found):
-        lines += [f"## {title}\n", *_head(RUN_COLUMNS), *(_line(RUN_COLUMNS, _run_row(one)) for one in group), _total(group), ""]
+        lines += [f"## {title}\n", *_head(RUN_COLUMNS), *(_line(RUN_COLUMNS, _run_row(item)) for item in group), _total(group), ""]
     lines.append(_share("run", found, everyone))
     if found:
-        lines.append(_proportion([(one.cpu, one.people) for one in found], everyone, "steps 1 to 5"))
+        lines.append(_proportion([(item.cpu, item.people) for item in found], everyone, "steps 1 to 5"))
     if certain:
         for title, group_6 in _sittings(certain):
             lines += [f"\n## How sure: {title}\n", *_head(CERTAINTY_COLUMNS)]
-            lines += [_line(CERTAINTY_COLUMNS, _certainty_row(one)) for one in group_6]
+            lines += [_line(CERTAINTY_COLUMNS, _certainty_row(item)) for item in group_6]
         lines += ["", _share("taken through step 6", certain, everyone)]
-        lines.append(_proportion([(one.cpu, one.people) for one in certain], everyone, "step 6"))
-    alone = {one.stusab: one for one in found}
+        lines.append(_proportion([(item.cpu, item.people) for item in certain], everyone, "step 6"))
+    alone = {item.stusab: item for item in found}
     for title, group_together in _sittings(together):
         lines += [f"\n## Schedulers that share a server: {title}\n", *_head(TOGETHER_COLUMNS)]
-        lines += [_line(TOGETHER_COLUMNS, _together_row(one, alone.get(one.stusab))) for one in group_together]
+        lines += [_line(TOGETHER_COLUMNS, _together_row(item, alone.get(item.stusab))) for item in group_together]
     return "\n".join(lines) + "\n"
 
 
 def _sittings(found: Iterable[Kind]) -> list[tuple[str, list[Kind]]]:
-    """The results by sitting and machine, the smallest state first."""
-    in_order = sorted(found, key=lambda one: (one.sitting, one.machine, one.people))
+    """Return the results by sitting and machine, the smallest state first."""
+    in_order = sorted(found, key=lambda item: (item.sitting, item.machine, item.people))
     return [
         (f"{sitting}, {machine}", list(group)) for (sitting, machine), group in groupby(in_order, attrgetter("sitting", "machine"))
     ]
@@ -203,7 +203,7 @@ def _head(columns: Sequence[Column]) -> list[str]:
 
 
 def _line(columns: Sequence[Column], values: Sequence[Any]) -> str:
-    """A line of a table; None is nothing."""
+    """Return a line of a table; None is nothing."""
     cells = ["" if value is None else format(value, form) for value, (_, form) in zip(values, columns, strict=True)]
     return f"| {' | '.join(cells)} |"
 
@@ -222,39 +222,39 @@ def _run_row(result: Result) -> list[Any]:
 
 
 def _total(group: Sequence[Result]) -> str:
-    """The sum of a sitting."""
+    """Return the sum of a sitting."""
     people, cpu, wall = (sum(values) for values in zip(*((r.people, r.cpu, r.wall) for r in group), strict=True))
     tracts, size, peak = sum(r.tracts for r in group), sum(r.files_bytes for r in group), max(r.peak_mib for r in group)
     values = ["**all**", people, tracts, cpu, _per_million(cpu, people), wall, None, peak, size / 1e6, None, None, None, None]
     return _line(RUN_COLUMNS, values)
 
 
-def _certainty_row(one: Certainty) -> list[Any]:
+def _certainty_row(row: Certainty) -> list[Any]:
     return [
-        one.stusab, one.people, one.tracts, one.cpu, _per_million(one.cpu, one.people), one.wall, one.peak_mib, one.blocks,
-        one.proofs.get("open", 0), one.cumulative_upper, one.cumulative_blockwise, one.blocks_without_variability_pct,
-        one.certain_pct,
+        row.stusab, row.people, row.tracts, row.cpu, _per_million(row.cpu, row.people), row.wall, row.peak_mib, row.blocks,
+        row.proofs.get("open", 0), row.cumulative_upper, row.cumulative_blockwise, row.blocks_without_variability_pct,
+        row.certain_pct,
     ]  # fmt: skip
 
 
-def _together_row(one: Together, alone: Result | None) -> list[Any]:
+def _together_row(row: Together, alone: Result | None) -> list[Any]:
     """With the same state by one scheduler beside it, where that was measured."""
     last = "steps 3 to 5"
     return [
-        one.stusab, one.server, f"{one.schedulers} x {one.workers}", one.tracts, ", ".join(map(str, one.tracts_by_host)), one.cpu,
-        _per_million(one.cpu, one.people), one.wall, one.server_cpu, one.server_mib, one.statements, one.connections, one.deadlocks,
+        row.stusab, row.server, f"{row.schedulers} x {row.workers}", row.tracts, ", ".join(map(str, row.tracts_by_host)), row.cpu,
+        _per_million(row.cpu, row.people), row.wall, row.server_cpu, row.server_mib, row.statements, row.connections, row.deadlocks,
         alone and alone.steps_cpu[last], alone and alone.steps_wall[last],
     ]  # fmt: skip
 
 
 def _share(what: str, found: Sequence[Result] | Sequence[Certainty], everyone: Sequence[State]) -> str:
-    people, country = sum(one.people for one in found), sum(state.people for state in everyone)
+    people, country = sum(item.people for item in found), sum(state.people for state in everyone)
     share = f"{people:,} of {country:,} people ({people / country:.1%})"
     return f"{counted(len(found), 'state')} of {len(everyone)}, {share}, were {what}."
 
 
 def _proportion(costs: Sequence[tuple[float, int]], everyone: Sequence[State], what: str) -> str:
-    """What the country takes, if people cost there what they cost so far."""
+    """Return what the country takes, if people cost there what they cost so far."""
     cpu, people = sum(seconds for seconds, _ in costs), sum(number for _, number in costs)
     country = cpu / people * sum(state.people for state in everyone)
     each = f"at {_per_million(cpu, people):.1f} CPU seconds a million"

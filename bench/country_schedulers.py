@@ -70,7 +70,7 @@ def _tracts_by_host(env: dict[str, str], state: State) -> list[int]:
     """How many tracts each scheduler solved, the most first."""
     ledger = open_ledger(Config.load(env={name: value for name, value in env.items() if re.match("MYSQL_|DAS_|REIDENT", name)}))
     tracts = solved_tracts(ledger.tract_states(REIDENT, state.stusab), state.stusab)
-    if often := [one for one in tracts if one.sol_count != 1]:
+    if often := [tract for tract in tracts if tract.sol_count != 1]:
         raise VerificationError(f"{state.stusab}: {often[0].county} {often[0].tract} was solved {often[0].sol_count} times")
     ledger.engine.dispose()
-    return [number for _, number in Counter(one.sol_host for one in tracts).most_common()]
+    return [number for _, number in Counter(tract.sol_host for tract in tracts).most_common()]

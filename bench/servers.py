@@ -27,7 +27,7 @@ class Served:
 
 @contextmanager
 def server_at_work(kind: str, folder: Path, *options: str) -> Iterator[MariaServer]:
-    """A server of a kind with a user, its files below ``folder``, for the length of the block. Raises CannotBeHad."""
+    """Start a server of a kind with a user, its files below ``folder``; stop it after the block. Raises CannotBeHad."""
     server = SERVERS[kind](folder, free_port(), options=options)
     server.install()
     server.start()
@@ -39,7 +39,7 @@ def server_at_work(kind: str, folder: Path, *options: str) -> Iterator[MariaServ
 
 
 def served(server: MariaServer) -> Served:
-    """What a server has done."""
+    """Return what a server has done."""
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     times = process.cpu_times()

@@ -48,7 +48,7 @@ def test_a_tract_that_fails_is_tried_again_then_quarantined_with_its_error(engin
     ledger = ledger_with(engine, ["000100", "000500"])
     outcome = run(ledger, tmp_path, Assignment(ALL))
     assert statuses(ledger) == {"000100": "solved", "000500": "quarantined"}
-    assert [one.error for _, one in outcome.quarantined] == ["the tables contradict each other"]
+    assert [tract.error for _, tract in outcome.quarantined] == ["the tables contradict each other"]
     assert [entry.report.tract for entry in ledger.errors(R)] == ["000500", "000500"]
 
 
@@ -123,7 +123,7 @@ def test_a_county_that_failed_is_tried_again_soon(engine: Engine, tmp_path: Path
 def test_a_limit_counts_what_is_solved_and_not_who_died(engine: Engine, tmp_path: Path) -> None:
     ledger = ledger_with(engine, ["000100", "000200", "000300", "000400", "000666"])
     outcome = run(ledger, tmp_path, Assignment(ALL, limit=3))
-    assert (outcome.solved, [one.tract for _, one in outcome.quarantined]) == (3, ["000666"])
+    assert (outcome.solved, [tract.tract for _, tract in outcome.quarantined]) == (3, ["000666"])
 
 
 def test_what_force_puts_back_beside_a_scheduler_is_done_again(engine: Engine, tmp_path: Path) -> None:

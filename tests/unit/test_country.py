@@ -63,8 +63,8 @@ def test_what_has_its_figures_is_left_out_and_sittings_are_told_apart() -> None:
 
 def test_results_are_kept_by_kind_and_reported_beside_each_other(tmp_path: Path) -> None:
     measured = (WYOMING, CERTAINTY, TOGETHER)
-    for one in measured:
-        keep(one, tmp_path)
+    for item in measured:
+        keep(item, tmp_path)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
         "certainty/wy.json", "schedulers/wy-4-mysql.json", "wy.json",
     ]  # fmt: skip
