@@ -61,13 +61,15 @@ def audit_records(args: Arguments, config: Config) -> int:
 def reidentify(args: Arguments, config: Config) -> int:
     """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
     with extra("study"):
+        from dbrecon.recon.census.bins import comparison_bins
         from dbrecon.recon.risk.matching_study import format_study, study
         from dbrecon.recon.risk.record_files import read_attacker, read_truth
+        from dbrecon.steps.county_results import product_of
 
     if not args.truth:
         raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
     experiment, ledger, place = asked_counties(args, config, "--reidentify")
-    truth = read_truth(truth_files(args.truth))
+    truth = read_truth(truth_files(args.truth), comparison_bins(product_of(experiment)))
     known = read_attacker(truth_files(args.reidentify), truth)
     counties = {
         int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)

@@ -28,7 +28,7 @@ LABELS = "labels.csv"
 
 def check_product(args: Arguments, config: Config) -> int:
     """Prove a product: print what holds; InputError for the first thing that does not."""
-    from dbrecon.recon.census.bins import derive_binning
+    from dbrecon.recon.census.bins import comparison_bins, derive_binning
     from dbrecon.recon.census.tables import load_product
     from dbrecon.recon.product.release import load_release
 
@@ -41,7 +41,8 @@ def check_product(args: Arguments, config: Config) -> int:
     _check_outlines(release, product)
     _check_words(release, product)
     prove(product, str(release.folder))
-    print(f"   programs count {derive_binning(product).bins.n} bins of ages", flush=True)
+    bins = derive_binning(product).bins.n, comparison_bins(product).n
+    print(f"   programs count {bins[0]} bins of ages; people are compared in {bins[1]}", flush=True)
     _check_state(release, product, config)
     return 0
 

@@ -64,7 +64,7 @@ def report_experiment(args: Arguments, config: Config) -> int:
     for name, other in others.items():
         _check_same_counties(name, counties, checked_counties(other, ledger, place))
     with ExitStack() as stack:
-        truth = true_counties(args, counties, stack)
+        truth = true_counties(experiment, args, counties, stack)
         executor = stack.enter_context(workers(len(counties) > 1 and ledger.status(experiment.reident, place).people >= FEW_PEOPLE))
         progress = stack.enter_context(Progress("studied", "county", len(counties) * (1 + len(others))))
 
@@ -113,7 +113,7 @@ def _check_same_counties(name: str, wanted: Sequence[CountyKey], found: Sequence
         )
 
 
-def true_counties(args: Arguments, counties: Sequence[CountyKey], stack: ExitStack) -> TrueCounties:
+def true_counties(experiment: Experiment, args: Arguments, counties: Sequence[CountyKey], stack: ExitStack) -> TrueCounties:
     """Return the true people of --truth by county, and what an attacker of --reidentify knows of them: without one, everybody.
 
     ``stack`` closes what lies in a temporary folder.
@@ -125,21 +125,23 @@ def true_counties(args: Arguments, counties: Sequence[CountyKey], stack: ExitSta
     codes = {STATES[stusab].fips + county: (stusab, county) for stusab, county in counties}
     files = truth_files(args.truth)
     if args.reidentify:
-        return _known_counties(args, codes)
+        return _known_counties(experiment, args, codes)
     sorted_files, _left_out = stack.enter_context(sorted_by_county(files, set(codes)))
     if not sorted_files:
         raise InputError(f"{', '.join(args.truth)}: has nobody in the reconstructed counties; name the truth of this experiment")
     return TrueCounties({codes[code]: path for code, path in sorted_files.items()})
 
 
-def _known_counties(args: Arguments, codes: Mapping[str, CountyKey]) -> TrueCounties:
+def _known_counties(experiment: Experiment, args: Arguments, codes: Mapping[str, CountyKey]) -> TrueCounties:
     import numpy as np
 
+    from dbrecon.recon.census.bins import comparison_bins
     from dbrecon.recon.risk.findings import Truth
     from dbrecon.recon.risk.matching_study import county_part
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
+    from dbrecon.steps.county_results import product_of
 
-    truth = read_truth(truth_files(args.truth))
+    truth = read_truth(truth_files(args.truth), comparison_bins(product_of(experiment)))
     known = read_attacker(truth_files(args.reidentify), truth)
     found: dict[CountyKey, Path | Truth] = {}
     for code, county in codes.items():

@@ -9,12 +9,10 @@ from dbrecon.errors import UsageError
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.published import Published
 from dbrecon.library.reconstruction import Progress, Reconstruction, by_tract, people_in_place
-from dbrecon.recon.census.bins import derive_binning
 from dbrecon.recon.certainty.county import certain_flags
-from dbrecon.recon.certainty.record import TractRecord, tract_record
+from dbrecon.recon.certainty.record import TractRecord, certainty_builder, tract_record
 from dbrecon.recon.certainty.search import Budget, Proof
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.tract.model import ModelBuilder
 
 COLUMNS = ("people", "differ_lower", "differ_upper", "blockwise_lower", "blockwise_upper", "certain", "any_two_upper")
 
@@ -65,14 +63,14 @@ def _joined(parts: list[Any]) -> Any:
 def certainty(people: Any, published: Published | None = None, *, progress: Progress | None = None) -> Certainty:
     """Find how sure people are: a reconstruction, or a frame of people who make every cell of ``published``.
 
-    Ages count by the bins that block tables tell apart. ``progress`` is called with (done, all) tracts. It takes 6 to 500 CPU
-    seconds a million people. Raises InputError if the people do not make the published cells.
+    Ages count by the bins that the program, or the product's comparison, tells apart. ``progress`` is called with (done, all)
+    tracts. It takes 6 to 500 CPU seconds a million people. Raises InputError if the people do not make the published cells.
     """
     if published is None:
         published = people.published if isinstance(people, Reconstruction) else None
     if published is None:
         raise UsageError("certainty of a frame of people needs the published tables: certainty(people, published)")
-    builder = ModelBuilder(published.product, derive_binning(published.product).bins)
+    builder = certainty_builder(published.product)
     found = dict[str, tuple[TractRecord, People]]()
     for tables, residents in by_tract(people_in_place(people, published.attributes), published):
         singly = _singly(residents)

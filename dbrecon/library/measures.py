@@ -11,6 +11,7 @@ from dbrecon.library.certainty import Certainty
 from dbrecon.library.published import Published
 from dbrecon.library.reconstruction import Reconstruction, by_tract, people_in_place
 from dbrecon.library.table_sets import AnyProduct, product
+from dbrecon.recon.census.bins import COMPARISON_BINS, comparison_bins
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.verify import Violation, violations
 
@@ -62,9 +63,10 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
 def evaluate(people: Any, truth: Any, published: Published | None = None, *, seed: int = 0, frames: str | None = None) -> Any:
     """Return how many of the true people are matched one to one on {block, sex, age, race, Hispanic}, beside two baselines.
 
-    A frame with a row for each method ("reconstruction", "modal", "random"), measure ("exact_age", "binned_age": 38 bins) and size
-    of block (by its true people; "all"): matched, truth, share. Baselines know published counts alone (see the manual); they need
-    block tables of sex by age, and of every set of races by origin, and are left out where there are none.
+    A frame with a row for each method ("reconstruction", "modal", "random"), measure ("exact_age"; "binned_age", by the product's
+    bins for comparison, else 38) and size of block (by its true people; "all"): matched, truth, share. Baselines know published
+    counts alone (see the manual); they need block tables of sex by age, and of every set of races by origin, and are left out where
+    there are none.
     """
     from dbrecon.recon.study.evaluation import METHODS, agreement_rows, compare
 
@@ -73,7 +75,8 @@ def evaluate(people: Any, truth: Any, published: Published | None = None, *, see
     if not true_people.population:
         raise InputError("the truth has nobody")
     counts = _block_counts(published)
-    agreement = compare(found, true_people, counts, np.random.default_rng(seed))
+    bins = comparison_bins(published.product)
+    agreement = compare(found, true_people, counts, np.random.default_rng(seed), bins)
     rows = agreement_rows(agreement, METHODS if counts is not None else METHODS[:1])
     columns: dict[str, list[Any]] = {
         name: [row[place] for row in rows] for place, name in enumerate(("method", "measure", "block_size", "matched", "truth"))
@@ -115,10 +118,10 @@ def reidentify(
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
     from dbrecon.recon.risk.reidentification import Blocks, Certain, Known, Records
 
-    true = read_truth([frame_kinds.as_file(truth, "the truth")])
+    bins = comparison_bins(people.published.product) if isinstance(people, Reconstruction) else COMPARISON_BINS
+    true = read_truth([frame_kinds.as_file(truth, "the truth")], bins)
     if attacker is None:
-        everybody = Records(true.records.block, true.records.sa, np.full(len(true.records), -1, np.int64))
-        known = Known.of_truth(everybody, np.arange(len(true.records)), true.records)
+        known = Known.of_truth(true.records.without_race(), np.arange(len(true.records)), true.records)
     else:
         known = read_attacker([frame_kinds.as_file(attacker, "the attacker's frame")], true)
     found = people_in_place(people).merged()
@@ -126,7 +129,7 @@ def reidentify(
     sure = None if certainty is None else Certain(_certain_people(certainty))
     counties = {}
     for code in np.unique(found.geoid_block // COUNTY).tolist():
-        here = Records.of_people(found.select(found.geoid_block // COUNTY == code))
+        here = Records.of_people(found.select(found.geoid_block // COUNTY == code), bins)
         counties[code] = partial(_same_county, County(here, blocks, sure) if blocks is not None else County(here))
     result = study(known, true.records, counties, ("attacker", "truth"), seed, repeats)
     return frame_kinds.native(_rates(result), frames or frame_kinds.kind_of(truth))

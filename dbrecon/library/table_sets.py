@@ -103,10 +103,16 @@ class TableSet:
             "title": self.name,
             "races": list(RACES),
             "divisions": divisions,
+            "comparison": {"ages_from": self._ages_from()},
             "table": specs,
             "constraint": [{"counts": table.name} for table in self.tables],
         }
         return product_of(spec, f"table set {self.name}")
+
+    def _ages_from(self) -> list[int]:
+        """First ages of the groups that the tables tell apart: people are compared in these."""
+        groups = [division for table in self.tables for division in table.by if isinstance(division, ages)]
+        return sorted({0}.union(*(group.starts for group in groups)))
 
     @staticmethod
     def _spec(table: Table, divisions: dict[str, Any]) -> dict[str, Any]:

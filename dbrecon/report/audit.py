@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from dbrecon.recon.census.bins import comparison_bins
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
@@ -43,7 +44,7 @@ def audit(
     first, sure, way = results[0], results[0].sizes, variants[0]
     product = product_of(way.product, way.tables, way.inexact, way.inexact_tables)
     counts = baseline_counts(product, first.people)
-    agreement = compare(first.people, truth, counts, np.random.default_rng(options.seed))
+    agreement = compare(first.people, truth, counts, np.random.default_rng(options.seed), comparison_bins(product))
     study = Study(name, name, (first.tally,), by_id=True, knows_variability=sure is not None, seed=options.seed)
     parts: list[Section] = [
         sections.agreement(agreement, baselines=counts is not None),

@@ -9,6 +9,7 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
+from dbrecon.recon.census.bins import comparison_bins
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.states import STATES
@@ -42,7 +43,8 @@ def read_results(experiment: Experiment, stusab: str, county: str) -> Results:
     """
     path = experiment.synth_out(stusab, county)
     with storage.sopen(path, "rb") as file:
-        people = Records.of_people(People.concatenate(list(iter_people(file, path, attributes_known(experiment)))))
+        everyone = People.concatenate(list(iter_people(file, path, attributes_known(experiment))))
+    people = Records.of_people(everyone, comparison_bins(product_of(experiment)))
     if not has_certainty(experiment, stusab, county):
         return Results(people)
     blocks = _blocks(experiment.certainty(stusab, county))
@@ -132,7 +134,7 @@ def county_findings(
     (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody."""
     product, code = product_of(experiment), int(f"{STATES[stusab].fips}{county}")
     if isinstance(truth, Path):
-        truth = Truth.known_to_all(Records.of_people(load_county(truth)))
+        truth = Truth.known_to_all(Records.of_people(load_county(truth), comparison_bins(product)))
     results = read_results(experiment, stusab, county)
     ages = read_published_ages(experiment, product, stusab, county)
     return find(product, code, results, ages, truth, population, seed, repeats)

@@ -17,6 +17,7 @@ from tests.database.test_dhc import tool
 from tests.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "tests" / "products" / "small_area"
+FIVE_YEARS = ", ".join([*(f"{first}-{first + 4}" for first in range(0, 85, 5)), "85+"])
 Person = dict[str, str]
 
 
@@ -90,6 +91,8 @@ def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
     found = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--evaluate", str(root / "truth.csv.gz"), "--json"))
     assert [found["violations"][level]["wrong"] for level in ("block", "tract")] == [0, 0]
     assert found["agreement"]["reconstruction"]["binned_age"]["all"] > 0.2
+    [sidecar] = files(root, "certainty_10001.json")
+    assert found["age_bins"] == json.loads(sidecar.read_text())["age_bins"] == FIVE_YEARS, "[comparison] of its tables.toml"
     assert found["agreement"]["modal"]["binned_age"]["all"] is None  # no table has the counts that it needs
     assert "the ledger and the files agree" in tool(root, "dbrtool.py", "-q", "--reident", "sa", "--rescan")
     answer = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))

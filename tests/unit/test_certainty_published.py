@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from dbrecon.recon.census.bins import SINGLE_AGES
+from dbrecon.recon.census.bins import COMPARISON_BINS, SINGLE_AGES, comparison_bins
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import load_product
-from dbrecon.recon.certainty.record import COMPARISON_YEARS, certainty_builder, counts_of
+from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
 from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.people.people_reader import read_people
 from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, propagate
-from dbrecon.recon.study import evaluation
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import tabulate
 from tests.paths import SHARED_DATA
@@ -52,8 +51,8 @@ def guernsey() -> list[tuple[TractTables, People, Model, IntArray, TractCertaint
 
 
 def test_its_bins_are_those_in_which_reconstructions_are_compared() -> None:
-    assert COMPARISON_YEARS == evaluation.BIN_STARTS
-    assert BUILDER.bins.n == len(COMPARISON_YEARS)
+    assert BUILDER.bins == comparison_bins(PRODUCT) == COMPARISON_BINS
+    assert BUILDER.bins.n == 38
 
 
 @needs_shared

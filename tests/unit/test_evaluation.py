@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import InputError
+from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, join_kind, split_kind
-from dbrecon.recon.census.tables import Product, load_product
+from dbrecon.recon.census.tables import COMPARISON_AGES, Product, load_product
 from dbrecon.recon.people.people import People, people_csv
 from dbrecon.recon.study.evaluation import (
-    BIN_STARTS,
     BlockCounts,
     County,
     Evaluation,
@@ -85,9 +85,9 @@ def evaluated(truth: People, counties: Mapping[str, Callable[[], County]]) -> Ev
 
 
 def test_there_are_38_bins_of_age() -> None:
-    assert len(BIN_STARTS) == 38
-    assert BIN_STARTS[:23] == tuple(range(23))
-    assert BIN_STARTS[-1] == 85
+    assert len(COMPARISON_AGES) == 38
+    assert COMPARISON_AGES[:23] == tuple(range(23))
+    assert COMPARISON_AGES[-1] == 85
 
 
 def test_people_match_one_to_one() -> None:
@@ -127,11 +127,13 @@ def test_agreement_is_the_plain_intersection_of_records(data: st.DataObject) -> 
         min_size=1, max_size=30,
     )  # fmt: skip
     truth, guess = data.draw(persons), data.draw(persons)
-    agreement = compare(people_of(*guess), people_of(*truth), counts_of(people_of(*truth)), np.random.default_rng(0))
+    first_ages = data.draw(st.sampled_from([COMPARISON_AGES, (0, 15, 40, 100)]))
+    counts, bins = counts_of(people_of(*truth)), AgeBins.of_years(first_ages)
+    agreement = compare(people_of(*guess), people_of(*truth), counts, np.random.default_rng(0), bins)
 
     def coarse(person: Person) -> Person:
         block, sex, age, race, hisp = person
-        return block, sex, max(start for start in BIN_STARTS if start <= FIRST_AGES[age]), race, hisp
+        return block, sex, max(start for start in first_ages if start <= FIRST_AGES[age]), race, hisp
 
     exact = (Counter(truth) & Counter(guess)).total()
     in_bins = (Counter(map(coarse, truth)) & Counter(map(coarse, guess))).total()
@@ -154,9 +156,9 @@ def test_a_county_is_compared_in_pieces_that_leave_nobody_out(monkeypatch: pytes
     persons = [(block, sex, age, WHITE, 0) for block in (A, B, C, C + 5) for sex in (0, 1) for age in (3, 40, 41)]
     guess, truth = people_of(*persons[::2], (A - 1, 0, 3, WHITE, 0), times=2), people_of(*persons, (A - 1, 0, 3, WHITE, 0))
     published = counts_of(people_of(*persons))
-    whole = compare(guess, truth, published, np.random.default_rng(0))
+    whole = compare(guess, truth, published, np.random.default_rng(0), COMPARISON_BINS)
     monkeypatch.setattr("dbrecon.recon.study.evaluation.PEOPLE_AT_ONCE", 7)
-    pieces = compare(guess, truth, published, np.random.default_rng(0))
+    pieces = compare(guess, truth, published, np.random.default_rng(0), COMPARISON_BINS)
     assert len(list(published.slices(7))) == 3
     np.testing.assert_array_equal(pieces.matched[:2], whole.matched[:2])
     assert pieces.truth.sum() == len(persons) + 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbrecon.console.report_command import rings_of
+from dbrecon.recon.census.bins import COMPARISON_BINS
 from dbrecon.recon.census.kinds import N_AGES, N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -66,7 +67,13 @@ def test_agreement_is_the_evaluation_s_and_the_rates_the_study_s(product: Produc
     sums = found(product, Results(people), truth)
     blocks, at = np.unique(people.block, return_inverse=True)
     cells, _ = tabulate(product, len(blocks), at, people.sa * N_RH + people.rh, np.ones(700, np.int64))
-    expected = compare(merged(people), merged(truth), Margins(product).of(Units(blocks, cells)), np.random.default_rng([0, COUNTY]))
+    expected = compare(
+        merged(people),
+        merged(truth),
+        Margins(product).of(Units(blocks, cells)),
+        np.random.default_rng([0, COUNTY]),
+        COMPARISON_BINS,
+    )
     assert (sums.agreement.matched == expected.matched).all()
     tally = study_pieces(Truth.known_to_all(truth).known, County(people), truth, population_of([people]), (0, COUNTY), 1)[0]
     assert (sums.tallies[0].counts == tally.counts).all()

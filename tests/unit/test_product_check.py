@@ -44,6 +44,13 @@ TABLES = {
     "a race that there is not": ('race_alone = "white"', 'race_alone = "green"', "race_alone cannot be 'green'"),
     "a sex that there is not": ('sex = "male"', 'sex = "mail"', "sex cannot be 'mail'"),
     "a number of races": ("races = [2, 6]", "races = [2, 7]", r"races cannot be \[2, 7\]"),
+    "ages to compare in that begin late": ("[0, 5, 10", "[5, 10", r"\[comparison\]: ages_from must be the first ages of bins"),
+    "ages to compare in that nobody has": ("80, 85]", "80, 101]", r"ascending from 0; it is \[0, 5, .*101\]"),
+    "ages to compare in, misspelt": (
+        "[comparison]\nages_from",
+        "[comparison]\nages",
+        "the key 'ages' is not known",
+    ),
     "ages that do not ascend": ("[0, 15, 65]", "[0, 65, 15]", "ages_from must be ages that ascend"),
     "other ages": ("single_years_to = 99", "single_years_to = 90", "ages] must be"),
     "cells as text": ("cells = 9", 'cells = "9"', "cells is '9', but must be a whole number"),

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.attacker import draw_attacker
@@ -24,6 +26,7 @@ from dbrecon.recon.risk.reidentification import (
     Records,
     Tally,
     chance_of_somebody,
+    in_two_passes,
     link_without_ids,
     marginal_people,
     modal_guess,
@@ -59,7 +62,7 @@ def bin_of(sa: int) -> tuple[int, int]:
 def knows(truth: Records, chosen: np.ndarray | None = None) -> Known:
     """An attacker who knows block, sex and age of true people (all, or those chosen), and their ids."""
     at = np.arange(len(truth)) if chosen is None else chosen
-    return Known.of_truth(Records(truth.block[at], truth.sa[at], np.full(len(at), -1, np.int64)), at, truth)
+    return Known.of_truth(truth.select(at).without_race(), at, truth)
 
 
 def study(known: Known, reconstructed: Records, truth: Records, **more: object) -> Tally:
@@ -143,7 +146,7 @@ def test_an_attacker_who_has_the_truth_of_a_true_reconstruction_is_always_right(
 def test_a_study_adds_counties_up_and_an_id_of_somebody_elsewhere_counts_in_all_alone() -> None:
     here, away = records([(1000, 30, WHITE), (1000, 31, WHITE)]), records([(1000, 30, BLACK)])
     elsewhere = Records(away.block + 2 * 10**10, away.sa, away.rh)
-    truth = Records(*(np.concatenate([getattr(here, f), getattr(elsewhere, f)]) for f in ("block", "sa", "rh")))
+    truth = Records.concatenate([here, elsewhere])
     moved = Records(np.append(here.block, here.block[0]), np.append(here.sa, 31), np.full(3, -1, np.int64))
     known = Known.of_truth(moved, np.array([0, -1, 2]), truth)
     counties = {39059: lambda: County(here), 39061: lambda: County(elsewhere)}
@@ -226,6 +229,18 @@ def test_proportional_and_random_people_keep_the_block_s_number_and_draw_from_it
     only = records([(1000, 30, WHITE), (1000, 30, WHITE)])
     assert proportional_guess(only, rng).rh.tolist() == [WHITE, WHITE]
     assert {bin_of(int(sa)) for sa in marginal_people(only, rng).sa} == {bin_of(30)}
+
+
+def test_ages_are_compared_in_the_bins_that_records_bring() -> None:
+    """A product's own bins (docs/products.md): 28 and 52 are of one, 28 and 15 are not."""
+    bins = AgeBins.of_years((0, 20, 60))
+    truth = replace(records([(1000, 28, WHITE), (1001, 15, BLACK)]), bins=bins)
+    guess = replace(records([(1000, 52, WHITE), (1001, 28, BLACK)]), bins=bins)
+    tally = study(knows(truth), guess, truth)
+    assert tally.count("reconstruction", "all", "putative") == tally.count("reconstruction", "all", "confirmed") == 1
+    assert tally.count("reconstruction", "all", "putative_exact") == 0
+    with pytest.raises(ValueError, match="are not compared with ages in bins"):
+        in_two_passes(truth, replace(guess, bins=COMPARISON_BINS), np.random.default_rng(0))
 
 
 def test_certain_records_are_marked_as_often_as_they_are_certain() -> None:

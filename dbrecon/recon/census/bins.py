@@ -14,6 +14,7 @@ is a three-way problem that may have no answer. Such ages stay single, as do all
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RACE_SETS, N_RH, IntArray
-from dbrecon.recon.census.tables import Constraint, Partition, Product
+from dbrecon.recon.census.tables import COMPARISON_AGES, Constraint, Partition, Product
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -38,6 +39,11 @@ class AgeBins:
     """
 
     starts: tuple[int, ...]
+
+    @classmethod
+    def of_years(cls, first_ages: Sequence[int]) -> "AgeBins":
+        """Return the bins that begin at these ages in years, ascending from 0, each the first of a category."""
+        return cls(tuple(np.searchsorted(FIRST_AGES, first_ages).tolist()))
 
     @property
     def n(self) -> int:
@@ -123,6 +129,14 @@ class AgeBins:
 
 SINGLE_AGES = AgeBins(tuple(range(N_AGES)))
 """Every age category by itself."""
+
+COMPARISON_BINS = AgeBins.of_years(COMPARISON_AGES)
+"""The 38 bins in which people are compared where a product names no others."""
+
+
+def comparison_bins(product: Product) -> AgeBins:
+    """Return the bins in which people of a product are compared: the one source for evaluation, certainty and reidentification."""
+    return AgeBins.of_years(product.comparison_ages)
 
 
 @dataclass(frozen=True)

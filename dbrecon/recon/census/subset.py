@@ -105,7 +105,9 @@ class _Restriction:
         ]
         inexact = [table for table in self.tables if table.inexact is not None]
         ranges = [partition for table in inexact for partition in self._groups(table, range(len(table.cells)))]
-        found = Product(self.whole.name, self.whole.title, self.tables, partitions, tuple(kept), tuple(ranges))
+        found = replace(
+            self.whole, tables=self.tables, partitions=partitions, constraints=tuple(kept), ranges=tuple(ranges), _membership={}
+        )
         block_alone = self.whole.tables_of("block") == self.tables
         lacking = [] if block_alone else [constraint for level in LEVELS for constraint in lacking_constraints(found, level)]
         return replace(found, constraints=(*kept, *lacking))

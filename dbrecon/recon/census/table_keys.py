@@ -14,13 +14,14 @@ AGES = {"single_years_to": 99, "then_from": [100, 105, 110], "last": 110}
 """The categories of age that there are."""
 
 _KEYS: dict[str, frozenset[str]] = {
-    "": frozenset({"product", "title", "races", "ages", "divisions", "table", "difference", "constraint"}),
+    "": frozenset({"product", "title", "races", "ages", "comparison", "divisions", "table", "difference", "constraint"}),
     "table": frozenset(
         {"name", "prefix", "level", "segment", "cells", "universe", "divide", "rounded_to", "rounding", "suppressed_below"}
     ),
     "difference": frozenset({"name", "of", "less", "less_within", "label"}),
     "constraint": frozenset({"counts", "within", "outside"}),
     "division": frozenset({"parts", "ages_from", "ages_to", "each"}),
+    "comparison": frozenset({"ages_from"}),
 }
 _TYPES: dict[str, type] = {
     "name": str, "prefix": str, "level": str, "segment": int, "cells": int, "divide": str, "of": str, "less": str, "label": str,
@@ -33,6 +34,8 @@ def check_spec(spec: Spec, source: str) -> None:
     _known(spec, _KEYS[""], source)
     if spec.get("ages", AGES) != AGES:
         raise InputError(f"{source}: [ages] must be {AGES}: these are the ages that people have here")
+    if "comparison" in spec:
+        _check_comparison(spec["comparison"], f"{source}: [comparison]")
     for kind in ("table", "difference", "constraint"):
         entries = spec.get(kind, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -79,9 +82,24 @@ def _check_starts(division: Spec, where: str) -> None:
     starts, last = division["ages_from"], division.get("ages_to")
     if starts == "every category" and last == AGES["last"]:
         return
-    ascending = isinstance(starts, list) and starts == sorted(set(starts)) and all(start in FIRST_AGES for start in starts)
-    if not ascending or not starts or type(last) is not int or last < starts[-1]:
+    if not _ascend(starts) or type(last) is not int or last < starts[-1]:
         raise InputError(f"{where}: ages_from must be ages that ascend, and ages_to the last one; they are {starts!r} and {last!r}")
+
+
+def _check_comparison(comparison: Any, where: str) -> None:
+    _known(comparison, _KEYS["comparison"], where)
+    starts = comparison.get("ages_from")
+    if not _ascend(starts) or starts[0] != 0:
+        raise InputError(
+            f"{where}: ages_from must be the first ages of bins to compare people in, ascending from 0; it is {starts!r}"
+        )
+
+
+def _ascend(starts: Any) -> bool:
+    """Whether this is a list of first ages of categories that ascend."""
+    if not isinstance(starts, list) or not starts or not all(type(start) is int and start in FIRST_AGES for start in starts):
+        return False
+    return starts == sorted(set(starts))
 
 
 def _known(entry: Any, keys: frozenset[str], where: str, word: str = "key") -> None:

@@ -41,6 +41,9 @@ from dbrecon.recon.census.table_keys import check_selectors, check_spec
 
 LEVELS = ("block", "tract")
 INEXACT_KEYS = ("rounded_to", "rounding", "suppressed_below")
+COMPARISON_AGES = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
+"""First ages of the 38 bins in which people are compared (Abowd et al., arXiv 2312.11283) where a product names no others."""
+
 DEFAULT_PRODUCT = CONFIG / "products" / "sf1_2010" / "tables.toml"
 
 BoolArray = npt.NDArray[np.bool_]
@@ -213,6 +216,7 @@ class Product:
     """A census's tables: see the module's text. Made by :func:`load_product`.
 
     ``partitions`` and ``constraints`` are of exact cells; ``ranges`` are the cells of inexact tables, in disjoint groups.
+    ``comparison_ages`` are the first ages of the bins in which people are compared and certainty is told.
     """
 
     name: str
@@ -221,6 +225,7 @@ class Product:
     partitions: Mapping[str, Partition]
     constraints: tuple[Constraint, ...]
     ranges: tuple[Partition, ...] = ()
+    comparison_ages: tuple[int, ...] = COMPARISON_AGES
     _membership: dict[str, sp.csr_array] = field(default_factory=dict, repr=False, compare=False)
 
     def tables_of(self, level: str) -> tuple[Table, ...]:
@@ -400,7 +405,8 @@ class _Reader:
         for spec in self.spec.get("difference", []):
             known[spec["name"]] = self.difference(spec, known)
         constraints = tuple(self.constraint(spec, known) for spec in self.spec["constraint"])
-        return Product(self.spec["product"], self.spec["title"], tables, known, constraints)
+        comparison = tuple(self.spec.get("comparison", {}).get("ages_from", COMPARISON_AGES))
+        return Product(self.spec["product"], self.spec["title"], tables, known, constraints, comparison_ages=comparison)
 
 
 def product_of(spec: Spec, source: str) -> Product:

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from dbrecon.errors import InputError, Subject
-from dbrecon.recon.census.bins import AgeBins, derive_binning
-from dbrecon.recon.census.kinds import FIRST_AGES, IntArray
+from dbrecon.recon.census.bins import AgeBins, comparison_bins, derive_binning
+from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.certainty.json_record import JsonRecord
 from dbrecon.recon.certainty.search import Budget
@@ -19,8 +19,6 @@ from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 
-COMPARISON_YEARS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
-"""First ages of the 38 bins in which reconstructions are compared (Abowd et al., arXiv 2312.11283)."""
 
 _BLOCK_FIELDS = (
     "people",
@@ -36,9 +34,8 @@ _CELL_FIELDS = ("block", "kind", "count", "least", "most", "seen_least", "seen_m
 
 
 def certainty_bins(product: Product) -> AgeBins:
-    """Return the ages that certainty tells apart: the common refinement of the program's bins and the comparison's."""
-    comparison = AgeBins(tuple(np.flatnonzero(np.isin(FIRST_AGES, COMPARISON_YEARS)).tolist()))
-    return derive_binning(product).bins.refined(comparison)
+    """Return the ages that certainty tells apart: the common refinement of the program's bins and the product's comparison bins."""
+    return derive_binning(product).bins.refined(comparison_bins(product))
 
 
 def certainty_builder(product: Product) -> ModelBuilder:

@@ -1,5 +1,7 @@
 """An attacker's file: what somebody could know of true people, of a given coverage and with a given share of errors."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dbrecon.recon.census.kinds import N_AGES, IntArray
@@ -24,7 +26,7 @@ def draw_attacker(truth: Records, coverage: float, errors: float, rng: np.random
     block = np.where(wrong_block, _other_block(known.block, np.unique(truth.block), rng), known.block)
     stayed = block == known.block
     sa = np.where(wrong & stayed, _other_age(known.sa, rng), known.sa)
-    return Records(block, sa, np.full(len(chosen), -1, np.int64)), chosen
+    return replace(known, block=block, sa=sa).without_race(), chosen
 
 
 def _other_age(sa: IntArray, rng: np.random.Generator) -> IntArray:

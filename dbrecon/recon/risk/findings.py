@@ -9,9 +9,18 @@ import numpy.typing as npt
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.risk.matching import match_in_two_passes
 from dbrecon.recon.risk.matching_study import County, study_pieces
-from dbrecon.recon.risk.reidentification import NO_BLOCKS, Blocks, BoolArray, Known, MarkedRecords, Records, Tally, confirmed_pairs
+from dbrecon.recon.risk.reidentification import (
+    NO_BLOCKS,
+    Blocks,
+    BoolArray,
+    Known,
+    MarkedRecords,
+    Records,
+    Tally,
+    confirmed_pairs,
+    in_two_passes,
+)
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.study.evaluation import (
     SIZE_STARTS,
@@ -55,8 +64,7 @@ class Truth:
     @classmethod
     def known_to_all(cls, people: Records) -> "Truth":
         """Make an attacker who knows everybody's block, sex and age."""
-        records = Records(people.block, people.sa, np.full(len(people), -1, np.int64))
-        return cls(people, Known.of_truth(records, np.arange(len(people)), people))
+        return cls(people, Known.of_truth(people.without_race(), np.arange(len(people)), people))
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ def _compared(
     """Measure what the truth tells of a county."""
     people, true = _merged(results.people), _merged(truth.people)
     counts = baseline_counts(product, people)
-    agreement = compare(people, true, counts, np.random.default_rng([seed, county]))
+    agreement = compare(people, true, counts, np.random.default_rng([seed, county]), results.people.bins)
     settled = NO_BLOCKS if results.blocks is None else Blocks(results.blocks.geoid, results.blocks.differ == 0)
     marks = None if results.certain is None else MarkedRecords(results.certain)
     tallies = study_pieces(truth.known, County(results.people, settled, marks), truth.people, population, (seed, county), repeats)
@@ -203,9 +211,9 @@ def _tracts(results: Results, truth: Truth | None) -> Tracts:
     if results.blocks is not None:
         differ, certain = (summed(results.blocks.geoid, n) for n in (results.blocks.differ, results.blocks.certain))
     if truth is not None:
-        everyone = _merged(truth.people)
+        everyone, bins = _merged(truth.people), results.people.bins
         true = summed(everyone.geoid_block, everyone.count)
-        matched = summed(*matched_by_block(binned(_merged(results.people)), binned(everyone)))
+        matched = summed(*matched_by_block(binned(_merged(results.people), bins), binned(everyone, bins)))
     return Tracts(geoid, people, differ, certain, true, matched)
 
 
@@ -227,8 +235,7 @@ def true_records(people: Records, truth: Records, first: Floats) -> BoolArray:
 def _by_confidence(people: Records, confidence: Floats, truth: Truth, rng: np.random.Generator) -> IntArray:
     """Return (1001, 4) records, true ones, matched and confirmed ones by confidence."""
     level = np.rint(confidence * LEVELS).astype(np.int64)
-    known = truth.known.records
-    match = match_in_two_passes((known.exact, known.binned), (people.exact, people.binned), rng)
+    match = in_two_passes(truth.known.records, people, rng)
     confirmed = confirmed_pairs(truth.known, truth.people, people, match, rng)
     of_level = (level, level[true_records(people, truth.people, confidence)], level[match.right], level[match.right][confirmed])
     return np.stack([np.bincount(levels, minlength=LEVELS + 1) for levels in of_level], axis=1)

@@ -5,7 +5,7 @@ tables before they are published is :class:`dbrecon.recon.census.inexact.Inexact
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Swap:
         first = np.flatnonzero((rank % 2 == 0) & (np.append(key[1:], -1) == key))
         a, b = order[first], order[first + 1]
         rh[a], rh[b] = records.rh[b], records.rh[a]
-        return Records(records.block, records.sa, rh)
+        return replace(records, rh=rh)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CoarsenAges:
         """Return the records with coarser ages, in their order."""
         sex, age = np.divmod(records.sa, N_AGES)
         coarse = age_category(FIRST_AGES[age] // self.years * self.years)
-        return Records(records.block, sex * N_AGES + coarse, records.rh)
+        return replace(records, sa=sex * N_AGES + coarse)
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ class MergeBlocks:
             before = start > 0 and blocks[start - 1] // BLOCKS_PER_TRACT == blocks[start] // BLOCKS_PER_TRACT
             merged[start:end] = merged[start - 1] if total < self.least and before else blocks[start]
             start = end
-        return Records(merged[of_record], records.sa, records.rh)
+        return replace(records, block=merged[of_record])

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dbrecon.errors import InputError
+from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, RACES, SEXES, IntArray, age_category
 from dbrecon.recon.people.people import COLUMNS, HEADER, OLDEST
 from dbrecon.recon.people.record_reader import TextRecords, iter_records
@@ -42,8 +43,8 @@ class TrueRecords:
     ids: pa.ChunkedArray | None
 
 
-def read_truth(files: Sequence[NamedFile]) -> TrueRecords:
-    """Read true people with their ids.
+def read_truth(files: Sequence[NamedFile], bins: AgeBins = COMPARISON_BINS) -> TrueRecords:
+    """Read true people with their ids; their ages are compared in ``bins``.
 
     Raises InputError for a file that is not of the form, an empty id, an id that comes twice, and ids in some of the files alone.
     """
@@ -63,7 +64,8 @@ def read_truth(files: Sequence[NamedFile]) -> TrueRecords:
                     without.append(file.name)
     if ids and without:
         raise InputError(f"{without[0]}: has no column id, but others of the truth's files have one: give it to all or to none.")
-    records = Records(*(np.concatenate([np.empty(0, np.int64), *parts]) for parts in (blocks, sas, rhs)))
+    columns = [np.concatenate([np.empty(0, np.int64), *parts]) for parts in (blocks, sas, rhs)]
+    records = Records(columns[0], columns[1], columns[2], bins)
     return TrueRecords(records, _once(ids, files[0].name) if ids else None)
 
 
@@ -78,7 +80,7 @@ def read_attacker(files: Sequence[NamedFile], truth: TrueRecords) -> Known:
                 sas.append(sa)
                 ids.append(_ids(piece))
     block, sa = (np.concatenate([np.empty(0, np.int64), *parts]) for parts in (blocks, sas))
-    records = Records(block, sa, np.full(len(block), -1, np.int64))
+    records = Records(block, sa, np.full(len(block), -1, np.int64), truth.records.bins)
     own = _once(ids, files[0].name) if ids else pa.chunked_array([], pa.string())
     if truth.ids is None:
         nobody = np.full(len(block), -1, np.int64)

@@ -17,18 +17,19 @@ The chance that *somebody* fits (Ruggles and Van Riper, "The Role of Chance") is
 age, drawn from all people of the study, finds somebody of that sex and age in the block.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dbrecon.errors import InputError, Subject
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, IntArray
+from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
+from dbrecon.recon.census.kinds import N_AGES, N_RH, IntArray
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.matching import EXACT, Match, match_in_two_passes
-from dbrecon.recon.study.evaluation import BIN_STARTS, SIZE_STARTS
+from dbrecon.recon.study.evaluation import SIZE_STARTS
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -49,33 +50,42 @@ Variability 0: the block has one solution on binned age. Certain: matched with a
 MEASURES = ("known", "putative", "putative_exact", "confirmed", "confirmed_exact", "true_people")
 BLOCK_GROUPS = 1000  # a block group's id is a block's without its last three digits
 
-_BIN_OF_AGE = np.searchsorted(BIN_STARTS, FIRST_AGES, side="right") - 1
-_N_BINS = len(BIN_STARTS)
-
 
 @dataclass(frozen=True)
 class Records:
     """People one an entry: ``block`` 15-digit ids as numbers, ``sa`` = sex * 103 + age category, ``rh`` = (race - 1) * 2 + origin.
 
-    ``rh`` is -1 where it is not known. int64 arrays of one length.
+    ``rh`` is -1 where it is not known. int64 arrays of one length. ``bins`` are those in which ages are compared, the same for all
+    records of a study.
     """
 
     block: IntArray
     sa: IntArray
     rh: IntArray
+    bins: AgeBins = COMPARISON_BINS
 
     def __len__(self) -> int:
         return len(self.block)
 
     @classmethod
-    def of_people(cls, people: People) -> "Records":
+    def of_people(cls, people: People, bins: AgeBins = COMPARISON_BINS) -> "Records":
         """Return each person of merged or unmerged people, in their order."""
         kind = np.repeat(people.kind, people.count)
-        return cls(np.repeat(people.geoid_block, people.count), kind // N_RH, kind % N_RH)
+        return cls(np.repeat(people.geoid_block, people.count), kind // N_RH, kind % N_RH, bins)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Records"]) -> "Records":
+        """All records of ``parts`` (at least one), compared in the same bins."""
+        block, sa, rh = (np.concatenate([getattr(part, name) for part in parts]) for name in ("block", "sa", "rh"))
+        return cls(block, sa, rh, parts[0].bins)
+
+    def without_race(self) -> "Records":
+        """Return what somebody knows who knows block, sex and age alone."""
+        return replace(self, rh=np.full(len(self), -1, np.int64))
 
     def select(self, chosen: BoolArray | IntArray) -> "Records":
         """Return some of the records."""
-        return Records(self.block[chosen], self.sa[chosen], self.rh[chosen])
+        return Records(self.block[chosen], self.sa[chosen], self.rh[chosen], self.bins)
 
     @property
     def exact(self) -> IntArray:
@@ -86,8 +96,15 @@ class Records:
     def binned(self) -> IntArray:
         """A key of block, sex and bin of age."""
         sex, age = np.divmod(self.sa, N_AGES)
-        keys: IntArray = self.block * (2 * _N_BINS) + sex * _N_BINS + _BIN_OF_AGE[age]
+        keys: IntArray = self.block * self.bins.n_sa + sex * self.bins.n + self.bins.of_age[age]
         return keys
+
+
+def in_two_passes(known: Records, others: Records, rng: np.random.Generator) -> Match:
+    """Match records one to one on block, sex and exact age, then on block, sex and bin of age."""
+    if known.bins != others.bins:
+        raise ValueError(f"ages in bins {known.bins} are not compared with ages in bins {others.bins}")
+    return match_in_two_passes((known.exact, known.binned), (others.exact, others.binned), rng)
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,7 @@ def _ratio(part: int, whole: int) -> float:
 
 def link_without_ids(known: Records, truth: Records, rng: np.random.Generator) -> IntArray:
     """For each of an attacker's records a true one of its block, sex and exact age, else bin of age; -1 where none is left."""
-    match = match_in_two_passes((known.exact, known.binned), (truth.exact, truth.binned), rng)
+    match = in_two_passes(known, truth, rng)
     linked = np.full(len(known), -1, np.int64)
     linked[match.left] = match.right
     return linked
@@ -187,12 +204,12 @@ def modal_guess(people: Records, everywhere: int) -> Records:
     groups, group_mode, group_single = most_frequent(people.block // BLOCK_GROUPS, people.rh)
     of_group = np.where(group_single, group_mode, everywhere)[np.searchsorted(groups, blocks // BLOCK_GROUPS)]
     guess = np.where(single & ~alone, mode, of_group)
-    return Records(people.block, people.sa, guess[np.searchsorted(blocks, people.block)])
+    return replace(people, rh=guess[np.searchsorted(blocks, people.block)])
 
 
 def proportional_guess(people: Records, rng: np.random.Generator) -> Records:
     """Return the paper's PRG on reconstructed people: race and origin of somebody of the block, drawn with replacement."""
-    return Records(people.block, people.sa, people.rh[_somebody_of_block(people.block, rng)])
+    return replace(people, rh=people.rh[_somebody_of_block(people.block, rng)])
 
 
 def marginal_people(people: Records, rng: np.random.Generator) -> Records:
@@ -200,10 +217,10 @@ def marginal_people(people: Records, rng: np.random.Generator) -> Records:
     sex, age = np.divmod(people.sa[_somebody_of_block(people.block, rng)], N_AGES)
     race = people.rh[_somebody_of_block(people.block, rng)] // 2
     origin = people.rh[_somebody_of_block(people.block, rng)] % 2
-    bins = _BIN_OF_AGE[age]
-    first = np.searchsorted(_BIN_OF_AGE, np.arange(_N_BINS))
-    years = np.diff(np.append(first, N_AGES))
-    return Records(people.block, sex * N_AGES + first[bins] + rng.integers(0, years[bins]), race * 2 + origin)
+    first, years = people.bins.first, people.bins.last - people.bins.first + 1
+    of_age = people.bins.of_age[age]
+    drawn = sex * N_AGES + first[of_age] + rng.integers(0, years[of_age])
+    return replace(people, sa=drawn, rh=race * 2 + origin)
 
 
 def _somebody_of_block(block: IntArray, rng: np.random.Generator) -> IntArray:
@@ -245,7 +262,7 @@ class Certain:
 
     def marks(self, people: Records) -> BoolArray:
         """Of equal records as many as are certain, the first ones, are marked. Age counts by its bin."""
-        certain = Records.of_people(self.people)
+        certain = Records.of_people(self.people, people.bins)
         key, wanted = people.binned * N_RH + people.rh, certain.binned * N_RH + certain.rh
         order = np.argsort(key, kind="stable")
         ordered, wanted = key[order], np.sort(wanted)
@@ -283,8 +300,7 @@ def study_county(
     )
     marks = certain.marks(reconstructed) if certain is not None else np.zeros(len(reconstructed), bool)
     for number, guess in enumerate(guesses):
-        keys = (known.records.exact, known.records.binned), (guess.exact, guess.binned)
-        match = match_in_two_passes(*keys, rng)
+        match = in_two_passes(known.records, guess, rng)
         confirmed = confirmed_pairs(known, truth, guess, match, rng)
         matched_certain = np.zeros(len(known.records), bool)
         if number == 0:
@@ -384,10 +400,10 @@ def _true_people(truth: Records, reconstructed: Records, blocks: Blocks) -> IntA
 def chance_of_somebody(block: IntArray, people: Records, sex_age_shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(2,) how many records in these blocks would find somebody of their sex and age (exact, bin), were theirs drawn at random."""
     sex, age = np.divmod(np.arange(2 * N_AGES), N_AGES)
-    bins = sex * _N_BINS + _BIN_OF_AGE[age]
-    binned_shares = np.bincount(bins, weights=sex_age_shares, minlength=2 * _N_BINS)
+    bins = people.bins
+    binned_shares = np.bincount(sex * bins.n + bins.of_age[age], weights=sex_age_shares, minlength=bins.n_sa)
     found = []
-    for key, width, shares in ((people.exact, 2 * N_AGES, sex_age_shares), (people.binned, 2 * _N_BINS, binned_shares)):
+    for key, width, shares in ((people.exact, 2 * N_AGES, sex_age_shares), (people.binned, bins.n_sa, binned_shares)):
         present = np.unique(key)
         blocks, number = np.unique(present // width, return_inverse=True)
         chance = np.bincount(number, weights=shares[present % width], minlength=len(blocks))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.errors import InputError
+from dbrecon.recon.census.bins import AgeBins, comparison_bins
 from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.kinds import N_KINDS, N_RH, IntArray
 from dbrecon.recon.census.subset import restricted
@@ -139,7 +140,7 @@ def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, 
     reconstructor = _reconstructor(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
     found = reconstructor.reconstruct(tables, options)
     ids = int(tables.geoid) * BLOCKS_PER_TRACT + tables.blocks
-    people = Records.of_people(found.people)
+    people = Records.of_people(found.people, comparison_bins(reconstructor.product))
     block_people = np.bincount(np.searchsorted(ids, people.block), minlength=len(ids))
     error = cell_error(reconstructor.product, tables, true_cells)
     if reconstructor.product.inexact:
@@ -188,11 +189,11 @@ def study_variant(
     """
     if not truth.population:
         raise InputError(f"{variant.name}: there is nobody to study")
-    records = Records.of_people(truth.merged())
+    product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
+    records = Records.of_people(truth.merged(), comparison_bins(product))
     protected = records
     if variant.protection is not None:
         protected = variant.protection(records, np.random.default_rng([seed, len(variant.name)]))
-    product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
     tasks = _tasks(product, records, protected, seed)
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)
@@ -221,13 +222,13 @@ def _people(records: Records) -> People:
 
 
 def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
-    people = Records(*(np.concatenate([getattr(r.people, f) for r in results]) for f in ("block", "sa", "rh")))
+    people = Records.concatenate([result.people for result in results])
     blocks = _sure_blocks(results)
     certain_people = None
     if blocks is not None:
         certain_people = People.concatenate([r.certain_people for r in results if r.certain_people is not None])
     everywhere, shares = population_of([people])
-    known = Known.of_truth(Records(truth.block, truth.sa, np.full(len(truth), -1, np.int64)), np.arange(len(truth)), truth)
+    known = Known.of_truth(truth.without_race(), np.arange(len(truth)), truth)
     settled = NO_BLOCKS if blocks is None else Blocks(blocks.geoid, blocks.differ == 0)
     certain = None if certain_people is None else Certain(certain_people)
     tally = study_county(known, people, truth, everywhere, shares, np.random.default_rng(seed), settled, certain)
@@ -236,7 +237,7 @@ def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int
     return VariantResult(
         name=name,
         truth=len(truth),
-        matched=_agreement(found, _people(truth)),
+        matched=_agreement(found, _people(truth), truth.bins),
         error=float(error / cells),
         tally=tally,
         blocks=blocks,
@@ -256,9 +257,9 @@ def _sure_blocks(results: Sequence[TractResult]) -> SureBlocks | None:
     return SureBlocks(geoid[order], people[order], differ[order], certain[order])
 
 
-def _agreement(people: People, truth: People) -> tuple[int, int]:
+def _agreement(people: People, truth: People, bins: AgeBins) -> tuple[int, int]:
     """Count true records matched one to one on block, sex, age (exact; bin), race and origin."""
-    return _in_common(people.merged(), truth.merged()), _in_common(binned(people), binned(truth))
+    return _in_common(people.merged(), truth.merged()), _in_common(binned(people, bins), binned(truth, bins))
 
 
 def _in_common(first_people: People, second_people: People) -> int:

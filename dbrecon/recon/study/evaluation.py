@@ -2,8 +2,8 @@
 
 Agreement is the share of the true records that can be matched one to one with reconstructed records that are equal on
 {block, sex, age, race, Hispanic}, as in Abowd et al., arXiv 2312.11283: for each combination the smaller of the two counts.
-Exact age is the year, from 100 on the category (100-104, 105-109, 110 and over); age in 38 bins is single years up to 21, then
-P12's groups.
+Exact age is the year, from 100 on the category (100-104, 105-109, 110 and over); age in bins is by those that the product names for
+comparison, else 38: single years up to 21, then P12's groups.
 
 The baselines know published counts alone, never the truth:
 
@@ -29,13 +29,11 @@ import pyarrow.csv as pacsv
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
-from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray, join_kind
+from dbrecon.recon.census.bins import AgeBins, comparison_bins
+from dbrecon.recon.census.kinds import N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.study.truth import TruthFile, load_county, sorted_by_county
-
-BIN_STARTS = (*range(22), 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
-"""First ages of the 38 bins: single years up to 21, then the age groups of P12."""
 
 SIZE_STARTS = (1, 10, 50, 100, 250, 500, 1000)
 """Smallest populations of the classes of blocks."""
@@ -44,16 +42,6 @@ METHODS = ("reconstruction", "modal", "random")
 MEASURES = ("exact_age", "binned_age")
 EXAMPLES = 5
 
-_BIN_OF_AGE = np.searchsorted(BIN_STARTS, FIRST_AGES, side="right") - 1
-# Kinds alike but for their exact age get the number of the kind with the bin in place of the age.
-_BINNED = join_kind(
-    *np.broadcast_arrays(
-        np.arange(2)[:, None, None, None],
-        _BIN_OF_AGE[None, :, None, None],
-        np.arange(1, N_RACE_SETS + 1)[None, None, :, None],
-        np.arange(2)[None, None, None, :],
-    )
-).ravel()
 _RH_IN_ORDER = np.array([(code - 1) * 2 + hisp for code in RACE_SETS_IN_ORDER for hisp in (0, 1)])
 PEOPLE_AT_ONCE = 200_000
 
@@ -137,7 +125,7 @@ class Evaluation:
     ``violations`` has an entry for each level that the product has tables of, over all reconstructed counties; ``agreement`` is
     over ``compared``, the counties that both have; ``left_out`` counts the true people of counties that were not
     reconstructed; ``without_truth`` are the counties of which the truth has nobody; ``people`` are reconstructed in all;
-    ``inexact`` names the tables whose cells are rounded or withheld.
+    ``bins`` are those in which ages are compared; ``inexact`` names the tables whose cells are rounded or withheld.
     """
 
     truth_name: str
@@ -148,6 +136,7 @@ class Evaluation:
     left_out: Mapping[str, int]
     without_truth: tuple[str, ...]
     seed: int
+    bins: AgeBins
     inexact: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,6 +164,7 @@ class Evaluation:
             },
             "true_people_by_block_size": {label: n for label, n, _ in with_all(self.agreement.truth, self.agreement.truth)},
             "blocks_by_block_size": {label: n for label, n, _ in with_all(self.agreement.blocks, self.agreement.truth)},
+            "age_bins": str(self.bins),
             "seed_of_random_people": self.seed,
             **({"tables_rounded_or_withheld": list(self.inexact)} if self.inexact else {}),
         }
@@ -197,7 +187,7 @@ def evaluate(
     file that is not of the form, and one that has nobody in any of the counties.
     """
     violations = {level: Violations() for level in ("block", "tract") if product.tables_of(level)}
-    margins = margins_of(product)
+    margins, bins = margins_of(product), comparison_bins(product)
     agreement, people, compared = Agreement(), 0, []
     nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
     truth_name = ", ".join(file.name for file in truth)
@@ -223,10 +213,10 @@ def evaluate(
                 known_counts = (
                     BlockCounts.concatenate([margin for margin in counts if margin is not None]) if margins is not None else None
                 )
-                agreement += compare(county.people, load_county(true_people[code]), known_counts, rng)
+                agreement += compare(county.people, load_county(true_people[code]), known_counts, rng, bins)
         without = tuple(sorted(set(counties) - set(true_people)))
     inexact = tuple(table.name for table in product.inexact)
-    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, inexact)
+    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, bins, inexact)
 
 
 # --- published cells -------------------------------------------------------------------------------------------------
@@ -454,18 +444,19 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
 # --- agreement -------------------------------------------------------------------------------------------------------
 
 
-def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.random.Generator) -> Agreement:
-    """Return agreement of one county's people and of the baselines with its true people; without ``counts`` of the people alone."""
+def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.random.Generator, bins: AgeBins) -> Agreement:
+    """Return the agreement of one county's people and of the baselines with its true people, on exact age and on ``bins``; without
+    ``counts`` of the people alone."""
     people, truth, total = people.merged(), truth.merged(), Agreement()
     if counts is None:
-        return replace(_compare([people], truth), baselines=False)
+        return replace(_compare([people], truth, bins), baselines=False)
     for piece, low, high in counts.slices(PEOPLE_AT_ONCE):
         here = _between(people, low, high)
-        total += _compare([here, modal_people(here, piece), random_people(piece, rng)], _between(truth, low, high))
+        total += _compare([here, modal_people(here, piece), random_people(piece, rng)], _between(truth, low, high), bins)
     return total
 
 
-def _compare(guesses: Sequence[People], truth: People) -> Agreement:
+def _compare(guesses: Sequence[People], truth: People, bins: AgeBins) -> Agreement:
     """Return the agreement of each method's people with the truth, all merged, of some blocks."""
     blocks, number = np.unique(truth.geoid_block, return_inverse=True)
     population = np.zeros(len(blocks), np.int64)
@@ -473,9 +464,9 @@ def _compare(guesses: Sequence[People], truth: People) -> Agreement:
     size_class = np.searchsorted(SIZE_STARTS, population, side="right") - 1
     n_classes = len(SIZE_STARTS)
     matched = np.zeros((len(METHODS), len(MEASURES), n_classes), np.int64)
-    binned_truth = binned(truth)
+    binned_truth = binned(truth, bins)
     for i, guess in enumerate(guesses):
-        for j, (guessed, true) in enumerate(((guess, truth), (binned(guess), binned_truth))):
+        for j, (guessed, true) in enumerate(((guess, truth), (binned(guess, bins), binned_truth))):
             where, n = matched_by_block(guessed, true)
             np.add.at(matched[i, j], size_class[np.searchsorted(blocks, where)], n)
     true_people = np.zeros(n_classes, np.int64)
@@ -489,9 +480,9 @@ def _between(people: People, low: int, high: int) -> People:
     return People(people.geoid_block[start:end], people.kind[start:end], people.count[start:end])
 
 
-def binned(people: People) -> People:
-    """Return the same people, merged, with kinds that tell the bin of the age (0..37) instead of its category."""
-    return People(people.geoid_block, _BINNED[people.kind], people.count).merged()
+def binned(people: People, bins: AgeBins) -> People:
+    """Return the same people, merged, with binned kinds."""
+    return People(people.geoid_block, bins.of_kind(people.kind), people.count).merged()
 
 
 def matched_by_block(guess: People, truth: People) -> tuple[IntArray, IntArray]:

@@ -14,6 +14,7 @@ def format_report(result: Evaluation) -> str:
         return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations, result.inexact)]) + "\n"
     agreement = result.agreement
     true_people = _number(int(agreement.truth.sum()), "true person", "true people")
+    binned = f"{result.bins.n} bins"
     lines = [
         f"Evaluation against {result.truth_name}",
         f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
@@ -21,7 +22,7 @@ def format_report(result: Evaluation) -> str:
         "",
         "True people matched on {block, sex, age, race, Hispanic}, %",
         f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
-        f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{'38 bins':>9}" + f"{'exact':>8}{'38 bins':>9}" * 2,
+        f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{binned:>9}" + f"{'exact':>8}{binned:>9}" * 2,
     ]
     columns = [
         with_all(agreement.matched[i, j], agreement.truth if agreement.known(method) else 0 * agreement.truth)
