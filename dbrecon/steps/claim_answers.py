@@ -42,23 +42,23 @@ def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBui
     return builder, county.tract(claim.tract[5:])
 
 
-def check_file(experiment: Experiment, path: str) -> tuple[str, int, int]:
-    """Return the claim of a certificate's file, and the least and most that the certificate proves: checked in integers, without a
-    solver.
+def check_file(experiment: Experiment, path: str) -> ClaimBounds:
+    """Return the claim of a certificate's file, and the bounds that the certificate proves: checked in integers, without a solver.
+    Who made it (``reident``) is not looked at: it holds for whoever has these tables.
 
     Raises VerificationError if it does not hold for the experiment's tables, InputError if it is no certificate.
     """
     try:
         certificate = json.loads(storage.read_bytes(path))
         claim = parse_claim(certificate["claim"])
-        digest, bins = certificate["tables_digest"], tuple(certificate["bins"])
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+        said = certificate["tables_digest"], certificate["product"], certificate["tables"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise InputError(f"{path}: is no certificate of a claim ({sentence(error)})") from error
     stusab = next((name for name, state in STATES.items() if state.fips == claim.geoid[:2]), None)
     if stusab is None:
         raise InputError(f"{path}: its claim is about a state with the code {claim.geoid[:2]}, which no state has")
     builder, tables = _tables(experiment, stusab, claim)
-    if tables_digest(tables) != digest or builder.bins.starts != bins:
+    if said != (tables_digest(tables), builder.product.name, experiment.tables):
         raise VerificationError(f"{path}: is of other tables of tract {claim.tract} than {experiment.reident} has")
     least, most = check_certificate(builder.build(tables), claim, certificate, path)
-    return claim.text, least, most
+    return ClaimBounds(claim, least, most, certificate["least"]["seen"], certificate["most"]["seen"], certificate)

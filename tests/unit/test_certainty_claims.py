@@ -134,6 +134,46 @@ def forgeries(certificate: dict[str, Any], end: str) -> list[dict[str, Any]]:
     return found
 
 
+@settings(max_examples=60, deadline=None)
+@given(small_tracts(), st.sampled_from(CONDITIONS), st.data())
+def test_whatever_is_edited_in_a_certificate_nothing_false_is_said_to_hold(
+    tract: SmallTract, condition: str, data: st.DataObject
+) -> None:
+    """Every field of it, at every depth: another number, another kind of value, left out. A proof may stand an edit (a multiplier
+    that is a little smaller): then the same is proved."""
+    claim = parse_claim(f"tract 10001000100: a person, {condition}")
+    found = bound_claim(tract.model, tract.counts, claim, Budget())
+    certificate = json.loads(json.dumps(found.certificate))
+    for _ in range(10):
+        forged = copy.deepcopy(certificate)
+        edit(forged, data)
+        try:
+            proved = check_certificate(tract.model, claim, forged, "here")
+        except VerificationError:
+            continue
+        assert proved == (found.least, found.most)
+        assert [(forged[end]["proved"], forged[end]["seen"]) for end in ("least", "most")] == [
+            (certificate[end]["proved"], certificate[end]["seen"]) for end in ("least", "most")
+        ]
+
+
+VALUES: list[Any] = [None, True, 0, 1, -1, 2**70, 1.0, 0.5, "1", [], [[]], {}, {"y": []}]
+
+
+def edit(node: Any, data: st.DataObject) -> None:
+    """Change one thing somewhere below ``node``."""
+    keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+    key = data.draw(st.sampled_from(keys))
+    child = node[key]
+    if isinstance(child, (dict, list)) and child and data.draw(st.integers(0, 4)):
+        edit(child, data)
+    elif data.draw(st.booleans()):
+        values = [*VALUES, *([child + 1, child - 1, -child, float(child)] if type(child) is int else [])]
+        node[key] = data.draw(st.sampled_from(values))
+    else:
+        del node[key]
+
+
 def test_ages_that_cut_a_bin_are_answered_exactly() -> None:
     """47 lies within P12's 45 to 49: the program tells it apart, and the tract's own years bound the answer."""
     people = random_people(4, blocks=3, people=120, kinds=25)

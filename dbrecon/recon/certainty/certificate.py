@@ -122,9 +122,13 @@ def check_certificate(model: Model, claim: Claim, certificate: dict[str, Any], s
     system = CountSystem.of_model(model)
     lower, upper = bounds(system)
     columns = columns_of(model, claim)
+    stated = {"format": FORMAT, "tract": model.geoid, "bins": list(model.bins.starts)}
+    for name, value in stated.items():
+        if certificate.get(name) != value:
+            raise VerificationError(f"{source}: its {name} is {certificate.get(name)!r}, but the claim's program has {value!r}")
     try:
         found = [_check_end(model, system, lower, upper, columns, certificate[end], ENDS[end], source) for end in ENDS]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise VerificationError(f"{source}: is no whole certificate ({type(error).__name__}: {error})") from error
     return found[0], found[1]
 
@@ -143,7 +147,7 @@ def _check_end(
     witness = _witness(model, end["witness"], source)
     if (witness < 0).any() or not system.meets(witness):
         raise VerificationError(f"{source}: the solution that has the {what} does not meet the published counts")
-    if int(witness[columns].sum()) != end["seen"]:
+    if int(witness[columns].sum()) != _whole(end["seen"]):
         raise VerificationError(f"{source}: the solution that has the {what} has {int(witness[columns].sum())}, not {end['seen']}")
     total = int(witness[columns].sum())
     proofs = iter(end["proofs"])
@@ -151,12 +155,24 @@ def _check_end(
         proof = next(proofs, None)
         if proof is None or proof["steps"] is None:
             raise VerificationError(f"{source}: a part of the {what} is not proved")
-        if not holds(part, objective, int(proof["value"]), proof["steps"]):
+        if not holds(part, objective, _whole(proof["value"]), proof["steps"]):
             raise VerificationError(f"{source}: the proof of the {what} does not hold")
-        total += sign * int(proof["value"]) - int(witness[part_columns][objective.columns].sum())
-    if total != end["proved"]:
+        total += sign * proof["value"] - int(witness[part_columns][objective.columns].sum())
+    if next(proofs, None) is not None:
+        raise VerificationError(f"{source}: has more proofs of the {what} than there are parts")
+    if total != _whole(end["proved"]):
         raise VerificationError(f"{source}: its parts prove {total} for the {what}, not {end['proved']}")
     return total
+
+
+def _whole(value: Any, below: int | None = None) -> int:
+    """Return a value that is a whole number (with ``below``, one from 0 up to it). Raises TypeError for others, floats and booleans
+    too, ValueError."""
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    if below is not None and not 0 <= value < below:
+        raise ValueError(f"{value} is not from 0 to {below - 1}")
+    return value
 
 
 def _witness(model: Model, text: Sequence[Sequence[int]], source: str) -> IntArray:
@@ -165,23 +181,20 @@ def _witness(model: Model, text: Sequence[Sequence[int]], source: str) -> IntArr
     for block, kind, count in text:
         if (block, kind) not in number:
             raise VerificationError(f"{source}: a solution has people of kind {kind} in block {block:04d}, whom the tables forbid")
-        counts[number[block, kind]] += count
+        counts[number[block, kind]] += _whole(count)
     return counts
 
 
 def holds(part: Part, objective: Objective, least: int, steps: Sequence[dict[str, Any]]) -> bool:
-    """Return whether the steps prove that an objective is nowhere below ``least`` over a part's solutions."""
+    """Return whether the steps prove that an objective is nowhere below ``least`` over a part's solutions. Raises ValueError,
+    TypeError or KeyError for what is no step."""
     system = part.system
     stack = [(part.lower, part.upper)]
     for step in steps:
         if not stack:
             return False
         lower, upper = stack.pop()
-        multipliers = np.zeros(system.n_rows, np.int64)
-        for row, value in step["y"]:
-            if not abs(value) <= MOST:
-                return False
-            multipliers[row] = value
+        multipliers = _multipliers(step["y"], system.n_rows)
         if step.get("empty"):
             if not is_empty(system, lower, upper, multipliers):
                 return False
@@ -198,5 +211,15 @@ def holds(part: Part, objective: Objective, least: int, steps: Sequence[dict[str
         if step.get("cut") is None:
             return False
         column, most, upper_first = step["cut"]
-        stack += halves(system, lower, upper, int(column), int(most), bool(upper_first))
+        stack += halves(system, lower, upper, _whole(column, system.n_columns), _whole(most), bool(upper_first))
     return not stack
+
+
+def _multipliers(pairs: Sequence[Sequence[Any]], n_rows: int) -> IntArray:
+    """(rows,) the multipliers that a step names."""
+    multipliers = np.zeros(n_rows, np.int64)
+    for row, value in pairs:
+        if abs(_whole(value)) > MOST:
+            raise ValueError(f"the multiplier {value} is too large")
+        multipliers[_whole(row, n_rows)] = value
+    return multipliers
