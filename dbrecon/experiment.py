@@ -21,6 +21,8 @@ DEFAULT_PRODUCT = "2010_sf1"
 TABLE_CHOICES = ("all", "block")
 TABLE_WORDS = re.compile(r"(all|block|tract)(-\w+)*|\w+(,\w+)*")
 AGE_CHOICES = ("bins", "single")
+CELL_KINDS = ("csv", "parquet")
+"""How certainty's cells may be written; a county has them in one of these."""
 
 # A MySQL table name has at most 64 characters, and REIDENT is the prefix of each (the longest suffix is "_counties").
 MAX_REIDENT = 40
@@ -145,9 +147,9 @@ class Experiment:
         """Return what the county's certainty was made of; written last."""
         return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.json"
 
-    def certainty_cells(self, stusab: str, county: str) -> str:
-        """Return the least and the most of each count that is filled or may vary (on request)."""
-        return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.csv"
+    def certainty_cells(self, stusab: str, county: str, kind: str = "csv") -> str:
+        """Return the least and the most of each count that is filled or may vary (on request), "csv" or "parquet"."""
+        return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.{kind}"
 
     def people_certainty(self, stusab: str, county: str) -> str:
         """Return who of the county's people is certain, line for line beside them."""
@@ -169,9 +171,9 @@ class Experiment:
         """Return how far samples of the county are from one another, by block (with samples)."""
         return f"{self.county_dir(stusab, county)}/sample_blocks_{STATES[stusab].fips}{county}.csv"
 
-    def sample_cells(self, stusab: str, county: str) -> str:
-        """Return the same by count, of those that differ (with samples and cells)."""
-        return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.csv"
+    def sample_cells(self, stusab: str, county: str, kind: str = "csv") -> str:
+        """Return the same by count, of those that differ (with samples and cells), "csv" or "parquet"."""
+        return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.{kind}"
 
     def synth_out(self, stusab: str, county: str) -> str:
         """Return the county's people (step 5)."""

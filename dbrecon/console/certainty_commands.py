@@ -37,9 +37,10 @@ log = logging.getLogger(__name__)
 
 
 def certify_counties(
-    experiment: Experiment, ledger: Ledger, place: Place, *, cells: bool, force: bool, samples: SampleOrder | None = None
+    experiment: Experiment, ledger: Ledger, place: Place, *, cells: str | None, force: bool, samples: SampleOrder | None = None
 ) -> None:
-    """Step 6 of every county of a place whose people are written, with ``samples`` if they are ordered: prints a line a county.
+    """Step 6 of every county of a place whose people are written, with ``samples`` if they are ordered, and cells in the kind
+    ``cells``: prints a line a county.
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
@@ -61,7 +62,7 @@ def certify_counties(
                 ledger.certainty_by_hand(experiment.reident, stusab, county, known["people"], host_name())
                 log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
                 continue
-            jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, cells, force) for tract in tracts]
+            jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, bool(cells), force) for tract in tracts]
             if samples is not None:
                 jobs += [pool.submit(make_samples_of, experiment, stusab, county, tract, samples, force) for tract in tracts]
             try:
@@ -71,7 +72,7 @@ def certify_counties(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            records = close_county(experiment, stusab, county, tracts)
+            records = close_county(experiment, stusab, county, tracts, cells)
             sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
             ledger.certainty_by_hand(experiment.reident, stusab, county, sidecar["sha256"]["people"], host_name())
             print(f"{experiment.certainty(stusab, county)}: {count_of(records)}", flush=True)
@@ -107,7 +108,7 @@ def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
     counties = ledger.certain_counties(experiment.reident, place)
     accepted = accepted_digests(ledger, experiment.reident, counties)
     for stusab, county in counties:
-        if not is_current(experiment, stusab, county, cells=False, accepted=accepted[stusab, county]):
+        if not is_current(experiment, stusab, county, cells=None, accepted=accepted[stusab, county]):
             log.info("the certainty of %s %s is stale or its files are gone: it is made again", stusab, county)
             ledger.reset_certainty(experiment.reident, Place(stusab, county))
 
@@ -224,7 +225,8 @@ def answer_claim(args: Arguments, config: Config) -> int:
 
 
 def answer_claims(args: Arguments, config: Config) -> int:
-    """Answer the claims of a file, one a line, as CSV on stdout. A claim that cannot be answered is said so in its line; then 2."""
+    """Answer the claims of a file, one a line, as CSV on stdout. One that cannot be answered is said so in its line; then the exit
+    code is its error's."""
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     storage.look_named(args.claims)
@@ -239,10 +241,10 @@ def answer_claims(args: Arguments, config: Config) -> int:
         quoted = '"' + text.replace('"', '""') + '"'
         try:
             bounds = _bound(experiment, ledger, text)
-        except UsageError as error:
-            code = UsageError.exit_code
+        except (UsageError, InputError) as error:
+            code = max(code, error.exit_code)
             log.error("%s", sentence(error))
-            print(f"{quoted},,,not understood")
+            print(f"{quoted},,,{'not understood' if isinstance(error, UsageError) else 'not answered'}", flush=True)
         else:
             print(f"{quoted},{bounds.least},{bounds.most},{bounds.verdict}", flush=True)
     return code
@@ -255,8 +257,8 @@ def check_claim(args: Arguments, config: Config) -> int:
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     storage.look_named(args.check_claim)
-    text, least, most = check_file(experiment, args.check_claim)
-    print(f"{args.check_claim}: holds\n{text}\n{_ends(least, most)} in every data set with these tables")
+    bounds = check_file(experiment, args.check_claim)
+    print(f"{args.check_claim}: holds\n{bounds.claim.text}\n{_answer(bounds)}")
     return 0
 
 

@@ -13,7 +13,7 @@ import click
 from dbrecon.console.parser import POSITIVE, Checked, Group, Option, completing, flag
 from dbrecon.ctools import cli
 from dbrecon.errors import UsageError
-from dbrecon.experiment import AGE_CHOICES
+from dbrecon.experiment import AGE_CHOICES, CELL_KINDS
 
 ERRORS_SHOWN = 20
 CLEAR_AFTER_HOURS = "24"
@@ -95,7 +95,10 @@ def place() -> tuple[Option, ...]:
 def certainty_extras(when: str) -> tuple[Option, ...]:
     """Return the options of what step 6 writes beside certainty."""
     return (
-        flag("--cells", help=f"{when}write the least and most of every count too"),
+        Option(
+            "--cells", optional=CELL_KINDS[0], metavar="|".join(CELL_KINDS), only=CELL_KINDS,
+            help=f"{when}write the least and most of every count too, as CSV unless parquet is said",
+        ),
         Option(
             "--samples", metavar="N", type=POSITIVE,
             help=f"{when}draw N data sets with the same tables (--seed S), and say in how many each person is",

@@ -55,12 +55,15 @@ def completing(name: str) -> Callable[[click.Context, click.Parameter, str], Any
 
 
 class Option(click.Option):
-    """An option of a group. ``optional``: what it is where its value is left out; ``several``: it takes any number of words."""
+    """An option of a group. ``optional``: what it is where its value is left out; ``several``: it takes any number of words;
+    ``only``: the values that there are, so that another word after it is none."""
 
-    def __init__(self, *names: str, optional: object = None, several: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, *names: str, optional: object = None, several: bool = False, only: Sequence[str] = (), **settings: Any
+    ) -> None:
         """Take ``settings`` as click does."""
-        super().__init__(names, **settings)
-        self.optional, self.several = optional, several
+        super().__init__(names, **(settings | {"type": click.Choice(only)} if only else settings))
+        self.optional, self.several, self.only = optional, several, tuple(only)
 
     @property
     def long(self) -> str:
@@ -71,6 +74,10 @@ class Option(click.Option):
     def takes_value(self) -> bool:
         """Whether anything may follow it."""
         return not self.is_flag
+
+    def may_be(self, word: str) -> bool:
+        """Whether a word that follows it is its value."""
+        return not _is_option(word) and (not self.only or word in self.only)
 
     def shown(self) -> str:
         """As help has it: "-f, --follow", "--errors [N]", "--evaluate [FILE ...]"."""
@@ -215,7 +222,7 @@ class Parser(click.Command):
                 raise UsageError(f"{option.long} takes no value: leave ={values[0]} out (see {self.prog} --help)")
             return []
         if not values:
-            while rest and not _is_option(rest[0]) and (option.several or not values):
+            while rest and option.may_be(rest[0]) and (option.several or not values):
                 values.append(rest.pop(0))
         if not values and option.optional is None:
             raise UsageError(f"{option.long} needs a value: {option.shown()} (see {self.prog} --help)")

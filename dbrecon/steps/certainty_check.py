@@ -11,11 +11,15 @@ from typing import Any
 from dbrecon.ctools import storage
 from dbrecon.ctools.staging import digest_of
 from dbrecon.errors import DBReconError, InputError, Subject
-from dbrecon.experiment import Experiment
+from dbrecon.experiment import CELL_KINDS, Experiment
 from dbrecon.recon.certainty.record import TractRecord
 from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.steps.certainty_records import budget_of
+
+SOURCES = ("people", "block_tables", "tract_tables")
+"""What certainty is made of, as the sidecar calls it."""
+
 
 Digests = Mapping[str, str | None]
 """SHA-256 of what certainty is made of, by the sidecar's names; what is not known is missing or empty."""
@@ -26,11 +30,34 @@ def county_paths(experiment: Experiment, stusab: str, county: str) -> dict[str, 
     files = {
         "certainty": experiment.certainty,
         "people_certainty": experiment.people_certainty,
-        "cells": experiment.certainty_cells,
         "sample_blocks": experiment.sample_blocks,
-        "sample_cells": experiment.sample_cells,
     }
-    return {name: path(stusab, county) for name, path in files.items()}
+    paths = {name: path(stusab, county) for name, path in files.items()}
+    for kind in CELL_KINDS:
+        paths[cells_name("cells", kind)] = experiment.certainty_cells(stusab, county, kind)
+        paths[cells_name("sample_cells", kind)] = experiment.sample_cells(stusab, county, kind)
+    return paths
+
+
+def _names() -> set[str]:
+    """Return all names of files that a sidecar may tell of."""
+    return {"certainty", "people_certainty", "sample_blocks"} | {
+        cells_name(what, kind) for what in ("cells", "sample_cells") for kind in CELL_KINDS
+    }
+
+
+def cells_name(what: str, kind: str) -> str:
+    """Return the sidecar's name for a file of cells, "cells" or "sample_cells", of a kind."""
+    return what if kind == "csv" else f"{what}_{kind}"
+
+
+def kind_of_cells(experiment: Experiment, stusab: str, county: str) -> str | None:
+    """Return the kind of the files of cells that the county has, as its sidecar tells; None if it has none."""
+    try:
+        files = read_sidecar(experiment.certainty_sidecar(stusab, county))["files"]
+    except (InputError, storage.DamagedFile):
+        return None
+    return next((kind for kind in CELL_KINDS if cells_name("cells", kind) in files), None)
 
 
 def records_of(experiment: Experiment) -> tuple[Callable[[str, str, str], str], ...]:
@@ -61,10 +88,11 @@ def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequen
     return None not in storage.sizes(files).values()
 
 
-def is_current(experiment: Experiment, stusab: str, county: str, cells: bool, accepted: Digests | None = None) -> bool:
+def is_current(experiment: Experiment, stusab: str, county: str, cells: str | None, accepted: Digests | None = None) -> bool:
     """Return whether a county's files of certainty are there and of its people, tables and budget as they are now.
 
-    ``accepted`` are the digests of people and tables that the ledger knows: these files are not read then.
+    ``cells`` is the kind in which cells are wanted. ``accepted`` are the digests of people and tables that the ledger knows: these
+    files are not read then.
     """
     path = experiment.certainty_sidecar(stusab, county)
     try:
@@ -73,10 +101,11 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: bool, ac
         return False
     if sidecar.get("budget") != asdict(budget_of(experiment)) or sidecar.get("solver") != highs_version():
         return False
-    if (cells and not sidecar.get("cells")) or _stale(experiment, stusab, county, sidecar, accepted or {}) is not None:
+    lacking = cells and cells_name("cells", cells) not in sidecar["files"]
+    if lacking or _stale(experiment, stusab, county, sidecar, accepted or {}) is not None:
         return False
     paths = county_paths(experiment, stusab, county)
-    wanted = {paths[name]: made["bytes"] for name, made in sidecar.get("files", {}).items()}
+    wanted = {paths[name]: made["bytes"] for name, made in sidecar["files"].items()}
     sizes = storage.sizes([*wanted, paths["certainty"], paths["people_certainty"]])
     return None not in sizes.values() and all(sizes[file] == size for file, size in wanted.items())
 
@@ -129,7 +158,7 @@ def certainty_faults(
     faults = []
     if why := _stale(experiment, stusab, county, sidecar, accepted):
         faults.append(Fault(path, wrong(f"{path} is stale: {why}"), stale=True))
-    for name, made in sidecar.get("files", {}).items():
+    for name, made in sidecar["files"].items():
         try:
             if digest_of(paths[name]) != made["sha256"]:
                 faults.append(Fault(paths[name], wrong(f"{paths[name]} is not what step 6 wrote: it was changed")))
@@ -158,9 +187,17 @@ def read_sidecar(path: str) -> dict[str, Any]:
     """Return a county's sidecar. Raises InputError, naming it, if it is not there or not whole."""
     try:
         sidecar = json.loads(storage.read_bytes(path))
-        sidecar["sha256"]["people"], sidecar["sha256"]["block_tables"], sidecar["sha256"]["tract_tables"]
+        digests = [sidecar["sha256"][name] for name in SOURCES]
+        files = {name: (made["bytes"], made["sha256"]) for name, made in sidecar["files"].items()}
+        if not {*map(type, digests)} <= {str} or {*files} - _names() or not all(map(_is_made, files.values())):
+            raise ValueError(path)
     except storage.MissingFile:
         raise InputError(f"{path}: certainty of this county is not computed yet; do step 6 first") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no whole file of a county's certainty", about=Subject.CERTAINTY) from error
     return dict(sidecar)
+
+
+def _is_made(made: tuple[object, object]) -> bool:
+    """Whether these are the bytes and the digest of a file."""
+    return type(made[0]) is int and type(made[1]) is str

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dbrecon.ctools import storage
+from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import digest_of
 from dbrecon.errors import InputError
-from dbrecon.experiment import Experiment
+from dbrecon.experiment import CELL_KINDS, Experiment
 from dbrecon.recon.certainty.county import (
     CONFIDENCE_HEADER,
     PEOPLE_HEADER,
@@ -31,7 +32,7 @@ from dbrecon.recon.certainty.sample_files import (
 from dbrecon.recon.certainty.sample_record import SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
-from dbrecon.steps.certainty_check import county_paths, is_current
+from dbrecon.steps.certainty_check import cells_name, county_paths, is_current, kind_of_cells
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
 from dbrecon.steps.samples import samples_of
 
@@ -41,7 +42,7 @@ def write_county(experiment: Experiment, stusab: str, county: str, tracts: Seque
 
     Raises InputError if a record is not there, or not of the county's people as they are.
     """
-    if is_current(experiment, stusab, county, cells=False):
+    if is_current(experiment, stusab, county, cells=None):
         return
     for tract in tracts:
         make_record_of(experiment, stusab, county, tract)  # mostly it is there and matches
@@ -83,31 +84,45 @@ def _mixing(found: dict[str, Any]) -> str:
     return f"; a walk of {counted(found['moves'], 'move')}, samples correlate by {found['autocorrelation'] or 0:.3f}; {unsure}"
 
 
-def close_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> list[TractRecord]:
+def close_county(
+    experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], cells: str | None = None
+) -> list[TractRecord]:
     """Write a county's files of certainty from the records of its ``tracts``, ascending; the sidecar last, since it says that the
     rest is there. Cells are among them where every record has intervals, confidence where there are samples of all.
+
+    ``cells`` is the kind in which cells are wanted; without it they are written as they were before.
 
     Returns the records. Raises InputError if one is not there, or not of the county's people as they are.
     """
     records = [load_record(experiment, stusab, county, tract) for tract in tracts]
     samples = samples_of(experiment, stusab, county, records)
-    cells = all(record.intervals for record in records)
-    lines: dict[str, Iterable[bytes] | None] = {
-        "certainty": block_lines(records),
-        "cells": cell_lines(records) if cells else None,
-        "sample_blocks": sample_block_lines(samples) if samples else None,
-        "sample_cells": sample_cell_lines(samples) if samples and cells else None,
-        "people_certainty": _people_lines(experiment, stusab, county, records, samples),
-    }
+    has_cells = all(record.intervals for record in records)
+    kind = cells or kind_of_cells(experiment, stusab, county) or CELL_KINDS[0]
+    lines: dict[str, Iterable[bytes]] = {"certainty": block_lines(records)}
+    if samples:
+        lines["sample_blocks"] = sample_block_lines(samples)
+    if has_cells:
+        lines |= _cells(kind, records, samples)
+    lines["people_certainty"] = _people_lines(experiment, stusab, county, records, samples)
     paths = county_paths(experiment, stusab, county)
-    written = {name: _write(experiment, paths[name], of_file) for name, of_file in lines.items()}
-    sidecar = _sidecar(experiment, stusab, county, records, cells)
+    written = {name: _write(experiment, path, lines.get(name)) for name, path in paths.items()}
+    sidecar = _sidecar(experiment, stusab, county, records, has_cells)
     sidecar["files"] = {name: made for name, made in written.items() if made is not None}
     if samples:
         sidecar["samples"] = samples_summary(samples)
     text = json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n"
     _write(experiment, experiment.certainty_sidecar(stusab, county), [text])
     return records
+
+
+def _cells(kind: str, records: Sequence[TractRecord], samples: Sequence[SampleRecord]) -> Mapping[str, Iterable[bytes]]:
+    """Return the files of cells, by the sidecar's names for them."""
+    of_cells, of_samples = cells_name("cells", kind), cells_name("sample_cells", kind)
+    if kind == "csv":
+        return {of_cells: cell_lines(records)} | ({of_samples: sample_cell_lines(samples)} if samples else {})
+    with extra("study"):
+        from dbrecon.recon.certainty.cell_table import cell_pieces, sample_cell_pieces
+    return {of_cells: cell_pieces(records)} | ({of_samples: sample_cell_pieces(samples)} if samples else {})
 
 
 def _write(experiment: Experiment, path: str, lines: Iterable[bytes] | None) -> dict[str, Any] | None:

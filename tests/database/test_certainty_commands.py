@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from dbrecon.settings import Config
-from tests.console_world import Operator, assert_refused
+from tests.console_world import SECONDS, Operator, assert_refused
 from tests.dashboard_world import API, Browser
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for
@@ -152,8 +154,16 @@ def test_rescan_names_what_is_wrong_with_files_of_certainty_and_step_6_puts_it_b
 
 
 def test_the_table_is_written_where_it_is_asked_for(operator: Operator, tmp_path: Path) -> None:
-    operator.done("--step6", "--stusab", "de", "--county", "001", "--cells")
-    assert (county_folder(operator) / "certainty_cells_10001.csv").exists()
+    place = ("--stusab", "de", "--county", "001")
+    operator.done("--step6", *place, "--cells")
+    cells = county_folder(operator) / "certainty_cells_10001.csv"
+    n_cells = cells.read_text().count("\n") - 1
+    assert "the certainty of" not in operator.done("--step6", *place, "--cells=csv"), "it is there"
+    operator.done("--step6", *place, "--cells", "parquet")
+    assert not cells.exists()
+    assert pq.read_metadata(cells.with_suffix(".parquet")).num_rows == n_cells
+    assert "the ledger and the files agree" in operator.here("--rescan").stdout
+    assert_refused(operator.here("--step6", "--cells=xls"), 2, "--cells: 'xls' is not one of 'csv', 'parquet'")
     operator.here("--certainty", str(tmp_path / "t.csv"), "--stusab", "de", "--county", "1")
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -204,18 +214,46 @@ def test_places_and_options_that_do_not_fit_are_refused(operator: Operator) -> N
     )
 
 
-def test_a_scheduler_that_is_killed_in_the_middle_goes_on_and_makes_the_same_bytes(operator: Operator) -> None:
-    operator.done("--step6")
-    root = county_folder(operator).parent
-    before = {path: path.read_bytes() for path in sorted(root.rglob("*certain*")) if path.is_file()}
-    before |= {path: path.read_bytes() for path in root.rglob("tract_*.json.gz")}
-    for path in before:
-        path.unlink()
+def files_of_step_6(operator: Operator) -> dict[Path, bytes]:
+    """All files of certainty, by their paths below the experiment's."""
+    work = county_folder(operator).parent
+    paths = {path.relative_to(work): path for path in work.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in paths.items() if "certain" in str(name)}
+
+
+def workers_of(scheduler: int) -> list[psutil.Process]:
+    """What a scheduler's pool has started to work."""
+    return [process for process in psutil.Process(scheduler).children(recursive=True) if process.ppid() != scheduler]
+
+
+@pytest.mark.mariadb
+def test_killed_schedulers_and_workers_on_either_database_make_the_same_bytes(
+    operator: Operator, mariadb_env: dict[str, str], tmp_path: Path
+) -> None:
+    """On SQLite all of a scheduler is killed and another goes on; on MariaDB, with a copy of the files, one worker is killed."""
+    copied = {"DAS_S3ROOT": str(tmp_path / "copy"), "REIDENT": "r1"}
+    other = Operator(tmp_path / "other", "[run]\nretry_seconds = 0\n", mariadb_env | copied)
+    shutil.copytree(operator.env["DAS_S3ROOT"], other.env["DAS_S3ROOT"])
+    other.done("--rescan")
+
     running = operator.start("--step6")
     try:
-        wait_for(lambda: any(root.rglob("tract_*.json.gz")), "a tract's record")
+        wait_for(lambda: any(county_folder(operator).parent.rglob("tract_*.json.gz")), "a tract's record")
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
     operator.done("--step6")
-    assert {path: path.read_bytes() for path in before} == before
+    made = files_of_step_6(operator)
+    assert len(made) == 2 * 4, "of each county three files, and the record of its tract"
+
+    running = other.start("--step6")
+    try:
+        wait_for(lambda: bool(workers_of(running.pid)), "a worker")
+        workers_of(running.pid)[0].kill()
+    finally:
+        said, _ = running.communicate(timeout=SECONDS)
+    assert running.returncode == 0, said
+    assert files_of_step_6(other) == made
+
+    operator.done("--step6", "--force")
+    assert files_of_step_6(operator) == made, "by hand, and nothing disturbs it"

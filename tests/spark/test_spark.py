@@ -208,19 +208,19 @@ def zips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*folder.glob("*.zip"), *sorted((SHARED_DATA / "real_tracts").glob("*.zip"))]
 
 
-def test_steps_1_to_5_are_workflow_1_s_byte_for_byte_though_an_executor_is_killed(
+def test_steps_1_to_6_are_workflow_1_s_byte_for_byte_though_an_executor_is_killed(
     spark: Spark, cluster: SparkCluster, config: Config, zips: list[Path]
 ) -> None:
     ledger, experiment = registered(config, "one", zips)
     do_states_here([1, 2], experiment, ledger, ["all"], force=False)
-    assert run_here(ledger, config, "one", Place(), ALL) == 0
+    assert run_here(ledger, config, "one", Place(), ALL | {6}) == 0
 
     ledger, other = registered(config, "two", zips)
     engine = Rough(spark)
     for step in (1, 2):
         do_states(engine, ledger, other, shipped(other), step, [], force=False)
     engine.blow = lambda: cluster.executors()[0].send_signal(signal.SIGKILL)
-    outcome = Driver(ledger, engine, other, shipped(other), TRACTS, Assignment(ALL)).run()
+    outcome = Driver(ledger, engine, other, shipped(other), TRACTS, Assignment(ALL | {6})).run()
 
     assert engine.blow is None
     assert outcome.quarantined == []
@@ -229,6 +229,7 @@ def test_steps_1_to_5_are_workflow_1_s_byte_for_byte_though_an_executor_is_kille
     assert {(state.status, state.lp_count, state.sol_count, state.claimed_by) for state in states} == {("solved", 1, 1, None)}
     made, expected = files_of(other), files_of(experiment)
     assert sorted(made) == sorted(expected)
+    assert any("/certainty_" in name for name in made)
     assert [name for name in expected if made[name] != expected[name]] == []
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import iter_people
 from dbrecon.recon.people.rows import parse_rows
 from dbrecon.settings import Config
-from dbrecon.steps.certainty_check import stale_because
+from dbrecon.steps.certainty_check import is_current, stale_because
 from dbrecon.steps.certainty_records import builder_for, lines_of, make_record
 from dbrecon.steps.county_certainty import close_county
 from dbrecon.steps.lp_files import read_county
@@ -38,11 +39,11 @@ def experiment(tmp_path: Path) -> Experiment:
     return experiment
 
 
-def step6(experiment: Experiment, cells: bool = False) -> list[bool]:
+def step6(experiment: Experiment, cells: str | None = None) -> list[bool]:
     """Do step 6 of the county; which tracts had to be computed."""
     county = read_county(experiment, builder_for(experiment).product, "de", "001", CountyDigests(None, "", ""))
-    made = [make_record(experiment, county, "de", tract, cells) for tract in TRACTS]
-    close_county(experiment, "de", "001", sorted(TRACTS))
+    made = [make_record(experiment, county, "de", tract, bool(cells)) for tract in TRACTS]
+    close_county(experiment, "de", "001", sorted(TRACTS), cells)
     return [new for _, new in made]
 
 
@@ -81,7 +82,7 @@ def test_the_sidecar_counts_what_the_file_says(experiment: Experiment) -> None:
 
 
 def test_cells_on_request_lie_around_the_people(experiment: Experiment) -> None:
-    step6(experiment, cells=True)
+    step6(experiment, cells="csv")
     assert read_bytes(experiment.certainty_cells("de", "001")).decode().startswith(CELL_HEADER + "\n")
     cells = rows_of(experiment.certainty_cells("de", "001"))
     assert sum(int(row["count"]) for row in cells) == sum(map(len, TRACTS.values()))
@@ -89,6 +90,44 @@ def test_cells_on_request_lie_around_the_people(experiment: Experiment) -> None:
         least, seen_least, count, seen_most, most = (int(row[name]) for name in ("min", "seen_min", "count", "seen_max", "max"))
         assert least <= seen_least <= count <= seen_most <= most
     assert {row["age_last"] for row in cells if row["age_first"] == "85"} <= {""}
+
+
+def as_text(value: object) -> str:
+    """A value of Parquet as CSV has it."""
+    return "" if value is None else "NY"[value] if isinstance(value, bool) else str(value)
+
+
+def test_cells_are_the_same_as_parquet_and_in_one_kind_at_a_time(experiment: Experiment) -> None:
+    step6(experiment, cells="csv")
+    csv_path, parquet_path = (Path(experiment.certainty_cells("de", "001", kind)) for kind in ("csv", "parquet"))
+    rows = rows_of(str(csv_path))
+    assert step6(experiment, cells="parquet") == [False] * 3, "no tract is computed again for it"
+    assert not csv_path.exists()
+    table = pq.read_table(parquet_path).to_pylist()
+    assert [{name: as_text(value) for name, value in row.items()} for row in table] == rows
+    assert is_current(experiment, "de", "001", "parquet")
+    assert not is_current(experiment, "de", "001", "csv")
+    assert step6(experiment) == [False] * 3
+    assert parquet_path.exists(), "who does not say which kind gets the one that was there"
+    step6(experiment, cells="csv")
+    assert rows_of(str(csv_path)) == rows
+    assert not parquet_path.exists()
+
+
+def test_a_sidecar_that_was_tampered_with_is_no_sidecar(experiment: Experiment) -> None:
+    step6(experiment)
+    path = Path(experiment.certainty_sidecar("de", "001"))
+    whole = json.loads(path.read_text())
+    files = whole["files"]
+    damaged: list[object] = [
+        [], {}, whole | {"sha256": {}}, whole | {"sha256": whole["sha256"] | {"people": 5}}, whole | {"files": []},
+        whole | {"files": files | {"letters": files["certainty"]}}, whole | {"files": files | {"certainty": {"bytes": "9"}}},
+    ]  # fmt: skip
+    for content in damaged:
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"certainty_10001\.json: is no whole file"):
+            stale_because(experiment, "de", "001")
+        assert not is_current(experiment, "de", "001", None)
 
 
 def test_what_is_there_is_not_computed_again_and_comes_out_the_same(experiment: Experiment) -> None:

@@ -19,7 +19,6 @@ from dbrecon.recon.certainty.tract_certainty import TractCertainty, certainty
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 
-
 _BLOCK_FIELDS = (
     "people",
     "differ_lower",

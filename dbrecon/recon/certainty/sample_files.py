@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from dbrecon.recon.census.bins import AgeBins
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.county import CELL_KEY, DECIMALS, cell_keys, rank_among_equals
@@ -44,7 +42,7 @@ def sample_cell_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
     yield SAMPLE_CELL_HEADER.encode() + b"\n"
     for record in records:
         cells = record.cells
-        spread = np.sqrt(np.maximum(0, record.number * cells["squares"] - cells["total"] ** 2)) / record.number
+        _, spread = record.mean_and_spread()
         columns = (cells[name].tolist() for name in ("count", "total", "least", "most"))
         rows = zip(cell_keys(AgeBins(record.bins), record.geoid, cells["block"], cells["kind"]), *columns, spread, strict=True)
         yield "".join(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from dbrecon.errors import Subject
 from dbrecon.recon.census.kinds import IntArray
@@ -60,6 +61,11 @@ class SampleRecord(JsonRecord):
     blocks: dict[str, IntArray]
     cells: dict[str, IntArray]
     holders: IntArray
+
+    def mean_and_spread(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return (cells,) the mean and the standard deviation of each cell over samples."""
+        total, squares = self.cells["total"], self.cells["squares"]
+        return total / self.number, np.sqrt(np.maximum(0, self.number * squares - total**2)) / self.number
 
     @classmethod
     def of_plain(cls, plain: dict[str, Any]) -> Self:
