@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from dbrecon.ctools import storage
+from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
@@ -140,10 +141,9 @@ def _certainty(path: str) -> pa.Table:
 
 def _pieces(path: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a file of ours. Raises InputError if it is not whole."""
-    options = pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
     with storage.sopen(path, "rb") as file:
         try:
-            yield from pacsv.open_csv(file, read_options=pacsv.ReadOptions(block_size=READ_BYTES), convert_options=options)
+            yield from CsvPieces(file, types, READ_BYTES, null_values=[""])
         except pa.ArrowInvalid as error:
             raise InputError(f"{path}: is not whole ({' '.join(str(error).split())}); --rescan finds what is") from error
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -10,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from dbrecon.ctools import storage
+from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.errors import InputError, StorageError
 from dbrecon.recon.census.kinds import IntArray
 
@@ -103,18 +105,13 @@ def iter_records(
 
 
 def _csv_records(source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]) -> Iterator[TextRecords]:
-    types = {column: pa.string() for column in (*required, *optional)}
-    reader = pacsv.open_csv(
-        source,
-        read_options=pacsv.ReadOptions(block_size=_READ_BYTES, use_threads=False),  # threads that find no memory end the process
-        parse_options=pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
-        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[]),
-    )
-    _check_columns(reader.schema.names, f"{name}, line 1", required, what)
-    line = 2
-    for batch in reader:
-        yield TextRecords(batch, name, line)
-        line += batch.num_rows
+    with storage.sopen(str(source), "rb") if isinstance(source, str | Path) else nullcontext(source) as file:
+        pieces = CsvPieces(file, dict.fromkeys((*required, *optional), pa.string()), _READ_BYTES)
+        _check_columns(pieces.names, f"{name}, line 1", required, what)
+        line = 2
+        for batch in pieces:
+            yield TextRecords(batch, name, line)
+            line += batch.num_rows
 
 
 def _parquet_records(
@@ -142,7 +139,21 @@ def _as_text(values: pa.Array, name: str, column: str) -> pa.Array:
 def _check_columns(names: Sequence[str], where: str, required: Sequence[str], what: str) -> None:
     missing = [column for column in required if column not in names]
     if missing:
-        raise InputError(f"{where}: the column {missing[0]} is missing; a file of {what} has the columns {','.join(required)}.")
+        columns = f"a file of {what} has the columns {','.join(required)}"
+        raise InputError(f"{where}: the column {missing[0]} is missing{_why_missing(missing[0], names)}; {columns}.")
+    twice = [column for column in required if names.count(column) > 1]
+    if twice:
+        raise InputError(f"{where}: there are two columns {twice[0]}; rename or remove the one that is not meant.")
+
+
+def _why_missing(column: str, names: Sequence[str]) -> str:
+    """Return a hint where it is plain what became of a column."""
+    apart = {"\t": "tabulators", ";": "semicolons", "|": "bars"}
+    found = next((word for mark, word in apart.items() if any(mark in name for name in names)), None)
+    if found is not None:
+        return f" (its fields are set apart by {found}: write it with commas)"
+    alike = next((name for name in names if name.strip().lower() == column), None)
+    return f" (there is {alike!r}: rename it)" if alike is not None else ""
 
 
 _FORMATS = {
