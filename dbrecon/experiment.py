@@ -175,6 +175,10 @@ class Experiment:
         """Return the same by count, of those that differ (with samples and cells), "csv" or "parquet"."""
         return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.{kind}"
 
+    def evaluation(self, stusab: str, county: str) -> str:
+        """Return what --evaluate has last found of the county."""
+        return f"{self.county_dir(stusab, county)}/evaluation_{STATES[stusab].fips}{county}.json"
+
     def synth_out(self, stusab: str, county: str) -> str:
         """Return the county's people (step 5)."""
         return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"

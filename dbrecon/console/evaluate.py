@@ -1,7 +1,7 @@
 """How near an experiment's people come to the published cells, and to a truth."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,16 @@ from dbrecon.console.written import asked_counties, written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress
-from dbrecon.errors import InputError, Subject, UsageError
+from dbrecon.errors import InputError, StorageError, Subject, UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.ledger import Ledger
+from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.tables import Product
-    from dbrecon.recon.study.evaluation import County, Units
+    from dbrecon.recon.study.evaluation import County, CountyEvaluation, Units
     from dbrecon.recon.study.truth import TruthFile
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,8 @@ def evaluate_people(args: Arguments, config: Config) -> int:
             return _county(experiment, product, stusab, county)
 
         loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
-        result = evaluate(truth, loaders, product)
+        found: dict[str, CountyEvaluation] = {}
+        result = evaluate(truth, loaders, product, done=found.__setitem__)
     print(result.as_json() if args.json else format_report(result).rstrip(), flush=True)
     wrong, cells = (sum(getattr(level, name) for level in result.violations.values()) for name in ("wrong", "cells"))
     if wrong:
@@ -62,7 +65,34 @@ def evaluate_people(args: Arguments, config: Config) -> int:
         )
     for stusab, of_state in by_state.items():
         check_people(experiment, ledger, stusab, of_state)
+    _keep(experiment, ledger, by_state, found, [file.name for file in truth], result.seed)
     return 0
+
+
+def _keep(
+    experiment: Experiment,
+    ledger: Ledger,
+    by_state: Mapping[str, Sequence[str]],
+    found: Mapping[str, "CountyEvaluation"],
+    truth: Sequence[str],
+    seed: int,
+) -> None:
+    """Keep each county's evaluation beside its people, for the dashboard and the report; a warning where that cannot be."""
+    from dbrecon.recon.study.evaluation_record import as_record
+    from dbrecon.steps.kept_evaluation import keep_evaluation
+
+    for stusab, of_state in by_state.items():
+        people, files = ledger.people_digests(experiment.reident, stusab), ledger.county_files(experiment.reident, stusab)
+        for county in of_state:
+            tables = files[county]
+            known = {"people": people[county]}
+            known |= {"block_tables": tables.block, "tract_tables": tables.tract} if tables else {}
+            record = as_record(found[STATES[stusab].fips + county])
+            try:
+                keep_evaluation(experiment, (stusab, county), record, truth, seed, known)
+            except StorageError as error:
+                log.warning("evaluations are not kept, so that neither dashboard nor report shows them: %s", sentence(error))
+                return
 
 
 def truth_files(names: Sequence[str]) -> list["TruthFile"]:

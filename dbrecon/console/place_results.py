@@ -1,7 +1,8 @@
-"""What the files of a place tell of its people, for the dashboard: by sex and age, and how sure they are."""
+"""What the files of a place tell of its people, for the dashboard: by sex and age, how sure they are, and how many are true."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from dbrecon.errors import DBReconError, InputError
 from dbrecon.experiment import Experiment
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
+from dbrecon.steps.kept_evaluation import AGAIN, read_evaluation
 
 if TYPE_CHECKING:
     from dbrecon.recon.census.kinds import IntArray
@@ -21,6 +23,7 @@ YEARS = 5
 OLDEST = 85
 """First age of the last bar of a pyramid; the others are of ``YEARS`` years."""
 
+TRUE = ("true_people", "exact_age", "binned_age")
 _SUMS = ("people", "differ_lower", "differ_upper", "certain", "blocks", "blocks_without_variability")
 
 
@@ -65,6 +68,26 @@ def results_of_tract(experiment: Experiment, stusab: str, county: str, tract: st
     except DBReconError as error:
         found["problem"] = sentence(error)
     return found
+
+
+def evaluation_of(experiment: Experiment, stusab: str, county: str, tract: str | None, people_digest: str) -> Json:
+    """Return what --evaluate has kept of a county, or of a tract of it, if anything, as ``evaluation``; and as
+    ``evaluation_problem`` why that is not told. ``people_digest`` is of the people as they are, "" where it is not known."""
+    told: Json = {"evaluation": None, "evaluation_problem": None}
+    try:
+        kept = read_evaluation(experiment.evaluation(stusab, county))
+    except DBReconError as error:
+        return told | {"evaluation_problem": sentence(error)}
+    if kept is None:
+        return told
+    if people_digest and kept["sha256"]["people"] != people_digest:
+        return told | {"evaluation_problem": f"The evaluation is of earlier people; {AGAIN}."}
+    rows = [row for row in kept["tracts"] if tract in (None, row["tract"])]
+    levels = kept["violations"].values() if tract is None else []
+    sums = {name: sum(row[name] for row in rows) if kept["agreement"] else None for name in TRUE}
+    cells = {name: sum(level[name] for level in levels) if levels else None for name in ("wrong", "cells")}
+    names = [os.path.basename(name) for name in kept["truth"]]
+    return told | {"evaluation": {"truth": names, **sums, **cells}}
 
 
 def _pyramid(by_sex_and_age: IntArray) -> Json:

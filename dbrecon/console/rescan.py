@@ -42,7 +42,11 @@ SHOWN = 20
 _Found = TypeVar("_Found")
 AS_THEY_ARE = CountyDigests(None, "", "")
 NOT_ENTERED = "{} is not registered in this database, but has files: --rescan without --dry_run enters it"
-PLURALS = {"file of people": "files of people", "county's certainty": "counties' certainty"}
+PLURALS = {
+    "file of people": "files of people",
+    "county's certainty": "counties' certainty",
+    "county's evaluation": "counties' evaluation",
+}
 
 
 @dataclass
@@ -358,6 +362,7 @@ def _settle(
     result.faults += faults.values()
     result.foreign += report.foreign
     result.unread += [f"{task.stusab} {task.county} {tract or 'people'}: {denied}" for tract, denied in report.unread]
+    result.notes += report.notes
     result.whole.update(report.whole)
     result.counties += 1
     result.tracts += len(task.tracts)

@@ -19,14 +19,15 @@ from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.lp_text import format_lp
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
-from dbrecon.steps.certainty_check import certainty_faults, county_paths, records_of
+from dbrecon.steps.certainty_check import Digests, certainty_faults, county_paths, records_of
+from dbrecon.steps.kept_evaluation import read_evaluation, stale_evaluation
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known, binning_of, builder_of
 from dbrecon.steps.origin import check_accepted
 
 T = TypeVar("T")
 READ_AHEAD = 8
-OF_CERTAINTY = "county's certainty"
+OF_CERTAINTY, OF_EVALUATION = "county's certainty", "county's evaluation"
 WRONG = (InputError, VerificationError, storage.DamagedFile)
 """What a file is blamed for. Other failures of storage end the scan: they say nothing of the file."""
 
@@ -51,7 +52,7 @@ class Report:
     """What a county's files are. ``faults``: path and sentence of each that is missing (and makes work by hand) or wrong;
     ``whole`` counts those that are right, by kind; ``foreign`` are files that belong to no tract of the county; ``unread`` says
     of each tract ("" is the county's people) that is not verified which file this user may not read; ``damaged`` are files of
-    certainty that go, so that step 6 makes them again."""
+    certainty and evaluation that go, to be made again; ``notes`` tell what is stale and nobody need mend."""
 
     found: CountyFound
     faults: tuple[tuple[str, str], ...]
@@ -60,6 +61,7 @@ class Report:
     tables_lack: bool
     unread: tuple[tuple[str, str], ...]
     damaged: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def serve(task: Task, send: Callable[[Report | StorageError], None]) -> None:
@@ -82,6 +84,7 @@ class _Scan:
         self._whole = dict.fromkeys(("LP file", "solution", "county file", "file of people"), 0)
         self._files: CountyDigests | None = None
         self._damaged: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
 
     def report(self) -> Report:
         tables = self._tables()
@@ -103,7 +106,9 @@ class _Scan:
         people_digest = comparison.digest if comparison is not None and written else ""
         people_at = self._present[self._experiment.synth_out(*self._place)] if written else None
         people_unread = bool(self._unread)
-        certain = self._certainty(people_digest)
+        known = self._digests(people_digest)
+        certain = self._certainty(known)
+        self._evaluation(known)
         return Report(
             CountyFound(*self._place, tuple(found), people_at, people_unread, self._files, people_digest, certain),
             tuple(self._faults),
@@ -112,23 +117,46 @@ class _Scan:
             tables is None,
             tuple(self._unread),
             self._damaged,
+            self._notes,
         )
 
     def _expected(self) -> set[str]:
         experiment, tracts = self._experiment, self._task.tracts
-        of_county = (experiment.block_csv, experiment.tract_csv, experiment.synth_out, experiment.certainty_sidecar)
+        of_county = (
+            experiment.block_csv,
+            experiment.tract_csv,
+            experiment.synth_out,
+            experiment.certainty_sidecar,
+            experiment.evaluation,
+        )
         of_tract = (experiment.lp, experiment.sol, experiment.ilp, *records_of(experiment))
         expected = {path(*self._place) for path in of_county} | set(county_paths(experiment, *self._place).values())
         return expected | {path(*self._place, tract) for tract, _ in tracts for path in of_tract}
 
-    def _certainty(self, people_digest: str) -> bool | None:
+    def _digests(self, people_digest: str) -> Digests:
+        """Return the digests of the people and tables at hand, "" where they are not known."""
+        block, tract = (self._files.block, self._files.tract) if self._files else ("", "")
+        return {"people": people_digest, "block_tables": block, "tract_tables": tract}
+
+    def _evaluation(self, known: Digests) -> None:
+        """Look whether an evaluation that is kept is whole, and of the people and tables at hand."""
+        path = self._experiment.evaluation(*self._place)
+        if path not in self._present:
+            return
+        try:
+            kept = read_evaluation(path)
+            stale = kept and stale_evaluation(self._experiment, *self._place, kept, known)
+        except storage.DeniedFile as error:
+            self._unread.append((OF_EVALUATION, sentence(error)))
+        except WRONG as error:
+            self._fault(path, error)
+            self._damaged += (path,)
+        else:
+            self._whole[OF_EVALUATION] = int(not stale)
+            self._notes = (stale,) if stale else ()
+
+    def _certainty(self, known: Digests) -> bool | None:
         """Return whether the files of step 6 are whole and of the people and tables at hand; None if one may not be read."""
-        files = self._files
-        known = {
-            "people": people_digest,
-            "block_tables": files.block if files else "",
-            "tract_tables": files.tract if files else "",
-        }
         try:
             tracts = [tract for tract, _ in self._task.tracts]
             faults = certainty_faults(self._experiment, *self._place, tracts, known)

@@ -113,6 +113,9 @@ def _schemas() -> Json:
         "CertainTract": record({"tract": TRACT, **_CERTAINTY}),
         "Pyramid": record({"ages": array(TEXT), "male": array(COUNT), "female": array(COUNT)},
                           description="people by sex and five years of age"),
+        "Evaluation": record({"truth": array(TEXT),
+                              **{name: maybe(COUNT) for name in ("true_people", "exact_age", "binned_age", "wrong", "cells")}},
+                             description="true people, how many are matched one to one; cells not reproduced"),
         "Files": record({"kind": {"enum": ["lp", "sol"]}, "at": TIME, "host": maybe(TEXT), "files": COUNT, "people": COUNT}),
     }  # fmt: skip
 
@@ -147,7 +150,8 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
     counties = {"state_names": names, "counties": array(ref("County"))}
     page = {"throughput": record(rows), "hosts": array(ref("Host")), "errors": array(ref("Error")),
             "state_list": array(ref("State")), **counties}  # fmt: skip
-    results = {"pyramid": either("Pyramid"), "certainty": either("Certainty"), "problem": maybe(TEXT)}
+    results = {"pyramid": either("Pyramid"), "certainty": either("Certainty"), "problem": maybe(TEXT),
+               "evaluation": either("Evaluation"), "evaluation_problem": maybe(TEXT)}  # fmt: skip
     return {
         "/api/re-recon": ("All experiments: what /api/v1/experiments tells, in the newest version", index, []),
         "/api/v1/experiments": ("All experiments, oldest first", index, []),
@@ -166,7 +170,7 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
         f"{root}/certainty": ("How sure the people of each county are, where that is known",
                               answer({"counties": array(ref("CertainCounty")),
                                       "unread": {**COUNT, "description": "counties whose files cannot be read"}}), []),
-        f"{county}/results": ("A county's people by sex and age, and how sure they are; null where it is not known",
+        f"{county}/results": ("A county's people by sex and age, how sure they are, how many are true; null where it is not known",
                               answer({**results, "tracts": array(ref("CertainTract"))}), []),
         f"{tract}/results": ("The same of a tract", answer(results), []),
         county: ("One county and its tracts", answer(tracts), []),

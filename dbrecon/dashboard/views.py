@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
-from dbrecon.console.place_results import certainty_of_county, results_of_county, results_of_tract
+from dbrecon.console.place_results import certainty_of_county, evaluation_of, results_of_county, results_of_tract
 from dbrecon.console.status_report import FILES
 from dbrecon.ctools import storage
 from dbrecon.dashboard.static_files import load_files
@@ -31,7 +31,8 @@ ERRORS_LISTED = 50
 SAME_MOMENT = 1.0  # seconds
 FILES_AT_ONCE = 8
 RESULTS_KEPT = 200  # counties whose people have been counted
-NO_RESULTS: Json = {"pyramid": None, "certainty": None, "problem": None}
+NO_EVALUATION: Json = {"evaluation": None, "evaluation_problem": None}
+NO_RESULTS: Json = {"pyramid": None, "certainty": None, "problem": None} | NO_EVALUATION
 MINUTE, HOUR, DAY = 60, 3600, 86400
 STEPS = (MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
 INTERVALS = 72
@@ -156,7 +157,7 @@ class Views:
         return self._certainty[key][1]
 
     def county_results(self, reident: str, stusab: str, county: str) -> Json:
-        """Return a county's people by sex and age, and how sure they are, where that is known."""
+        """Return a county's people by sex and age, how sure they are, and how many are true, where that is known."""
         at, row, _ = self._reader.county(reident, stusab, county)
         since = self._reader.certain_since(reident)[1].get((stusab, county))
         results = NO_RESULTS | {"tracts": []}
@@ -167,7 +168,7 @@ class Views:
                     self._results.pop(next(iter(self._results)))
                 found = results_of_county(self._experiment(reident), stusab, county, since is not None)
                 self._results[key] = (state, found)
-            results = self._results[key][1]
+            results = self._results[key][1] | self._evaluation(reident, stusab, county)
         return {"version": VERSION, "at": at, "reident": reident, **results}
 
     def tract_results(self, reident: str, stusab: str, county: str, tract: str) -> Json:
@@ -178,7 +179,12 @@ class Views:
         results = NO_RESULTS
         if row["status"] == WRITTEN:
             results = results_of_tract(self._experiment(reident), stusab, county, tract, certain)
+            results |= self._evaluation(reident, stusab, county, tract)
         return {"version": VERSION, "at": at, "reident": reident, **results}
+
+    def _evaluation(self, reident: str, stusab: str, county: str, tract: str | None = None) -> Json:
+        digest = self._reader.people_digest(reident, stusab, county)
+        return evaluation_of(self._experiment(reident), stusab, county, tract, digest)
 
     def county_files(self, reident: str, stusab: str, county: str) -> Json:
         """Return the files of a county: are they there, and how big."""
@@ -190,6 +196,7 @@ class Views:
             ("synth_out", experiment.synth_out),
             ("certainty", experiment.certainty),
             ("people_certainty", experiment.people_certainty),
+            ("evaluation", experiment.evaluation),
         ]
         files = _files((name, path(row["stusab"], county)) for name, path in kinds)
         return {"version": VERSION, "at": at, "reident": reident, "files": files}

@@ -174,6 +174,16 @@ class DashboardReader:
 
         return self._of(reident, work)
 
+    def people_digest(self, reident: str, stusab: str, county: str) -> str:
+        """Return the digest of a county's people that was accepted; "" where there is none."""
+
+        def work(connection: Connection, tables: ExperimentTables) -> str:
+            counties = tables.counties
+            query = select(counties.c.csv_digest).where(counties.c.stusab == stusab, counties.c.county == county)
+            return connection.execute(query).scalar() or ""
+
+        return self._of(reident, work)
+
     def tract(self, reident: str, stusab: str, county: str, tract: str) -> tuple[int, Json, list[Json]]:
         """Return the time, one tract with its last error, and what the table of errors has of it. Raises NothingThere."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dbrecon.ctools.progress import counted
-from dbrecon.recon.risk.findings import Findings, five_years
+from dbrecon.recon.risk.findings import Findings, Floats, five_years
 from dbrecon.recon.risk.matching_study import Study
 from dbrecon.report import place_sections, sections
 from dbrecon.report.document import Report, Section
@@ -88,14 +88,16 @@ def _summary(found: Findings, study: Study | None) -> Sequence[str]:
     if found.knows_truth:
         exact, bins = (found.agreement.share("reconstruction", measure) for measure in ("exact_age", "binned_age"))
         words.append(
-            f"{per_cent(bins)} of the true records are among them with age in bins, {per_cent(exact)} with the exact year."
+            f"{per_cent(bins)} of the true records{_where(found, found.tracts.true)} are among them with age in bins, "
+            f"{per_cent(exact)} with the exact year."
         )
     else:
-        words.append("How many of them are true is not told here: --truth FILE compares them.")
+        words.append("How many of them are true is not told here: --truth FILE compares them, as --evaluate does.")
     if found.knows_certainty:
         words.append(
-            f"{per_cent(found.sure.certain_share)} of the people are in every data set that has these tables, which is known "
-            f"without any truth; {per_cent(found.sure.without_variability)} of the blocks have only one solution."
+            f"{per_cent(found.sure.certain_share)} of the people{_where(found, found.tracts.differ)} are in every data set that "
+            "has these tables, which is known without any truth; "
+            f"{per_cent(found.sure.without_variability)} of the blocks have only one solution."
         )
     else:
         words.append("How sure each of them is has not been found here: --step6 finds it.")
@@ -107,3 +109,10 @@ def _summary(found: Findings, study: Study | None) -> Sequence[str]:
             f"from their block's majority, where a guess is right for {per_cent(study.precision('modal guess', 'nonmodal').mean)}."
         )
     return words
+
+
+def _where(found: Findings, known: Floats) -> str:
+    """Of how many of the counties something is ``known`` (a value a tract, else NaN), in words; "" of all."""
+    county = found.tracts.geoid // 10**6
+    told, counties = (len(np.unique(codes)) for codes in (county[np.isfinite(known)], county))
+    return "" if told == counties else f" of {told:,} of {counted(counties, 'county')}"

@@ -102,7 +102,7 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: str | No
     if sidecar.get("budget") != asdict(budget_of(experiment)) or sidecar.get("solver") != highs_version():
         return False
     lacking = cells and cells_name("cells", cells) not in sidecar["files"]
-    if lacking or _stale(experiment, stusab, county, sidecar, accepted or {}) is not None:
+    if lacking or changed_since(experiment, stusab, county, sidecar["sha256"], accepted) is not None:
         return False
     paths = county_paths(experiment, stusab, county)
     wanted = {paths[name]: made["bytes"] for name, made in sidecar["files"].items()}
@@ -115,13 +115,26 @@ def stale_because(experiment: Experiment, stusab: str, county: str, accepted: Di
 
     ``accepted`` are digests that are known, and need no reading of files. Raises InputError if there is no certainty.
     """
-    return _stale(experiment, stusab, county, read_sidecar(experiment.certainty_sidecar(stusab, county)), accepted or {})
+    sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
+    return changed_since(experiment, stusab, county, sidecar["sha256"], accepted)
 
 
-def _stale(experiment: Experiment, stusab: str, county: str, sidecar: dict[str, Any], accepted: Digests) -> str | None:
+def source_digests(experiment: Experiment, stusab: str, county: str, accepted: Digests | None = None) -> dict[str, str]:
+    """Return the digests of a county's people and tables by the sidecar's names. ``accepted`` as in :func:`changed_since`."""
+    sources = _sources(experiment, stusab, county)
+    return {name: (accepted or {}).get(name) or digest_of(file) for name, file in sources.items()}
+
+
+def changed_since(
+    experiment: Experiment, stusab: str, county: str, made_of: Digests, accepted: Digests | None = None
+) -> str | None:
+    """Which of a county's people and tables is not that of which something was ``made_of``, in words; None if all are.
+
+    ``accepted`` are digests that are known, and need no reading of files.
+    """
     for name, file in _sources(experiment, stusab, county).items():
         try:
-            if (accepted.get(name) or digest_of(file)) != sidecar["sha256"][name]:
+            if ((accepted or {}).get(name) or digest_of(file)) != made_of[name]:
                 return f"{file} has changed since"
         except storage.MissingFile:
             return f"{file} is no more"
@@ -156,7 +169,7 @@ def certainty_faults(
     except (InputError, storage.DamagedFile) as error:
         return [Fault(path, error)]
     faults = []
-    if why := _stale(experiment, stusab, county, sidecar, accepted):
+    if why := changed_since(experiment, stusab, county, sidecar["sha256"], accepted):
         faults.append(Fault(path, wrong(f"{path} is stale: {why}"), stale=True))
     for name, made in sidecar["files"].items():
         try:

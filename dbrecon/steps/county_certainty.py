@@ -9,7 +9,6 @@ from typing import Any
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted
-from dbrecon.ctools.staging import digest_of
 from dbrecon.errors import InputError
 from dbrecon.experiment import CELL_KINDS, Experiment
 from dbrecon.recon.certainty.county import (
@@ -32,7 +31,7 @@ from dbrecon.recon.certainty.sample_files import (
 from dbrecon.recon.certainty.sample_record import SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
-from dbrecon.steps.certainty_check import cells_name, county_paths, is_current, kind_of_cells
+from dbrecon.steps.certainty_check import cells_name, county_paths, is_current, kind_of_cells, source_digests
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
 from dbrecon.steps.samples import samples_of
 
@@ -170,10 +169,6 @@ def _sidecar(experiment: Experiment, stusab: str, county: str, records: Sequence
         "seed": 0,
         "budget": asdict(budget_of(experiment)),
         "cells": cells,
-        "sha256": {
-            "people": digest_of(experiment.synth_out(stusab, county)),
-            "block_tables": digest_of(experiment.block_csv(stusab, county)),
-            "tract_tables": digest_of(experiment.tract_csv(stusab, county)),
-        },
+        "sha256": source_digests(experiment, stusab, county),
         **summary_of(records),
     }

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.states import STATES
 from dbrecon.steps.certainty_check import stale_because
+from dbrecon.steps.kept_evaluation import read_evaluation, stale_evaluation
 from dbrecon.steps.methods import attributes_known
 
 with extra("study"):
@@ -22,10 +24,11 @@ with extra("study"):
 
     from dbrecon.recon.people.people import People
     from dbrecon.recon.people.people_reader import iter_people
-    from dbrecon.recon.risk.findings import Findings, Floats, Results, Truth, find, published_ages
+    from dbrecon.recon.risk.findings import Findings, Floats, Results, Truth, evaluated, find, published_ages
     from dbrecon.recon.risk.reidentification import Records
     from dbrecon.recon.risk.sure import SureBlocks
     from dbrecon.recon.study.evaluation import read_units
+    from dbrecon.recon.study.evaluation_record import from_record
     from dbrecon.recon.study.truth import load_county
 
 log = logging.getLogger(__name__)
@@ -131,10 +134,22 @@ def county_findings(
     repeats: int,
 ) -> Findings:
     """Return all that a report tells of a county. ``truth``: its true people, or where they lie sorted
-    (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody."""
+    (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody. Without one, what --evaluate has kept
+    tells how much is true."""
     product, code = product_of(experiment), int(f"{STATES[stusab].fips}{county}")
     if isinstance(truth, Path):
         truth = Truth.known_to_all(Records.of_people(load_county(truth), comparison_bins(product)))
     results = read_results(experiment, stusab, county)
     ages = read_published_ages(experiment, product, stusab, county)
-    return find(product, code, results, ages, truth, population, seed, repeats)
+    found = find(product, code, results, ages, truth, population, seed, repeats)
+    kept = None if truth is not None else _kept_evaluation(experiment, stusab, county)
+    return found if kept is None else evaluated(found, from_record(code, kept), kept["truth"])
+
+
+def _kept_evaluation(experiment: Experiment, stusab: str, county: str) -> dict[str, Any] | None:
+    """What --evaluate has kept of just these people and tables. Warns of what is stale."""
+    kept = read_evaluation(experiment.evaluation(stusab, county))
+    stale = kept and stale_evaluation(experiment, stusab, county, kept)
+    if stale:
+        log.warning("%s %s: its evaluation is left out: %s", stusab, county, stale)
+    return None if stale else kept

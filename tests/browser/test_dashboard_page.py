@@ -205,8 +205,10 @@ def test_one_gets_from_the_state_to_a_county_to_a_tract_and_back(stage: Stage) -
 def test_results_stand_on_the_pages_of_places_once_they_are_known(stage: Stage) -> None:
     stage.open("/re-recon/wall/de/001")
     stage.until(lambda: "Not known yet" in stage.text("main"), "the word that certainty is not known")
+    stage.until(lambda: "Not compared yet" in stage.text("main"), "the word that nothing is compared")
     stage.tool("dbrtool.py", "-q", "--step6", "--stusab", "de", "--county", "001")
     folder = stage.root / "2010-re" / "wall" / "work" / "de" / "10001"
+    stage.tool("dbrtool.py", "-q", "--evaluate", str(folder / "synth_out_10001.csv"), "--stusab", "de", "--county", "001")
     sidecar = json.loads((folder / "certainty_10001.json").read_text())
     stage.open("/re-recon/wall/de")
     choice = "//div[contains(@class, 'map-choice')]/button[text()='May differ']"
@@ -222,8 +224,12 @@ def test_results_stand_on_the_pages_of_places_once_they_are_known(stage: Stage) 
     assert len(stage.driver.find_elements(By.CSS_SELECTOR, ".pyramid rect")) == 2 * 18
     people = (folder / "synth_out_10001.csv").read_text()
     assert f"male: {people.count(',male,'):,}" in stage.text(".pyramid")
+    everybody = f"{sidecar['people']:,} of {sidecar['people']:,} true people"
+    stage.until(lambda: everybody in stage.text("[data-stat=exact]"), "that these people are all true of themselves")
+    assert "published" in stage.text("[data-stat=wrong] .note")
     stage.open("/re-recon/wall/de/001/000101")
     stage.until(lambda: "people are in every data set" in stage.text("[data-stat=certain]"), "the tract's certainty")
+    assert "true people" in stage.text("[data-stat=binned]")
 
 
 def test_the_chart_is_read_with_the_keyboard(stage: Stage) -> None:

@@ -114,9 +114,37 @@ def test_a_report_has_the_figures_of_the_commands_and_what_they_were_made_of(wor
 
 def test_a_report_without_a_truth_says_what_would_tell_more(world: tuple[Operator, Path]) -> None:
     operator, folder = world
+    for path in operator.base.glob("work/*/*/evaluation_*.json"):
+        path.unlink()
     shown = operator.done("--report", "--out", str(folder / "county"), "de", "001")
     assert "--truth FILE compares them" in shown
     assert {path.stem for path in (folder / "county/tables").glob("*.csv")} == {"certainty", "counties", "pyramid"}
+
+
+def test_an_evaluation_is_kept_until_its_people_are_others(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    exact = operator.evaluated(folder / "truth.csv.gz")["agreement"]["reconstruction"]["exact_age"]["all"]
+    operator.done("--evaluate")
+    assert "2 counties' evaluation" in operator.done("--rescan", "--dry_run"), "without a truth what one has told stays"
+    operator.done("--report", "--out", str(folder / "kept"))
+    assert read_table(folder, "agreement", "kept")[-1]["reconstruction, exact age, %"] == pytest.approx(100 * exact)
+    made = json.loads((folder / "kept/provenance.json").read_text(encoding="utf-8"))
+    assert made["evaluation"] == f"kept by --evaluate, against {folder / 'truth.csv.gz'}"
+    first, second = sorted(operator.base.glob("work/*/*/evaluation_*.json"))
+    kept = json.loads(first.read_text())
+    first.write_text(json.dumps(kept | {"sha256": kept["sha256"] | {"people": "0" * 64}}))
+    second.write_text(second.read_text()[:50])
+    wrong = operator.run("--report", "--out", str(folder / "damaged"))
+    assert (wrong.returncode, f"{second}: is no whole file" in wrong.stderr) == (3, True), wrong.stderr
+    rescanned = operator.done("--rescan")
+    assert f"{first} is stale" in rescanned
+    assert f"{second}: is no whole file" in rescanned
+    assert [first.exists(), second.exists()] == [True, False], "what is damaged goes, what is stale is told of other people"
+    left_out = operator.run("--report", "--out", str(folder / "stale"))
+    assert f"{first} is stale" in left_out.stderr
+    assert not (folder / "stale/tables/agreement.csv").exists()
+    operator.evaluated(folder / "truth.csv.gz")
+    assert "2 counties' evaluation" in operator.done("--rescan", "--dry_run")
 
 
 def test_people_are_exported_for_pandas_polars_and_duckdb(world: tuple[Operator, Path]) -> None:
@@ -176,8 +204,8 @@ def test_an_attacker_s_files_may_lie_in_a_folder_as_csv_and_parquet(world: tuple
     assert (wrong.returncode, "has lost its leading zero: read it as text" in wrong.stderr) == (3, True), wrong.stderr
 
 
-def read_table(folder: Path, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(folder / "report/tables" / f"{name}.parquet").to_pylist()
+def read_table(folder: Path, name: str, report: str = "report") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / report / "tables" / f"{name}.parquet").to_pylist()
     return found
 
 

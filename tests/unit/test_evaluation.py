@@ -23,6 +23,7 @@ from dbrecon.recon.people.people import People, people_csv
 from dbrecon.recon.study.evaluation import (
     BlockCounts,
     County,
+    CountyEvaluation,
     Evaluation,
     Margins,
     Units,
@@ -33,6 +34,7 @@ from dbrecon.recon.study.evaluation import (
     random_people,
     read_units,
 )
+from dbrecon.recon.study.evaluation_record import as_record, from_record
 from dbrecon.recon.study.evaluation_text import format_report
 from dbrecon.recon.study.truth import TruthFile
 from dbrecon.remedies import sentence
@@ -403,6 +405,27 @@ def test_the_figures_can_be_had_as_json() -> None:
     assert figures["agreement"]["reconstruction"]["exact_age"]["10-49"] == 1
     assert figures["agreement"]["reconstruction"]["exact_age"]["1-9"] is None
     assert figures["violations"]["block"] == {"wrong": 0, "cells": 844, "examples": []}
+
+
+def test_what_is_kept_of_a_county_is_told_by_tract_and_can_be_had_back() -> None:
+    rng = np.random.default_rng(5)
+    truth, guess = (
+        [(int(rng.choice([A, B, C])), int(rng.integers(2)), int(rng.choice([23, 24, 30])), WHITE, 0) for _ in range(60)]
+        for _ in range(2)
+    )
+    kept: dict[str, CountyEvaluation] = {}
+    counties = {"39059": county(people_of(*guess), people_of(*truth)), "39061": county(people_of((A + 2 * 10**10, 0, 1, WHITE, 0)))}
+    evaluate([truth_file(people_csv(people_of(*truth)))], counties, product(), done=kept.__setitem__)
+    for tract in sorted({A // 10**4, C // 10**4}):
+        true, guessed = (Counter(one for one in people if one[0] // 10**4 == tract) for people in (truth, guess))
+        row = next(row for row in as_record(kept["39059"])["tracts"] if row["tract"] == f"{tract % 10**6:06d}")
+        assert (row["true_people"], row["exact_age"]) == (true.total(), (true & guessed).total())
+        in_bins = [Counter((*one[:2], one[2] < 25) for one in people.elements()) for people in (true, guessed)]
+        assert row["binned_age"] == (in_bins[0] & in_bins[1]).total()
+    for code, found in kept.items():
+        again = from_record(int(code), json.loads(json.dumps(as_record(found))))
+        assert as_record(again) == as_record(found)
+    assert kept["39061"].agreement is None
 
 
 def test_the_truth_of_a_real_county_agrees_with_itself() -> None:

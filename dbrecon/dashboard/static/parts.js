@@ -104,6 +104,7 @@ const FILE_NAMES = {
   synth_out: "People (step 5)",
   certainty: "Certainty by block (step 6)",
   people_certainty: "Certainty of each person (step 6)",
+  evaluation: "Evaluation (--evaluate)",
   lp: "Integer program (step 3)",
   sol: "Solution (step 4)",
   ilp: "Conflicting constraints (where it is infeasible)",

@@ -1,4 +1,4 @@
-// What a reconstruction says: people by sex and age, and how sure they are. From files, so apart from how far it is.
+// What a reconstruction says: people by sex and age, how sure they are, how many are true. From files, so apart from how far it is.
 import { apiUrl, useLive } from "./live.js";
 import { number, percent } from "./format.js";
 import { Empty, Section, Stat } from "./parts.js";
@@ -70,10 +70,26 @@ export function Results({ data, missing }) {
   return html`
     <div class="two">
       <${Section} title="People by sex and age"><${Pyramid} data=${data.pyramid} /><//>
-      <${Section} title="How sure they are">
-        ${data.certainty ? html`<${Certainty} found=${data.certainty} />` : html`<${Empty}>${data.problem ?? html`Not known yet: <code>./dbrtool.py --step6</code> tells.`}<//>`}
-      <//>
+      <div>
+        <${Section} title="How sure they are">
+          ${data.certainty ? html`<${Certainty} found=${data.certainty} />` : html`<${Empty}>${data.problem ?? html`Not known yet: <code>./dbrtool.py --step6</code> tells.`}<//>`}
+        <//>
+        <${Section} title="How many are true"><${Evaluation} found=${data.evaluation} problem=${data.evaluation_problem} /><//>
+      </div>
     </div>`;
+}
+
+function Evaluation({ found, problem }) {
+  if (!found) return html`<${Empty}>${problem ?? html`Not compared yet: <code>./dbrtool.py --evaluate TRUTH</code> does.`}<//>`;
+  const { true_people: people, cells } = found;
+  const matched = (name) => ({ value: percent(found[name], people), note: `${number(found[name])} of ${number(people)} true people` });
+  return html`
+    <dl class="stats">
+      ${people > 0 && html`<${Stat} label="Matched, exact age" name="exact" ...${matched("exact_age")} />
+      <${Stat} label="Matched, age in bins" name="binned" ...${matched("binned_age")} />`}
+      ${cells !== null && html`<${Stat} label="Cells not reproduced" name="wrong" value=${number(found.wrong)} note=${`of ${number(cells)} published`} />`}
+    </dl>
+    <p class="note">${people === null ? html`Not compared with true people: <code>./dbrtool.py --evaluate TRUTH</code> does.` : people === 0 ? `The truth has nobody here (${found.truth.join(", ")}).` : `One to one on block, sex, age, race and origin, against ${found.truth.join(", ")}.`}</p>`;
 }
 
 function Certainty({ found }) {

@@ -1,7 +1,7 @@
 """What is found of a reconstruction, county by county: small sums that a report is made of, whatever the size of the place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,11 @@ from dbrecon.recon.risk.reidentification import (
 )
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.study.evaluation import (
+    MEASURES,
     SIZE_STARTS,
     Agreement,
     BlockCounts,
+    CountyEvaluation,
     Margins,
     NoBaselines,
     binned,
@@ -98,6 +100,7 @@ class Findings:
     ``baselines``: whether the tables tell what the agreement's baselines need.
     ``agreement`` and ``tallies`` (one a repeat) are of counties with a truth. ``by_confidence`` (1001, 4): records, true ones,
     matched with an attacker's, of these confirmed. ``certain`` (2,): certain records of counties with a truth, and the true ones.
+    ``evaluated_by``: the files of true people of an earlier evaluation, which gave ``agreement``.
     """
 
     sex_age: IntArray = field(default_factory=lambda: np.zeros(N_SA, np.int64))
@@ -111,14 +114,16 @@ class Findings:
     tallies: tuple[Tally, ...] = ()
     by_confidence: IntArray = field(default_factory=lambda: np.zeros((LEVELS + 1, 4), np.int64))
     certain: IntArray = field(default_factory=lambda: np.zeros(2, np.int64))
+    evaluated_by: frozenset[str] = frozenset()
 
     def __add__(self, other: "Findings") -> "Findings":
         published = None if self.published is None or other.published is None else self.published + other.published
         tallies = tuple(a + b for a, b in zip(self.tallies, other.tallies, strict=True)) if self.tallies and other.tallies else ()
-        rest = [n for n in self.__dataclass_fields__ if n not in ("published", "tallies", "baselines")]
+        rest = [n for n in self.__dataclass_fields__ if n not in ("published", "tallies", "baselines", "evaluated_by")]
         sums = {name: getattr(self, name) + getattr(other, name) for name in rest}
-        baselines = self.baselines and other.baselines
-        return Findings(**sums, published=published, baselines=baselines, tallies=tallies or self.tallies or other.tallies)
+        baselines, by = self.baselines and other.baselines, self.evaluated_by | other.evaluated_by
+        tallies = tallies or self.tallies or other.tallies
+        return Findings(**sums, published=published, baselines=baselines, tallies=tallies, evaluated_by=by)
 
     @property
     def people(self) -> int:
@@ -162,6 +167,20 @@ def find(
         tracts=_tracts(results, truth),
     )
     return found if truth is None else found + _compared(product, county, results, truth, population, seed, repeats)
+
+
+def evaluated(found: Findings, kept: CountyEvaluation, truth: Sequence[str]) -> Findings:
+    """Return what was found of one county without a truth, and how much of it an evaluation against ``truth`` found true."""
+    if kept.agreement is None:
+        return found
+    at = np.searchsorted(kept.tracts, found.tracts.geoid)
+    here = np.isin(found.tracts.geoid, kept.tracts)
+    true, matched = np.zeros(len(here)), np.zeros(len(here))
+    true[here], matched[here] = kept.true[at[here]], kept.matched[at[here], MEASURES.index("binned_age")]
+    tracts = replace(found.tracts, true=true, matched=matched)
+    return replace(
+        found, agreement=kept.agreement, baselines=kept.agreement.baselines, tracts=tracts, evaluated_by=frozenset(truth)
+    )
 
 
 def _compared(

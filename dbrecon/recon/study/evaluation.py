@@ -25,9 +25,9 @@ from typing import IO, Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import scipy.sparse as sp
 
+from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import AgeBins, comparison_bins
 from dbrecon.recon.census.kinds import N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray
@@ -119,6 +119,22 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class CountyEvaluation:
+    """What is found of one county. ``agreement`` is None without true people there; then ``tracts`` (T,) is empty.
+
+    ``tracts``: tracts of true people, ascending, 11 digits as numbers; ``true`` (T,) how many they are; ``matched`` (T, 2
+    ``MEASURES``) how many of them are matched with reconstructed ones.
+    """
+
+    people: int
+    violations: Mapping[str, Violations]
+    agreement: Agreement | None = None
+    tracts: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    true: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    matched: IntArray = field(default_factory=lambda: np.empty((0, len(MEASURES)), np.int64))
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of :func:`evaluate`. Counties are SSCCC.
 
@@ -179,12 +195,13 @@ def evaluate(
     counties: Mapping[str, Callable[[], County]],
     product: Product,
     seed: int = 0,
+    done: Callable[[str, CountyEvaluation], object] | None = None,
 ) -> Evaluation:
     """Evaluate the reconstructed ``counties`` (SSCCC -> what loads one) against the files of true people ``truth``; without
     any, count the published cells alone.
 
-    ``product`` is the experiment's (restricted, if it is); ``seed`` draws the random people. Raises InputError for a truth
-    file that is not of the form, and one that has nobody in any of the counties.
+    ``product`` is the experiment's (restricted, if it is); ``seed`` draws the random people; ``done`` hears what is found of each
+    county. Raises InputError for a truth file that is not of the form, and one that has nobody in any of the counties.
     """
     violations = {level: Violations() for level in ("block", "tract") if product.tables_of(level)}
     margins, bins = margins_of(product), comparison_bins(product)
@@ -199,24 +216,43 @@ def evaluate(
                 f"{listed(sorted(left_out))}; name the truth of this experiment."
             )
         for code in sorted(counties):
-            county = counties[code]()
-            county = replace(county, people=county.people.merged())
-            people += county.people.population
-            counts: list[BlockCounts | None] = []
-            for level, before in violations.items():
-                violations[level] = before + _check_level(county, product, level, margins, counts)
-            if not counts:
-                raise InputError(f"county {code}: its block file lists no block", about=Subject.COUNTY_FILES)
-            if code in true_people:
+            found = _evaluate_county(code, counties[code](), product, margins, true_people.get(code), seed, bins)
+            people += found.people
+            violations = {level: before + found.violations[level] for level, before in violations.items()}
+            if found.agreement is not None:
                 compared.append(code)
-                rng = np.random.default_rng([seed, int(code)])
-                known_counts = (
-                    BlockCounts.concatenate([margin for margin in counts if margin is not None]) if margins is not None else None
-                )
-                agreement += compare(county.people, load_county(true_people[code]), known_counts, rng, bins)
+                agreement += found.agreement
+            if done is not None:
+                done(code, found)
         without = tuple(sorted(set(counties) - set(true_people)))
     inexact = tuple(table.name for table in product.inexact)
     return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, bins, inexact)
+
+
+def _evaluate_county(
+    code: str, county: County, product: Product, margins: "Margins | None", truth: Path | None, seed: int, bins: AgeBins
+) -> CountyEvaluation:
+    county = replace(county, people=county.people.merged())
+    counts: list[BlockCounts | None] = []
+    levels = [level for level in ("block", "tract") if product.tables_of(level)]
+    violations = {level: _check_level(county, product, level, margins, counts) for level in levels}
+    if not counts:
+        raise InputError(f"county {code}: its block file lists no block", about=Subject.COUNTY_FILES)
+    if truth is None:
+        return CountyEvaluation(county.people.population, violations)
+    known = BlockCounts.concatenate([margin for margin in counts if margin is not None]) if margins is not None else None
+    people, true = county.people, load_county(truth).merged()
+    agreement = compare(people, true, known, np.random.default_rng([seed, int(code)]), bins)
+    tracts = np.unique(true.geoid_tract)
+    matched = [_by_tract(tracts, *matched_by_block(*both)) for both in ((people, true), (binned(people, bins), binned(true, bins)))]
+    true_people = _by_tract(tracts, true.geoid_block, true.count)
+    return CountyEvaluation(people.population, violations, agreement, tracts, true_people, np.stack(matched, axis=1))
+
+
+def _by_tract(tracts: IntArray, block: IntArray, number: IntArray) -> IntArray:
+    """(tracts,) the sums of blocks' numbers; ``tracts`` are sorted, and each block is of one of them."""
+    at = np.searchsorted(tracts, block // BLOCKS_PER_TRACT)
+    return np.bincount(at, weights=number, minlength=len(tracts)).astype(np.int64)
 
 
 # --- published cells -------------------------------------------------------------------------------------------------
@@ -279,22 +315,15 @@ def read_units(file: BinaryIO | IO[bytes], name: str, product: Product, level: s
     """
     id_column, columns = f"geoid_{level}", product.columns(level)
     try:
-        reader = pacsv.open_csv(
-            file,
-            read_options=pacsv.ReadOptions(block_size=_READ_BYTES, use_threads=False),
-            convert_options=pacsv.ConvertOptions(
-                column_types={id_column: pa.int64(), **dict.fromkeys(columns, pa.int32())}, null_values=[]
-            ),
-        )
-        place_of = {column: place for place, column in enumerate(reader.schema.names)}
-        missing = [column for column in (id_column, *columns) if column not in place_of]
+        pieces = CsvPieces(file, {id_column: pa.int64(), **dict.fromkeys(columns, pa.int32())}, _READ_BYTES)
+        missing = {id_column, *columns}.difference(pieces.names)
         if missing:
-            raise InputError(f"{name}: the column {missing[0]} is missing", about=Subject.COUNTY_FILES)
-        places = [place_of[column] for column in columns]
-        for batch in reader:
+            raise InputError(f"{name}: the column {min(missing)} is missing", about=Subject.COUNTY_FILES)
+        for batch in pieces:
+            place_of = {column: place for place, column in enumerate(batch.schema.names)}
             cells = np.empty((batch.num_rows, len(columns)), np.int32)
-            for j, place in enumerate(places):
-                cells[:, j] = batch.column(place).to_numpy()
+            for j, column in enumerate(columns):
+                cells[:, j] = batch.column(place_of[column]).to_numpy()
             yield Units(batch.column(id_column).to_numpy().astype(np.int64), cells)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
