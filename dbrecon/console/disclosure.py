@@ -28,6 +28,7 @@ from dbrecon.states import STATES
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
     from dbrecon.recon.risk.matching_study import County
+    from dbrecon.recon.study.truth import TruthFile
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ def audit_records(args: Arguments, config: Config) -> int:
 
     out = new_folder(args, "audit")
     variants = ways_to_publish(args.product, args.tables or "all", args.what_if)
-    truth = People.concatenate([_read_people(path) for path in args.audit]).merged()
+    truth = People.concatenate([_read_people(file) for file in truth_files(args.audit)]).merged()
+    if not truth.population:
+        raise InputError(f"{', '.join(args.audit)}: there is nobody in it; name files of people")
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
     with Progress("ways to publish", "way", len(variants)) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
         report = audit(truth, variants, name, _options(args, config), Budget(), executor, lambda _: progress.add(1))
@@ -61,6 +64,8 @@ def audit_records(args: Arguments, config: Config) -> int:
 def reidentify(args: Arguments, config: Config) -> int:
     """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
     with extra("study"):
+        import numpy as np
+
         from dbrecon.recon.census.bins import comparison_bins
         from dbrecon.recon.risk.matching_study import format_study, study
         from dbrecon.recon.risk.record_files import read_attacker, read_truth
@@ -75,9 +80,13 @@ def reidentify(args: Arguments, config: Config) -> int:
         int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)
         for stusab, county in written_counties(ledger, experiment.reident, place)
     }
-    inside = sum(int((known.records.block // 10**10 == code).sum()) for code in counties)
-    if not inside:
+    inside = np.isin(known.records.block // 10**10, list(counties))
+    if not inside.any():
         raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
+    warn_left_out(", ".join(args.reidentify), int((~inside).sum()))
+    if known.by_id and (known.true[inside] < 0).any():
+        unknown = counted(int((known.true[inside] < 0).sum()), "record")
+        log.warning("%s: has %s whose ids the truth has not: none of these is ever confirmed", ", ".join(args.reidentify), unknown)
     names = ", ".join(args.reidentify), ", ".join(args.truth)
     result = study(known, truth.records, counties, names, args.seed or 0, args.repeats or REPEATS)
     text = result.as_json() if args.json else format_study(result).rstrip()
@@ -110,22 +119,43 @@ def make_attacker(args: Arguments, config: Config) -> int:
     return 0
 
 
+def warn_left_out(name: str, records: int) -> None:
+    """Say how many records of a file are of counties without reconstructed people."""
+    if records:
+        log.warning("%s: left out: %s of counties without reconstructed people", name, counted(records, "record"))
+
+
 def new_folder(args: Arguments, name: str) -> str:
-    """Where results go: --out, or a new folder here of that name and the time. UsageError for one that holds results already."""
+    """Where results go: --out, or a new folder here of that name and the time. UsageError for one that holds results already, or
+    cannot be written to: that is said before the work is done."""
     if args.out is None:
-        return os.path.abspath(time.strftime(f"{name}-%Y-%m-%d-%H%M%S", time.gmtime()))
-    out = str(args.out).rstrip("/")
+        out = os.path.abspath(time.strftime(f"{name}-%Y-%m-%d-%H%M%S", time.gmtime()))
+    else:
+        out = str(args.out).rstrip("/")
     if storage.exists(f"{out}/report.html") or storage.exists(f"{out}/attacker.csv"):
         raise UsageError(f"--out {out} has results of an earlier run: name another folder")
+    check_writable(out)
     return out
 
 
-def _read_people(path: str) -> People:
+def check_writable(folder: str) -> None:
+    """UsageError for a local folder that cannot be made or written to."""
+    if storage.is_s3(folder):
+        return
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise UsageError(f"--out {folder}: {there} is no folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {folder}: nothing may be written into {there}; name another folder, or ask for the right to it")
+
+
+def _read_people(file: TruthFile) -> People:
     from dbrecon.recon.people.people_reader import read_people
 
-    storage.look_named(path)
-    with storage.sopen(path, "rb") as file:
-        return read_people(file, path)
+    with file.open() as opened:
+        return read_people(opened, file.name)
 
 
 def _county(experiment: Experiment, stusab: str, county: str) -> County:

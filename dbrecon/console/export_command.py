@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from dbrecon.console.disclosure import check_writable
 from dbrecon.console.parser import Arguments
 from dbrecon.console.report_command import checked_counties
 from dbrecon.console.written import asked_counties
@@ -23,6 +24,7 @@ def export(args: Arguments, config: Config) -> int:
     if args.partitioned and args.export == "duckdb":
         raise UsageError("--partitioned goes with --export parquet or csv: DuckDB keeps all in one file")
     folder = str(args.out or f"export-{experiment.reident}").rstrip("/")
+    check_writable(folder)
     counties = checked_counties(experiment, ledger, place)
     parts = parts_of(counties, partitioned=bool(args.partitioned))
     with Progress("exported", "county", len(counties)) as progress:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbrecon.console.disclosure import new_folder, workers
+from dbrecon.console.disclosure import new_folder, warn_left_out, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
 from dbrecon.console.written import asked_counties, written_counties
@@ -84,7 +84,10 @@ def report_experiment(args: Arguments, config: Config) -> int:
         seed=args.seed or 0,
         others={f"{name}: {others[name].tables} tables": findings for name, findings in beside.items()},
     )
-    report = experiment_report(subject, found, report_provenance(experiment, ledger, counties, args))
+    provenance = report_provenance(experiment, ledger, counties, args)
+    if found.evaluated_by:
+        provenance["evaluation"] = f"kept by --evaluate, against {', '.join(sorted(found.evaluated_by))}"
+    report = experiment_report(subject, found, provenance)
     path = report.write(out, config.s3.kms_key)
     for sentence in report.summary:
         print(sentence.replace("\u00a0", " "))
@@ -126,9 +129,10 @@ def true_counties(experiment: Experiment, args: Arguments, counties: Sequence[Co
     files = truth_files(args.truth)
     if args.reidentify:
         return _known_counties(experiment, args, codes)
-    sorted_files, _left_out = stack.enter_context(sorted_by_county(files, set(codes)))
+    sorted_files, left_out = stack.enter_context(sorted_by_county(files, set(codes)))
     if not sorted_files:
         raise InputError(f"{', '.join(args.truth)}: has nobody in the reconstructed counties; name the truth of this experiment")
+    warn_left_out(", ".join(args.truth), sum(left_out.values()))
     return TrueCounties({codes[code]: path for code, path in sorted_files.items()})
 
 
@@ -150,6 +154,9 @@ def _known_counties(experiment: Experiment, args: Arguments, codes: Mapping[str,
             found[county] = Truth(people, part)
     if not found:
         raise InputError(f"{', '.join(args.truth)}: has nobody in the reconstructed counties; name the truth of this experiment")
+    for names, records in ((args.truth, truth.records), (args.reidentify, known.records)):
+        outside = ~np.isin(records.block // 10**10, [int(code) for code in codes])
+        warn_left_out(", ".join(names), int(outside.sum()))
     return TrueCounties(found, known.by_id)
 
 

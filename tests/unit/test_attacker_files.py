@@ -10,7 +10,7 @@ import pytest
 
 from dbrecon.errors import InputError
 from dbrecon.recon.risk.attacker import draw_attacker
-from dbrecon.recon.risk.record_files import read_attacker, read_truth, write_attacker
+from dbrecon.recon.risk.record_files import read_attacker, read_truth, write_attacker, write_truth
 
 PEOPLE = "geoid_tract,geoid_block,sex,age,white,black,aian,asian,nhopi,sor,hisp"
 TRUTH = f"""id,{PEOPLE}
@@ -54,6 +54,14 @@ def test_what_is_written_is_read_again() -> None:
     again = read_attacker([Text("known.csv", out.getvalue().decode())], truth)
     assert again.true.tolist() == chosen.tolist()
     assert again.records.sa.tolist() == truth.records.sa.tolist()
+
+
+def test_ids_may_have_commas_and_quotation_marks() -> None:
+    ids, out = ["Doe, J", 'the "second"'], io.BytesIO()
+    write_truth(read_truth([Text("truth.csv", TRUTH)]).records, ids, out)
+    truth = read_truth([Text("truth.csv", out.getvalue().decode())])
+    assert truth.ids is not None
+    assert truth.ids.to_pylist() == ids
 
 
 @pytest.mark.parametrize(

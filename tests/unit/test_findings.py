@@ -154,6 +154,22 @@ def test_precision_by_rank_falls_from_the_surest_matches_on() -> None:
     assert curve[:, 1] == pytest.approx([1.0, 1.0, 2 / 3, 0.5])
 
 
+def test_the_curve_by_rank_is_that_of_the_matches_one_after_the_other() -> None:
+    rng = np.random.default_rng(9)
+    matches = [(int(level), bool(rng.random() < level / LEVELS)) for level in rng.choice([0, 250, 500, 1000], 40)]
+    levels = np.zeros((LEVELS + 1, 4), np.int64)
+    for level, right in matches:
+        levels[level, 2:] += [1, right]
+    curve = precision_by_rank(levels, points=40)
+    by_level = {level: [right for other, right in matches if other == level] for level, _ in matches}
+    expected, seen = [], []
+    for level in sorted(by_level, reverse=True):  # of equally confident ones the expected number is right
+        seen += [sum(by_level[level]) / len(by_level[level])] * len(by_level[level])
+    for taken in range(1, 41):
+        expected.append((taken / 40, sum(seen[:taken]) / taken))
+    assert curve == pytest.approx(np.array(expected))
+
+
 @pytest.mark.slow
 def test_places_are_drawn_where_they_are_known(product: Product) -> None:
     results, truth = confident()

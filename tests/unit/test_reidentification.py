@@ -19,10 +19,12 @@ from dbrecon.recon.risk.matching_study import study as run_study
 from dbrecon.recon.risk.protections import CoarsenAges, MergeBlocks, Swap
 from dbrecon.recon.risk.reidentification import (
     CLASSES,
+    MEASURES,
     METHODS,
     Blocks,
     Certain,
     Known,
+    MarkedRecords,
     Records,
     Tally,
     chance_of_somebody,
@@ -134,6 +136,92 @@ def test_classes_and_confirmed_matches_are_those_of_the_plain_way(seed: int) -> 
     assert found == wanted
     assert {name: tally.count("reconstruction", name, "known") for name in CLASSES} == wanted
     assert tally.precision("reconstruction") == 1.0
+
+
+Key = tuple[int, tuple[int, int]]
+
+
+def alike(seed: int, people: int = 40) -> tuple[Records, list[Key]]:
+    """People of whom those of one block, sex and bin of age are alike in race and origin; and the key of each."""
+    drawn = random_records(seed, people, ages=9)
+    keys = [(int(block), bin_of(int(sa))) for block, sa in zip(drawn.block, drawn.sa, strict=True)]
+    race_of: dict[Key, int] = {}
+    rh = [race_of.setdefault(key, int(r)) for key, r in zip(keys, drawn.rh, strict=True)]
+    return Records(drawn.block, drawn.sa, np.array(rh, np.int64)), keys
+
+
+def plain_tally(
+    truth: tuple[Records, list[Key]], chosen: list[int], guess: tuple[Records, list[Key]], zero: set[int], certain: set[Key]
+) -> dict[tuple[str, int, str], int]:
+    """The paper's table key by key: which of equal records are matched cannot matter to people who are alike."""
+    (people, keys), (guessed, guessed_keys), found = truth, guess, Counter[tuple[str, int, str]]()
+    races = defaultdict(Counter)  # type: ignore[var-annotated]
+    for block, rh in zip(people.block.tolist(), people.rh.tolist(), strict=True):
+        races[block][rh] += 1
+    for key in set(keys):
+        mine, theirs = ([i for i, k in enumerate(side) if k == key] for side in (keys, guessed_keys))
+        known = [i for i in mine if i in chosen]
+        exact = Counter(people.sa[known].tolist()) & Counter(guessed.sa[theirs].tolist())
+        rh, number = int(people.rh[mine[0]]), min(len(known), len(theirs))
+        right = bool(theirs) and int(guessed.rh[theirs[0]]) == rh
+        modal, settled = races[key[0]][rh] == max(races[key[0]].values()), key[0] in zero
+        size = int(sum(k[0] == key[0] for k in guessed_keys) >= 10)
+        classes = {"all": True, "modal": modal, "nonmodal": not modal, "unique": len(mine) == 1, "variability 0": settled}
+        classes |= {"nonmodal, variability 0": not modal and settled, "certain": key in certain}
+        classes["nonmodal, unique, variability 0"] = not modal and len(mine) == 1 and settled
+        measures = {"putative": number, "putative_exact": exact.total(), "confirmed": number * right}
+        measures |= {"confirmed_exact": exact.total() * right, "known": len(known), "true_people": len(mine)}
+        of_matches = measures | {"known": number, "true_people": 0}  # certain is a class of matches, not of people
+        for group in (name for name, member in classes.items() if member):
+            for measure, count in (of_matches if group == "certain" else measures).items():
+                found[group, size, measure] += count
+    return found
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000))
+def test_the_tables_are_those_of_a_plain_count_for_reconstruction_and_modal_guess(seed: int) -> None:
+    truth, guess = alike(seed), alike(seed + 1)
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(40, 25, replace=False))
+    blocks = np.unique(truth[0].block)
+    zero, certain = {int(b) for b in blocks if rng.random() < 0.5}, {key for key in guess[1] if rng.random() < 0.5}
+    marks = MarkedRecords(np.array([key in certain for key in guess[1]]))
+    known = knows(truth[0], chosen)
+    settled = Blocks(blocks, np.isin(blocks, list(zero)))
+    tally = study(known, guess[0], truth[0], blocks=settled, certain=marks)
+    everywhere, _ = population_of([guess[0]])
+    modal = modal_guess(guess[0], everywhere), guess[1]
+    for method, of_method, sure in (("reconstruction", guess, certain), ("modal guess", modal, set[Key]())):
+        wanted = plain_tally(truth, chosen.tolist(), of_method, zero, sure)
+        found = {
+            (group, size, measure): tally.count(method, group, measure, size)
+            for group in CLASSES
+            for size in range(2)
+            for measure in MEASURES
+        }
+        assert found == {key: wanted[key] for key in found}
+
+
+def test_guesses_draw_in_proportion_and_independently() -> None:
+    people = records([(1000, 30, WHITE)] * 3 + [(1000, N_AGES + 40, BLACK)])
+    everyone = Records(*(np.tile(getattr(people, f), 2000) for f in ("block", "sa", "rh")))
+    rng = np.random.default_rng(4)
+    proportional, random = proportional_guess(everyone, rng), marginal_people(everyone, rng)
+    assert (proportional.rh == BLACK).mean() == pytest.approx(0.25, abs=0.03)
+    assert (random.sa >= N_AGES).mean() == pytest.approx(0.25, abs=0.03)
+    assert ((random.sa >= N_AGES) & (random.rh == BLACK)).mean() == pytest.approx(1 / 16, abs=0.02)
+
+
+def test_rates_over_repeats_are_their_mean_least_and_most() -> None:
+    truth, guess = random_records(11, 60), random_records(12, 60)
+    counties = {39059: lambda: County(guess)}
+    result = run_study(knows(truth), truth, counties, ("known.csv", "truth.csv"), repeats=4)
+    alone = [tally.precision("random people") for tally in result.tallies]
+    rate = result.precision("random people")
+    assert len(set(alone)) > 1
+    assert rate.mean == pytest.approx(sum(alone) / 4)
+    assert (rate.least, rate.most) == (min(alone), max(alone))
 
 
 def test_an_attacker_who_has_the_truth_of_a_true_reconstruction_is_always_right() -> None:

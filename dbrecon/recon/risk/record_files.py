@@ -97,6 +97,7 @@ def _block_and_sa(piece: TextRecords) -> tuple[IntArray, IntArray]:
 def _ids(piece: TextRecords) -> pa.Array:
     ids = piece.text("id")
     piece.refuse("id", pc.equal(ids, "").to_numpy(zero_copy_only=False), "the person's id")
+    piece.refuse("id", pc.match_substring_regex(ids, r"[\r\n]").to_numpy(zero_copy_only=False), "without an end of line")
     return ids
 
 
@@ -115,13 +116,14 @@ def _once(ids: list[pa.Array], name: str) -> pa.ChunkedArray:
 def write_attacker(known: Records, ids: Sequence[str], out: BinaryIO | IO[bytes]) -> None:
     """Write an attacker's file as CSV: one line a record, in the order given."""
     out.write(ATTACKER_HEADER)
-    for lines in _lines(known, ids):
+    for lines in _lines(known, _quoted(ids)):
         out.write(lines)
 
 
 def write_truth(records: Records, ids: Sequence[str], out: BinaryIO | IO[bytes], at_once: int = 1 << 16) -> None:
     """Write true people with their ids as CSV: a column ``id``, then those of a people's file; in the order given."""
     out.write(b"id," + HEADER)
+    ids = _quoted(ids)
     sex, age = np.divmod(records.sa, N_AGES)
     flags = [",".join("NY"[int(bit)] for bit in f"{rh // 2 + 1:06b}{rh % 2}") for rh in range(N_RH)]
     for start in range(0, len(records), at_once):
@@ -135,6 +137,11 @@ def write_truth(records: Records, ids: Sequence[str], out: BinaryIO | IO[bytes],
         )
         rows = zip(*columns, strict=True)
         out.write("".join(f"{i},{b // 10_000:011d},{b:015d},{SEXES[s]},{y},{flags[rh]}\n" for i, b, s, y, rh in rows).encode())
+
+
+def _quoted(ids: Sequence[str]) -> list[str]:
+    """Ids as CSV has them."""
+    return ['"' + one.replace('"', '""') + '"' if "," in one or '"' in one else one for one in ids]
 
 
 def _lines(known: Records, ids: Sequence[str], at_once: int = 1 << 16) -> Iterator[bytes]:
