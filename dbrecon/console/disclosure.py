@@ -28,6 +28,7 @@ from dbrecon.states import STATES
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
     from dbrecon.recon.risk.matching_study import County
+    from dbrecon.recon.risk.reidentification import BoolArray, Known, Records
     from dbrecon.recon.study.truth import TruthFile
 
 log = logging.getLogger(__name__)
@@ -84,14 +85,25 @@ def reidentify(args: Arguments, config: Config) -> int:
     if not inside.any():
         raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
     warn_left_out(", ".join(args.reidentify), int((~inside).sum()))
-    if known.by_id and (known.true[inside] < 0).any():
-        unknown = counted(int((known.true[inside] < 0).sum()), "record")
-        log.warning("%s: has %s whose ids the truth has not: none of these is ever confirmed", ", ".join(args.reidentify), unknown)
     names = ", ".join(args.reidentify), ", ".join(args.truth)
+    _check_truth(known, truth.records, inside, names)
     result = study(known, truth.records, counties, names, args.seed or 0, args.repeats or REPEATS)
     text = result.as_json() if args.json else format_study(result).rstrip()
     print(text if args.json or result.knows_variability else f"{text} (--step6 finds it.)", flush=True)
     return 0
+
+
+def _check_truth(known: Known, truth: Records, inside: BoolArray, names: tuple[str, str]) -> None:
+    """InputError for a truth that can confirm nothing; a warning for one that knows some of the attacker's ids alone."""
+    import numpy as np
+
+    if not np.isin(known.records.block[inside] // 10**10, truth.block // 10**10).any():
+        raise InputError(f"{names[1]}: has nobody in the counties of {names[0]}; name the truth of this experiment")
+    unknown = int((known.true[inside] < 0).sum()) if known.by_id else 0
+    if unknown == int(inside.sum()):
+        raise InputError(f"{names[1]}: has none of the ids of {names[0]}; name the truth that it was drawn from")
+    if unknown:
+        log.warning("%s: the truth has not the ids of %s, none of which is ever confirmed", names[0], counted(unknown, "record"))
 
 
 def make_attacker(args: Arguments, config: Config) -> int:
@@ -142,13 +154,13 @@ def check_writable(folder: str) -> None:
     """UsageError for a local folder that cannot be made or written to."""
     if storage.is_s3(folder):
         return
-    there = os.path.abspath(folder)
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)
-    if not os.path.isdir(there):
-        raise UsageError(f"--out {folder}: {there} is no folder; name another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {folder}: nothing may be written into {there}; name another folder, or ask for the right to it")
+    parent = os.path.abspath(folder)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise UsageError(f"--out {folder}: {parent} is no folder; name another")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {folder}: nothing may be written into {parent}; name another folder, or ask for the right to it")
 
 
 def _read_people(file: TruthFile) -> People:

@@ -108,6 +108,8 @@ def truth_files(names: Sequence[str]) -> list["TruthFile"]:
         except storage.MissingFile:
             inside = [f"{name.rstrip('/')}/{file}" for file in storage.listdir(name)]
             found = [path for path in inside if path.endswith(READ)]
+            if not inside and name in STATES:
+                raise UsageError(f"{name}: there is no such file; if the state is meant, give --stusab {name}") from None
             if not inside:
                 raise
             if not found:

@@ -73,21 +73,21 @@ def results_of_tract(experiment: Experiment, stusab: str, county: str, tract: st
 def evaluation_of(experiment: Experiment, stusab: str, county: str, tract: str | None, people_digest: str) -> Json:
     """Return what --evaluate has kept of a county, or of a tract of it, if anything, as ``evaluation``; and as
     ``evaluation_problem`` why that is not told. ``people_digest`` is of the people as they are, "" where it is not known."""
-    told: Json = {"evaluation": None, "evaluation_problem": None}
+    answer: Json = {"evaluation": None, "evaluation_problem": None}
     try:
         kept = read_evaluation(experiment.evaluation(stusab, county))
     except DBReconError as error:
-        return told | {"evaluation_problem": sentence(error)}
+        return answer | {"evaluation_problem": sentence(error)}
     if kept is None:
-        return told
+        return answer
     if people_digest and kept["sha256"]["people"] != people_digest:
-        return told | {"evaluation_problem": f"The evaluation is of earlier people; {AGAIN}."}
+        return answer | {"evaluation_problem": f"The evaluation is of earlier people; {AGAIN}."}
     rows = [row for row in kept["tracts"] if tract in (None, row["tract"])]
     levels = kept["violations"].values() if tract is None else []
     sums = {name: sum(row[name] for row in rows) if kept["agreement"] else None for name in TRUE}
     cells = {name: sum(level[name] for level in levels) if levels else None for name in ("wrong", "cells")}
     names = [os.path.basename(name) for name in kept["truth"]]
-    return told | {"evaluation": {"truth": names, **sums, **cells}}
+    return answer | {"evaluation": {"truth": names, **sums, **cells}}
 
 
 def _pyramid(by_sex_and_age: IntArray) -> Json:

@@ -114,5 +114,5 @@ def _summary(found: Findings, study: Study | None) -> Sequence[str]:
 def _where(found: Findings, known: Floats) -> str:
     """Of how many of the counties something is ``known`` (a value a tract, else NaN), in words; "" of all."""
     county = found.tracts.geoid // 10**6
-    told, counties = (len(np.unique(codes)) for codes in (county[np.isfinite(known)], county))
-    return "" if told == counties else f" of {told:,} of {counted(counties, 'county')}"
+    known_in, counties = (len(np.unique(codes)) for codes in (county[np.isfinite(known)], county))
+    return "" if known_in == counties else f" of {known_in:,} of {counted(counties, 'county')}"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from dbrecon.ctools import storage
-from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.kinds import RACES
+from dbrecon.recon.csv_pieces import CsvPieces
 from dbrecon.recon.people.people import COLUMNS
 
 with extra("export"):

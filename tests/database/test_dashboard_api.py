@@ -130,7 +130,7 @@ def test_files_are_looked_for_where_the_experiment_has_them(fresh: World) -> Non
     files = {file["name"]: file for file in fresh.browser().json(f"{OHIO}/tracts/000100/files")["files"]}
     assert (files["lp"]["bytes"], files["lp"]["path"]) == (5, str(lp))
     assert files["sol"]["bytes"] is None
-    assert [item["bytes"] for item in fresh.browser().json(f"{OHIO}/files")["files"]] == [None] * 5
+    assert [item["bytes"] for item in fresh.browser().json(f"{OHIO}/files")["files"]] == [None] * 6
 
 
 def test_files_over_time_are_counted_by_host(world: World) -> None:

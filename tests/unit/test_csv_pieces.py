@@ -7,7 +7,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from dbrecon.ctools.csv_pieces import CsvPieces
+from dbrecon.recon.csv_pieces import CsvPieces
 from tests.paths import CHECKOUT
 
 TYPES = {"a": pa.string(), "b": pa.int64()}

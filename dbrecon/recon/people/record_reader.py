@@ -1,11 +1,13 @@
 """Files of records, one a person: CSV or Parquet, read a piece at a time as text, with errors that name file, line and column."""
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dbrecon.ctools import storage
-from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.errors import InputError, StorageError
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.csv_pieces import CsvPieces
 
 Source = str | Path | BinaryIO | IO[bytes]
 
@@ -105,13 +106,27 @@ def iter_records(
 
 
 def _csv_records(source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]) -> Iterator[TextRecords]:
-    with storage.sopen(str(source), "rb") if isinstance(source, str | Path) else nullcontext(source) as file:
+    with _opened(source) as file:
         pieces = CsvPieces(file, dict.fromkeys((*required, *optional), pa.string()), _READ_BYTES)
         _check_columns(pieces.names, f"{name}, line 1", required, what)
         line = 2
         for batch in pieces:
             yield TextRecords(batch, name, line)
             line += batch.num_rows
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[IO[Any]]:
+    """Yield what is read; a path that ends in .gz is unpacked. Raises OSError for one that is not whole gzip."""
+    if not isinstance(source, str | Path):
+        yield source
+        return
+    opened: Any = gzip.open if str(source).endswith(".gz") else open
+    try:
+        with opened(source, "rb") as file:
+            yield file
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"it is not a whole gzip file: {error}") from error
 
 
 def _parquet_records(

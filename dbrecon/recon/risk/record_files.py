@@ -141,7 +141,7 @@ def write_truth(records: Records, ids: Sequence[str], out: BinaryIO | IO[bytes],
 
 def _quoted(ids: Sequence[str]) -> list[str]:
     """Ids as CSV has them."""
-    return ['"' + one.replace('"', '""') + '"' if "," in one or '"' in one else one for one in ids]
+    return ['"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text for text in ids]
 
 
 def _lines(known: Records, ids: Sequence[str], at_once: int = 1 << 16) -> Iterator[bytes]:

@@ -27,11 +27,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
-from dbrecon.ctools.csv_pieces import CsvPieces
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import AgeBins, comparison_bins
 from dbrecon.recon.census.kinds import N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray
 from dbrecon.recon.census.tables import Partition, Product
+from dbrecon.recon.csv_pieces import CsvPieces
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.study.truth import TruthFile, load_county, sorted_by_county
 

@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from dbrecon.ctools.extras import extra
-
-with extra("study"):
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
+import pyarrow as pa
+import pyarrow.csv as pacsv
 
 BOM = b"\xef\xbb\xbf"
 
@@ -21,9 +18,7 @@ BOM = b"\xef\xbb\xbf"
 class CsvPieces:
     """A CSV file that is open: ``names`` of its columns, by its first line; iterating yields its rows as record batches."""
 
-    def __init__(
-        self, file: IO[Any], types: Mapping[str, "pa.DataType"], block_bytes: int, null_values: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, file: IO[Any], types: Mapping[str, pa.DataType], block_bytes: int, null_values: Sequence[str] = ()) -> None:
         """``types`` are those of the columns that are wanted: others are left out, and so are those that the file has not.
 
         Raises pyarrow.ArrowInvalid for an empty file, UnicodeDecodeError where the first line is no text.
@@ -42,7 +37,7 @@ class CsvPieces:
             null_values=list(null_values),
         )
 
-    def __iter__(self) -> Iterator["pa.RecordBatch"]:
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Raises pyarrow.ArrowInvalid for what is no such file; rows are counted from 1, the first line."""
         line = 2
         while piece := self._piece():
@@ -62,12 +57,12 @@ class CsvPieces:
             if not self._rest:
                 return b""
 
-    def _parsed(self, piece: bytes, line: int) -> list["pa.RecordBatch"]:
+    def _parsed(self, piece: bytes, line: int) -> list[pa.RecordBatch]:
         options = pacsv.ReadOptions(column_names=self.names, use_threads=False, block_size=len(piece) + 1)
         parse = pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False)
         try:
             table = pacsv.read_csv(pa.BufferReader(piece), options, parse, self._convert)
         except pa.ArrowInvalid as error:
-            told = re.sub(r"(?<=Row #)\d+", lambda row: str(int(row[0]) + line - 1), str(error))
-            raise pa.ArrowInvalid(told) from error
+            message = re.sub(r"(?<=Row #)\d+", lambda row: str(int(row[0]) + line - 1), str(error))
+            raise pa.ArrowInvalid(message) from None
         return list(table.to_batches())
