@@ -38,7 +38,7 @@ class CsvPieces:
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Raises pyarrow.ArrowInvalid for what is no such file; rows are counted from 1, the first line."""
+        """Yield the rows. Raises pyarrow.ArrowInvalid for what is no such file; rows are counted from 1, the first line."""
         line = 2
         while piece := self._piece():
             for batch in self._parsed(piece, line):

@@ -147,7 +147,7 @@ def county_findings(
 
 
 def _kept_evaluation(experiment: Experiment, stusab: str, county: str) -> dict[str, Any] | None:
-    """What --evaluate has kept of just these people and tables. Warns of what is stale."""
+    """Return what --evaluate has kept of just these people and tables. Warns of what is stale."""
     kept = read_evaluation(experiment.evaluation(stusab, county))
     stale = kept and stale_evaluation(experiment, stusab, county, kept)
     if stale:

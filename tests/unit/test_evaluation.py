@@ -417,10 +417,10 @@ def test_what_is_kept_of_a_county_is_told_by_tract_and_can_be_had_back() -> None
     counties = {"39059": county(people_of(*guess), people_of(*truth)), "39061": county(people_of((A + 2 * 10**10, 0, 1, WHITE, 0)))}
     evaluate([truth_file(people_csv(people_of(*truth)))], counties, product(), done=kept.__setitem__)
     for tract in sorted({A // 10**4, C // 10**4}):
-        true, guessed = (Counter(one for one in people if one[0] // 10**4 == tract) for people in (truth, guess))
+        true, guessed = (Counter(person for person in people if person[0] // 10**4 == tract) for people in (truth, guess))
         row = next(row for row in as_record(kept["39059"])["tracts"] if row["tract"] == f"{tract % 10**6:06d}")
         assert (row["true_people"], row["exact_age"]) == (true.total(), (true & guessed).total())
-        in_bins = [Counter((*one[:2], one[2] < 25) for one in people.elements()) for people in (true, guessed)]
+        in_bins = [Counter((*person[:2], person[2] < 25) for person in people.elements()) for people in (true, guessed)]
         assert row["binned_age"] == (in_bins[0] & in_bins[1]).total()
     for code, found in kept.items():
         again = from_record(int(code), json.loads(json.dumps(as_record(found))))

@@ -159,18 +159,18 @@ def plain_tally(
     for block, rh in zip(people.block.tolist(), people.rh.tolist(), strict=True):
         races[block][rh] += 1
     for key in set(keys):
-        mine, theirs = ([i for i, k in enumerate(side) if k == key] for side in (keys, guessed_keys))
-        known = [i for i in mine if i in chosen]
-        exact = Counter(people.sa[known].tolist()) & Counter(guessed.sa[theirs].tolist())
-        rh, number = int(people.rh[mine[0]]), min(len(known), len(theirs))
-        right = bool(theirs) and int(guessed.rh[theirs[0]]) == rh
+        true_at, guessed_at = ([i for i, k in enumerate(side) if k == key] for side in (keys, guessed_keys))
+        known = [i for i in true_at if i in chosen]
+        exact = Counter(people.sa[known].tolist()) & Counter(guessed.sa[guessed_at].tolist())
+        rh, number = int(people.rh[true_at[0]]), min(len(known), len(guessed_at))
+        right = bool(guessed_at) and int(guessed.rh[guessed_at[0]]) == rh
         modal, settled = races[key[0]][rh] == max(races[key[0]].values()), key[0] in zero
         size = int(sum(k[0] == key[0] for k in guessed_keys) >= 10)
-        classes = {"all": True, "modal": modal, "nonmodal": not modal, "unique": len(mine) == 1, "variability 0": settled}
+        classes = {"all": True, "modal": modal, "nonmodal": not modal, "unique": len(true_at) == 1, "variability 0": settled}
         classes |= {"nonmodal, variability 0": not modal and settled, "certain": key in certain}
-        classes["nonmodal, unique, variability 0"] = not modal and len(mine) == 1 and settled
+        classes["nonmodal, unique, variability 0"] = not modal and len(true_at) == 1 and settled
         measures = {"putative": number, "putative_exact": exact.total(), "confirmed": number * right}
-        measures |= {"confirmed_exact": exact.total() * right, "known": len(known), "true_people": len(mine)}
+        measures |= {"confirmed_exact": exact.total() * right, "known": len(known), "true_people": len(true_at)}
         of_matches = measures | {"known": number, "true_people": 0}  # certain is a class of matches, not of people
         for group in (name for name, member in classes.items() if member):
             for measure, count in (of_matches if group == "certain" else measures).items():
