@@ -14,7 +14,7 @@ from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.findings import baseline_counts, five_years
 from dbrecon.recon.risk.matching_study import Study
-from dbrecon.recon.risk.variants import Variant, VariantResult, product_of, study_variant
+from dbrecon.recon.risk.variants import Variant, VariantResult, check_size, product_of, study_variant
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import Agreement, compare
 from dbrecon.report import sections
@@ -36,6 +36,8 @@ def audit(
     ``name`` is what the report calls the records; ``progress`` hears each variant's name when it is done. Raises InputError where
     there is nobody, and what a reconstruction raises.
     """
+    for variant in variants:
+        check_size(variant, truth, options.seed)
     results = []
     for variant in variants:
         results.append(study_variant(variant, truth, options.seed, options, budget, executor))

@@ -205,7 +205,7 @@ def test_the_tables_are_those_of_a_plain_count_for_reconstruction_and_modal_gues
 
 def test_guesses_draw_in_proportion_and_independently() -> None:
     people = records([(1000, 30, WHITE)] * 3 + [(1000, N_AGES + 40, BLACK)])
-    everyone = Records(*(np.tile(getattr(people, f), 2000) for f in ("block", "sa", "rh")))
+    everyone = people.select(np.tile(np.arange(4), 2000))
     rng = np.random.default_rng(4)
     proportional, random = proportional_guess(everyone, rng), marginal_people(everyone, rng)
     assert (proportional.rh == BLACK).mean() == pytest.approx(0.25, abs=0.03)

@@ -15,7 +15,7 @@ from dbrecon.recon.census.tables import DEFAULT_PRODUCT, load_product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.protections import CoarsenAges, Swap
-from dbrecon.recon.risk.variants import Variant, VariantResult, cell_error, product_of, study_variant, tracts_of
+from dbrecon.recon.risk.variants import Variant, VariantResult, cell_error, check_size, product_of, study_variant, tracts_of
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.synthetic import make_counties, plan_state
 from dbrecon.report.sections import WayToPublish, what_if
@@ -86,6 +86,15 @@ def test_rounded_cells_cost_accuracy_and_their_certainty_is_not_told() -> None:
     rows = what_if(ways).tables[0].rows
     assert rows[1][3:6] == (None, None, None)
     assert rows[1][-1] == rounded.error
+
+
+def test_cells_that_leave_too_much_possible_are_refused_before_anything_is_done() -> None:
+    many = [People(people().geoid_block + 100 * number, people().kind, people().count) for number in range(8)]
+    rounded = Variant("all rounded", DEFAULT_PRODUCT, "all", None, Inexact(3))
+    with pytest.raises(InputError, match=r"all rounded: so many cells leave .* too many to be solved for"):
+        check_size(rounded, People.concatenate(many), 1)
+    for few in (ALL, Variant("withheld", DEFAULT_PRODUCT, "all", None, Inexact(suppressed_below=3))):
+        check_size(few, people(), 1)
 
 
 def test_how_sure_it_is_is_told_in_the_same_bins_of_ages_whatever_the_tables_tell() -> None:

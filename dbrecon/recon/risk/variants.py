@@ -40,6 +40,9 @@ from dbrecon.recon.tract.model import Model, TractTables
 from dbrecon.recon.tract.reconstruct import Reconstruction, Reconstructor
 from dbrecon.recon.tract.verify import tabulate
 
+MOST_NONZEROS = 1_500_000
+"""Of the largest program that is tried where cells are inexact: a million take some 10 CPU seconds, 2.5 million hours."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -179,6 +182,33 @@ def _as_read(product: Product, level: str, cells: npt.NDArray[np.integer]) -> np
     return np.where(cells == SUPPRESSED, (least + most) / 2, cells)
 
 
+def check_size(variant: Variant, truth: People, seed: int) -> None:
+    """Refuse a way to publish whose programs are too large to be solved: InputError, told by the tract with most blocks.
+
+    Cells that may be 0 or not leave nearly every kind of person possible, where exact ones forbid most.
+    """
+    if variant.inexact is None:
+        return
+    tracts, blocks = np.unique(np.unique(truth.geoid_block) // BLOCKS_PER_TRACT, return_counts=True)
+    tract = int(tracts[np.argmax(blocks)])
+    reconstructor = _reconstructor(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
+    product = reconstructor.product
+    records = Records.of_people(truth.select(truth.geoid_tract == tract), comparison_bins(product))
+    [(tables, _)] = _tasks(product, records, _protected(variant, records, seed), seed)
+    model = reconstructor.builder.build(tables)
+    if model.n_nonzeros > MOST_NONZEROS:
+        raise InputError(
+            f"{variant.name}: so many cells leave {model.n_variables:,} kinds of people possible in the {blocks.max():,} blocks of "
+            f"tract {tract:011d}, too many to be solved for; protect fewer tables (round=5:P12A,P12B), or suppress instead"
+        )
+
+
+def _protected(variant: Variant, records: Records, seed: int) -> Records:
+    if variant.protection is None:
+        return records
+    return variant.protection(records, np.random.default_rng([seed, len(variant.name)]))
+
+
 def study_variant(
     variant: Variant, truth: People, seed: int, options: Options, budget: Budget, executor: Executor | None = None
 ) -> VariantResult:
@@ -191,10 +221,7 @@ def study_variant(
         raise InputError(f"{variant.name}: there is nobody to study")
     product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
     records = Records.of_people(truth.merged(), comparison_bins(product))
-    protected = records
-    if variant.protection is not None:
-        protected = variant.protection(records, np.random.default_rng([seed, len(variant.name)]))
-    tasks = _tasks(product, records, protected, seed)
+    tasks = _tasks(product, records, _protected(variant, records, seed), seed)
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)
     published, true_cells = [task[0] for task in tasks], [task[1] for task in tasks]
