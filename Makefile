@@ -73,7 +73,7 @@ $(DOCS): $(READY) constraints-docs.txt
 
 docs: $(DOCS) ## the documentation site and the man pages, in docs/_build/; runs the tutorials (a minute)
 	@$(PY) -m sphinx -E -q -W --keep-going -b html docs docs/_build/html
-	@$(PY) -m sphinx -E -q -W --keep-going -b man -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer docs docs/_build/man
+	@$(PY) -m dbrecon.console.man_pages docs/_build/man >/dev/null
 	@echo "docs/_build/html/index.html, docs/_build/man/dbrtool.1, docs/_build/man/scheduler.1"
 
 PRODUCT ?= sf1_2010

@@ -68,8 +68,3 @@ html_theme_options = {
 }
 html_sidebars: dict[str, list[str]] = {"index": [], "start": []}
 html_math_renderer = "mathml"
-
-man_pages = [
-    ("reference/dbrtool", "dbrtool", "register experiments, run their steps, show where they stand", author, 1),
-    ("reference/scheduler", "scheduler", "reconstruct tracts on this node until nothing is left", author, 1),
-]

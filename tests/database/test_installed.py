@@ -133,7 +133,7 @@ def test_the_checkout_and_its_source_distribution_make_the_same_wheel(wheel: Pat
     assert contents[0] == contents[1]
 
 
-def test_it_brings_one_name_its_data_and_two_commands(installed: Installed) -> None:
+def test_it_brings_one_name_its_data_two_commands_and_their_man_pages(installed: Installed) -> None:
     [site] = installed.venv.glob("lib/python3*/site-packages")
     version = installed.done("python", "-c", "import dbrecon; print(dbrecon.__version__)").strip()
     assert sorted(path.name for path in site.iterdir() if not path.name.endswith(".pth")) == [
@@ -143,6 +143,7 @@ def test_it_brings_one_name_its_data_and_two_commands(installed: Installed) -> N
     assert (site / "dbrecon" / "config" / "config.ini").read_bytes() == (CHECKOUT / "config" / "config.ini").read_bytes()
     assert not list(site.glob("dbrecon/config/*_encrypted.json.*"))
     assert {"dbrtool", "scheduler"} <= {path.name for path in (installed.venv / "bin").iterdir()}
+    assert sorted(path.name for path in (installed.venv / "share" / "man" / "man1").iterdir()) == ["dbrtool.1", "scheduler.1"]
 
 
 def test_a_state_is_reconstructed_with_no_checkout_and_no_extra(installed: Installed) -> None:
