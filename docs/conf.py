@@ -23,7 +23,7 @@ author = "the dbrecon developers"
 copyright = "the dbrecon developers; MIT licence"
 version = release = VERSION
 
-extensions = ["sphinx.ext.autodoc", "myst_nb", "sphinx_design", "sphinx_copybutton", "from_code", "mathml"]
+extensions = ["sphinx.ext.autodoc", "myst_nb", "sphinx_design", "sphinx_copybutton", "from_code", "mathml", "state_diagrams"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 suppress_warnings = ["misc.highlighting_failure"]  # a console's output need not be of the language of its block
 html_title = "dbrecon"
