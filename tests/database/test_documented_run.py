@@ -1,20 +1,31 @@
-"""The first commands that README and manual show, run as they stand, one after the other, on a zip that a web server has."""
+"""What README and the pages show runs as it stands: each block of code is run here, or by a test that it names, or says why not."""
 
-import os
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dbrecon
+from tests.blocks import BLOCKS, Block
+from tests.console_world import Operator
 from tests.paths import CHECKOUT
 
-BLOCKS = [("README.md", "## A first run of your own"), ("docs/manual/one_machine.md", "The same, step by step:")]
+SHOWN = [block for block in BLOCKS if block.said == "run"]
+README, *_ = [block for block in SHOWN if block.page == "README.md"]
+AGAIN, STEP_BY_STEP = [block for block in SHOWN if block.page == "docs/manual/one_machine.md"]
+PYTHON = [block for block in SHOWN if block.text.startswith(("import ", "from "))]
+LATER = [block for block in SHOWN if block not in (README, AGAIN, STEP_BY_STEP, *PYTHON)]
+AROUND = ("make setup", "export ")
+"""What a block may begin with beside commands: the tests have an environment, and settings, of their own."""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -24,38 +35,105 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+@dataclass(frozen=True)
+class World:
+    """A folder with the zip of a small Rhode Island, which a web server has, its true people, and an operator's files."""
+
+    folder: Path
+    url: str
+
+    def operator(self, root: str = "recon") -> Operator:
+        env = {"DAS_S3ROOT": str(self.folder / root), "REIDENT": "ri1", "no_proxy": "*"}
+        return Operator(self.folder / "home", f"[sf1]\nurl = {self.url}/{{st}}2010.sf1.zip\n", env)
+
+    @property
+    def people(self) -> Path:
+        return self.folder / "recon" / "2010-re" / "ri1" / "work" / "ri" / "44001" / "synth_out_44001.csv"
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the zip of a small Rhode Island is to be had."""
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Before anything is typed."""
     folder = tmp_path_factory.mktemp("published")
-    dbrecon.make_state(1200, state="ri", counties=1, seed=8).write_zip(folder)
+    state = dbrecon.make_state(1200, state="ri", counties=1, seed=8)
+    state.write_zip(folder)
+    dbrecon.write_people(state.people("pandas"), folder / "truth.csv.gz")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield World(folder, f"http://127.0.0.1:{server.server_address[1]}")
     server.shutdown()
     server.server_close()
 
 
-def commands(page: str, after: str) -> list[str]:
-    """The commands of the block of code that follows some words of a page."""
-    text = (CHECKOUT / page).read_text(encoding="utf-8").partition(after)[2]
-    block = re.search(r"(?:^    .*\n)+", text, re.M)
-    assert block is not None
-    return [line for line in re.findall(r"^    (.*)", block[0], re.M) if line.startswith("./")]
+@pytest.fixture(scope="module")
+def done(world: World) -> World:
+    """After README's first run."""
+    run_in_a_shell(README, world.operator())
+    assert len(world.people.read_bytes().splitlines()) == 1201
+    return world
 
 
-@pytest.mark.parametrize(("page", "after"), BLOCKS, ids=lambda text: text.rpartition("/")[2])
-def test_the_commands_of_a_first_run_do_what_they_say(page: str, after: str, url: str, tmp_path: Path) -> None:
-    settings = tmp_path / "config.ini"
-    settings.write_text(f"[sf1]\nurl = {url}/{{st}}2010.sf1.zip\n")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    environment |= {"DAS_S3ROOT": str(tmp_path / "recon"), "REIDENT": "ri1", "DBRECON_CONFIG": str(settings), "no_proxy": "*"}
-    shown = commands(page, after)
-    assert len(shown) >= 5
-    for command in shown:
+def run_in_a_shell(block: Block, operator: Operator) -> None:
+    """Types the commands of a block as they stand."""
+    for command in commands(block):
+        words = ["bash", "-c", command]
         done = subprocess.run(
-            ["bash", "-c", command], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=240, check=False
+            words, cwd=CHECKOUT, env=operator.environment(), capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    (people,) = (tmp_path / "recon" / "2010-re" / "ri1" / "work" / "ri" / "44001").glob("synth_out_44001.csv")
-    assert len(people.read_bytes().splitlines()) == 1201
+
+
+def commands(block: Block) -> list[str]:
+    """The commands of a block that is run; nothing else may be in it but what is around them."""
+    others = [line for line in block.text.splitlines() if not re.match(r"(watch ')?\./", line) and not line.startswith(AROUND)]
+    assert others == [], block.name
+    assert block.commands, block.name
+    return block.commands
+
+
+def in_this_world(command: str, block: Block, world: World) -> list[str]:
+    """The words of a command, with what is here for what it names as an example."""
+    text = re.sub(r"\[(--[^\[\]]*)", r"\1", command.partition(" #")[0]).replace("]", "")
+    for example, here in (
+        ("--reident R --drop", "--reident r3 --drop"),
+        ("--reident R", "--reident ri1"),
+        ("--samples 30", "--samples 2"),
+        ("oh --county 059", "ri --county 001"),
+        ("oh 059", "ri 001"),
+        ("oh", "ri"),
+        ("TRUTH.csv.gz", str(world.folder / "truth.csv.gz")),
+        ("TRUTH.csv", str(world.folder / "truth.csv.gz")),
+        ("PATH", str(world.people)),
+        ("390599771001005", world.people.read_text().splitlines()[1].split(",")[1]),
+    ):
+        text = re.sub(rf"(?<![\w/.]){re.escape(example)}(?![\w/])", here, text)
+    return shlex.split(text)[1:]
+
+
+@pytest.mark.parametrize("block", [AGAIN, STEP_BY_STEP], ids=lambda block: block.name)
+def test_the_commands_of_a_first_run_do_what_they_say(block: Block, done: World) -> None:
+    """The first block goes on where README's has ended; the other begins with nothing."""
+    operator = done.operator("recon" if block is AGAIN else "recon2")
+    run_in_a_shell(block, operator)
+    [people] = Path(operator.env["DAS_S3ROOT"]).glob("2010-re/ri1/work/ri/44001/synth_out_44001.csv")
+    assert people.read_bytes() == done.people.read_bytes()
+
+
+@pytest.mark.parametrize("block", LATER, ids=lambda block: block.name)
+def test_what_a_page_shows_runs_on_that_experiment(
+    block: Block, done: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    operator = done.operator()
+    if "--drop" in block.text:
+        assert operator.here("--register", "r3").returncode in (0, 2)  # there already, where another page has registered it
+    for command in commands(block):
+        result = operator.here(*in_this_world(command, block, done), stdin="r3\n")
+        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
+def test_what_a_page_shows_of_python_runs(block: Block) -> None:
+    columns = dbrecon.product().columns("block")
+    names: dict[str, Any] = {"numpy": np, "cells": np.arange(len(columns))[None, :]}
+    exec(block.text, names)

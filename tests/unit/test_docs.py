@@ -1,4 +1,4 @@
-"""The pages for developers are true: the rooms' arrows are the test's, every piece of code that they name is there."""
+"""The pages are true: the rooms' arrows are the test's, every piece of code that they name is there, every block is tried."""
 
 import importlib
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.blocks import BLOCKS, Block
 from tests.paths import CHECKOUT
 from tests.source_tree import PACKAGE
 from tests.unit.test_architecture import ARROWS
@@ -56,3 +57,23 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 def test_a_name_that_is_not_there_would_be_seen() -> None:
     with pytest.raises(AttributeError):
         look_up("recon.tract.model.nothing")
+
+
+def test_every_block_is_run_or_says_by_what_or_why_not() -> None:
+    assert [block.name for block in BLOCKS if not block.said] == [], (
+        "put <!-- run -->, <!-- run by TEST --> or <!-- not run: why --> before"
+    )
+    assert [block.name for block in BLOCKS if block.said == "not run:" and len(block.reason.split()) < 2] == []
+    assert sum(block.said == "run" for block in BLOCKS) >= 15
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.said == "run by"], ids=lambda block: block.name)
+def test_a_test_that_is_said_to_run_a_block_has_its_words(block: Block) -> None:
+    """The options of our commands; of others the program; of Python the page, from which the test takes it."""
+    paths = [CHECKOUT / name for name in block.reason.split()]
+    files = [file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path])]
+    tests = "".join(file.read_text(encoding="utf-8") for file in files)
+    words = {option for command in block.commands for option in re.findall(r" (--[a-z]\w*)", command.partition(" #")[0])}
+    if not words:
+        words = {block.page} if block.text.startswith("import ") else {line.split()[0] for line in block.text.splitlines()}
+    assert [word for word in sorted(words) if word not in tests] == []
