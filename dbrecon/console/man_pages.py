@@ -1,6 +1,6 @@
 """The man pages of the two commands, made of their own parsers: ``python -m dbrecon.console.man_pages FOLDER`` writes them.
 
-A wheel brings them as share/man/man1 (hatch_build.py). Nothing is loaded for them but click.
+A wheel brings them as share/man/man1 (docs/_ext/hatch_build.py). Nothing is loaded for them but click.
 """
 
 from __future__ import annotations
