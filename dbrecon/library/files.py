@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dbrecon.ctools import storage
 from dbrecon.library import frames as frame_kinds
+from dbrecon.library.published import path_of
 from dbrecon.library.reconstruction import Reconstruction, people_in_place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people import people as people_files
@@ -25,9 +26,15 @@ def read_people(path: Path, frames: str | None = None) -> Any:
     """Return a frame of a people's file (``synth_out_SSCCC.csv``, a truth): CSV, perhaps with .gz, or Parquet; local or ``s3://``.
 
     Raises InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
+
+    >>> dbrecon.write_people(found, "people.csv.gz")
+    1000
+    >>> dbrecon.read_people("people.csv.gz", "pandas").equals(found.people())
+    True
     """
-    with storage.sopen(path, "rb") as file:
-        found = read_people_file(file, os.fspath(path))
+    name = path_of(path)
+    with storage.sopen(name, "rb") as file:
+        found = read_people_file(file, name)
     return frame_kinds.native(frame_kinds.people_columns(found), frames)
 
 
@@ -35,12 +42,16 @@ def write_people(people: Any, path: Path) -> int:
     """Write people (a reconstruction, or a frame) as such a file; a path that ends in .gz is packed. Returns how many they are.
 
     Raises InputError for a frame that is not of the form, StorageError if it cannot be written.
+
+    >>> dbrecon.write_people(people.head(5), "five.csv")
+    5
     """
+    name = path_of(path)
     if isinstance(people, Reconstruction):
-        with storage.sopen(path, "wb") as file:
+        with storage.sopen(name, "wb") as file:
             return people.write_people(file)
     records = people_in_place(people)
-    with storage.sopen(path, "wb") as file:
+    with storage.sopen(name, "wb") as file:
         return people_files.write_people(records, file)
 
 
@@ -49,16 +60,28 @@ def read_solution(path: Path, frames: str | None = None) -> Any:
 
     Its columns are those of people, with ``age_first`` and ``age_last`` (empty: no end) in place of the age, and ``count``. Raises
     InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
+
+    >>> found.write("out")
+    >>> solution = dbrecon.read_solution(f"out/sol/model_{found.published.tracts[0]}.sol.gz", "pandas")
+    >>> int(solution["count"].sum())
+    1000
     """
-    return _solution_frame(storage.read_bytes(path), os.fspath(path), frames)
+    name = path_of(path)
+    return _solution_frame(storage.read_bytes(name), name, frames)
 
 
 def solve_lp(path: Path, *, solver: str = "highs", seconds: float = 3600.0, seed: int = 0, frames: str | None = None) -> Any:
     """Solve a tract's LP file, ours or the predecessor's; a frame as :func:`read_solution` gives it.
 
     Raises InputError for a file that is none, Infeasible where nobody can meet it, TimeLimit, LicenceError or SolverError.
+
+    >>> found.write("out")
+    >>> solved = dbrecon.solve_lp(f"out/lp/model_{found.published.tracts[0]}.lp.gz", frames="pandas")
+    >>> int(solved["count"].sum())
+    1000
     """
-    name, text = os.fspath(path), storage.read_bytes(path)
+    name = path_of(path)
+    text = storage.read_bytes(name)
     named = read_lp(text, name)
     answer = solve(named.program, Options(solver, seed, seconds), name)
     tract = tract_of_lp(text) or "99001000100"

@@ -70,7 +70,12 @@ def arrow(frame: object, what: str) -> pa.Table:
         return frame
     if not is_frame(frame):
         raise UsageError(f"{what}: a {type(frame).__name__} is no data frame; give one of {', '.join(FRAMES)} (polars: collected)")
-    return nw.from_native(frame, eager_only=True).to_arrow()  # type: ignore[call-overload]  # whatever narwhals knows
+    try:
+        return nw.from_native(frame, eager_only=True).to_arrow()  # type: ignore[call-overload]  # whatever narwhals knows
+    except nw.exceptions.DuplicateError as error:
+        names = list(map(str, getattr(frame, "columns", ())))
+        twice = next((name for name in names if names.count(name) > 1), "?")
+        raise InputError(f"{what}: has two columns {twice}; leave one out") from error
 
 
 def native(columns: Mapping[str, Any] | pa.Table, frames: str | None) -> Any:
@@ -163,12 +168,16 @@ def _geoids_of(column: pa.ChunkedArray, width: int, name: str, what: str) -> Int
     if not fits.all():
         bad = values[int(np.argmin(fits))].as_py()
         hint = "; it has lost its leading zero: keep GEOIDs as text" if bad.isdigit() and len(bad) == width - 1 else ""
+        if pa.types.is_floating(column.type):
+            hint = "; it was read as a number, which loses digits: keep GEOIDs as text"
         raise InputError(f"{what}: {name} is {bad!r}, but must be {width} digits{hint}")
     return np.asarray(values.cast(pa.int64()).to_numpy(), np.int64)
 
 
 def _counts(column: pa.ChunkedArray, name: str, what: str) -> npt.NDArray[np.int64]:
     try:
+        if pa.types.is_boolean(column.type):
+            raise pa.ArrowInvalid("true and false")
         values = column.cast(pa.int64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"{what}: the column {name} holds {column.type} that are no counts; give whole numbers") from error

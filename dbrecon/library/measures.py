@@ -9,7 +9,7 @@ from dbrecon.errors import InputError, UsageError
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.certainty import Certainty
 from dbrecon.library.published import Published
-from dbrecon.library.reconstruction import Reconstruction, by_tract, people_in_place
+from dbrecon.library.reconstruction import Reconstruction, by_tract, check_published, people_in_place
 from dbrecon.library.table_sets import AnyProduct, product
 from dbrecon.recon.census.bins import COMPARISON_BINS, comparison_bins
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
@@ -25,6 +25,9 @@ def tabulate(people: Any, tables: AnyProduct = "sf1_2010", *, subset: str = "all
     """Return the tables of a product, or of a set of one's own, as published of people (a frame, or a reconstruction).
 
     Raises InputError for a frame that is not of the form, or that has nobody.
+
+    >>> dbrecon.tabulate(people, "sf1_2010", subset="block")
+    Published(2010 Census Summary File 1; tracts: 1)
     """
     loaded = product(tables, subset)
     records = people_in_place(people).merged()
@@ -39,7 +42,13 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
     """Count every published cell from people, in integers: a frame of those that disagree, empty if none does.
 
     Its columns: unit, cell, published, reconstructed. People in blocks of which nothing is published disagree with the first
-    cell, which then counts nobody.
+    cell, which then counts nobody. Raises InputError for a frame that is not of the form, UsageError for what are no published
+    tables.
+
+    >>> len(dbrecon.check(found))
+    0
+    >>> dbrecon.check(people.head(999), published).columns.tolist()
+    ['unit', 'cell', 'published', 'reconstructed']
     """
     published = _published(people, published, "check")
     records = people_in_place(people, published.attributes)
@@ -66,12 +75,16 @@ def evaluate(people: Any, truth: Any, published: Published | None = None, *, see
     A frame with a row for each method ("reconstruction", "modal", "random"), measure ("exact_age"; "binned_age", by the product's
     bins for comparison, else 38) and size of block (by its true people; "all"): matched, truth, share. Baselines know published
     counts alone (see the manual); they need block tables of sex by age, and of every set of races by origin, and are left out where
-    there are none.
+    there are none. Raises InputError for a frame that is not of the form, and for a truth that has nobody.
+
+    >>> agreement = dbrecon.evaluate(people, people, published)
+    >>> agreement[agreement["method"] == "reconstruction"]["share"].dropna().unique().tolist()
+    [1.0]
     """
     from dbrecon.recon.study.evaluation import METHODS, agreement_rows, compare
 
     published = _published(people, published, "evaluate")
-    found, true_people = people_in_place(people, published.attributes).merged(), people_in_place(truth).merged()
+    found, true_people = people_in_place(people, published.attributes).merged(), people_in_place(truth, what="the truth").merged()
     if not true_people.population:
         raise InputError("the truth has nobody")
     counts = _block_counts(published)
@@ -112,7 +125,12 @@ def reidentify(
     ``attacker``: a frame of id, geoid_block, sex, age; None is one who knows everybody of the truth. ``truth``: a frame of people,
     with their id where the attacker has one. With ``certainty`` the rates of blocks without variability and of certain people
     are told too. The result has a row for each method (the reconstruction, and guesses that know published counts alone) and class
-    of people: putative and confirmed matches, precision and recall (means over ``repeats`` draws of ties).
+    of people: putative and confirmed matches, precision and recall (means over ``repeats`` draws of ties). Raises InputError for a
+    frame that is not of the form, and an id that comes twice.
+
+    >>> rates = dbrecon.reidentify(found, people)
+    >>> int(rates["putative"].max())
+    1000
     """
     from dbrecon.recon.risk.matching_study import County, study
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
@@ -171,6 +189,7 @@ def _or_none(value: float) -> float | None:
 
 def _published(people: Any, published: Published | None, name: str) -> Published:
     if published is not None:
+        check_published(published)
         return published
     if isinstance(people, Reconstruction):
         return people.published

@@ -14,6 +14,7 @@ from dbrecon.ctools import storage
 from dbrecon.errors import InputError, UsageError
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library import table_sets
+from dbrecon.library.frames import MOST_PEOPLE
 from dbrecon.library.table_sets import AnyProduct
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.attributes import Attributes, attributes_of
@@ -29,7 +30,7 @@ PLACEHOLDER_BLOCK = "990010001001000"
 """The GEOID of a block that lies nowhere: no state has the code 99."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Published:
     """What is published of some tracts. ``loaders`` has for each tract (11 digits, ascending) what gives its tables.
 
@@ -53,14 +54,25 @@ class Published:
 
     @property
     def tracts(self) -> tuple[str, ...]:
-        """The tracts with people: GEOIDs of 11 digits."""
+        """The tracts with people: GEOIDs of 11 digits, ascending."""
         return tuple(self.loaders)
 
     def tract(self, geoid: str) -> TractTables:
-        """Return the tables of one tract, as arrays. Raises UsageError if it is not there."""
+        """Return the tables of one tract, as arrays of counts.
+
+        ``blocks`` (n,) has the last four digits of the GEOIDs of those with people; ``block_cells`` (n, cells) and ``tract_cells``
+        (cells,) are in the order of ``product.columns``. Raises UsageError if it is not there.
+
+        >>> tables = published.tract(published.tracts[0])
+        >>> tables.block_cells.shape == (len(tables.blocks), 844)
+        True
+        """
         if geoid not in self.loaders:
             raise UsageError(f"tract {geoid} is not among the {len(self.loaders):,} tracts with people that were read")
         return self.loaders[geoid]()
+
+    def __repr__(self) -> str:
+        return f"Published({self.product.title}; tracts: {len(self.loaders):,})"
 
     def __iter__(self) -> Iterator[TractTables]:
         return (load() for load in self.loaders.values())
@@ -69,7 +81,9 @@ class Published:
         return len(self.loaders)
 
     def only(self, *tracts: str) -> "Published":
-        """Return some of the tracts: GEOIDs, or what they begin with. Raises UsageError for one that is not there."""
+        """Return some of the tracts: GEOIDs, or what they begin with. Raises UsageError for one that is not there, or none."""
+        if not tracts:
+            raise UsageError("only() takes tracts: name one or more, by their GEOIDs or what these begin with")
         for wanted in tracts:
             if not any(geoid.startswith(wanted) for geoid in self.loaders):
                 raise UsageError(f"tract {wanted} is not among the {len(self.loaders):,} tracts with people that were read")
@@ -77,13 +91,21 @@ class Published:
         return Published(self.product, kept, self.frames)
 
     def blocks(self, frames: str | None = None) -> Any:
-        """Return a frame of all block cells: geoid_block, then a column a cell."""
+        """Return a frame with a row a block with people: geoid_block (15 digits, text), then a column a cell (people).
+
+        >>> int(published.blocks()["P0010001"].sum())
+        1000
+        """
         tables = list(self)
         ids = [int(tract.geoid) * BLOCKS_PER_TRACT + tract.blocks for tract in tables]
         return self._cells("block", 15, ids, [tract.block_cells for tract in tables], frames)
 
     def tract_cells(self, frames: str | None = None) -> Any:
-        """Return a frame of all tract cells: geoid_tract, then a column a cell."""
+        """Return a frame with a row a tract: geoid_tract (11 digits, text), then a column a cell (people).
+
+        >>> published.tract_cells().shape
+        (1, 3345)
+        """
         tables = list(self)
         ids = [np.array([int(tract.geoid)]) for tract in tables]
         return self._cells("tract", 11, ids, [tract.tract_cells[None, :] for tract in tables], frames)
@@ -115,9 +137,12 @@ def read_tables(
 
     Raises InputError for tables that are missing, damaged or contradict themselves, StorageError for what cannot be read,
     UsageError for a place or product that is none.
+
+    >>> dbrecon.read_tables(path, "001", frames="pandas")
+    Published(2010 Census Summary File 1; tracts: 1)
     """
-    path, release, loaded = os.fspath(source).rstrip("/"), load_release(product), table_sets.product(product, subset)
-    if county is not None and not re.fullmatch(r"\d{3}", county):
+    path, release, loaded = path_of(source).rstrip("/"), load_release(product), table_sets.product(product, subset)
+    if county is not None and not re.fullmatch(r"\d{3}", str(county)):
         raise UsageError(f"county {county!r}: give its three digits, as in '059'")
     if not path.lower().endswith(".zip"):
         found = _in_folder(path, release, state, county)
@@ -130,6 +155,13 @@ def read_tables(
         counties = list(_counties(StateZip(file, release, stusab, path), loaded, county))
     loaders = dict(sorted(pair for county in counties for pair in _loaders(county).items()))
     return Published(loaded, loaders, frame_kinds.chosen(frames))
+
+
+def path_of(value: object) -> str:
+    """Return a path as text. Raises UsageError for what is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"a {type(value).__name__} is no path: give a text, or a pathlib.Path")
+    return str(os.fspath(value))
 
 
 def _in_folder(folder: str, release: Release, state: str | None, county: str | None) -> str | tuple[str, str]:
@@ -218,6 +250,11 @@ def tables_of_frames(
     of them, or those alone that have no parts), and perhaps of "geoid_block" its id.
 
     Raises InputError for a column that is missing, a value that is no count, and blocks of a tract that is not in ``tracts``.
+
+    >>> small = dbrecon.TableSet("two tables", [dbrecon.Table("SEX", by=["sex"]), dbrecon.Table("ORIGIN", by=["hisp"])])
+    >>> published = dbrecon.tables_of_frames(small, {"SEX": [2, 1], "ORIGIN": [3, 0]}, frames="pandas")
+    >>> dbrecon.reconstruct(published).people()[["sex", "hisp"]].value_counts().to_dict()
+    {('male', 'N'): 2, ('female', 'N'): 1}
     """
     loaded = table_sets.product(tables, subset)
     kind = frames or frame_kinds.kind_of(blocks)
@@ -267,13 +304,18 @@ def _single_block(loaded: Product, counts: Mapping[str, Any]) -> TractTables:
     return TractTables(geoid[:11], np.array([int(geoid[11:])]), of_level["block"][None, :], of_level["tract"])
 
 
+def _is_count(value: object) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and 0 <= int(value) <= MOST_PEOPLE  # type: ignore[call-overload]
+
+
 def _whole_table(table: Any, counts: Mapping[str, Any]) -> Any:
     """Return all cells of a table of which all, or those without parts, are given."""
     if table.name not in counts:
         raise InputError(f"the counts of table {table.name} are missing")
-    given: Sequence[int] = np.atleast_1d(np.asarray(counts[table.name])).tolist()
-    if any(not isinstance(value, int) or value < 0 for value in given):
-        raise InputError(f"table {table.name}: {given} are no counts of people")
+    given: Sequence[int] = np.atleast_1d(np.asarray(counts[table.name], object)).tolist()
+    if any(not _is_count(value) for value in given):
+        raise InputError(f"table {table.name}: {given} are no counts of people: give whole numbers, at most {MOST_PEOPLE:,}")
     if len(given) == len(table.cells):
         return np.array(given, np.int64)
     if len(given) != len(table.undivided):

@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from dbrecon.ctools import storage
-from dbrecon.errors import ContradictoryTables
+from dbrecon.errors import ContradictoryTables, UsageError
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.published import Published
 from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
@@ -27,8 +27,11 @@ CONFLICT_SECONDS = 10.0
 Progress = Callable[[int, int], object]
 """Hears how many tracts are done, of how many."""
 
+OBJECTIVES = ("spread", "none")
+MOST_SEED = 999_999_999
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Reconstruction:
     """The result of :func:`reconstruct`. ``by_tract``: of each tract (11 digits) its people, program and answer.
 
@@ -38,6 +41,9 @@ class Reconstruction:
     published: Published
     by_tract: Mapping[str, TractReconstruction] = field(repr=False)
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return f"Reconstruction(people: {self.population:,}; tracts: {len(self.by_tract):,})"
 
     @property
     def records(self) -> People:
@@ -53,16 +59,28 @@ class Reconstruction:
         """Return a frame with a row a person: geoid_tract, geoid_block, sex, age, white, black, aian, asian, nhopi, sor, hisp.
 
         What no table tells of people (of a small set of tables) is missing there.
+
+        >>> bool(found.people()["age"].between(0, 110).all())
+        True
         """
         columns = frame_kinds.people_columns(self.records, self.published.attributes)
         return frame_kinds.native(columns, frames or self.published.frames)
 
     def model(self, tract: str) -> Model:
-        """Return a tract's integer program, as arrays."""
-        return self.by_tract[tract].model
+        """Return a tract's integer program, as arrays: a row a constraint, a column a variable. Raises UsageError for others.
+
+        >>> model = found.model(found.published.tracts[0])
+        >>> model.n_variables > 0 < model.n_constraints
+        True
+        """
+        return self._of(tract).model
 
     def sizes(self, frames: str | None = None) -> Any:
-        """Return a frame with a row a tract: people, blocks, and the program's variables, constraints and coefficients."""
+        """Return a frame with a row a tract: people, blocks, and the program's variables, constraints and coefficients.
+
+        >>> found.sizes()["people"].tolist()
+        [1000]
+        """
         found = self.by_tract.values()
         columns = {
             "geoid_tract": list(self.by_tract),
@@ -76,13 +94,21 @@ class Reconstruction:
         return frame_kinds.native(columns, frames or self.published.frames)
 
     def lp_text(self, tract: str) -> str:
-        """Return a tract's program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read."""
-        found, product = self.by_tract[tract], self.published.product
+        """Return a tract's program as CPLEX LP text, which Gurobi, HiGHS, CPLEX and GLPK read. Raises UsageError for another tract.
+
+        >>> "Subject To" in found.lp_text(found.published.tracts[0])
+        True
+        """
+        found, product = self._of(tract), self.published.product
         return format_lp(found.model, found.people.population, product.name, self._tables).decode()
 
     def solution_text(self, tract: str) -> str:
-        """Return a tract's answer in the form of Gurobi's .sol: a line a variable that is not 0."""
-        found = self.by_tract[tract]
+        """Return a tract's answer in the form of Gurobi's .sol: a line a variable that is not 0. Raises UsageError for others.
+
+        >>> found.solution_text(found.published.tracts[0]).splitlines()[-1][0] in "MF"
+        True
+        """
+        found = self._of(tract)
         notes = {"people": str(found.people.population), "solver": found.solver, "seed": str(self.seed)}
         return format_solution(tract, people_of(found.model, found.values), notes).decode()
 
@@ -102,6 +128,12 @@ class Reconstruction:
         """Write the people's file to an open binary file; how many they are."""
         out.write(HEADER)
         return write_rows(self.records, out, self.published.attributes)
+
+    def _of(self, tract: str) -> TractReconstruction:
+        """Return what was found of a tract. Raises UsageError if it is not there."""
+        if tract not in self.by_tract:
+            raise UsageError(f"tract {tract} is not among the {len(self.by_tract):,} tracts that were reconstructed")
+        return self.by_tract[tract]
 
     @property
     def _tables(self) -> str:
@@ -124,9 +156,19 @@ def reconstruct(
     ``solver``: "highs", "gurobi", or "auto". ``seconds``: the time limit of a tract. ``single_ages``: a variable for each single
     year. ``progress`` is called with (done, all) tracts.
 
-    Raises ContradictoryTables where no people can be, naming cells that contradict each other; TimeLimit, LicenceError or
-    SolverError as the solver does.
+    Raises UsageError for an option that is none, ContradictoryTables where no people can be, naming cells that contradict each
+    other; TimeLimit, LicenceError or SolverError as the solver does; and whatever ``progress`` raises.
+
+    >>> dbrecon.reconstruct(published)
+    Reconstruction(people: 1,000; tracts: 1)
     """
+    check_published(published)
+    if objective not in OBJECTIVES:
+        raise UsageError(f"objective {objective!r} is none; take one of {', '.join(OBJECTIVES)}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"seed {seed!r} is none: give a whole number from 0 to {MOST_SEED:,}")
+    if not seconds > 0:
+        raise UsageError(f"seconds {seconds!r} leave no time: give a number above 0")
     reconstructor = Reconstructor(published.product, single_ages)
     options = Options(solver, seed, seconds, objective=objective)
     found = {}
@@ -135,6 +177,13 @@ def reconstruct(
         if progress is not None:
             progress(len(found), len(published))
     return Reconstruction(published, found, seed)
+
+
+def check_published(value: object) -> None:
+    """Raise UsageError for what is no published tables."""
+    if not isinstance(value, Published):
+        made = "read_tables, tables_of_frames or tabulate"
+        raise UsageError(f"a {type(value).__name__} is given, where published tables are needed: make them by {made}")
 
 
 def _tract(reconstructor: Reconstructor, tables: TractTables, options: Options) -> TractReconstruction:
@@ -152,11 +201,11 @@ def _contradiction(model: Model) -> ContradictoryTables:
     return ContradictoryTables(f"tract {model.geoid}: no people can make these counts together: {shown}")
 
 
-def people_in_place(people: Any, attributes: Attributes | None = None) -> People:
+def people_in_place(people: Any, attributes: Attributes | None = None, what: str = "the frame of people") -> People:
     """Return people as a reconstruction, a frame (columns as in :meth:`Reconstruction.people`) or records give them.
 
-    ``attributes``: what the frame's tables tell of people, if that is not everything. Raises InputError for a frame that is not of
-    the form.
+    ``attributes``: what the frame's tables tell of people, if that is not everything. ``what`` is what errors call the frame.
+    Raises InputError for a frame that is not of the form.
     """
     if isinstance(people, Reconstruction):
         return people.records
@@ -164,7 +213,7 @@ def people_in_place(people: Any, attributes: Attributes | None = None) -> People
         return people
     from dbrecon.recon.people.people_reader import read_people
 
-    file = frame_kinds.as_file(people, "the frame of people", None if attributes is None else NOT_TOLD)
+    file = frame_kinds.as_file(people, what, None if attributes is None else NOT_TOLD)
     with file.open() as opened:
         return read_people(opened, file.name, attributes)
 

@@ -3,6 +3,8 @@
 One's own is a few :class:`Table` that say by what they divide people. It may be as small as a teacher's three tables of one block.
 """
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +36,9 @@ class ages:  # noqa: N801 - reads as a word in by=("sex", ages(0, 18, 65))
     over.
 
     Raises UsageError for ages that are not so, and one between 100 and 110 that is no category's (100, 105, 110).
+
+    >>> dbrecon.ages(0, 18, 65)
+    ages(starts=(0, 18, 65))
     """
 
     starts: tuple[int, ...]
@@ -57,6 +62,9 @@ class Table:
     ``by``: "sex", "hisp", "race" (see ``DIVISIONS``) and :class:`ages`, each at most once. Its cells are everyone, then each group
     followed by its own groups, as in census tables. ``universe`` selects whom it counts, such as ``{"race_alone": "black"}``,
     ``{"ages": [18, 110]}``, ``{"hisp": True}`` or ``{"sex": "female"}``. ``level``: of each "block", or of the "tract".
+
+    >>> dbrecon.Table("OLD", by=["sex"], universe={"ages": [65, 110]}).by
+    ['sex']
     """
 
     name: str
@@ -66,6 +74,8 @@ class Table:
 
     def divisions(self) -> list[list[Part]]:
         """Return the parts of each division. Raises UsageError for one that is not known, or comes twice."""
+        if isinstance(self.by, str | ages):
+            raise UsageError(f"table {self.name}: by= is a list, as in by=[{self.by!r}]")
         found = []
         for division in self.by:
             if not isinstance(division, ages) and division not in DIVISIONS:
@@ -80,18 +90,31 @@ class Table:
 class TableSet:
     """A table set of one's own, under a name. The first block table must count everyone.
 
-    ``product`` is what the rest of the library takes; so is the set itself.
+    ``product`` is what the rest of the library takes; so is the set itself. Raises UsageError for a table that cannot be,
+    InputError for selectors that are not known.
+
+    >>> small = dbrecon.TableSet("two tables", [dbrecon.Table("SEX", by=["sex"]), dbrecon.Table("ORIGIN", by=["hisp"])])
+    >>> small.cells("pandas")["counts"].tolist()
+    ['everyone', 'male', 'female', 'everyone', 'not Hispanic', 'Hispanic']
     """
 
     def __init__(self, name: str, tables: Sequence[Table]) -> None:
-        """Check the tables. Raises UsageError for one that cannot be, InputError for selectors that are not known."""
+        """Take the tables in their order."""
         self.name = name
         self.tables = tuple(tables)
+        for table in tables:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(table.name)):
+                raise UsageError(
+                    f"table set {name}: {table.name!r} cannot be a table's name: take a letter, then letters, digits and _"
+                )
         blocks = [table for table in tables if table.level == "block"]
         if not blocks or blocks[0].universe:
             raise UsageError(f"table set {name}: the first block table must count everyone: give it no universe")
         if len({table.name for table in tables}) < len(self.tables):
             raise UsageError(f"table set {name}: two tables have the same name")
+
+    def __repr__(self) -> str:
+        return f"TableSet({self.name!r}, tables {', '.join(table.name for table in self.tables)})"
 
     @cached_property
     def product(self) -> Product:
@@ -134,7 +157,7 @@ class TableSet:
         }
 
     def cells(self, frames_kind: str | None = None) -> Any:
-        """Return a frame of all cells: level, table, cell, and whom it counts in words."""
+        """Return a frame with a row a cell: level, table, cell (its column's name), and counts, whom it counts, in words."""
         return cells_of(self, frames_kind)
 
 
@@ -147,12 +170,17 @@ def product(tables: AnyProduct = "sf1_2010", subset: str = "all") -> Product:
 
     ``subset``: "block" takes its block tables alone, "all-P8" all but some, "P1,P12" those of a list. Raises UsageError for a
     product or a table that is not there, InputError for a folder that is none.
+
+    >>> [table.name for table in dbrecon.product("sf1_2010", "P1,P12").tables]
+    ['P1', 'P12']
     """
     if isinstance(tables, TableSet):
         return restricted(tables.product, subset)
     if isinstance(tables, Product):
         return restricted(tables, subset)
-    return load_product(load_release(tables).tables_path, subset)
+    if not isinstance(tables, str | os.PathLike):
+        raise UsageError(f"a {type(tables).__name__} is no product: give its name, its folder or a TableSet")
+    return load_product(load_release(os.fspath(tables)).tables_path, subset)
 
 
 def cells_of(tables: AnyProduct, frames_kind: str | None = None) -> Any:

@@ -97,7 +97,7 @@ def _states(states: list[str], begins: set[str], middle: float) -> Iterator[str]
 
 
 def _arc(arc: Arc, middle: float, reaches: dict[int, float]) -> Iterator[str]:
-    """The arc with its head, and its events at its top."""
+    """Draw the arc with its head, and its events at its top."""
     side, reach = (-1 if arc.above else 1), reaches[arc.span]
     ahead = 1 if arc.end >= arc.start else -1
     edge = middle + side * TALL / 2

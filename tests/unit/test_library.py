@@ -1,7 +1,12 @@
 """What `import dbrecon` offers, as somebody in a notebook uses it: with pandas and with polars."""
 
+import doctest
+import importlib
+import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,8 @@ import dbrecon
 from dbrecon.library.table_sets import cells_of
 from tests.paths import CHECKOUT
 
+UNTYPED: Any = dbrecon
+"""The library as somebody calls it who has no type checker."""
 KINDS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.Table}
 PEOPLE = ["geoid_tract", "geoid_block", "sex", "age", "white", "black", "aian", "asian", "nhopi", "sor", "hisp"]
 
@@ -138,6 +145,27 @@ def test_counts_that_cannot_be_are_refused_in_a_sentence(counts: dict[str, list[
         (lambda: dbrecon.read_tables("/nowhere/ri2010.sf1.zip"), "/nowhere/ri2010.sf1.zip"),
         (lambda: dbrecon.certainty([1, 2], classroom()), "a list is no data frame; give one of pandas, polars, pyarrow"),
         (lambda: dbrecon.reconstruct(classroom()).people("excel"), "'excel' is not a kind of data frame"),
+        (lambda: dbrecon.reconstruct(classroom(), objective="most"), "objective 'most' is none; take one of spread, none"),
+        (lambda: dbrecon.reconstruct(classroom(), seed=-1), "seed -1 is none: give a whole number from 0"),
+        (lambda: dbrecon.reconstruct(classroom(), seconds=0), "seconds 0 leave no time"),
+        (lambda: UNTYPED.reconstruct(pd.DataFrame()), "a DataFrame is given, where published tables are needed"),
+        (lambda: UNTYPED.check(pd.DataFrame(), pd.DataFrame()), "a DataFrame is given, where published tables are needed"),
+        (lambda: UNTYPED.certainty(pd.DataFrame(), "ri2010.sf1.zip"), "a str is given, where published tables are needed"),
+        (lambda: dbrecon.reconstruct(classroom()).lp_text("1"), "tract 1 is not among the 1 tracts"),
+        (lambda: classroom().only(), "name one or more"),
+        (
+            lambda: UNTYPED.tables_of_frames(dbrecon.TableSet("x", [dbrecon.Table("A", ["sex"])]), {"A": [[1], [2, 3]]}),
+            "are no counts of people",
+        ),
+        (lambda: classroom(AGE=[True, 1, 1, 1, 1, 1]), "are no counts of people"),
+        (lambda: classroom(AGE=[10**12, 1, 1, 1, 1, 1]), "are no counts of people: give whole numbers, at most 999,999,999"),
+        (lambda: dbrecon.TableSet("x", [dbrecon.Table("A", "sex")]).product, "by= is a list, as in by=\\['sex'\\]"),
+        (lambda: dbrecon.TableSet("x", [dbrecon.Table("A, B")]), "'A, B' is no name|'A, B' cannot be a table's name"),
+        (lambda: UNTYPED.product(None), "a NoneType is no product"),
+        (lambda: UNTYPED.read_tables(None), "a NoneType is no path"),
+        (lambda: UNTYPED.read_tables("x.zip", 59), "county 59: give its three digits"),
+        (lambda: UNTYPED.make_state("many"), "people 'many': give a whole number"),
+        (lambda: dbrecon.make_state(1000).write_zip("s3://bucket/dist"), "a zip is written into a local folder"),
         (lambda: dbrecon.tabulate(pd.DataFrame({"sex": ["male"]})), "the column geoid_tract is missing"),
     ],
 )
@@ -160,6 +188,65 @@ def test_progress_is_told_tract_by_tract(state: tuple[str, Any]) -> None:
     published = dbrecon.read_tables(state[0], "001").only("10001")
     dbrecon.reconstruct(published, progress=lambda done, of: calls.append((done, of)))
     assert calls == [(n + 1, len(published)) for n in range(len(published))]
+
+
+def test_what_a_progress_raises_goes_through_and_the_next_call_is_as_if_nothing_had_been(county: dbrecon.Reconstruction) -> None:
+    def stop(done: int, of: int) -> None:
+        raise KeyboardInterrupt(f"{done} of {of}")
+
+    for work in (UNTYPED.reconstruct, UNTYPED.certainty):
+        with pytest.raises(KeyboardInterrupt, match=f"1 of {len(county.published)}"):
+            work(county.published if work is UNTYPED.reconstruct else county, progress=stop)
+    assert dbrecon.reconstruct(county.published).people().equals(county.people())
+
+
+def test_threads_find_the_same_people_and_none_writes_a_file(
+    county: dbrecon.Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tract = county.published.only(county.published.tracts[0])
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(dbrecon.reconstruct, [tract] * 3))
+    assert found[0].people().equals(found[1].people())
+    assert found[1].people().equals(found[2].people())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frame: frame.assign(geoid_block=frame["geoid_block"].astype(float)), "was read as a number, which loses digits"),
+        (lambda frame: frame.assign(P0010001=True), "the column P0010001 holds bool that are no counts"),
+        (lambda frame: pd.concat([frame, frame[["P0010001"]]], axis=1), "has two columns P0010001; leave one out"),
+    ],
+)
+def test_frames_that_cannot_be_are_refused_in_a_sentence(change: Any, said: str, county: dbrecon.Reconstruction) -> None:
+    published = county.published
+    with pytest.raises(dbrecon.DBReconError, match=said):
+        dbrecon.tables_of_frames("sf1_2010", change(published.blocks()), published.tract_cells())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.assign(geoid_block=frame["geoid_block"].astype("int64")),  # no zero was lost: it is Delaware
+        lambda frame: frame.assign(geoid_block=frame["geoid_block"].astype("category")),
+        lambda frame: frame.set_index("geoid_block"),
+        lambda frame: frame.astype({"P0010001": float, "P0120002": str}),
+        lambda frame: pl.from_pandas(frame).with_columns(pl.col("geoid_block").cast(pl.Categorical)),
+    ],
+)
+def test_frames_that_mean_the_same_are_the_same(change: Any, county: dbrecon.Reconstruction) -> None:
+    published = county.published
+    again = dbrecon.tables_of_frames("sf1_2010", change(published.blocks()), published.tract_cells())
+    assert again.tracts == published.tracts
+    assert all((a.block_cells == b.block_cells).all() for a, b in zip(again, published, strict=True))
+
+
+def test_nobody_at_all_is_an_empty_answer(county: dbrecon.Reconstruction) -> None:
+    blocks, tracts = county.published.blocks().head(0), county.published.tract_cells().head(0)
+    found = dbrecon.reconstruct(dbrecon.tables_of_frames("sf1_2010", blocks, tracts))
+    assert (len(found.people()), len(dbrecon.check(found)), len(dbrecon.certainty(found).blocks())) == (0, 0, 0)
 
 
 def test_frames_of_one_s_own_are_as_good_as_the_zip(county: dbrecon.Reconstruction) -> None:
@@ -252,3 +339,24 @@ def test_geoids_that_lost_their_zero_are_explained() -> None:
     tables = dbrecon.TableSet("one", [dbrecon.Table("P1")])
     with pytest.raises(dbrecon.DBReconError, match="it has lost its leading zero: keep GEOIDs as text"):
         dbrecon.tables_of_frames(tables, pd.DataFrame({"geoid_block": [10010201001000], "P10001": [3]}))
+
+
+def test_the_examples_of_the_reference_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each function that it shows has one, or belongs to a class that has; they begin with what its first block makes."""
+    page = (CHECKOUT / "docs/reference/api.md").read_text(encoding="utf-8")
+    beginning = re.search(r"(?:^    .*\n|^\n)*^    import dbrecon\n(?:^    .*\n|^\n)*", page, re.M)
+    assert beginning is not None
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(re.sub(r"^    ", "", beginning[0], flags=re.M), names)
+    homes = {getattr(dbrecon, name).__module__ for name in dbrecon.__all__} - {"dbrecon.errors"}
+    tried = {
+        example.name.removeprefix(f"{home}."): result.attempted
+        for home in sorted(homes)
+        for example in doctest.DocTestFinder().find(importlib.import_module(home), extraglobs=names)
+        for result in [doctest.DocTestRunner().run(example)]
+        if result.failed == 0
+    }
+    shown = set(re.findall(r"auto(?:function|class):: dbrecon\.(\w+)", page))
+    assert shown == set(dbrecon.__all__) - {"DBReconError"}
+    assert [name for name in sorted(shown) if not sum(n for of, n in tried.items() if re.match(rf"{name}(\.|$)", of))] == []
