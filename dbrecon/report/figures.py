@@ -29,6 +29,8 @@ COLOURS = {
     "random": GREY,
 }
 MAP_COLOURS = "viridis"
+MARKS = 8
+"""At most so many, about, on a scale."""
 
 _STYLE: Any = {  # matplotlib types its names one by one
     "font.size": 10.5,
@@ -130,6 +132,8 @@ def pyramid(name: str, caption: str, alt: str, labels: Sequence[str], published:
 
     ``published`` (None: not told) and ``reconstructed`` are (2, groups) people, men first, youngest first.
     """
+    from matplotlib.ticker import MaxNLocator
+
     drawing, (men, women) = _drawing(8.0, 4.8, 2, sharey=True)
     most = 1.08 * max(1.0, float(reconstructed.max()), 0.0 if published is None else float(published.max()))
     at = np.arange(len(labels))
@@ -141,6 +145,7 @@ def pyramid(name: str, caption: str, alt: str, labels: Sequence[str], published:
         axes.set_xlim((most, 0) if sex == 0 else (0, most))
         axes.set_title(title, fontsize=11)
         axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         _people_axis(axes.xaxis)
     men.set_yticks(at, labels)
     men.set_ylabel("age")
@@ -209,8 +214,7 @@ def points_on_map(
     size = 8 + 110 * people / max(1.0, float(people.max(initial=1.0)))
     low, high = _ends(value)
     shown = axes.scatter(longitude, latitude, c=value, s=size, cmap=MAP_COLOURS, vmin=low, vmax=high, linewidth=0.3, edgecolor=INK)
-    bar = drawing.colorbar(shown, ax=axes, shrink=0.8, label=unit)
-    _percent_axis(bar.ax.yaxis)
+    _colour_bar(drawing, axes, shown, unit)
     return _finished(drawing, name, caption, alt)
 
 
@@ -232,9 +236,16 @@ def shapes_on_map(name: str, caption: str, alt: str, shapes: Sequence[Sequence[F
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_axis_off()
-    bar = drawing.colorbar(areas, ax=axes, shrink=0.8, label=unit)
-    _percent_axis(bar.ax.yaxis)
+    _colour_bar(drawing, axes, areas, unit)
     return _finished(drawing, name, caption, alt)
+
+
+def _colour_bar(drawing: "Drawing", axes: Any, shown: Any, unit: str) -> None:
+    """Draw the scale of shares beside a map, with a mark at whole per cents."""
+    low, high = (round(100 * end) for end in shown.get_clim())
+    bar = drawing.colorbar(shown, ax=axes, shrink=0.8, label=unit)
+    bar.set_ticks((np.arange(low, high + 1, max(1, -(-(high - low) // MARKS))) / 100).tolist())
+    _percent_axis(bar.ax.yaxis)
 
 
 def _ends(value: Floats) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
 
 def reidentification(result: Study) -> Section:
     """Show what an attacker learns who knows block, sex and age, by class of people, beside guesses and published figures."""
-    groups = [g for g in result.groups() if g != "certain"]
+    groups = [g for g in result.groups() if g != "certain"]  # who is certain is a class of the reconstruction's matches alone
     methods = ("reconstruction", "modal guess", "proportional guess", "random people")
     precision = {m: [result.precision(m, g).mean for g in groups] for m in methods}
     chance = result.chance()
@@ -136,7 +136,7 @@ def reidentification(result: Study) -> Section:
 def _reidentification_table(result: Study, methods: Sequence[str], groups: Sequence[str]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for method in methods:
-        for group in groups:
+        for group in result.groups() if method == "reconstruction" else groups:
             rate, recall = result.precision(method, group), result.recall(method, group)
             matched, confirmed = (round(result.count(method, group, what)) for what in ("putative", "confirmed"))
             shares = [100 * value for value in (rate.mean, rate.least, rate.most, recall.mean)]
