@@ -21,6 +21,7 @@ from tests.paths import CHECKOUT
 from tests.servers import MariaServer
 
 PATIENCE = 60
+SMALL_BUDGET = "[certainty]\ntree_steps = 1000\nmip_checks = 20\ntract_steps = 20000\n"
 DESKTOP, PHONE = (1360, 900), (390, 844)
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ def stage(mariadb_server: MariaServer, tmp_path_factory: pytest.TempPathFactory)
     """Two counties' tracts ready to be solved, a contradiction in one of them, and the dashboard open."""
     root = tmp_path_factory.mktemp("wall")
     config = root / "config.ini"
-    config.write_text("[run]\nmax_attempts = 1\nretry_seconds = 0\nmax_lp = 1\n[dashboard]\nmax_age = 0.5\n")
+    config.write_text("[run]\nmax_attempts = 1\nretry_seconds = 0\nmax_lp = 1\n[dashboard]\nmax_age = 0.5\n" + SMALL_BUDGET)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBRECON_", "MYSQL_"))}
     env = kept | mariadb_server.settings(mariadb_server.fresh_database())
     stage = Stage(mariadb_server, env | {"DAS_S3ROOT": str(root), "REIDENT": "wall", "DBRECON_CONFIG": str(config)}, root)

@@ -4,6 +4,7 @@ beside them (--force of every step, --rescan, --unlock, --drop), and of certaint
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -500,16 +501,24 @@ def machine_on(arguments: dict[str, Any]) -> Iterator[type[LedgerMachine]]:
     yield type("Machine", (LedgerMachine,), {"arguments": arguments})
 
 
-def test_the_claim_protocol_keeps_its_rules_on_sqlite(tmp_path: Any) -> None:
-    limits = settings(max_examples=50, stateful_step_count=40, derandomize=True, database=None,
+def check_rules(arguments: dict[str, Any], examples: int, *, random: bool = False) -> None:
+    limits = settings(max_examples=examples, stateful_step_count=40, derandomize=not random, database=None,
                       suppress_health_check=list(HealthCheck))  # fmt: skip
-    with machine_on({"sqlite_path": tmp_path / "a.sqlite3"}) as machine:
+    with machine_on(arguments) as machine:
         run_state_machine_as_test(machine, settings=limits)
+
+
+def test_the_claim_protocol_keeps_its_rules_on_sqlite(tmp_path: Path) -> None:
+    check_rules({"sqlite_path": tmp_path / "a.sqlite3"}, 16)
 
 
 @pytest.mark.mariadb
 def test_the_claim_protocol_keeps_its_rules_on_mariadb(mariadb_env: dict[str, str]) -> None:
-    limits = settings(max_examples=8, stateful_step_count=40, derandomize=True, database=None,
-                      suppress_health_check=list(HealthCheck))  # fmt: skip
-    with machine_on({"sqlite_path": "unused"} | {name.lower(): value for name, value in mariadb_env.items()}) as machine:
-        run_state_machine_as_test(machine, settings=limits)
+    check_rules({"sqlite_path": "", **{name.lower(): value for name, value in mariadb_env.items()}}, 5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_the_claim_protocol_keeps_its_rules_whatever_is_done(tmp_path: Path) -> None:
+    """Other sequences each time, and many more of them."""
+    check_rules({"sqlite_path": tmp_path / "a.sqlite3"}, 300, random=True)

@@ -238,7 +238,7 @@ def test_while_s3_is_away_workers_keep_what_they_have_and_the_run_goes_on_afterw
         wait_for(lambda: any(method == "PUT" and "/lp/" in target for method, target in log), "the first LP file")
         bucket.proxy.refuse = ("", "", 503, "ServiceUnavailable")
         before = len(log)
-        wait_for(lambda: len(log) > before + 10, "more attempts than those of a moment")
+        wait_for(lambda: len(log) > before + 5, "more attempts than those of a moment")
         bucket.proxy.refuse = None
         done = running.result()
     assert (done.returncode, bucket.files()) == (0, local_files), done.stderr

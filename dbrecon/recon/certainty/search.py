@@ -116,7 +116,6 @@ class Search:
         self.unsettled = int(UNBOUNDED)  # the least proved bound of pieces that could be neither closed nor cut further
         self.nodes = 0
         self.record: list[ProofStep] | None = None
-        self.vertex: FloatArray | None = None  # the last one
 
     def run(self, lower: IntArray | None = None, upper: IntArray | None = None, most_nodes: int = MOST_NODES) -> Minimum:
         """Search until all is closed, the steps have ended, or so many pieces have been looked at."""
@@ -154,7 +153,6 @@ class Search:
         answer, shares = relaxed
         if answer.values is None or answer.multipliers is None:
             return self._without_optimum(node, answer.multipliers)
-        self.vertex = answer.values
         self._take(answer.values)
         system = self.part.system
         multipliers = scaled(answer.multipliers)
