@@ -1,6 +1,7 @@
 """The product's source as tests read it: its modules, and what they import."""
 
 import ast
+import functools
 from pathlib import Path
 
 from tests.paths import CHECKOUT
@@ -13,11 +14,17 @@ def modules() -> list[Path]:
     return sorted(CHECKOUT.glob("*.py")) + sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Every node of a module's syntax, the module first: parsed once for all tests."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports_of(path: Path) -> set[str]:
     """The dotted names that a module imports, wherever in it; ``from a import b`` counts as a and as a.b."""
     found: set[str] = set()
     package = path.relative_to(CHECKOUT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
