@@ -16,7 +16,7 @@ from sphinx.util.typing import ExtensionMetadata
 FENCE = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.M | re.S)
 EVENT = re.compile(r"^ +(\S+) --> (\S+?)(?:: (.*))?$", re.M)
 OUTSIDE = "[*]"
-STEP, BOX, TALL, LINE, LETTER, MARGIN = 244, 112, 34, 15, 6.2, 14
+STEP, BOX, TALL, LINE, LETTER, MARGIN = 188, 108, 34, 15, 6.4, 14
 WORDS = 26  # an event's longest line, in letters
 
 
@@ -58,7 +58,7 @@ def drawing(text: str) -> str:
     for number, note in enumerate(reversed(notes)):
         parts.append(f'<text x="30" y="{height - LINE * number - 4:g}">{escape(note)}</text>')
     named = escape(f"States {', '.join(states)}, and the events that lead from one to another; the table below has them all.")
-    size = f'viewBox="0 0 {width} {height:g}" style="min-width:{0.7 * width:g}px;max-width:{width}px"'
+    size = f'viewBox="0 0 {width} {height:g}" style="min-width:{0.62 * width:g}px;max-width:{width}px"'
     picture = f'<svg {size} role="img" aria-label="{named}">{"".join(parts)}</svg>'
     return f'<div class="state-diagram" tabindex="0" role="group" aria-label="Drawing of the states">{picture}</div>'
 
@@ -102,7 +102,7 @@ def _arc(arc: Arc, middle: float, reaches: dict[int, float]) -> Iterator[str]:
     ahead = 1 if arc.end >= arc.start else -1
     edge = middle + side * TALL / 2
     # Long arcs end nearer to the middle of a state than short ones, so that none crosses another where they begin.
-    lean = ahead * max(6.0, 46.0 - 13 * (arc.span - 1))
+    lean = ahead * max(6.0, 40.0 - 12 * (arc.span - 1))
     begin, end, top = _x(arc.start) + lean, _x(arc.end) - lean, middle + side * reach
     if arc.span == 0:
         begin, end = _x(arc.start) - 22, _x(arc.start) + 22

@@ -1,5 +1,6 @@
 """The documentation as a reader has it: the site builds without a warning, its tutorials run, and it reads well on any screen."""
 
+import html
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from dbrecon.console import main as dbrtool
 from dbrecon.console import scheduler
 from dbrecon.console.parser import Parser
 from dbrecon.errors import UsageError
+from dbrecon.ledger.lifecycle import LIVES
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for
 
@@ -67,6 +69,31 @@ def test_nothing_of_the_site_is_fetched_from_elsewhere(site: Path) -> None:
         page = (site / name).read_text(encoding="utf-8")
         assert re.findall(r"<(?:script|img|iframe)[^>]*src=\"https?:[^\"]*", page) == [], name
         assert re.findall(r"<link[^>]*rel=\"stylesheet\"[^>]*href=\"https?:[^\"]*", page) == [], name
+
+
+def test_every_link_within_the_site_leads_to_a_page_and_a_place_that_are_there(site: Path) -> None:
+    places = {name: set(re.findall(r' (?:id|name)="([^"]+)"', (site / name).read_text(encoding="utf-8"))) for name in built(site)}
+    astray = []
+    for name in places:
+        for target in set(re.findall(r'<a [^>]*href="([^":]+)"', (site / name).read_text(encoding="utf-8"))):
+            path, _, place = html.unescape(target).partition("#")
+            linked = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
+            there = not place or place in places[linked] if linked in places else (site / linked).is_file()
+            if not there:
+                astray.append((name, target))
+    assert len(places) > 40
+    assert astray == []
+
+
+def test_the_states_of_the_ledger_are_drawn(site: Path) -> None:
+    page = (site / "states.html").read_text(encoding="utf-8")
+    drawings = re.findall(r'<div class="state-diagram".*?</div>', page, re.S)
+    assert len(drawings) == len(LIVES) + 1
+    for life, drawing in zip(LIVES, drawings, strict=False):
+        assert re.findall(r'class="state">(\w+)<', drawing) == list(life.states)
+        shown = " ".join(re.sub(r"<[^>]*>", " ", drawing).split())
+        moves = {move.event for move in life.transitions if set(move.before) != set(move.after)}
+        assert [event for event in sorted(moves) if event not in shown] == []
 
 
 def test_the_reference_has_every_option_function_and_path(site: Path) -> None:
