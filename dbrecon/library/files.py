@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dbrecon.ctools import storage
 from dbrecon.library import frames as frame_kinds
@@ -39,20 +40,24 @@ def read_people(path: Path, frames: str | None = None) -> Any:
 
 
 def write_people(people: Any, path: Path) -> int:
-    """Write people (a reconstruction, or a frame) as such a file; a path that ends in .gz is packed. Returns how many they are.
+    """Write people (a reconstruction, or a frame) as such a file: CSV, packed if the path ends in .gz, or Parquet if in .parquet.
 
-    Raises InputError for a frame that is not of the form, StorageError if it cannot be written.
+    Returns how many they are. Raises InputError for a frame that is not of the form, StorageError if it cannot be written.
 
     >>> dbrecon.write_people(people.head(5), "five.csv")
     5
     """
     name = path_of(path)
-    if isinstance(people, Reconstruction):
-        with storage.sopen(name, "wb") as file:
-            return people.write_people(file)
     records = people_in_place(people)
+    attributes = people.published.attributes if isinstance(people, Reconstruction) else None
     with storage.sopen(name, "wb") as file:
-        return people_files.write_people(records, file)
+        if name.endswith(".parquet"):
+            pq.write_table(pa.table(frame_kinds.people_columns(records, attributes)), file)
+        elif isinstance(people, Reconstruction):
+            people.write_people(file)
+        else:
+            people_files.write_people(records, file)
+    return records.population
 
 
 def read_solution(path: Path, frames: str | None = None) -> Any:

@@ -4,7 +4,7 @@ Frames are those that narwhals knows (pandas, polars, pyarrow, Modin, cuDF). GEO
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -98,6 +98,11 @@ def as_file(frame: object, what: str, missing: str | None = None) -> FrameFile:
     return FrameFile(what, out.getvalue())
 
 
+def texts(values: Sequence[str]) -> pa.Array:
+    """Return text, of that type where there is none too."""
+    return pa.array(values, pa.string())
+
+
 def geoids(values: IntArray, width: int) -> pa.Array:
     """Return GEOIDs as text of ``width`` digits."""
     return pc.utf8_lpad(pa.array(values).cast(pa.string()), width=width, padding="0")
@@ -163,7 +168,10 @@ def counts_of_frame(frame: object, id_column: str, width: int, columns: tuple[st
 
 
 def _geoids_of(column: pa.ChunkedArray, width: int, name: str, what: str) -> IntArray:
-    values = column.cast(pa.string()).fill_null("")
+    try:
+        values = column.cast(pa.string()).fill_null("")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{what}: the column {name} holds {column.type}; give texts of {width} digits") from error
     fits = pc.match_substring_regex(values, rf"^[0-9]{{{width}}}$").to_numpy()
     if not fits.all():
         bad = values[int(np.argmin(fits))].as_py()

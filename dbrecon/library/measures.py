@@ -64,7 +64,7 @@ def check(people: Any, published: Published | None = None, *, frames: str | None
     strays = records.select(~np.isin(records.geoid_block, np.concatenate(published_blocks)))
     for block in np.unique(strays.geoid_block).tolist():
         found.append(Violation(f"block {block:015d}", first, 0, int(strays.count[strays.geoid_block == block].sum())))
-    columns: dict[str, Any] = {name: [getattr(cell, name) for cell in found] for name in ("unit", "cell")}
+    columns: dict[str, Any] = {name: frame_kinds.texts([getattr(cell, name) for cell in found]) for name in ("unit", "cell")}
     columns |= {name: np.array([getattr(cell, name) for cell in found], np.int64) for name in ("published", "reconstructed")}
     return frame_kinds.native(columns, frames or frame_kinds.kind_of(people) or published.frames)
 

@@ -216,6 +216,10 @@ def test_threads_find_the_same_people_and_none_writes_a_file(
     ("change", "said"),
     [
         (lambda frame: frame.assign(geoid_block=frame["geoid_block"].astype(float)), "was read as a number, which loses digits"),
+        (
+            lambda frame: frame.assign(geoid_block=[[1]] * len(frame)),
+            "the column geoid_block holds list.*; give texts of 15 digits",
+        ),
         (lambda frame: frame.assign(P0010001=True), "the column P0010001 holds bool that are no counts"),
         (lambda frame: pd.concat([frame, frame[["P0010001"]]], axis=1), "has two columns P0010001; leave one out"),
     ],
@@ -310,6 +314,8 @@ def test_what_is_written_is_read_again(county: dbrecon.Reconstruction, tmp_path:
     assert solved.groupby("geoid_block")["count"].sum().equals(solution.groupby("geoid_block")["count"].sum())
     assert dbrecon.write_people(county.people("polars"), tmp_path / "again.csv.gz") == county.population
     assert dbrecon.read_people(tmp_path / "again.csv.gz", "pandas").equals(county.people())
+    assert dbrecon.write_people(county, tmp_path / "people.parquet") == county.population
+    assert pd.read_parquet(tmp_path / "people.parquet").astype(object).equals(county.people().astype(object))
 
 
 def test_a_folder_serves_by_its_zip_or_its_county_files(
