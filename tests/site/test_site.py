@@ -78,8 +78,8 @@ def test_every_link_within_the_site_leads_to_a_page_and_a_place_that_are_there(s
         for target in set(re.findall(r'<a [^>]*href="([^":]+)"', (site / name).read_text(encoding="utf-8"))):
             path, _, place = html.unescape(target).partition("#")
             linked = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
-            there = not place or place in places[linked] if linked in places else (site / linked).is_file()
-            if not there:
+            reached = not place or place in places[linked] if linked in places else (site / linked).is_file()
+            if not reached:
                 astray.append((name, target))
     assert len(places) > 40
     assert astray == []
