@@ -9,20 +9,15 @@ from dbrecon.console import rescan
 from dbrecon.console.certainty_commands import reopen_stale
 from dbrecon.console.commands import asked_place, asked_reident, asked_steps, find_experiment, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
-from dbrecon.ctools import storage
-from dbrecon.ctools.progress import counted, say
-from dbrecon.errors import InputError
+from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment
-from dbrecon.node.tasks import Failure
 from dbrecon.place import EVERYWHERE
-from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.spark.engine import Engine, Spark
 from dbrecon.spark.plan import People, make_plan, need_mib
 from dbrecon.spark.setup import portable
-from dbrecon.spark.state_tasks import StateDone, StateTask, run_states
 from dbrecon.spark.task_pool import SparkPool
 from dbrecon.steps.prepare import check_writable, open_experiment, put_back
 
@@ -31,11 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRACTS, STATES = "dbrecon.node.worker:serve", "dbrecon.spark.job:serve_states"
+TRACTS, STATES = "dbrecon.node.worker:serve", "dbrecon.node.state_tasks:serve_whole"
 """What does the work on executors, by name: this process needs none of what it imports."""
-
-EXECUTORS_EXTRAS = ("aws", "gurobi")
-"""The driver alone opens the database, and reaches other machines."""
 
 STATE_MIB = COUNTY_MIB = 280.0  # with a JVM and a Python worker just below the 1 GiB of an ordinary standalone worker
 PATIENCE_SECONDS = 600.0
@@ -105,56 +97,12 @@ def do_states(
 ) -> None:
     """Step 1 or 2 of the states asked for, a task a state. A state whose data are bad does not stop the others: InputError names
     those at the end."""
-    from dbrecon.steps.county_files import files_to_make, what_was_made
+    from dbrecon.console.state_steps import StateSteps
     from dbrecon.steps.download import asked_states
-    from dbrecon.steps.geography_files import needs_geofile
 
-    reident, stusabs = experiment.reident, asked_states(experiment, words)
-    tasks = []
-    for stusab in sorted(stusabs, key=lambda name: -_size(experiment.dist_zip(name))):
-        if step == 1:
-            anew = needs_geofile(experiment, ledger, stusab, force)
-            if anew is None:
-                say(f"{stusab}: step 1 is done already")
-            else:
-                tasks.append(StateTask(shipped, stusab, step, force=anew))
-            continue
-        counties, todo = files_to_make(experiment, ledger, stusab, force)
-        if todo:
-            tasks.append(StateTask(shipped, stusab, step, tuple(counties), tuple(todo), force))
-        else:
-            say(what_was_made(stusab, 0, len(counties)))
-    failed: list[str] = []
-
-    def hear(task: StateTask, said: StateDone | Failure) -> None:
-        try:
-            if isinstance(said, Failure):
-                raise InputError(said.message)
-            _enter(ledger, experiment, task, said)
-        except InputError as error:
-            log.error("%s: %s", task.stusab, sentence(error))
-            failed.append(task.stusab)
-
-    if tasks:
-        run_states(engine, f"{reident}: step {step} of {counted(len(tasks), 'state')}", STATES, tasks, hear)
-    if failed:
-        failures = f"{len(failed)} of {counted(len(tasks), 'state')} failed"
-        raise InputError(f"{failures}, for the reasons given above: {', '.join(sorted(failed))}")
-
-
-def _size(path: str) -> int:
-    """Return a zip's bytes; 0 where there is none, which its task will say."""
-    return storage.size(path) if storage.exists(path) else 0
-
-
-def _enter(ledger: Ledger, experiment: Experiment, task: StateTask, done: StateDone) -> None:
-    """Tell the ledger, and the operator, that a state's files are in place."""
-    from dbrecon.steps import county_files, geography_files
-
-    if done.geofile is not None:
-        geography_files.enter_geofile(experiment, ledger, task.stusab, done.geofile, task.force)
-        say(geography_files.what_was_made(experiment, ledger, task.stusab))
-    else:
-        for county, block, tract in done.counties:
-            county_files.enter_files(ledger, experiment.reident, task.stusab, county, done.zip_digest, block, tract)
-        say(county_files.what_was_made(task.stusab, len(done.counties), len(task.counties)))
+    stusabs = asked_states(experiment, words)
+    course = StateSteps(ledger, experiment, shipped, force)
+    tasks = course.tasks(step, stusabs)
+    name = f"{experiment.reident}: step {step} of {counted(len(tasks), 'state')}"
+    course.run(lambda: SparkPool(engine, lambda _: name, STATES, lambda task: task, lambda _: 0.0, 1.0), step, tasks)
+    course.end(len(stusabs))

@@ -77,12 +77,17 @@ def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, word
 
         each_state(states_to_download(words), lambda stusab: download(experiment, stusab, force))
     if {1, 2} & set(steps):
+        from dbrecon.console.state_steps import do_states_here, workers_for
         from dbrecon.steps.county_files import step2
         from dbrecon.steps.download import asked_states, each_state
         from dbrecon.steps.geography_files import step1
 
+        stusabs = asked_states(experiment, words)
+        if workers_for(len(stusabs)) > 1:
+            do_states_here(experiment, ledger, {1, 2} & set(steps), stusabs, force)
+            return
         works = [partial(work, experiment, ledger, force=force) for number, work in ((1, step1), (2, step2)) if number in steps]
-        each_state(asked_states(experiment, words), *works)
+        each_state(stusabs, *works)
 
 
 def write_counties(experiment: Experiment, ledger: Ledger, place: Place, force: bool) -> None:

@@ -58,12 +58,17 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
         try:
             write_county_files(experiment, stusab, counties, todo, enter)
         except InputError:
-            ledger.forget_county_files(reident, stusab, written)
-            for county in written:
-                remove(experiment.block_csv(stusab, county))
-                remove(experiment.tract_csv(stusab, county))
+            take_back(experiment, ledger, stusab, written)
             raise
     return len(todo)
+
+
+def take_back(experiment: Experiment, ledger: Ledger, stusab: str, counties: Sequence[str]) -> None:
+    """Remove the files of counties that were made of a zip that then showed itself damaged."""
+    ledger.forget_county_files(experiment.reident, stusab, counties)
+    for county in counties:
+        remove(experiment.block_csv(stusab, county))
+        remove(experiment.tract_csv(stusab, county))
 
 
 def files_to_make(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> tuple[list[str], list[str]]:

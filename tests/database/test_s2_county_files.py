@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from dbrecon.console import state_steps
+from dbrecon.console.step_commands import do_states
 from dbrecon.errors import InputError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
@@ -225,6 +227,33 @@ def test_a_bad_segment_is_named_with_its_line_and_leaves_no_file(tmp_path: Path,
     assert expected in str(caught.value)
     assert experiment.dist_zip("nm") in str(caught.value)
     assert county_files(experiment) == {}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_several_states_at_once_a_bad_one_leaves_no_file_and_the_others_have_theirs(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In turn in this process, and in two worker processes. The bad state's damage is in the last of its counties."""
+    monkeypatch.setattr(state_steps, "workers_for", lambda _states: workers)
+    experiment, ledger = make_experiment(tmp_path)
+    good = {stusab: zip_bytes(make_members(some_records(), stusab)) for stusab in ("oh", "al")}
+    members = make_members(some_records())
+    bad = zip_bytes(line(P12B, 14, cell(209, b"NA"))(members))
+    for stusab, content in {**good, "nm": bad}.items():
+        put_zip(experiment, content, stusab)
+    with pytest.raises(InputError, match="1 of 3 states failed, for the reasons given above: nm"):
+        do_states([1, 2], experiment, ledger, ["all"], force=False)
+    assert ledger.stusabs(experiment.reident) == ["al", "nm", "oh"]
+    made = county_files(experiment)
+    assert {name[:2] for name in made} == {"al", "oh"}
+    for stusab, content in good.items():
+        for (level, county), wanted in read_slowly(content, stusab).items():
+            assert rows((experiment.block_csv if level == "block" else experiment.tract_csv)(stusab, county)) == wanted
+    assert set(ledger.county_files(experiment.reident, "nm").values()) <= {None}
+    assert sorted(capsys.readouterr().out.splitlines())[-1] == "oh: files of 2 counties written"
+    do_states([1, 2], experiment, ledger, ["al", "oh"], force=False)
+    assert sorted(capsys.readouterr().out.splitlines())[-1] == "oh: step 2 is done already"
+    assert county_files(experiment) == made
 
 
 def flip_a_stored_byte(content: bytes) -> bytes:
