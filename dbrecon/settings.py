@@ -202,6 +202,12 @@ class ClusterSettings:
     venv: str | None = setting(
         None, "A Python environment that nodes have already, below the home directory; not set means that --launch makes one."
     )
+    packages: str = setting(
+        "pip",
+        "Where a node that has none yet gets its packages: `pip`, there; `here`, carried by `--launch` from this machine where the "
+        "node's Python is of the same minor version.",
+        choices=("pip", "here"),
+    )
     environment: str | None = setting(
         "AWS_* GRB_* GUROBI_HOME PIP_* *_PROXY *_proxy",
         "Variables that --launch hands on to nodes, beside `DAS_S3ROOT` and `MYSQL_...`.",

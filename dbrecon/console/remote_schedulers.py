@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, asked_steps, open_ledger
@@ -15,6 +18,7 @@ from dbrecon.settings import Config
 
 if TYPE_CHECKING:  # what talks to other machines is slow to load, and most commands need none of it
     from dbrecon.fleet.hosts import Answer, Host
+    from dbrecon.fleet.launch import Launch
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +47,28 @@ def show_logs(args: Arguments, config: Config) -> int:
 def launch(args: Arguments, config: Config) -> int:
     """Launch schedulers on the hosts that are named, or on all that are idle; the exit code tells whether one failed."""
     from dbrecon.fleet.credentials import with_credentials
-    from dbrecon.fleet.hosts import list_hosts, on_each
-    from dbrecon.fleet.launch import launch as launch_on
+    from dbrecon.fleet.hosts import list_hosts
     from dbrecon.fleet.launch import plan
 
     config = with_credentials(config)
-    what = plan(config, _scheduler_arguments(args), args.branch, args.force)
-    asked = _asked(args, config, list_hosts(config))
-    if not _has_work(args, config):
-        return 0
-    hosts, failed = _ready(args, config, asked)
-    if hosts:
-        log.info("checking out %s of %s on %s", what.branch, what.repository, ", ".join(host.name for host in hosts))
+    with tempfile.TemporaryDirectory(prefix="dbrecon-launch-") as folder:
+        what = plan(config, _scheduler_arguments(args), args.branch, args.force, Path(folder))
+        asked = _asked(args, config, list_hosts(config))
+        if not _has_work(args, config):
+            return 0
+        hosts, failed = _ready(args, config, asked)
+        if hosts:
+            log.info("checking out %s of %s on %s", what.branch, what.repository, ", ".join(host.name for host in hosts))
+        failed |= _launch_each(config, hosts, what)
+    return RemoteError.exit_code if failed else 0
+
+
+def _launch_each(config: Config, hosts: Sequence[Host], what: Launch) -> bool:
+    """Launch on all hosts side by side, and print what came of each; whether one failed."""
+    from dbrecon.fleet.hosts import on_each
+    from dbrecon.fleet.launch import launch as launch_on
+
+    failed = False
 
     def work(host: Host) -> str:
         return launch_on(config, host, what)
@@ -70,7 +84,7 @@ def launch(args: Arguments, config: Config) -> int:
     except KeyboardInterrupt:
         log.warning("nodes that have begun go on without this command, and start their schedulers: --cluster shows them")
         raise
-    return RemoteError.exit_code if failed else 0
+    return failed
 
 
 def _scheduler_arguments(args: Arguments) -> list[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.ssh_config import SshSettings, parse_host
@@ -20,7 +21,7 @@ from dbrecon.ctools.ssh_login import Deadline, logged_in
 with extra("cluster"):
     import paramiko
 
-__all__ = ["Finished", "NameUnknown", "SshError", "SshSettings", "Unreachable", "parse_host", "run"]
+__all__ = ["Finished", "NameUnknown", "SshError", "SshSettings", "Unreachable", "parse_host", "run", "send"]
 
 BACKGROUND_SECONDS = 3.0
 CHUNK = 1 << 16
@@ -44,33 +45,60 @@ def run(
     With ``output`` what it writes to stdout goes there as it comes, and is not kept. ``address`` is where the host is found if its
     name leads nowhere. Raises SshError.
     """
+    return _done(host, "sh -s", [script.encode()], settings, seconds, output, address)
+
+
+def send(host: str, command: str, path: str | Path, settings: SshSettings, seconds: float, address: str | None = None) -> Finished:
+    """Run a shell command on ``host`` whose stdin is a file of this machine; the rest as with :func:`run`."""
+    with open(path, "rb") as file:
+        return _done(host, command, iter(lambda: file.read(CHUNK), b""), settings, seconds, None, address)
+
+
+def _done(
+    host: str, command: str, given: Iterable[bytes], settings: SshSettings, seconds: float,
+    output: Callable[[bytes], None] | None, address: str | None,
+) -> Finished:  # fmt: skip
     deadline = Deadline(seconds)
+
+    def at(place: str | None) -> Finished:
+        with logged_in(parse_host(host), settings, min(settings.connect_seconds, deadline.seconds), place) as transport:
+            try:
+                return _run(transport, command, given, deadline, output)
+            except TimeoutError as error:
+                raise SshError(f"{host} did not finish within {deadline.seconds:g} s") from error
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise SshError(f"{host}: the connection broke off ({words(error)})") from error
+
     try:
-        return _run_at(host, None, script, settings, deadline, output)
+        return at(None)
     except NameUnknown:
         if address is None:
             raise
-        return _run_at(host, address, script, settings, deadline, output)
+        return at(address)
 
 
-def _run_at(
-    host: str, address: str | None, script: str, settings: SshSettings, deadline: Deadline, output: Callable[[bytes], None] | None
-) -> Finished:
-    with logged_in(parse_host(host), settings, min(settings.connect_seconds, deadline.seconds), address) as transport:
-        try:
-            return _run(transport, script, deadline, output)
-        except TimeoutError as error:
-            raise SshError(f"{host} did not finish within {deadline.seconds:g} s") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise SshError(f"{host}: the connection broke off ({words(error)})") from error
+def _feed(channel: paramiko.Channel, given: Iterable[bytes], deadline: Deadline) -> None:
+    """Write all of it to the command's stdin, or as much as it reads before it ends."""
+    try:
+        for part in given:
+            channel.settimeout(deadline.left())
+            channel.sendall(part)
+        channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        if not channel.closed:
+            raise
 
 
-def _run(transport: paramiko.Transport, script: str, deadline: Deadline, output: Callable[[bytes], None] | None) -> Finished:
+def _run(
+    transport: paramiko.Transport, command: str, given: Iterable[bytes], deadline: Deadline,
+    output: Callable[[bytes], None] | None,
+) -> Finished:  # fmt: skip
     with transport.open_session(timeout=deadline.left()) as channel:
         channel.settimeout(deadline.left())
-        channel.exec_command("sh -s")
-        channel.sendall(script.encode())
-        channel.shutdown_write()
+        channel.exec_command(command)
+        _feed(channel, given, deadline)
         out, err = bytearray(), bytearray()
         take = output or out.extend
         ended: float | None = None

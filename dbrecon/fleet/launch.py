@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from dbrecon.ctools.host import VARIABLE as HOSTNAME_VARIABLE
 from dbrecon.errors import UsageError
 from dbrecon.fleet.hosts import Host, node_variables, on_node, script
+from dbrecon.fleet.parcel import Parcel, carry
 from dbrecon.paths import HOME, INSTALLED
 from dbrecon.settings import Config
 
@@ -24,7 +26,7 @@ STOP_SECONDS = 30.0
 @dataclass(frozen=True)
 class Launch:
     """What is launched: ``arguments`` of scheduler.py, the repository and branch it is from, whether nodes in use are taken too,
-    the environment it gets (secrets among it), the text of its settings file."""
+    the environment it gets (secrets among it), the text of its settings file, the packages that are carried along (None: none)."""
 
     arguments: tuple[str, ...]
     repository: str
@@ -32,14 +34,23 @@ class Launch:
     force: bool
     environment: Mapping[str, str]
     settings: str
+    parcel: Parcel | None = None
 
     def __repr__(self) -> str:
         """Without the environment, which has secrets."""
         return f"Launch({self.arguments!r}, {self.repository!r}, {self.branch!r})"
 
 
-def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bool, env: Mapping[str, str] | None = None) -> Launch:
-    """Return a launch by the settings. ``config`` has the database's credentials. UsageError where something is missing."""
+def plan(
+    config: Config,
+    arguments: Sequence[str],
+    branch: str | None,
+    force: bool,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+) -> Launch:
+    """Return a launch by the settings. ``config`` has the database's credentials; what is to be carried to nodes is packed below
+    ``folder``. UsageError where something is missing."""
     database = config.database()
     if not database["mysql_host"]:
         raise UsageError("nodes meet in MySQL or MariaDB, and none is set: export MYSQL_HOST and its partners, or --encrypt_config")
@@ -49,7 +60,8 @@ def plan(config: Config, arguments: Sequence[str], branch: str | None, force: bo
     environment |= {name.upper(): str(value) for name, value in database.items() if name.startswith("mysql_") and value is not None}
     environment["DAS_S3ROOT"] = config.root()
     text = Path(config.path).read_text(encoding="utf-8")
-    return Launch(tuple(arguments), repository, branch, force, environment, text)
+    parcel = Parcel(folder) if config.cluster.packages == "here" and not config.cluster.venv else None
+    return Launch(tuple(arguments), repository, branch, force, environment, text, parcel)
 
 
 def check_reachable(host: str) -> None:
@@ -86,13 +98,17 @@ def passed_on(patterns: str, env: Mapping[str, str]) -> dict[str, str]:
 
 def launch(config: Config, host: Host, what: Launch) -> str:
     """Launch a scheduler on a node; where its output is there, after what it says if it has left already. Raises RemoteError."""
+    seconds = float(config.cluster.launch_seconds)
+    end_at = time.monotonic() + seconds
+    if what.parcel is not None:
+        carry(config, host, what.parcel, seconds)
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in what.environment.items())
     end = f"end_{secrets.token_hex(8)}"
     settings = f"settings() {{ cat <<'{end}'\n{what.settings.rstrip()}\n{end}\n}}\n"
     wanted = {"repository": what.repository, "branch": what.branch, "force": "yes" if what.force else "no"}
     call = " ".join(["launch", *map(shlex.quote, what.arguments)])
-    seconds = float(config.cluster.launch_seconds)
-    return on_node(config, host, script(call, node_variables(config) | wanted, exports + settings), seconds).strip()
+    left = max(0.0, end_at - time.monotonic())
+    return on_node(config, host, script(call, node_variables(config) | wanted, exports + settings), left).strip()
 
 
 def stop(config: Config, host: Host) -> str:

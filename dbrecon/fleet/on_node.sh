@@ -156,14 +156,48 @@ check_out() {
     settings >config.ini
 }
 
+# A Python here of that minor version, which can make environments.
+python_of() {
+    for python in "python$1" python3; do
+        [ "$("$python" -c 'import sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ] || continue
+        say "$python"
+        return
+    done
+    return 1
+}
+
+# Whether the packages of another machine are wanted: "yes", nothing if they are here (of the constraints with that digest), or why
+# they are of no use.
+wants_packages() {
+    [ ! -e "$(absolute "$folder")/venv-$digest/ready" ] || return 0
+    if [ "$(uname -m)" != "$machine" ]; then say "it is $(uname -m), not $machine"
+    elif ! python_of "$version" >/dev/null; then say "it has no Python $version"
+    else say yes; fi
+}
+
+# An environment of packages that were carried here: the archive, and where it is made. (No pip: a later launch makes a new one.)
+unpack() {
+    version=${1##*-}
+    version=${version%.tar.gz}
+    rm -rf "$2"
+    "$(python_of "$version")" -m venv --without-pip "$2" >&2 &&
+        "$2/bin/python" -m tarfile -e "$1" "$2/lib/python$version/site-packages" >&2 &&
+        "$2/bin/python" -c 'import highspy, isal.igzip, numpy, pyarrow, pymysql, scipy, sqlalchemy' >&2 &&
+        rm -f "$1" && touch "$2/ready"
+}
+
 # The environment of the checkout's constraints.txt: made once, then found again.
 set_up() {
     if [ -n "$venv" ]; then
         made=$(absolute "$venv")
         [ -x "$made/bin/python" ] || fail "there is no Python: $made/bin/python is missing (see [cluster] venv)"
     else
-        made=$PWD/venv-$(sha256sum recon.new/constraints.txt | cut -c 1-16)
-        if [ ! -e "$made/ready" ] || ! "$made/bin/python" -c '' 2>/dev/null; then
+        digest=$(sha256sum recon.new/constraints.txt | cut -c 1-16)
+        made=$PWD/venv-$digest
+        carried=$(ls "packages-$digest"-*.tar.gz 2>/dev/null | head -n 1)
+        if [ -n "$carried" ]; then
+            unpack "$carried" "$made" || fail "the packages that came along cannot be used here: set [cluster] packages = pip"
+        elif [ ! -e "$made/ready" ] || ! "$made/bin/python" -c '' 2>/dev/null; then
             command -v make >/dev/null || fail "there is no make: install it on the node, or set [cluster] venv"
             (cd recon.new && make setup VENV="$made" >&2) || fail "the environment could not be set up"
         fi
@@ -175,6 +209,7 @@ set_up() {
 swap() {
     mkdir -p recon
     for output in recon/output-*; do [ ! -e "$output" ] || mv "$output" recon.new/; done
+    rm -f packages-*
     rm -rf recon && mv recon.new recon && cd recon || fail "$PWD/recon cannot be replaced"
     for old in ../venv-*; do [ "$(readlink -f "$old")" = "$(readlink -f .venv)" ] || rm -rf "$old"; done
 }

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbrecon.console.spark_pack import _needed_packages
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.fleet.packing import EXECUTORS_EXTRAS, NODES_EXTRAS, needed_packages
 from dbrecon.ledger.records import NEW, Claim, LpStats, SolStats, Worker
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.tasks import Failure
@@ -252,7 +252,7 @@ def test_the_shipped_code_runs_without_this_checkout(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "code.tar.gz") as archive:
         archive.extractall(tmp_path / "dbrecon_code", filter="data")
     code = (
-        "import dbrecon.node.worker, dbrecon.spark.job\n"
+        "import dbrecon.node.worker, dbrecon.node.state_tasks\n"
         "from dbrecon.recon.census.tables import load_product\n"
         "from dbrecon.recon.product.release import load_release\n"
         "load_release().header\n"
@@ -266,9 +266,10 @@ def test_the_shipped_code_runs_without_this_checkout(tmp_path: Path) -> None:
 
 
 def test_what_is_packed_is_what_the_product_needs() -> None:
-    packages = _needed_packages()
+    packages = needed_packages(EXECUTORS_EXTRAS)
     assert {"numpy", "scipy", "highspy", "botocore", "sqlalchemy"} <= packages
-    assert packages & {"pyspark", "pytest", "mypy", "moto"} == set()
+    assert packages & {"pyspark", "pytest", "mypy", "moto", "pymysql"} == set()
+    assert needed_packages(NODES_EXTRAS) - packages >= {"pymysql", "paramiko"}
 
 
 @pytest.mark.parametrize(
