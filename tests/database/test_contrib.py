@@ -1,9 +1,14 @@
-"""What is in contrib/ for operators: systemd's own opinion of its unit; Slurm's script as two tasks of an array on one machine."""
+"""What is in contrib/ for operators: systemd's own opinion of its unit; Slurm's script as two tasks of an array on one machine;
+EMR's bootstrap action (its step runs in tests/nodes/test_node_kills.py); what the image is made of."""
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from dbrecon.console.commands import open_ledger
 from dbrecon.settings import Config
 from tests.paths import CHECKOUT
+from tests.ssh_nodes import Nodes
 
 R = "array"
 
@@ -23,6 +29,45 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     env = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_emr_s_bootstrap_has_the_packages_where_a_launch_looks_and_the_checkout_on_the_primary_node(tmp_path: Path) -> None:
+    """Run as on a primary node, then again as on another; the packages were brought before."""
+    nodes, home = Nodes(tmp_path), tmp_path / "home"
+    nodes.make_repository()
+    digest = hashlib.sha256((CHECKOUT / "constraints.txt").read_bytes()).hexdigest()[:16]
+    venv = home / "dbrecon" / f"venv-{digest}"
+    venv.parent.mkdir(parents=True)
+    venv.symlink_to(sys.prefix)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3.11").symlink_to(sys.executable)
+    info = tmp_path / "instance.json"
+    env = os.environ | {"HOME": str(home), "EMR_INSTANCE_INFO": str(info), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    script = [str(CHECKOUT / "contrib" / "emr_bootstrap.sh"), nodes.repository, "main"]
+    for primary in (True, False):
+        info.write_text(json.dumps({"isMaster": primary}), encoding="utf-8")
+        done = subprocess.run(script, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert sorted(path.name for path in (home / "dbrecon").iterdir()) == [venv.name]
+    assert (home / "recon" / ".venv").resolve() == venv.resolve()
+    assert (home / "recon" / "dbrtool.py").exists()
+
+
+def test_the_image_s_recipe_takes_only_what_is_there_and_what_the_package_needs() -> None:
+    """Each COPY names files of the checkout, none is ignored, and the extras are the package's own."""
+    contrib = CHECKOUT / "contrib"
+    recipe, ignored = (
+        (contrib / "Containerfile").read_text(encoding="utf-8"),
+        (contrib / "containerignore").read_text(encoding="utf-8"),
+    )
+    sources = [word for words in re.findall(r"^COPY (.*)$", recipe, re.MULTILINE) for word in words.split()[:-1]]
+    kept = {line[1:] for line in ignored.splitlines() if line.startswith("!")}
+    assert set(sources) == kept
+    assert [name for name in sources if not (CHECKOUT / name).exists()] == []
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [extras] = re.findall(r"/opt/dbrecon\[([\w,]+)\]", recipe)
+    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
 @pytest.mark.slow
