@@ -1,4 +1,4 @@
-"""A real YARN on the loopback interface: Hadoop's own ResourceManager and two NodeManagers, a process each.
+"""A real YARN on the loopback interface: Hadoop's own ResourceManager and one or two NodeManagers, a process each.
 
 Their classes are in the jar that Hadoop publishes for tests (``hadoop-client-minicluster``), of the version of PySpark's Hadoop.
 Maven fetches it once from Maven Central into ``$DBRECON_TEST_YARN`` (else below ``~/.cache``; 70 MB). Where it cannot be had, the
@@ -120,23 +120,28 @@ class YarnCluster:
         return self.folder / "conf"
 
     def start(self) -> None:
-        """Start all, and wait until the nodes are known."""
+        """Start all with one node, and wait until it is known."""
         self.ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         found = SETTINGS | {name: f"{host}:{self.ports[name]}" for name, host in PORTS.items()}
         rows = (f"<property><name>{name}</name><value>{escape(str(value))}</value></property>" for name, value in found.items())
         self.conf.mkdir()
         (self.conf / "yarn-site.xml").write_text("\n".join(["<configuration>", *rows, "</configuration>"]), encoding="utf-8")
         self._launch("resourcemanager", RESOURCE_MANAGER)
+        self.start_node(NODES[0])
+
+    def need_all_nodes(self) -> None:
+        """Start the nodes that are not there yet."""
         for address in NODES:
-            self.start_node(address)
-        self.wait_for_nodes(len(NODES))
+            if address not in self.processes:
+                self.start_node(address)
 
     def start_node(self, address: str) -> None:
-        """Start the NodeManager of that address."""
+        """Start the NodeManager of that address, and wait until it is known."""
         folder = self.folder / address
         found = {"hostname": address, "local-dirs": folder / "local", "log-dirs": folder / "logs"}
         found |= dict.fromkeys(("address", "localizer.address", "webapp.address"), f"{address}:0")
         self._launch(address, NODE_MANAGER, *(f"-Dyarn.nodemanager.{name}={value}" for name, value in found.items()))
+        self.wait_for_nodes(sum(name in NODES for name in self.processes))
 
     def wait_for_nodes(self, number: int) -> None:
         """Return when so many nodes are in use."""
@@ -180,7 +185,7 @@ class YarnCluster:
     def executors(self, *addresses: str) -> list[psutil.Process]:
         """The executors' processes on these nodes (else on all), now."""
         found = []
-        for address in addresses or NODES:
+        for address in addresses or [name for name in NODES if name in self.processes]:
             for process in psutil.Process(self.processes[address].pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     line = process.cmdline()

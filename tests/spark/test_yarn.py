@@ -59,9 +59,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[YarnCluster]:
 
 @pytest.fixture(scope="module")
 def state_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic state of 12,000 people in four counties."""
+    """A synthetic state of 3,000 people in two counties."""
     folder = tmp_path_factory.mktemp("zips")
-    command = ["bench/make_state.py", "-q", "--stusab", "de", "--people", "12000", "--seed", "3", "--out", str(folder)]
+    shape = ["--people", "3000", "--counties", "2", "--tracts", "4", "--seed", "3"]
+    command = ["bench/make_state.py", "-q", "--stusab", "de", *shape, "--out", str(folder)]
     subprocess.run([sys.executable, *command], cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
     return folder / "de2010.sf1.zip"
 
@@ -151,21 +152,44 @@ def differing(made: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
     return sorted(name for name in made.keys() | expected.keys() if made.get(name) != expected.get(name))
 
 
-def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_is_killed(
+def everything_shown(who: Operator, cluster: YarnCluster) -> dict[str, str]:
+    """YARN's and Spark's pages about the application at work, all processes' command lines, and an executor's log."""
+    found = re.search(r"application (application_\w+).*its page is (http\S+)", who.said)
+    assert found is not None, who.said
+    name, address = found.groups()
+    shown = {path: cluster.page(path) for path in ("cluster/apps", f"cluster/app/{name}", "conf", "ws/v1/cluster/apps")}
+    shown |= {path: page(f"{address}/{path}") for path in ("environment/", "executors/", f"api/v1/applications/{name}/environment")}
+    executors: list[dict[str, Any]] = json.loads(page(f"{address}/api/v1/applications/{name}/executors"))
+    log = next(executor["executorLogs"]["stderr"] for executor in executors if executor["id"] != "driver")
+    shown[log] = page(log.replace("start=-4096", "start=0"))
+    assert "Successfully registered with driver" in shown[log]
+    shown["processes"] = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    return shown
+
+
+def page(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return str(answer.read().decode("utf-8", errors="replace"))
+
+
+def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_is_killed_and_no_page_has_a_secret(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     """The executors' Python has none of our packages: they come with the archive that --spark_pack makes."""
     python, packed = tmp_path / "venv/bin/python", tmp_path / "env.tar.gz"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     settings = SETTINGS.replace(sys.executable, str(python)) + f"environment = {packed}\n"
-    who = Operator.at(tmp_path, cluster, settings)
+    who = Operator.at(tmp_path, cluster, settings, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY=SECRET)
     assert who.types("--spark_pack", str(packed)) == 0
     who.brings(state_zip)
     run = who.start("--spark", *STEPS)
     wait_for(lambda: "geofile_de.csv" in who.said or run.poll() is not None, "step 1", END_SECONDS)
+    pages = everything_shown(who, cluster)
     cluster.executors()[0].kill()
     assert who.ends(run) == 0, who.said
     assert differing(who.files(), expected) == []
+    assert [name for name, text in pages.items() if SECRET in text] == []
+    assert [path for path in cluster.container_files() if SECRET in path.read_text(errors="replace")] == []
     newest = cluster.applications()[0]
     assert (newest["state"], newest["finalStatus"]) == ("FINISHED", "SUCCEEDED")
 
@@ -175,7 +199,7 @@ def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCl
         "memory": (
             SETTINGS.replace("900", "5000"),
             "",
-            r"of 2 nodes has 4 cores and 2,048 MiB: set \[spark\] executor_mib",
+            r"of 1 node has 4 cores and 2,048 MiB: set \[spark\] executor_mib",
         ),
         "queue": (SETTINGS, "spark.yarn.queue nope", "unknown queue: nope.*: name one of YARN's queues"),
         "small": (SETTINGS, "spark.yarn.queue tiny", r"YARN's queue tiny may have \d+ MiB at the most.*: name another queue"),
@@ -233,32 +257,13 @@ def test_sigterm_and_ctrl_c_put_back_what_is_not_done_and_the_next_run_goes_on(
     assert differing(who.files(), expected) == []
 
 
-def everything_shown(who: Operator, cluster: YarnCluster) -> dict[str, str]:
-    """YARN's and Spark's pages about the application at work, all processes' command lines, and an executor's log."""
-    found = re.search(r"application (application_\w+).*its page is (http\S+)", who.said)
-    assert found is not None, who.said
-    name, address = found.groups()
-    shown = {path: cluster.page(path) for path in ("cluster/apps", f"cluster/app/{name}", "conf", "ws/v1/cluster/apps")}
-    shown |= {path: page(f"{address}/{path}") for path in ("environment/", "executors/", f"api/v1/applications/{name}/environment")}
-    executors: list[dict[str, Any]] = json.loads(page(f"{address}/api/v1/applications/{name}/executors"))
-    log = next(executor["executorLogs"]["stderr"] for executor in executors if executor["id"] != "driver")
-    shown[log] = page(log.replace("start=-4096", "start=0"))
-    assert "Successfully registered with driver" in shown[log]
-    shown["processes"] = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-    return shown
-
-
-def page(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=30) as answer:
-        return str(answer.read().decode("utf-8", errors="replace"))
-
-
 @pytest.mark.long
 def test_on_s3_a_node_is_lost_and_no_page_has_a_secret(
     cluster: YarnCluster, state_zip: Path, expected: dict[str, bytes], tmp_path: Path, moto_server: str
 ) -> None:
     """The node without the application's master holds an executor, for which the other has no room. The last test: the node
     stays lost."""
+    cluster.need_all_nodes()
     settings = f"[db]\nsqlite = {tmp_path}/ledger.sqlite3\n{SETTINGS}"
     aws = credentials(moto_server) | {
         "AWS_SECRET_ACCESS_KEY": SECRET,
