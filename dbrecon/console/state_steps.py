@@ -53,8 +53,8 @@ class StateSteps:
         self._failed: list[str] = []
 
     def tasks(self, step: int, stusabs: Sequence[str]) -> list[StateTask]:
-        """What is to be done of a step, the biggest zip first. Says of a state that it is done already; one that failed is left
-        out."""
+        """Return what is to be done of a step, the biggest zip first. A state that is done already is said to be; one that failed
+        is left out."""
         sizes = {stusab: _size(self._experiment.dist_zip(stusab)) for stusab in stusabs if stusab not in self._failed}
         found = []
         for stusab in sorted(sizes, key=lambda name: -sizes[name]):
@@ -104,7 +104,7 @@ class StateSteps:
             self._fail(task.stusab, explain(error))
 
     def _refused(self, task: StateTask, failure: Failure) -> None:
-        """A state failed: what was made of it is taken back where its data are to blame. Else DBReconError."""
+        """Take back what was made of a state whose data are bad. DBReconError where it failed of something else."""
         if failure.exit_code != InputError.exit_code:
             error = DBReconError(f"{task.stusab}: {failure.message}")
             error.exit_code = failure.exit_code

@@ -43,7 +43,7 @@ class Parcel:
         self._lock, self._sha256 = threading.Lock(), ""
 
     def archive(self) -> tuple[Path, str]:
-        """The archive, and its SHA-256."""
+        """Return the archive, and its SHA-256."""
         with self._lock:
             if not self._sha256:
                 write_archive(str(self._path), NODES_EXTRAS)

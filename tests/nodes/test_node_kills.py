@@ -66,14 +66,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 def holds(ledger: Ledger, host: str) -> bool:
     """Whether a host has tracts in work."""
-    return any(one.worker.host == host and one.tracts for one in ledger.claimants(R))
+    return any(holder.worker.host == host and holder.tracts for holder in ledger.claimants(R))
 
 
 def published(endpoint: str, bucket: str) -> dict[str, bytes]:
     """The experiment's files on S3, by name below work/."""
     server, start = client(endpoint), f"root/2010-re/{R}/work/"
     pages = server.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
-    keys = [one["Key"] for found in pages for one in found.get("Contents", [])]
+    keys = [entry["Key"] for found in pages for entry in found.get("Contents", [])]
     return {key.removeprefix(start): server.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
@@ -102,22 +102,22 @@ def test_nodes_and_the_database_die_at_work_and_every_tract_is_solved_once(
     client(moto_server).upload_file(str(zip_path), bucket, f"root/2010-re/{R}/dist/{zip_path.name}")
     arguments: dict[str, Any] = {name.lower(): value for name, value in database.items()}
     ledger = Ledger(make_engine(sqlite_path="", **arguments), patience=60.0)
-    one, two, three = (nodes.nodes[name] for name in ("n1", "n2", "n3"))
+    first, second, third = (nodes.nodes[name] for name in ("n1", "n2", "n3"))
 
     with open(tmp_path / "step", "wb") as said:
         script = [str(CHECKOUT / "contrib" / "emr_step.sh"), R, "de"]
         in_checkout = operator.environment() | {"DBRECON_CHECKOUT": str(CHECKOUT)}
         step = subprocess.Popen(script, env=in_checkout, stdout=said, stderr=said)
     try:
-        wait_for(lambda: holds(ledger, one.hostname), "work of n1", END_SECONDS)
-        one.kill("scheduler.py")
-        wait_for(lambda: holds(ledger, two.hostname), "work of n2", END_SECONDS)
-        two.stop()  # all that ran there, and its sshd
-        wait_for(lambda: bool(three.processes("forkserver")), "workers of n3", END_SECONDS)
-        three.kill("forkserver")
+        wait_for(lambda: holds(ledger, first.hostname), "work of n1", END_SECONDS)
+        first.kill("scheduler.py")
+        wait_for(lambda: holds(ledger, second.hostname), "work of n2", END_SECONDS)
+        second.stop()  # all that ran there, and its sshd
+        wait_for(lambda: bool(third.processes("forkserver")), "workers of n3", END_SECONDS)
+        third.kill("forkserver")
         mysql.kill()
         mysql.start()
-        two.start()
+        second.start()
         assert operator.run("--launch", "n1,n2", "--reident", R).returncode == 0
         wait_for(lambda: step.poll() is not None, f"the end: {(tmp_path / 'step').read_text()[-2000:]}", END_SECONDS)
     finally:
