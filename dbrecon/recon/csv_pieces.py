@@ -18,8 +18,16 @@ BOM = b"\xef\xbb\xbf"
 class CsvPieces:
     """A CSV file that is open: ``names`` of its columns, by its first line; iterating yields its rows as record batches."""
 
-    def __init__(self, file: IO[Any], types: Mapping[str, pa.DataType], block_bytes: int, null_values: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        file: IO[Any],
+        types: Mapping[str, pa.DataType],
+        block_bytes: int,
+        null_values: Sequence[str] = (),
+        delimiters: str = ",",
+    ) -> None:
         """``types`` are those of the columns that are wanted: others are left out, and so are those that the file has not.
+        The first of ``delimiters`` that the first line has stands between columns.
 
         Raises pyarrow.ArrowInvalid for an empty file, UnicodeDecodeError where the first line is no text.
         """
@@ -28,7 +36,9 @@ class CsvPieces:
         if not head:
             raise pa.ArrowInvalid("Empty CSV file")
         first = re.split(rb"(?<=\r)(?!\n)", head, maxsplit=1)[0]  # lines may end in a carriage return alone
-        self.names: list[str] = next(csv.reader([first.decode("utf-8")]), [])
+        line = first.decode("utf-8")
+        self._delimiter = next((delimiter for delimiter in delimiters if delimiter in line), delimiters[0])
+        self.names: list[str] = next(csv.reader([line], delimiter=self._delimiter), [])
         self._rest: bytes = head[len(first) :]
         self._convert = pacsv.ConvertOptions(
             include_columns=[name for name in dict.fromkeys(self.names) if name in types],
@@ -59,7 +69,7 @@ class CsvPieces:
 
     def _parsed(self, piece: bytes, line: int) -> list[pa.RecordBatch]:
         options = pacsv.ReadOptions(column_names=self.names, use_threads=False, block_size=len(piece) + 1)
-        parse = pacsv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False)
+        parse = pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=False, ignore_empty_lines=False)
         try:
             table = pacsv.read_csv(pa.BufferReader(piece), options, parse, self._convert)
         except pa.ArrowInvalid as error:

@@ -267,3 +267,74 @@ def test_geoids_that_a_spreadsheet_has_spoilt_are_told_with_a_hint(tract: str, b
     text = f"{HEADER}{tract},{block},male,0,Y,N,N,N,N,N,N\n"
     with pytest.raises(InputError, match=f"truth.csv, line 2: {expected}"):
         read_people(io.BytesIO(text.encode()), "truth.csv")
+
+
+# --- the Census Bureau's privacy-protected microdata (PPMF) -------------------------------------------------------------
+
+MICRODATA = (
+    "SCHEMA_TYPE_CODE|SCHEMA_BUILD_ID|TABBLKST|TABBLKCOU|TABTRACTCE|TABBLKGRPCE|TABBLK|EPNUM|RTYPE|GQTYPE|RELSHIP|QSEX|QAGE|CENHISP"
+    "|CENRACE|CITIZEN|LIVE_ALONE\n"
+)
+
+
+def microdata(*persons: tuple[str, str, str, str]) -> bytes:
+    """Records of (QSEX, QAGE, CENHISP, CENRACE) in one block, as the 2020 disclosure avoidance system writes them."""
+    lines = [
+        f"MPD|1.1|01|001|020100|1|1000|{i}|3|000|20|{sex}|{age}|{hisp}|{race}|9|9\n"
+        for i, (sex, age, hisp, race) in enumerate(persons)
+    ]
+    return (MICRODATA + "".join(lines)).encode()
+
+
+def test_a_file_of_privacy_protected_microdata_is_read() -> None:
+    """Sets of races by number and then in order, as tables print them: 01 White, 07 White and Black, 21 the last pair, 63 all."""
+    found = read_people(
+        io.BytesIO(microdata(("1", "4", "2", "01"), ("2", "35", "1", "07"), ("2", "112", "1", "21"), ("1", "0", "1", "63")))
+    )
+    assert people_csv(found).decode().splitlines()[1:] == [
+        "01001020100,010010201001000,male,0,Y,Y,Y,Y,Y,Y,N",
+        "01001020100,010010201001000,male,4,Y,N,N,N,N,N,Y",
+        "01001020100,010010201001000,female,35,Y,Y,N,N,N,N,N",
+        "01001020100,010010201001000,female,110,N,N,N,N,Y,Y,N",
+    ]
+
+
+def test_microdata_may_have_commas_too_and_other_columns_of_any_kind() -> None:
+    """A column of numbers that becomes text after megabytes is none of ours: no type is guessed for it."""
+    head = MICRODATA.replace("|", ",")
+    line = "MPD,1.1,01,001,020100,1,1000,{},3,000,20,1,4,2,01,9,9\n"
+    text = head + line.format(7) * 90_000 + line.format("one more")
+    assert read_people(io.BytesIO(text.encode())).population == 90_001
+
+
+def test_microdata_that_were_read_as_numbers_are_read(tmp_path: Path) -> None:
+    columns = {
+        "TABBLKST": [21],
+        "TABBLKCOU": [101],
+        "TABTRACTCE": [120100],
+        "TABBLK": [1000],
+        "QSEX": [2],
+        "QAGE": [5],
+        "CENHISP": [1],
+    }
+    pq.write_table(pa.table({**columns, "CENRACE": [7]}), tmp_path / "ppmf.parquet")
+    assert people_csv(read_people(tmp_path / "ppmf.parquet")).decode().endswith("211011201001000,female,5,Y,Y,N,N,N,N,N\n")
+
+
+@pytest.mark.parametrize(
+    ("person", "said"),
+    [
+        (("0", "4", "1", "01"), "QSEX is '0', but must be 1 or 2"),
+        (("1", "999", "1", "01"), "QAGE is '999', but must be at most 130"),
+        (("1", "4", "Y", "01"), "CENHISP is 'Y', but must be 1 or 2"),
+        (("1", "4", "1", "64"), "CENRACE is '64', but must be one of 01 to 63"),
+    ],
+)
+def test_a_wrong_code_of_microdata_is_named(person: tuple[str, str, str, str], said: str) -> None:
+    with pytest.raises(InputError, match=f"^ppmf.csv, line 3: {said}"):
+        read_people(io.BytesIO(microdata(("1", "4", "1", "01"), person)), "ppmf.csv")
+
+
+def test_microdata_of_housing_units_are_no_people() -> None:
+    with pytest.raises(InputError, match=r"^ppmf\.csv, line 1: the column QSEX is missing; .* TABBLKST,.*,CENRACE"):
+        read_people(io.BytesIO(MICRODATA.replace("QSEX", "HHSIZE").encode()), "ppmf.csv")

@@ -54,11 +54,11 @@ class TextRecords:
             where = f"{self.name}, {self.row_word} {self.line + row}"
             raise InputError(f"{where}: {column} is {value!r}, but must be {expected}; correct the file.")
 
-    def choice(self, column: str, choices: tuple[str, ...]) -> IntArray:
-        """Return the position of each value among ``choices``."""
+    def choice(self, column: str, choices: tuple[str, ...], expected: str | None = None) -> IntArray:
+        """Return the position of each value among ``choices``; ``expected`` is what an error calls these."""
         found = pc.index_in(self.batch.column(column), pa.array(choices, pa.string())).fill_null(-1)
         numbers: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
-        self.refuse(column, numbers < 0, " or ".join(choices))
+        self.refuse(column, numbers < 0, expected or " or ".join(choices))
         return numbers
 
     def age(self, column: str, oldest: int) -> IntArray:
@@ -79,39 +79,59 @@ class TextRecords:
         return numbers
 
 
-def iter_records(
-    source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str] = ()
-) -> Iterator[TextRecords]:
-    """Read a file of ``what`` ("people") a piece at a time: the ``required`` columns, and those ``optional`` ones that it has.
+@dataclass(frozen=True)
+class Form:
+    """What a file of ``what`` ("people") must have: the ``required`` columns. It may have those ``optional`` ones; or, in place of
+    all of these, the columns ``instead``, if it has the first of them."""
 
-    CSV is told from Parquet by the first bytes; a path that ends in .gz is unpacked. Columns may come in any order; others are
-    ignored. Raises InputError for a file that is neither, or lacks a column; StorageError if it cannot be read.
+    what: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
+
+    def columns(self, names: Sequence[str], where: str) -> list[str]:
+        """Return the columns to read of a file that has those of these names. Raises InputError for one that is missing, or twice."""
+        required, optional = self.required, self.optional
+        if self.instead and self.instead[0] in names:
+            required, optional = self.instead, ()
+        _check_columns(names, where, required, self.what)
+        return [*required, *(column for column in optional if column in names)]
+
+
+def iter_records(source: Source, name: str, form: Form) -> Iterator[TextRecords]:
+    """Read a file of ``form`` a piece at a time.
+
+    CSV is told from Parquet by the first bytes, and may have ``|`` instead of commas; a path that ends in .gz is unpacked. Columns
+    may come in any order; others are ignored. Raises InputError for a file that is neither, or lacks a column; StorageError if it
+    cannot be read.
     """
     parquet = False
     try:
-        parquet = _is_parquet(source, name, required, what)
+        parquet = _is_parquet(source, name, form)
         if parquet:
-            yield from _parquet_records(source, name, required, what, optional)
+            yield from _parquet_records(source, name, form)
         else:
-            yield from _csv_records(source, name, required, what, optional)
+            yield from _csv_records(source, name, form)
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split())
         if parquet:
             raise InputError(f"{name}: a damaged Parquet file ({reason}); get a whole copy of it.") from error
-        raise InputError(f"{name}: not a CSV file of {what} ({reason}); its first line must be {','.join(required)}.") from error
+        first = ",".join(form.required)
+        raise InputError(f"{name}: not a CSV file of {form.what} ({reason}); its first line must be {first}.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: is not text; a file of {what} begins with the line {','.join(required)}.") from error
+        raise InputError(f"{name}: is not text; a file of {form.what} begins with the line {','.join(form.required)}.") from error
     except OSError as error:
-        raise StorageError(f"{name}: the {what} cannot be read ({error.strerror or error}); check the path.") from error
+        raise StorageError(f"{name}: the {form.what} cannot be read ({error.strerror or error}); check the path.") from error
 
 
-def _csv_records(source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]) -> Iterator[TextRecords]:
+def _csv_records(source: Source, name: str, form: Form) -> Iterator[TextRecords]:
     with _opened(source) as file:
-        pieces = CsvPieces(file, dict.fromkeys((*required, *optional), pa.string()), _READ_BYTES)
-        _check_columns(pieces.names, f"{name}, line 1", required, what)
+        types = dict.fromkeys((*form.required, *form.optional, *form.instead), pa.string())
+        pieces = CsvPieces(file, types, _READ_BYTES, delimiters=",|")
+        wanted = form.columns(pieces.names, f"{name}, line 1")
         line = 2
         for batch in pieces:
-            yield TextRecords(batch, name, line)
+            yield TextRecords(batch.select(wanted), name, line)
             line += batch.num_rows
 
 
@@ -129,12 +149,9 @@ def _opened(source: Source) -> Iterator[IO[Any]]:
         raise OSError(f"it is not a whole gzip file: {error}") from error
 
 
-def _parquet_records(
-    source: Source, name: str, required: Sequence[str], what: str, optional: Sequence[str]
-) -> Iterator[TextRecords]:
+def _parquet_records(source: Source, name: str, form: Form) -> Iterator[TextRecords]:
     with pq.ParquetFile(source) as file:
-        _check_columns(file.schema_arrow.names, name, required, what)
-        wanted = [column for column in (*required, *optional) if column in file.schema_arrow.names]
+        wanted = form.columns(file.schema_arrow.names, name)
         row = 1
         for batch in file.iter_batches(batch_size=_READ_ROWS, columns=wanted):
             texts = [_as_text(batch.column(column), name, column) for column in wanted]
@@ -181,7 +198,7 @@ _FORMATS = {
 """What files begin with that people take for CSV."""
 
 
-def _is_parquet(source: Source, name: str, columns: Sequence[str], what: str) -> bool:
+def _is_parquet(source: Source, name: str, form: Form) -> bool:
     """Return whether a file is Parquet by its first bytes. Raises InputError for one that by them is neither that nor CSV."""
     if isinstance(source, str | Path):
         if str(source).endswith(".gz"):
@@ -193,14 +210,13 @@ def _is_parquet(source: Source, name: str, columns: Sequence[str], what: str) ->
         source.seek(0)
     else:
         return False
-    for magic, form in _FORMATS.items():
+    columns = ",".join(form.required)
+    for magic, kind in _FORMATS.items():
         if head.startswith(magic):
-            raise InputError(f"{name}: is {form}, not CSV; write it out as CSV or Parquet with the columns {','.join(columns)}.")
+            raise InputError(f"{name}: is {kind}, not CSV; write it out as CSV or Parquet with the columns {columns}.")
     parquet = head.startswith(b"PAR1")
     if b"\0" in head and not parquet:
-        raise InputError(
-            f"{name}: not a CSV file of {what} (it holds a NUL, and is not text); it has the columns {','.join(columns)}."
-        )
+        raise InputError(f"{name}: not a CSV file of {form.what} (it holds a NUL, and is not text); it has the columns {columns}.")
     return parquet
 
 

@@ -1,7 +1,7 @@
 """An attacker's file and a truth with ids, read; an attacker's file, written.
 
-An attacker's file has the columns ``id,geoid_block,sex,age``; a truth those of a people's file, and perhaps an ``id``. Both are CSV
-or Parquet.
+An attacker's file has the columns ``id,geoid_block,sex,age``; a truth those of a people's file, and perhaps an ``id``, or those of
+a privacy-protected microdata file. All are CSV or Parquet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, RACES, SEXES, IntArray, age_category
-from dbrecon.recon.people.people import COLUMNS, HEADER, OLDEST
-from dbrecon.recon.people.record_reader import TextRecords, iter_records
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, SEXES, IntArray, age_category
+from dbrecon.recon.people.people import HEADER, OLDEST
+from dbrecon.recon.people.people_reader import TRUTH_FORM, block_and_kind
+from dbrecon.recon.people.record_reader import Form, TextRecords, iter_records
 from dbrecon.recon.risk.reidentification import Known, Records
 
 ATTACKER_COLUMNS = ("id", "geoid_block", "sex", "age")
@@ -51,13 +52,11 @@ def read_truth(files: Sequence[NamedFile], bins: AgeBins = COMPARISON_BINS) -> T
     blocks, sas, rhs, ids, without = [], [], [], [], []
     for file in files:
         with file.open() as opened:
-            for piece in iter_records(opened, file.name, COLUMNS, "people", optional=("id",)):
-                block, sa = _block_and_sa(piece)
-                race = sum((piece.choice(c, ("N", "Y")) << (5 - i) for i, c in enumerate(RACES)), np.zeros(len(piece), np.int64))
-                piece.refuse(RACES[0], race == 0, "Y, or one of the other races must")
+            for piece in iter_records(opened, file.name, TRUTH_FORM):
+                block, kind = block_and_kind(piece)
                 blocks.append(block)
-                sas.append(sa)
-                rhs.append((race - 1) * 2 + piece.choice("hisp", ("N", "Y")))
+                sas.append(kind // N_RH)
+                rhs.append(kind % N_RH)
                 if piece.has("id"):
                     ids.append(_ids(piece))
                 else:
@@ -74,7 +73,7 @@ def read_attacker(files: Sequence[NamedFile], truth: TrueRecords) -> Known:
     blocks, sas, ids = [], [], []
     for file in files:
         with file.open() as opened:
-            for piece in iter_records(opened, file.name, ATTACKER_COLUMNS, "an attacker"):
+            for piece in iter_records(opened, file.name, Form("an attacker", ATTACKER_COLUMNS)):
                 block, sa = _block_and_sa(piece)
                 blocks.append(block)
                 sas.append(sa)
