@@ -43,19 +43,18 @@ def members(block_lines: str) -> dict[str, bytes]:
             return {name: archive.read(name) for name in archive.namelist()}
 
 
-def files_of(root: Path, content: dict[str, bytes]) -> dict[str, bytes]:
+def files_of(root: Path, content: dict[str, bytes], product: str = "2020_dhc", name: str = "de2020.dhc.zip") -> dict[str, bytes]:
     """Steps 1 and 2: every file that they make."""
     config = Config.load(env={"DAS_S3ROOT": str(root)}, hostname="here")
-    experiment = Experiment.make("r1", config, product="2020_dhc")
+    experiment = Experiment.make("r1", config, product=product)
     dist = Path(experiment.dist)
     dist.mkdir(parents=True)
-    assert dist == root / "2020-re" / "r1" / "dist"
-    (dist / "de2020.dhc.zip").write_bytes(zip_bytes(content))
+    (dist / name).write_bytes(zip_bytes(content))
     ledger = Ledger(make_engine(**config.database()))
-    ledger.register("r1", "all", "2020_dhc")
+    ledger.register("r1", "all", product)
     make_geo_files(experiment, ledger, "de")
     make_county_files(experiment, ledger, "de")
-    return {path.name: path.read_bytes() for path in (root / "2020-re" / "r1" / "work").rglob("*.csv")}
+    return {path.name: path.read_bytes() for path in (dist.parent / "work").rglob("*.csv")}
 
 
 def test_every_cell_of_every_unit_is_that_of_its_people(tmp_path: Path) -> None:
@@ -88,6 +87,7 @@ def test_every_cell_of_every_unit_is_that_of_its_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block_lines", ["empty", "zeros"])
 def test_what_segments_of_tract_tables_have_for_blocks_makes_no_difference(tmp_path: Path, block_lines: str) -> None:
     assert files_of(tmp_path / "a", members(block_lines)) == files_of(tmp_path / "b", members("none"))
+    assert (tmp_path / "a" / "2020-re" / "r1" / "dist" / "de2020.dhc.zip").exists()
 
 
 def test_lines_of_the_id_alone_stand_for_none(tmp_path: Path) -> None:

@@ -2,18 +2,24 @@
 
 import csv
 import gzip
+import itertools
 import json
 import shutil
+import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import N_KINDS, RACES
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.people.attributes import NOT_TOLD, attributes_of
 from dbrecon.recon.product.release import load_release
-from tests.database.test_dhc import tool
+from dbrecon.recon.product.writer import write_state_zip
+from dbrecon.recon.study.synthetic import make_counties, plan_state
+from tests.database.test_dhc import Lines, files_of, tool
 from tests.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "tests" / "products" / "small_area"
@@ -105,6 +111,128 @@ def test_files_that_were_copied_are_entered_with_the_product_that_is_named(root:
     assert "sa, on all tables, with the seed 0" in said
     assert "2 counties' certainty" in said
     assert "sa" in tool(tmp_path, "dbrtool.py", "--reidents")
+
+
+# --- the same product as files of fixed width ---------------------------------------------------------------------------
+
+WIDTHS = {"FILEID": 6, "STUSAB": 2, "SUMLEV": 3, "GEOVAR": 2, "GEOCOMP": 2, "CHARITER": 3, "CIFSN": 2, "LOGRECNO": 7, "STATE": 2,
+          "COUNTY": 3, "TRACT": 6, "BLKGRP": 1, "BLOCK": 4, "AREALAND": 14, "AREAWATR": 14, "NAME": 90, "POP100": 9, "HU100": 9,
+          "INTPTLAT": 11, "INTPTLON": 12}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the same tables whose files have fields of fixed width, as the Census Bureau's once had."""
+    folder = Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("fixed") / "fixed_width"))
+    text = (folder / "product.toml").read_text()
+    text = text.replace('shape = "separated"\nseparator = ";"\n', 'shape = "fixed"\n')
+    text = text.replace('separator = ";"\nbegin = "SAC;{ST};{segment:02d};"', 'shape = "fixed"\nbegin = "SAC   {ST}{segment:02d}"')
+    (folder / "product.toml").write_text(text)
+    starts = itertools.accumulate(WIDTHS.values(), initial=1)
+    lines = [f"{field},{start},{width}" for (field, width), start in zip(WIDTHS.items(), starts, strict=False)]
+    (folder / "header.csv").write_text("\n".join(["field,start,length", *lines]) + "\n")
+    (folder / "segments.csv").write_text("segment,table,cells,width\n1,X1,2,4\n1,B1,9,5\n1,B2,8,6\n2,T1,19,9\n")
+    return folder
+
+
+PLAN = plan_state("de", "10", 1000, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def fixed_members(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("zip") / "de.small.zip"
+    write_state_zip(path, "de", "10", make_counties(PLAN), load_release(str(fixed)))
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def made_of(root: Path, product: Path, content: dict[str, bytes]) -> dict[str, bytes]:
+    """Steps 1 and 2: every file that they make."""
+    return files_of(root, content, str(product), "de.small.zip")
+
+
+def test_segments_and_header_of_fixed_width_give_the_same_files(
+    root: Path, fixed: Path, fixed_members: dict[str, bytes], tmp_path: Path
+) -> None:
+    lines = fixed_members["decounts01.txt"].splitlines()
+    assert {len(line) for line in lines} == {10 + 7 + 2 * 4 + 9 * 5 + 8 * 6}
+    assert lines[0].startswith(b"SAC   DE010000001   0   0 1000")
+    made = made_of(tmp_path, fixed, fixed_members)
+    assert made == {path.name: path.read_bytes() for path in (*files(root, "sac_*.csv"), *files(root, "geofile_de.csv"))}
+
+
+def in_line(number: int, change: Callable[[bytes], bytes]) -> Callable[[Lines], Lines]:
+    return lambda lines: [change(line) if at == number else line for at, line in enumerate(lines, 1)]
+
+
+FIXED_DAMAGES: dict[str, tuple[Callable[[Lines], Lines], str]] = {
+    "a shorter line": (
+        in_line(6, lambda line: line[:-3]),
+        "line 6: 115 bytes long instead of 118 .fixed width.: the member is cut off",
+    ),
+    "a line less": (lambda lines: lines[:-1], "line 33: missing, where block .* belongs: the member is cut off"),
+    "a line twice": (lambda lines: [*lines[:5], *lines[4:]], "line 6: LOGRECNO '0000005' has no record in the header"),
+    "another segment's line": (in_line(4, lambda line: line.replace(b"DE01", b"DE02")), "line 4: begins with .* instead of"),
+}
+
+
+@pytest.mark.parametrize("damage", FIXED_DAMAGES)
+def test_damage_of_fixed_width_is_named_by_member_and_line(
+    fixed: Path, fixed_members: dict[str, bytes], tmp_path: Path, damage: str
+) -> None:
+    change, expected = FIXED_DAMAGES[damage]
+    lines = change(fixed_members["decounts01.txt"].splitlines())
+    content = {**fixed_members, "decounts01.txt": b"\n".join([*lines, b""])}
+    with pytest.raises(InputError, match=f"de.small.zip: member decounts01.txt, {expected}"):
+        made_of(tmp_path, fixed, content)
+
+
+def test_a_cell_of_fixed_width_that_is_no_count_is_named(fixed: Path, fixed_members: dict[str, bytes], tmp_path: Path) -> None:
+    lines = fixed_members["decounts01.txt"].splitlines()
+    at = max(number for number, line in enumerate(lines) if int(line[25:30]))  # a block with people
+    for text, shown in ((b" 1,2 ", "1,2"), (b"     ", ""), (b"  1x ", "1x")):
+        changed = [line[:30] + text + line[35:] if number == at else line for number, line in enumerate(lines)]
+        content = {**fixed_members, "decounts01.txt": b"\n".join([*changed, b""])}
+        with pytest.raises(InputError, match=f"member decounts01.txt, line {at + 1}: B10002 of block .* is '{shown}', not a count"):
+            made_of(tmp_path / shown, fixed, content)
+
+
+def test_a_count_that_its_width_cannot_hold_is_not_written(fixed: Path, tmp_path: Path) -> None:
+    narrow = Path(shutil.copytree(fixed, tmp_path / "narrow"))
+    text = (narrow / "segments.csv").read_text()
+    (narrow / "segments.csv").write_text(text.replace("1,B1,9,5", "1,B1,9,2"))
+    with pytest.raises(InputError, match=r"segments.csv: segment 1: 1000 does not fit a width of 2"):
+        write_state_zip(tmp_path / "de.small.zip", "de", "10", make_counties(PLAN), load_release(str(narrow)))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        (
+            "segments.csv",
+            "segment,table,cells,width",
+            "segment,table,cells,wide",
+            "not a segment layout .* segment,table,cells,width",
+        ),
+        ("segments.csv", "1,B1,9,5", "1,B1,9,0", "table B1 has 9 cells of width 0"),
+        (
+            "product.toml",
+            'shape = "fixed"\nbegin',
+            'shape = "fixed"\nseparator = ";"\nbegin',
+            r"\[segments\] shape is fixed, or separated",
+        ),
+        ("product.toml", 'shape = "fixed"\nbegin', 'shape = "separated"\nbegin', r"\[segments\] shape is fixed, or separated"),
+    ],
+)
+def test_a_layout_of_fixed_width_that_cannot_be_is_refused(
+    fixed: Path, tmp_path: Path, name: str, old: str, new: str, expected: str
+) -> None:
+    own = Path(shutil.copytree(fixed, tmp_path / "own"))
+    text = (own / name).read_text()
+    assert old in text
+    (own / name).write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=f"{name}: .*{expected}"):
+        _ = load_release(str(own)).segments
 
 
 def test_what_tables_tell_is_everything_in_the_products_that_come_with_the_program() -> None:

@@ -145,7 +145,7 @@ class FixedHeader(HeaderLayout):
         """See HeaderLayout."""
         if len(line) == self.width:
             return ""
-        return f"{len(line)} bytes long instead of {self.width} (Latin-1, fixed width)"
+        return f"{len(line)} bytes long instead of {self.width} (fixed width)"
 
     def key(self, line: bytes) -> Key:
         """See HeaderLayout."""

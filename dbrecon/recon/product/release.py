@@ -10,7 +10,7 @@ import csv
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
@@ -24,6 +24,9 @@ from dbrecon.recon.product.archive import Archive
 
 PRODUCTS = CONFIG / "products"
 DEFAULT_RELEASE = "sf1_2010"
+FIXED, SEPARATED = "fixed", "separated"
+SHAPE_YEARS = (2010, 2020)
+"""Censuses whose counties maps can show."""
 _ANY_HEADER = re.compile(r"([a-z]{2})geo(\d{4})\.(\w+)")
 
 
@@ -52,21 +55,23 @@ def _inexact(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SegmentTable(NamedTuple):
-    """A table's place in its segment: the number of cells before it, and its own."""
+    """A table's place in its segment: the number of cells before it, and its own; of fixed width, the characters of each."""
 
     prefix: str
     start: int
     cells: int
+    width: int = 0
 
 
 @dataclass(frozen=True)
 class Release:
     """A product's files. ``name`` is what ``--product`` takes; ``product`` is what LP files and the database call it.
 
-    ``header_whole`` are the header's fields that tell a whole unit from its parts; ``begin`` is what a segment's lines begin with,
-    before LOGRECNO; ``sorted_by_level``: files have all counties, then all tracts, then all blocks; ``every_record``: segments with
-    block tables have a line for every record of the header; ``withheld`` is what stands in the place of a cell that is not
-    published.
+    ``county_shapes`` is the census of whose year maps show the counties; ``header_whole`` are the header's fields that tell a whole
+    unit from its parts; ``begin`` is what a segment's lines begin with, before LOGRECNO; ``sorted_by_level``: files have all
+    counties, then all tracts, then all blocks; ``every_record``: segments with block tables have a line for every record of the
+    header; ``withheld`` is what stands in the place of a cell that is not published. ``separator`` stands between the cells of a
+    segment; of those of fixed width, between cells once they are cut.
     """
 
     folder: Path
@@ -74,6 +79,7 @@ class Release:
     product: str
     title: str
     year: int
+    county_shapes: int
     prefix: str
     county_files: str
     source: str
@@ -88,6 +94,7 @@ class Release:
     block_levels: tuple[str, ...]
     sorted_by_level: bool
     segment_name: str
+    segment_shape: str
     separator: bytes
     begin: str
     every_record: bool
@@ -127,14 +134,14 @@ class Release:
     @cached_property
     def segments(self) -> dict[int, tuple[SegmentTable, ...]]:
         """The segments' tables in file order. Raises InputError."""
-        return load_segments(self.folder / "segments.csv")
+        return load_segments(self.folder / "segments.csv", fixed=self.segment_shape == FIXED)
 
     @cached_property
     def header(self) -> HeaderLayout:
         """The layout of the geographic header. Raises InputError."""
         return load_header_layout(
             self.folder / "header.csv",
-            separator=self.header_separator.encode() if self.header_shape == "separated" else None,
+            separator=self.header_separator.encode() if self.header_shape == SEPARATED else None,
             encodings=self.encodings,
             file_id=self.file_id,
             whole=tuple(sorted(self.header_whole.items())),
@@ -248,6 +255,7 @@ def _read(folder: Path) -> Release:
             product=spec["product"],
             title=spec["title"],
             year=spec["year"],
+            county_shapes=spec.get("county_shapes", max((y for y in SHAPE_YEARS if y <= spec["year"]), default=SHAPE_YEARS[0])),
             prefix=spec["prefix"],
             county_files=spec["county_files"],
             source=spec["source"],
@@ -262,7 +270,8 @@ def _read(folder: Path) -> Release:
             block_levels=tuple(header["block_levels"]),
             sorted_by_level=header.get("sorted_by_level", False),
             segment_name=segments["member"],
-            separator=segments["separator"].encode(),
+            segment_shape=segments.get("shape", SEPARATED),
+            separator=segments.get("separator", "").encode(),
             begin=segments["begin"],
             every_record=segments["every_record"],
             withheld=segments.get("withheld", "-1").encode(),
@@ -272,14 +281,17 @@ def _read(folder: Path) -> Release:
             f"{path}: lacks {error}; config/products/{DEFAULT_RELEASE}/product.toml shows what there must be"
         ) from error
     _check(release, path)
-    return release
+    return replace(release, separator=_CELLS_CUT) if release.segment_shape == FIXED else release
+
+
+_CELLS_CUT = b"\x1f"  # ASCII's unit separator, which no cell has
 
 
 _KEYS: dict[str, frozenset[str]] = {
-    "": frozenset({"product", "title", "year", "prefix", "county_files", "source", "zip", "header", "segments"}),
+    "": frozenset({"product", "title", "year", "county_shapes", "prefix", "county_files", "source", "zip", "header", "segments"}),
     "zip": frozenset({"name", "url"}),
     "header": frozenset({"member", "shape", "separator", "encodings", "file_id", "whole", "block_levels", "sorted_by_level"}),
-    "segments": frozenset({"member", "separator", "begin", "every_record", "withheld"}),
+    "segments": frozenset({"member", "shape", "separator", "begin", "every_record", "withheld"}),
 }
 _FLAGS = {"sorted_by_level", "every_record"}
 _LISTS = {"encodings", "block_levels"}
@@ -307,7 +319,11 @@ def _type_of(key: str) -> tuple[type, str]:
         return bool, "true or false"
     if key in _LISTS:
         return list, "a list"
-    return {"year": (int, "a whole number"), "whole": (dict, "fields with their values")}.get(key, (str, "text"))
+    return {
+        "year": (int, "a whole number"),
+        "county_shapes": (int, "a whole number"),
+        "whole": (dict, "fields with their values"),
+    }.get(key, (str, "text"))
 
 
 def _check_braces(text: str, allowed: tuple[str, ...], path: Path) -> None:
@@ -330,10 +346,19 @@ _BRACES = (
 
 def _check(release: Release, path: Path) -> None:
     """Raise InputError for values that cannot be."""
-    if release.header_shape not in ("fixed", "separated") or (release.header_shape == "separated") != bool(
-        release.header_separator
+    for section, shape, separator in (
+        ("header", release.header_shape, release.header_separator),
+        ("segments", release.segment_shape, release.separator.decode()),
     ):
-        raise InputError(f"{path}: [header] shape is fixed, or separated with a separator")
+        wanted = re.fullmatch(r"[^\w\s-]|\t", separator, re.ASCII) if shape == SEPARATED else not separator
+        if shape not in (FIXED, SEPARATED) or not wanted or not separator.isascii():
+            raise InputError(
+                f"{path}: [{section}] shape is fixed, or separated with a separator, one sign that is no letter, digit or -"
+            )
+    if release.county_shapes not in SHAPE_YEARS:
+        raise InputError(
+            f"{path}: county_shapes is the year of a census whose counties there are: {', '.join(map(str, SHAPE_YEARS))}"
+        )
     if not re.fullmatch(r"\w[\w.-]*", release.prefix) or not re.fullmatch(r"\w+", release.county_files):
         raise InputError(f"{path}: prefix and county_files become names of folders and files: letters, digits, _, - and .")
     for text, allowed in (
@@ -349,8 +374,8 @@ def _check(release: Release, path: Path) -> None:
     unknown = [name for name in release.encodings if not _is_encoding(name)]
     if unknown or not release.encodings:
         raise InputError(f"{path}: [header] encodings has {unknown[:1] or 'none'}; name some such as utf-8, cp1252, latin-1")
-    if not release.zip_of("xx").endswith(".zip") or len(release.separator) != 1:
-        raise InputError(f"{path}: [zip] name ends in .zip, and [segments] separator is one character")
+    if not release.zip_of("xx").endswith(".zip"):
+        raise InputError(f"{path}: [zip] name ends in .zip")
     if "/" in release.zip_of("xx") or release.zip_of("xx") == release.zip_of("yy"):
         raise InputError(
             f"{path}: [zip] name is that of a file in dist/, another for each state: it has {{st}} or {{ST}}, and no /"
@@ -365,20 +390,24 @@ def _is_encoding(name: Any) -> bool:
 
 
 @lru_cache(maxsize=4)
-def load_segments(path: Path) -> dict[int, tuple[SegmentTable, ...]]:
-    """Return the segments' tables in file order: CSV with ``segment,table,cells``.
+def load_segments(path: Path, fixed: bool = False) -> dict[int, tuple[SegmentTable, ...]]:
+    """Return the segments' tables in file order: CSV with ``segment,table,cells``, and ``width`` if they are of ``fixed`` width.
 
     Raises InputError, naming the file, if it cannot be read.
     """
     segments: dict[int, list[SegmentTable]] = {}
+    columns = "segment,table,cells,width" if fixed else "segment,table,cells"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
+                cells, width = int(row["cells"]), int(row["width"]) if fixed else 0
+                if cells < 1 or width < fixed:
+                    raise ValueError(f"table {row['table']} has {cells} cells of width {width}")
                 tables = segments.setdefault(int(row["segment"]), [])
                 start = tables[-1].start + tables[-1].cells if tables else 0
-                tables.append(SegmentTable(row["table"], start, int(row["cells"])))
+                tables.append(SegmentTable(row["table"], start, cells, width))
     except OSError as error:
         raise InputError(f"{path}: the segments' layout cannot be read ({error.strerror}); restore the file") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a segment layout ({error}); its columns are segment,table,cells") from error
+        raise InputError(f"{path}: not a segment layout ({error}); its columns are {columns}") from error
     return {segment: tuple(tables) for segment, tables in segments.items()}

@@ -23,19 +23,17 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, StorageError
-from dbrecon.recon.census.geography import FixedHeader, SeparatedHeader
 from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, N_RH, N_SA, RACE_BITS, RACE_COUNT, RACES, IntArray, split_kind
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.product.release import Release, load_release
+from dbrecon.recon.product.header_writer import Records, TextArray, fixed_digits, header_text
+from dbrecon.recon.product.release import FIXED, Release, load_release
 
 _DATE = (2011, 6, 1, 0, 0, 0)  # always the same, so that the same people make the same bytes
 _ROWS_AT_ONCE = 4096
 _COMMA, _ZERO, _NEWLINE = ord(","), ord("0"), ord("\n")
 _ITERATIONS = "ABCDEFGHI"
-
-TextArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -76,22 +74,6 @@ def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
     of_people, of_blocks = people.geoid_block // 10**10, empty_blocks // 10**10
     for county in np.union1d(of_people, of_blocks).tolist():
         yield County.of_people(f"{county % 1000:03d}", people.select(of_people == county), empty_blocks[of_blocks == county])
-
-
-@dataclass(frozen=True)
-class _Records:
-    """A county's records without its counts: what the header needs. Arrays are in the records' order."""
-
-    code: str
-    name: str
-    geoid: IntArray  # 15 digits; zeros where the level has no tract or no block
-    level: npt.NDArray[np.int8]  # 0 county, 1 tract, 2 block
-    population: IntArray
-    logrecno: IntArray  # filled in when all counties are there
-
-    def rows(self, levels: Sequence[int]) -> IntArray:
-        """Return the positions of the records of some levels."""
-        return np.flatnonzero(np.isin(self.level, levels))
 
 
 class _Spool:
@@ -164,7 +146,7 @@ class _StateWriter:
         self.block_lines = block_lines
         self.tables = _TableTexts(load_product(release.tables_path), release)
         self.passes: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,)) if release.sorted_by_level else ((0, 1, 2),)
-        self.records: list[_Records] = []
+        self.records: list[Records] = []
         self.state_counts = np.zeros(N_KINDS, np.int64)
         self.every = _Spool(scratch)
         self.without_blocks = _Spool(scratch)
@@ -196,7 +178,7 @@ class _StateWriter:
         self.every.append(every)
         self.without_blocks.append(upper)
         empty = np.zeros(len(geoid), np.int64)
-        self.records.append(_Records(county.code, county.name, geoid[order], level[order], every.sum(axis=1), empty))
+        self.records.append(Records(county.code, county.name, geoid[order], level[order], every.sum(axis=1), empty))
         self.progress(f"county {county.code}")
 
     def write(self, archive: zipfile.ZipFile) -> None:
@@ -224,7 +206,7 @@ class _StateWriter:
                 following += len(rows)
 
     def _header_lines(self) -> Iterator[bytes]:
-        head = _header_text(self.release, self.stusab, self.state)
+        head = header_text(self.release, self.stusab, self.state)
         yield head.state_lines(self.population)
         for levels in self.passes:
             for records in self.records:
@@ -233,10 +215,9 @@ class _StateWriter:
                     yield head.county_lines(records, rows[start : start + _ROWS_AT_ONCE])
 
     def _segment_lines(self, segment: int) -> Iterator[bytes]:
-        text = self.tables.segment(segment)
-        head, separator = self.release.line_head(self.stusab, segment), self.release.separator
+        text, shaped = self.tables.segment(segment), _Shape(self.release, self.stusab, segment)
         state = sp.csr_array(np.stack([self.state_counts, self.state_counts]))
-        yield _lines(head, np.array([1, 2]), text(state), separator)
+        yield shaped.lines(np.array([1, 2]), text(state))
         with_blocks = has_blocks(self.release, segment)
         for levels in self.passes:
             for records, counts in zip(self.records, self.every if with_blocks else self.without_blocks, strict=True):
@@ -245,15 +226,9 @@ class _StateWriter:
                 place = kept if with_blocks else np.searchsorted(records.rows((0, 1)), kept)
                 for start in range(0, len(kept), _ROWS_AT_ONCE):
                     rows = slice(start, start + _ROWS_AT_ONCE)
-                    yield _lines(head, records.logrecno[kept[rows]], text(counts[place[rows]]), separator)
+                    yield shaped.lines(records.logrecno[kept[rows]], text(counts[place[rows]]))
                 if not with_blocks and 2 in levels and self.block_lines != "none":
-                    yield self._without_cells(head, records.logrecno[records.rows((2,))], segment)
-
-    def _without_cells(self, head: bytes, logrecno: IntArray, segment: int) -> bytes:
-        """Return lines for blocks in a segment of tract tables."""
-        separator, cell = self.release.separator, b"0" if self.block_lines == "zeros" else b""
-        cells = sum(table.cells for table in self.release.segments[segment])
-        return b"".join(head + b"%07d" % recno + (separator + cell) * cells + b"\n" for recno in logrecno.tolist())
+                    yield shaped.without_people(records.logrecno[records.rows((2,))], b"0" if self.block_lines == "zeros" else b"")
 
 
 def has_blocks(release: Release, segment: int) -> bool:
@@ -269,7 +244,7 @@ def segments_written(release: Release) -> tuple[int, ...]:
     """Return the segments of the product's tables, and those between the ones with blocks."""
     used = sorted({table.segment for table in release.tables})
     blocks = [segment for segment in used if has_blocks(release, segment)]
-    between = range(min(blocks), max(blocks) + 1) if blocks else ()
+    between = [segment for segment in release.segments if blocks and min(blocks) <= segment <= max(blocks)]
     return tuple(sorted({*used, *between}))
 
 
@@ -435,150 +410,38 @@ def _format_tenths(values: npt.NDArray[np.float64]) -> TextArray:
     return np.hstack(parts)
 
 
-def _fixed(values: IntArray, width: int, fill: str = "0") -> TextArray:
-    """Return (n, width) numbers right-aligned in a field."""
-    text = np.empty((len(values), width), np.uint8)
-    rest = values.copy()
-    for place in range(width - 1, -1, -1):
-        digit = rest % 10 + _ZERO
-        text[:, place] = digit if fill == "0" or place == width - 1 else np.where(rest > 0, digit, ord(fill))
-        rest //= 10
-    return text
+class _Shape:
+    """Writes the lines of a segment as the release has them: separated, or of fixed width."""
 
+    def __init__(self, release: Release, stusab: str, segment: int) -> None:
+        self._head = release.line_head(stusab, segment)
+        self._separator = release.separator
+        self._widths = [table.width for table in release.segments[segment] for _ in range(table.cells)]
+        self._fixed = release.segment_shape == FIXED
+        self._layout = f"{release.folder / 'segments.csv'}: segment {segment}"
 
-def _lines(head: bytes, logrecno: IntArray, cells: TextArray, separator: bytes) -> bytes:
-    """Return lines of a segment: what every line begins with, LOGRECNO, the cells, each of which is followed by a comma."""
-    start = np.broadcast_to(np.frombuffer(head, np.uint8), (len(cells), len(head)))
-    comma = np.full((len(cells), 1), _COMMA, np.uint8)
-    text = np.hstack([start, _fixed(logrecno, 7), comma, cells])
-    text[:, -1] = _NEWLINE
-    lines = text.tobytes().translate(None, b"\0")
-    return lines if separator == b"," else lines.replace(b",", separator)
+    def lines(self, logrecno: IntArray, cells: TextArray) -> bytes:
+        """Return the lines of records whose cells are text, each followed by a comma; characters 0 are left out."""
+        start = np.broadcast_to(np.frombuffer(self._head, np.uint8), (len(cells), len(self._head)))
+        comma = np.full((len(cells), 1), _COMMA, np.uint8)
+        text = np.hstack([start, fixed_digits(logrecno, 7), comma, cells])
+        text[:, -1] = _NEWLINE
+        return self._shaped(text.tobytes().translate(None, b"\0"))
 
+    def without_people(self, logrecno: IntArray, cell: bytes) -> bytes:
+        """Return lines in which every cell is ``cell``."""
+        cells = (b"," + cell) * len(self._widths)
+        return self._shaped(b"".join(self._head + b"%07d" % recno + cells + b"\n" for recno in logrecno.tolist()))
 
-def _header_text(release: Release, stusab: str, state: str) -> "_HeaderText | _SeparatedText":
-    layout = release.header
-    if isinstance(layout, SeparatedHeader):
-        return _SeparatedText(layout, stusab, state)
-    assert isinstance(layout, FixedHeader)
-    return _HeaderText(layout, stusab, state)
+    def _shaped(self, lines: bytes) -> bytes:
+        """Return lines with commas in the release's shape."""
+        if not self._fixed:
+            return lines if self._separator == b"," else lines.replace(b",", self._separator)
+        begin = len(self._head) + 7
+        return b"".join(self._padded(line[:begin], line[begin + 1 :].split(b",")) for line in lines.splitlines())
 
-
-def _tract_name(code: int) -> str:
-    """Return "Census Tract 9771", or 9771.02 where the suffix isn't 00 (2010 SF1 technical documentation)."""
-    return f"Census Tract {code // 100}" + (f".{code % 100:02d}" if code % 100 else "")
-
-
-class _SeparatedText:
-    """Lines of a geographic header with separators, otherwise as _HeaderText's."""
-
-    def __init__(self, layout: SeparatedHeader, stusab: str, state: str) -> None:
-        self.layout = layout
-        self.levels = ("050", "140", layout.block_levels[0])
-        fields = {"FILEID": layout.file_id.decode(), "STUSAB": stusab.upper(), "CHARITER": "000", "CIFSN": "00", "STATE": state,
-                  "FUNCSTAT": "S", **dict(layout.whole)}  # fmt: skip
-        self.fields = fields
-        self.blank = [""] * (max(layout.places.values()) + 1)
-
-    def _line(self, **fields: str) -> bytes:
-        values = self.blank.copy()
-        for name, value in {**self.fields, **fields}.items():
-            if name in self.layout.places:
-                values[self.layout.places[name]] = value
-        return (self.layout.separator.decode().join(values) + "\n").encode(self.layout.encodings[0])
-
-    def state_lines(self, population: int) -> bytes:
-        """Return the state's record, and its urban part's."""
-        counts = {"POP100": str(population), "HU100": str((population + 1) // 2), "SUMLEV": "040"}
-        whole = self._line(**counts, LOGRECNO="0000001", NAME="State")
-        return whole + self._line(**counts, LOGRECNO="0000002", NAME="State -- Urban", GEOCOMP="01")
-
-    def county_lines(self, records: _Records, rows: IntArray) -> bytes:
-        """Return some of a county's records."""
-        found = zip(
-            *(array[rows].tolist() for array in (records.geoid, records.level, records.population, records.logrecno)), strict=True
-        )
-        return b"".join(self._record(records, *item) for item in found)
-
-    def _record(self, records: _Records, geoid: int, level: int, population: int, logrecno: int) -> bytes:
-        tract, block = geoid // BLOCKS_PER_TRACT % 10**6, geoid % BLOCKS_PER_TRACT
-        fields = {"SUMLEV": self.levels[level], "LOGRECNO": f"{logrecno:07d}", "COUNTY": records.code,
-                  "POP100": str(population), "HU100": str((population + 1) // 2)}  # fmt: skip
-        if level == 0:
-            return self._line(**fields, NAME=records.name)
-        fields["TRACT"] = f"{tract:06d}"
-        if level == 1:
-            return self._line(**fields, NAME=_tract_name(tract))
-        return self._line(**fields, BLKGRP=str(block // 1000), BLOCK=f"{block:04d}", NAME=f"Block {block:04d}")
-
-
-class _HeaderText:
-    """Lines of the geographic header. As in published files, HU100 is there; here one housing unit for two people."""
-
-    def __init__(self, layout: FixedHeader, stusab: str, state: str) -> None:
-        self.levels = (b"050", b"140", layout.block_levels[0].encode())
-        self.fields = layout.fields
-        self.blank = np.full(layout.width + 1, ord(" "), np.uint8)
-        self.blank[-1] = _NEWLINE
-        known = (("FILEID", layout.file_id.decode()), ("STUSAB", stusab.upper()), ("CHARITER", "000"), ("FUNCSTAT", "S"))
-        for name, value in known:
-            self._put(self.blank[None, :], name, value.encode())
-        self._put(self.blank[None, :], "STATE", state.encode())
-
-    def _put(self, lines: TextArray, field: str, value: bytes) -> None:
-        start = self.fields[field].start
-        value = value[: self.fields[field].stop - start]
-        lines[:, start : start + len(value)] = np.frombuffer(value, np.uint8)
-
-    def _put_number(self, lines: TextArray, field: str, values: IntArray, fill: str = "0") -> None:
-        place = self.fields[field]
-        lines[:, place] = _fixed(values, place.stop - place.start, fill)
-
-    def _put_counts(self, lines: TextArray, population: IntArray) -> None:
-        self._put_number(lines, "POP100", population, " ")
-        self._put_number(lines, "HU100", (population + 1) // 2, " ")
-
-    def state_lines(self, population: int) -> bytes:
-        """Return the state's record, and its urban part's."""
-        lines = np.tile(self.blank, (2, 1))
-        self._put(lines, "SUMLEV", b"040")
-        self._put_number(lines, "LOGRECNO", np.array([1, 2]))
-        for line, component, name in zip(lines, (b"00", b"01"), (b"State", b"State -- Urban"), strict=True):
-            self._put(line[None, :], "GEOCOMP", component)
-            self._put(line[None, :], "NAME", name)
-        self._put_counts(lines, np.array([population, population]))
-        return lines.tobytes()
-
-    def county_lines(self, records: _Records, rows: IntArray) -> bytes:
-        """Return some of a county's records."""
-        geoid, level = records.geoid[rows], records.level[rows]
-        lines = np.tile(self.blank, (len(geoid), 1))
-        self._put(lines, "GEOCOMP", b"00")
-        self._put(lines, "COUNTY", records.code.encode())
-        self._put_number(lines, "LOGRECNO", records.logrecno[rows])
-        self._put_counts(lines, records.population[rows])
-        names = {0: self._names(records.name), 1: self._tract_names, 2: self._block_names}
-        for which, name in names.items():
-            chosen = np.flatnonzero(level == which)
-            part = lines[chosen]
-            self._put(part, "SUMLEV", self.levels[which])
-            if which >= 1:
-                self._put_number(part, "TRACT", geoid[chosen] // BLOCKS_PER_TRACT % 10**6)
-            if which == 2:
-                self._put_number(part, "BLKGRP", geoid[chosen] // 1000 % 10)
-                self._put_number(part, "BLOCK", geoid[chosen] % BLOCKS_PER_TRACT)
-            name(part, geoid[chosen])
-            lines[chosen] = part
-        return lines.tobytes()
-
-    def _names(self, name: str) -> Callable[[TextArray, IntArray], None]:
-        return lambda lines, _: self._put(lines, "NAME", name.encode("latin-1"))
-
-    def _tract_names(self, lines: TextArray, geoid: IntArray) -> None:
-        for i, code in enumerate((geoid // BLOCKS_PER_TRACT % 10**6).tolist()):
-            self._put(lines[i : i + 1], "NAME", _tract_name(code).encode())
-
-    def _block_names(self, lines: TextArray, geoid: IntArray) -> None:
-        self._put(lines, "NAME", b"Block ")
-        start = self.fields["NAME"].start + len("Block ")
-        lines[:, start : start + 4] = _fixed(geoid % BLOCKS_PER_TRACT, 4)
+    def _padded(self, start: bytes, cells: Sequence[bytes]) -> bytes:
+        for cell, width in zip(cells, self._widths, strict=True):
+            if len(cell) > width:
+                raise InputError(f"{self._layout}: {cell.decode()} does not fit a width of {width}; make it wider")
+        return start + b"".join(cell.rjust(width) for cell, width in zip(cells, self._widths, strict=True)) + b"\n"
