@@ -53,6 +53,7 @@ def answer(fields: Json, of_experiment: bool = True) -> Json:
 _PROGRESS = {"tracts": COUNT, "tracts_solved": COUNT, "tracts_quarantined": COUNT, "people": COUNT, "people_solved": COUNT}
 _WORK = {"people_quarantined": COUNT, "counties_to_write": COUNT, "counties_quarantined": COUNT, "tracts_running": COUNT,
          "hosts": {**array(TEXT), "description": "those that hold tracts"}}  # fmt: skip
+_DEGREES = {"type": "number", "minimum": -180, "maximum": 180}
 _PEOPLE = {"people_solved": COUNT, "people_quarantined": COUNT}
 _BY_STATUS = {f"tracts_{status}": COUNT for status in ("new", "lp", "solved", "quarantined", "running")}
 _PLACE = {"stusab": STUSAB, "county": COUNTY, "tract": TRACT}
@@ -86,7 +87,7 @@ def _schemas() -> Json:
         "Slow": record({**_PLACE, "pop": COUNT, "sol_host": maybe(TEXT), "sol_end": maybe(TIME), "solve_seconds": NUMBER,
                         "variables": maybe(COUNT)}),
         "Quarantine": record({"stusab": STUSAB, "county": COUNTY, "tract": {**TEXT, "description": "empty for a county"},
-                              "pop": COUNT, "attempts": COUNT, "error": TEXT}),
+                              "pop": COUNT, "attempts": COUNT, "error": TEXT, "name": {**TEXT, "description": "of the county"}}),
         "State": record({"stusab": STUSAB, "state": TEXT, "name": TEXT, "counties": COUNT, "counties_with_people": COUNT,
                          "counties_written": COUNT, "tracts": COUNT, "pop": COUNT, **_PEOPLE, **_BY_STATUS}),
         "County": record({"geoid": TEXT, "stusab": STUSAB, "county": COUNTY, "name": TEXT, "tracts": COUNT, "pop": COUNT,
@@ -111,6 +112,8 @@ def _schemas() -> Json:
         "Certainty": record(_CERTAINTY, description="people who may differ in another data set with the same tables, or may not"),
         "CertainCounty": record({"geoid": TEXT, "stusab": STUSAB, "county": COUNTY, **_CERTAINTY}),
         "CertainTract": record({"tract": TRACT, **_CERTAINTY}),
+        "Unit": record({"name": maybe(TEXT), "latitude": maybe(_DEGREES), "longitude": maybe(_DEGREES)},
+                       description="a place's name, and a point inside it in degrees, as published"),
         "Pyramid": record({"ages": array(TEXT), "male": array(COUNT), "female": array(COUNT)},
                           description="people by sex and five years of age"),
         "Evaluation": record({"truth": array(TEXT),
@@ -120,6 +123,9 @@ def _schemas() -> Json:
     }  # fmt: skip
 
 
+_SHAPES = {**COUNT, "description": "the census of whose year the map shows the counties"}
+
+
 def _experiment(more: Json | None = None) -> Json:
     by_host = {"type": "object", "additionalProperties": COUNT}
     files = record(dict.fromkeys(FILES, COUNT), description="as in --status")
@@ -127,7 +133,8 @@ def _experiment(more: Json | None = None) -> Json:
     people["at_work"] = {"type": "boolean"}
     cost = {f"{step}_processor_seconds": NUMBER for step in ("lp", "sol", "csv")} | {"processor_hours": NUMBER}
     return answer({
-        "tables": TEXT, "product": TEXT, "created": TIME, "states": array(STUSAB), "completed_states": array(STUSAB),
+        "tables": TEXT, "product": TEXT, "product_title": TEXT, "county_shapes": _SHAPES, "created": TIME,
+        "states": array(STUSAB), "completed_states": array(STUSAB),
         "files": files, "people": record(people), "quarantined": record({"tracts": COUNT, "counties": COUNT}),
         "cost": record(cost), "past_hour": record({"lp": by_host, "sol": by_host}), "running_tracts": COUNT,
         "running": array(ref("Running")), "slowest": array(ref("Slow")), "quarantine": array(ref("Quarantine")),
@@ -147,10 +154,11 @@ def _paths() -> dict[str, tuple[str, Json, list[Json]]]:
     rows = {"range": {"enum": list(RANGES)}, "start": TIME, "step": COUNT, "rows": array(ref("Files"))}
     tracts = {"county": ref("CountyRecord"), "tracts": array(ref("Tract"))}
     names = {"type": "object", "additionalProperties": TEXT, "description": "the states' names by stusab"}
-    counties = {"state_names": names, "counties": array(ref("County"))}
+    places = {"state_names": names, "counties": array(ref("County"))}
+    counties = {"county_shapes": _SHAPES, **places}
     page = {"throughput": record(rows), "hosts": array(ref("Host")), "errors": array(ref("Error")),
-            "state_list": array(ref("State")), **counties}  # fmt: skip
-    results = {"pyramid": either("Pyramid"), "certainty": either("Certainty"), "problem": maybe(TEXT),
+            "state_list": array(ref("State")), **places}  # fmt: skip
+    results = {"place": ref("Unit"), "pyramid": either("Pyramid"), "certainty": either("Certainty"), "problem": maybe(TEXT),
                "evaluation": either("Evaluation"), "evaluation_problem": maybe(TEXT)}  # fmt: skip
     return {
         "/api/re-recon": ("All experiments: what /api/v1/experiments tells, in the newest version", index, []),

@@ -18,6 +18,7 @@ from dbrecon.errors import DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
+from dbrecon.recon.product.release import SHAPE_YEARS, load_release
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
@@ -117,7 +118,15 @@ class Views:
         if stusab is not None and not counties:
             raise NothingThere(f"{reident} has no state {stusab}; see its states for those there are")
         names = _state_names(counties)
-        return {"version": VERSION, "at": at, "reident": reident, "state_names": names, "counties": counties}
+        shapes = _census(self._reader.product(reident))["county_shapes"]
+        return {
+            "version": VERSION,
+            "at": at,
+            "reident": reident,
+            "county_shapes": shapes,
+            "state_names": names,
+            "counties": counties,
+        }
 
     def county(self, reident: str, stusab: str, county: str) -> Json:
         """Return one county with its tracts."""
@@ -169,7 +178,8 @@ class Views:
                 found = results_of_county(self._experiment(reident), stusab, county, since is not None)
                 self._results[key] = (state, found)
             results = self._results[key][1] | self._evaluation(reident, stusab, county)
-        return {"version": VERSION, "at": at, "reident": reident, **results}
+        place = self._reader.unit(reident, stusab, county)
+        return {"version": VERSION, "at": at, "reident": reident, "place": place, **results}
 
     def tract_results(self, reident: str, stusab: str, county: str, tract: str) -> Json:
         """Return the same of a tract."""
@@ -180,7 +190,8 @@ class Views:
         if row["status"] == WRITTEN:
             results = results_of_tract(self._experiment(reident), stusab, county, tract, certain)
             results |= self._evaluation(reident, stusab, county, tract)
-        return {"version": VERSION, "at": at, "reident": reident, **results}
+        place = self._reader.unit(reident, stusab, county, tract)
+        return {"version": VERSION, "at": at, "reident": reident, "place": place, **results}
 
     def _evaluation(self, reident: str, stusab: str, county: str, tract: str | None = None) -> Json:
         digest = self._reader.people_digest(reident, stusab, county)
@@ -242,6 +253,7 @@ def _experiment(reident: str, overview: Overview) -> Json:
         "reident": reident,
         "tables": overview.tables,
         "product": overview.product,
+        **_census(overview.product),
         "created": overview.created,
         "states": list(overview.states),
         "completed_states": list(status.completed_states),
@@ -255,6 +267,15 @@ def _experiment(reident: str, overview: Overview) -> Json:
         "slowest": overview.slowest,
         "quarantine": [_quarantine(unit) for unit in status.quarantined[:SHOWN]],
     }
+
+
+def _census(product: str) -> Json:
+    """Return a product's title, and of which census the map has its counties; where its folder is not here, what stands in."""
+    try:
+        release = load_release(product)
+    except DBReconError:
+        return {"product_title": product, "county_shapes": SHAPE_YEARS[-1]}
+    return {"product_title": release.title, "county_shapes": release.county_shapes}
 
 
 def _with_state(hosts: list[Json]) -> list[Json]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbrecon.dashboard.static_files import FOLDER, load_files
+from dbrecon.recon.product.release import SHAPE_YEARS
 from dbrecon.states import STATES
 
 DASHBOARD = FOLDER.parent
@@ -44,7 +45,16 @@ def test_the_page_has_no_scripts_or_styles_of_its_own() -> None:
 def test_the_map_has_every_county_of_every_state() -> None:
     shapes = json.loads(load_files()["vendor/counties.json"].body)
     assert {code[:2] for code in shapes["counties"]} == {state.fips for state in STATES.values()} == set(shapes["states"])
-    # 3,143 counties and equivalents in 2010 and 78 of Puerto Rico, but Bedford (51515), which is a county's part since 2013.
-    assert len(shapes["counties"]) == 3143 + 78 - 1
-    assert {"46113", "02270"} <= set(shapes["counties"])
     assert all(re.fullmatch(r"[Mmlz0-9 -]+", path) for path in shapes["counties"].values())
+
+
+def test_the_map_has_the_counties_of_each_census() -> None:
+    shapes = json.loads(load_files()["vendor/counties.json"].body)
+    assert tuple(map(int, shapes["years"])) == SHAPE_YEARS
+    of_2010, of_2020 = (set(shapes["counties"]) - set(shapes["years"][year]["without"]) for year in ("2010", "2020"))
+    # 3,143 counties and equivalents in 2010 and 78 of Puerto Rico, but Bedford (51515), which is a county's part since 2013.
+    assert (len(of_2010), len(of_2020)) == (3143 + 78 - 1, 3143 + 78)
+    assert of_2010 - of_2020 == {"46113", "02270", "02261"}  # Shannon, Wade Hampton, Valdez-Cordova
+    assert of_2020 - of_2010 == {"46102", "02158", "02063", "02066"}  # Oglala Lakota, Kusilvak, Chugach, Copper River
+    assert not any(code.startswith("091") for code in of_2020)  # Connecticut's planning regions came in 2022
+    assert all(year["source"] for year in shapes["years"].values())

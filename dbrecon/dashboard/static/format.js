@@ -68,3 +68,6 @@ export function tractName(tract) {
   const main = String(Number(tract.slice(0, 4)));
   return tract.slice(4) === "00" ? main : `${main}.${tract.slice(4)}`;
 }
+
+/** An experiment's tables in words. */
+export const tablesName = (tables) => ({ all: "all tables", block: "block tables" })[tables] ?? `tables ${tables}`;

@@ -41,12 +41,16 @@ function coloured(measure, certainty) {
   };
 }
 
-/** counties: those of the answer that are shown; onChoose(county) when one is clicked; certainty: what is known of it, by geoid. */
-export function CountyMap({ counties, onChoose, label, certainty = new Map() }) {
+/**
+ * counties: those of the answer that are shown; year: of the census, whose counties are drawn; onChoose(county) when one is clicked;
+ * certainty: what is known of it, by geoid.
+ */
+export function CountyMap({ counties, year, onChoose, label, certainty = new Map() }) {
   const [chosen, setChosen] = useState(PROGRESS.name);
   const measures = [PROGRESS, ...(certainty.size ? MEASURES.map((measure) => coloured(measure, certainty)) : [])];
   const measure = measures.find(({ name }) => name === chosen) ?? PROGRESS;
-  const shapes = useFile("vendor/counties.json");
+  const atlas = useFile("vendor/counties.json");
+  const shapes = useMemo(() => atlas && ofYear(atlas, year), [atlas, year]);
   const svg = useRef(null);
   const [whole, setWhole] = useState(false);
   const [pointed, setPointed] = useState(null);
@@ -86,9 +90,16 @@ export function CountyMap({ counties, onChoose, label, certainty = new Map() }) 
       <figcaption>
         <${Legend} counties=${counties} national=${national || whole} measure=${measure} />
         ${shapes && !national && html`<button type="button" class="plain" aria-pressed=${whole} onClick=${() => setWhole(!whole)}>Whole country</button>`}
-        ${unseen.length > 0 && html`<p class="note">Not on the map, since it has the counties of another year: ${unseen.map((one) => `${one.name || "county"} (${one.geoid})`).join(", ")}.</p>`}
+        <p class="note">${shapes && html`Drawn with ${shapes.source}.`}${unseen.length > 0 && html` Not among them: ${unseen.map((one) => `${one.name || "county"} (${one.geoid})`).join(", ")}.`}</p>
       </figcaption>
     </figure>`;
+}
+
+/** The atlas with the counties of a year alone, and what stands in for their shapes. */
+function ofYear(atlas, year) {
+  const { source, without } = atlas.years[year] ?? atlas.years[Math.max(...Object.keys(atlas.years))];
+  const there = Object.entries(atlas.counties).filter(([geoid]) => !without.includes(geoid));
+  return { ...atlas, source, counties: Object.fromEntries(there) };
 }
 
 const Tip = ({ county, at, measure }) => html`

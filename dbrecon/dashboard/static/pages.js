@@ -1,7 +1,7 @@
 // The pages of a state, a county and a tract, and the list of experiments.
 import { apiUrl, pageUrl, useLive } from "./live.js";
 import { CountyMap } from "./map.js";
-import { dateTime, number, percent, tractName, worked, memory } from "./format.js";
+import { dateTime, number, percent, tablesName, tractName, worked, memory } from "./format.js";
 import { Results, certaintyColumns, useCertainty, useResults } from "./results.js";
 import { Ago, Bar, Crumbs, Empty, Errors, Files, Moment, Section, Stat, Status, Table } from "./parts.js";
 import { html, useMemo } from "./vendor/preact.js";
@@ -22,7 +22,7 @@ export function Index({ data }) {
     <ul class="experiments">${rows.map((one) => html`
       <li key=${one.reident} class="card" data-reident=${one.reident}>
         <h2><a href=${pageUrl(one.reident)}>${one.reident}</a></h2>
-        <p class="note">${one.tables === "all" ? "all tables" : "block tables"}, registered ${dateTime(one.created)}</p>
+        <p class="note">${tablesName(one.tables)}, registered ${dateTime(one.created)}</p>
         <${Bar} done=${one.people_solved} bad=${one.people_quarantined} all=${one.people} label=${`People of ${one.reident} solved`} />
         <p>${number(one.tracts_solved)} of ${number(one.tracts)} tracts, ${number(one.people_solved)} of ${number(one.people)} people
           (${percent(one.people_solved, one.people)})</p>
@@ -99,7 +99,7 @@ export function State({ reident, stusab, go }) {
     </section>
     <${Section} title="Counties">
       <div class="map-and-table">
-        <${CountyMap} counties=${counties} certainty=${certainty} onChoose=${(county) => go(pageUrl(reident, stusab, county.county))}
+        <${CountyMap} counties=${counties} year=${data.county_shapes} certainty=${certainty} onChoose=${(county) => go(pageUrl(reident, stusab, county.county))}
           label=${`Map of ${counties.length} counties by progress; the table beside it has the same`} />
         <${Table} caption="Counties" columns=${columns} rows=${counties} rowKey=${(row) => row.geoid} first=${{ name: "county", down: false }} />
       </div>
@@ -123,6 +123,7 @@ export function County({ reident, stusab, county: code }) {
   return html`
     <${Crumbs} reident=${reident} stusab=${stusab} county=${code} names=${{ county: county.name }} />
     <h1 tabindex="-1">${county.name || `County ${code}`} <span class="of">${stusab.toUpperCase()}, ${county.geoid}, in ${reident}</span></h1>
+    <${Inside} place=${results.data?.place} />
     <section class="card progress" aria-label="Progress">
       <${Bar} big done=${people} bad=${bad} all=${county.pop} label="People solved" />
       <dl class="stats">
@@ -167,6 +168,7 @@ export function Tract({ reident, stusab, county, tract: code }) {
   return html`
     <${Crumbs} reident=${reident} stusab=${stusab} county=${county} tract=${code} />
     <h1 tabindex="-1">Tract ${tractName(code)} <span class="of">${tract.geoid}, in ${reident}</span></h1>
+    <${Inside} place=${results.data?.place} />
     <section class="card progress" aria-label="Where it stands">
       <dl class="stats">
         <${Stat} label="Status" name="status" value=${html`<${Status} status=${tract.status} held=${tract.held} />`}
@@ -199,5 +201,10 @@ export function Tract({ reident, stusab, county, tract: code }) {
       errors.length ? html`<${Errors} reident=${reident} errors=${errors} place=${false} />` : html`<${Empty}>None are recorded of this tract.<//>`
     }<//>`;
 }
+
+/** A place's name and a point inside it, as published. */
+const Inside = ({ place }) =>
+  place?.latitude != null &&
+  html`<p class="note" data-point>${place.name}; a point inside it: latitude ${place.latitude.toFixed(5)}, longitude ${place.longitude.toFixed(5)}</p>`;
 
 const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
