@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger, place_in_words
 from dbrecon.console.parser import Arguments
 from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
@@ -146,7 +146,8 @@ def show_certainty(args: Arguments, config: Config) -> int:
         text = summary_csv(found) if target.endswith(".csv") else json.dumps(found, indent=1) + "\n"
         with storage.sopen(target, "w") as file:
             file.write(text)
-    print(json.dumps(found, indent=1) if args.json else f"{_title(found, experiment)}\n\n{format_summary(found)}{_drawn(found)}")
+    title = _title(found, experiment, place_in_words(ledger, reident, place))
+    print(json.dumps(found, indent=1) if args.json else f"{title}\n\n{format_summary(found)}{_drawn(found)}")
     return 0
 
 
@@ -167,10 +168,10 @@ def _drawn(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _title(found: dict[str, Any], experiment: Experiment) -> str:
+def _title(found: dict[str, Any], experiment: Experiment, place: str) -> str:
     known = {"all": "block and tract tables", "block": "block tables alone"}
     tables = known.get(experiment.tables, f"the tables {experiment.tables}")
-    return f"{found['reident']}, {found['place']} ({counted(found['counties'], 'county')}): people who may differ, from {tables}"
+    return f"{found['reident']}, {place}, {counted(found['counties'], 'county')}: people who may differ, from {tables}"
 
 
 def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dbrecon.errors import DatabaseError, UsageError
 from dbrecon.experiment import Experiment, check_reident
 from dbrecon.place import Place
 from dbrecon.settings import Config
+from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.ledger.ledger import Ledger
@@ -33,6 +34,14 @@ def asked_place(args: Arguments) -> Place:
     if args.tract is not None and args.county is None:
         raise UsageError("a tract needs its county: give --county too")
     return Place(stusab, args.county, tuple(split(args.tract)) if args.tract else None)
+
+
+def place_in_words(ledger: Ledger, reident: str, place: Place) -> str:
+    """Return a place with its names, as in "oh 059 (Guernsey County, Ohio)"."""
+    if place.stusab is None:
+        return place.text()
+    county = ledger.county_names(reident, place).get((place.stusab, place.county), "") if place.county else ""
+    return f"{place.text()} ({', '.join(name for name in (county, STATES[place.stusab].name) if name)})"
 
 
 def states_asked(args: Arguments) -> list[str]:

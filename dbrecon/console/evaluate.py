@@ -14,6 +14,7 @@ from dbrecon.ctools.progress import Progress
 from dbrecon.errors import InputError, StorageError, Subject, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.place import EVERYWHERE
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
@@ -56,7 +57,9 @@ def evaluate_people(args: Arguments, config: Config) -> int:
         loaders = {STATES[stusab].fips + county: partial(load, stusab, county) for stusab, county in counties}
         found: dict[str, CountyEvaluation] = {}
         result = evaluate(truth, loaders, product, done=found.__setitem__)
-    print(result.as_json() if args.json else format_report(result).rstrip(), flush=True)
+    known = ledger.county_names(experiment.reident, EVERYWHERE)
+    names = {STATES[stusab].fips + county: name for (stusab, county), name in known.items()}
+    print(result.as_json() if args.json else format_report(result, names).rstrip(), flush=True)
     wrong, cells = (sum(getattr(level, name) for level in result.violations.values()) for name in ("wrong", "cells"))
     if wrong:
         raise InputError(

@@ -11,6 +11,7 @@ from dbrecon.console.written import asked_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import UsageError
+from dbrecon.recon.census.geography import COUNTY_LEVEL, TRACT_LEVEL
 from dbrecon.settings import Config
 from dbrecon.steps.provenance import made_of
 
@@ -18,7 +19,7 @@ from dbrecon.steps.provenance import made_of
 def export(args: Arguments, config: Config) -> int:
     """Write the people of a place, with their certainty where it has been found, and print a line a file."""
     with extra("export"):
-        from dbrecon.steps.export import export_people, parts_of
+        from dbrecon.steps.export import Source, export_people, parts_of, places_of
 
     experiment, ledger, place = asked_counties(args, config, "--export")
     if args.partitioned and args.export == "duckdb":
@@ -27,9 +28,17 @@ def export(args: Arguments, config: Config) -> int:
     check_writable(folder)
     counties = checked_counties(experiment, ledger, place)
     parts = parts_of(counties, partitioned=bool(args.partitioned))
+    levels = {COUNTY_LEVEL: "county", TRACT_LEVEL: "tract", **dict.fromkeys(experiment.release.block_levels, "block")}
     with Progress("exported", "county", len(counties)) as progress:
-        notes = {"reident": experiment.reident, **made_of(experiment, ledger)}
-        written = export_people(experiment, parts, folder, args.export, notes, progress.add)
+        source = Source(
+            experiment,
+            lambda stusab, county: places_of(
+                (level, row) for sumlev, level in levels.items() for row in ledger.geography(experiment.reident, stusab, sumlev, county)
+            ),
+            {"reident": experiment.reident, **made_of(experiment, ledger)},
+            progress.add,
+        )
+        written = export_people(source, parts, folder, args.export)
     if args.partitioned:
         print(f"{os.path.join(folder, 'people')}: {counted(sum(written.values()), 'person')} in {counted(len(written), 'file')}")
         return 0

@@ -3,7 +3,9 @@
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import asked_place, asked_reident, find_experiment, open_ledger
@@ -18,8 +20,12 @@ from dbrecon.states import STATES
 
 if TYPE_CHECKING:
     from dbrecon.ledger.records import TractState
+    from dbrecon.recon.product.release import Release
 
 Facts = list[tuple[str, str]]
+
+WITHHELD = "-1"
+"""What county files have for a cell that is not published."""
 
 
 def _folder(args: Arguments, config: Config) -> str:
@@ -72,7 +78,7 @@ def show_info(args: Arguments, config: Config) -> int:
     path = args.info
     entry = storage.look_named(path)
     facts = [("file", path), ("bytes", f"{entry.size:,}"), ("written", when(entry.mtime))]
-    facts += _reader_of(path)(path)
+    facts += _reader_of(path, config)(path)
     facts += _from_ledger(path, config)
     width = max(len(name) for name, _ in facts) + 1
     for name, value in facts:
@@ -80,11 +86,11 @@ def show_info(args: Arguments, config: Config) -> int:
     return 0
 
 
-def _reader_of(path: str) -> Callable[[str], Facts]:
+def _reader_of(path: str, config: Config) -> Callable[[str], Facts]:
     name = path.rsplit("/", 1)[-1].removesuffix(".gz")
     kinds: dict[str, Callable[[str], Facts]] = {
         r".*\.lp": _lp, r".*\.sol": _solution, r".*\.ilp": _ilp, r"\w+_(block|tract)_\d{5}\.csv": _county_file,
-        r"geofile_[a-z]{2}\.csv": _geofile, r"[a-z]{2}.*\.zip": _zip, r".*\.csv": _people,
+        r"geofile_[a-z]{2}\.csv": _geofile, r".*\.zip": partial(_zip, config), r".*\.csv": _people,
     }  # fmt: skip
     for pattern, reader in kinds.items():
         if re.fullmatch(pattern, name):
@@ -134,39 +140,45 @@ def _people(path: str) -> Facts:
     import numpy as np
 
     with extra("study"):
-        from dbrecon.recon.people.people_reader import iter_people
+        from dbrecon.recon.people.people_reader import PEOPLE_FORM, block_and_untold
+        from dbrecon.recon.people.record_reader import iter_records
 
-    total, blocks, tracts = 0, set[int](), set[int]()
+    total, blocks, untold = 0, set[int](), Counter[str]()
     with storage.sopen(path, "rb") as file:
-        for people in iter_people(file, path):
-            total += people.population
-            blocks.update(np.unique(people.geoid_block).tolist())
-            tracts.update(np.unique(people.geoid_tract).tolist())
+        for records in iter_records(file, path, PEOPLE_FORM):
+            total += len(records)
+            block, of_columns = block_and_untold(records)
+            blocks.update(np.unique(block).tolist())
+            untold.update(of_columns)
+    tracts = {block // 10_000 for block in blocks}
     counties = sorted({f"{tract:011d}"[:5] for tract in tracts})
     named = ", ".join(counties[:5]) + (", ..." if len(counties) > 5 else "")
+    columns = ", ".join(f"{column} of {count:,}" for column, count in untold.items() if count)
     return _known(
         ("kind", "people, one a line (step 5)"), ("county", named), ("people", total), ("tracts", len(tracts)),
-        ("blocks", len(blocks)),
+        ("blocks", len(blocks)), ("not told by any table", columns),
     )  # fmt: skip
 
 
 def _county_file(path: str) -> Facts:
-    people = rows = 0
+    people = rows = withheld = 0
     tracts: set[str] = set()
     with storage.sopen(path) as file:
         header = file.readline().rstrip("\n").split(",")
         level = header[0].removeprefix("geoid_")
         for line in file:
             fields = line.rstrip("\n").split(",")
-            if len(fields) != len(header) or not all(field.isdigit() for field in fields):
+            if len(fields) != len(header) or not all(field.isdigit() or field == WITHHELD for field in fields):
                 raise InputError(f"{path}, line {rows + 2}: does not have {len(header)} counts; make it again (--step2 --force)")
             rows += 1
-            people += int(fields[2]) if len(fields) > 2 else 0
+            withheld += fields.count(WITHHELD)
+            people += int(fields[2]) if len(fields) > 2 and fields[2] != WITHHELD else 0
             tracts.add(fields[0][:11])
     return _known(
         ("kind", f"a county's {level} tables (step 2)"), ("county", min(tracts, default="")[:5]), ("tracts", len(tracts)),
         ("blocks", rows if level == "block" else None),
         ("cells of each", len(header) - 2),
+        ("cells withheld", withheld or None),
         ("people", people if len(header) > 2 else None),
     )  # fmt: skip
 
@@ -189,12 +201,18 @@ def _geofile(path: str) -> Facts:
     )  # fmt: skip
 
 
-def _zip(path: str) -> Facts:
+def _zip(config: Config, path: str) -> Facts:
     from dbrecon.recon.product.release import StateZip, release_of_zip
 
-    stusab = path.rsplit("/", 1)[-1][:2]
+    folder, name = path.rpartition("/")[::2]
+    found = re.search(r"/(\w+)/dist$", folder)
+    known: dict[str, Release] = {}
+    if found and config.paths.root and path.startswith(f"{config.root()}/"):
+        release = find_experiment(config, found[1]).release
+        known = {release.zip_of(stusab): release for stusab in STATES}
     with storage.open_ranges(path) as file:
-        release = release_of_zip(path.rsplit("/", 1)[-1], stusab)
+        stusab = next((stusab for stusab in STATES if name in known and known[name].zip_of(stusab) == name), name[:2])
+        release = known[name] if name in known else release_of_zip(name, stusab)
         archive = StateZip(file, release, stusab, path)
     state = STATES[stusab].name if stusab in STATES else ""
     return _known(

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dbrecon.console.commands import place_in_words
 from dbrecon.console.disclosure import new_folder, warn_left_out, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
@@ -72,7 +73,7 @@ def report_experiment(args: Arguments, config: Config) -> int:
             return findings(subject, counties, truth, args.seed or 0, args.repeats or 1, executor, progress.add)
 
         found, beside = study(experiment), {name: study(other) for name, other in others.items()}
-    where = experiment.reident if place.stusab is None else f"{experiment.reident}, {place.text()}"
+    where = f"{experiment.reident}, {place_in_words(ledger, experiment.reident, place)}" if place.stusab else experiment.reident
     subject = Subject(
         title=where,
         product=experiment.release.title,
@@ -205,8 +206,10 @@ def geography(experiment: Experiment, ledger: Ledger, counties: Sequence[CountyK
             if (row.intptlat, row.intptlon) != (0.0, 0.0):
                 points[int(f"{row.state}{row.county}{row.tract}")] = row.intptlon, row.intptlat
     wanted = {STATES[stusab].fips + county for stusab, county in counties}
-    paths: dict[str, str] = json.loads(SHAPES.read_text(encoding="utf-8"))["counties"]
-    return Geography(names, {code: rings_of(path) for code, path in paths.items() if code in wanted}, points)
+    atlas = json.loads(SHAPES.read_text(encoding="utf-8"))
+    year = atlas["years"][str(experiment.release.county_shapes)]
+    shapes = {code: rings_of(path) for code, path in atlas["counties"].items() if code in wanted - set(year["without"])}
+    return Geography(names, shapes, points, year["source"])
 
 
 def rings_of(path: str) -> Rings:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from dbrecon.console.commands import asked_place, asked_reident, open_ledger
+from dbrecon.console.commands import asked_place, asked_reident, open_ledger, place_in_words
 from dbrecon.console.parser import Arguments
 from dbrecon.console.status_report import RULE, format_errors, format_status, status_dict
 from dbrecon.place import EVERYWHERE
@@ -35,7 +35,7 @@ def show_status(args: Arguments, config: Config) -> int:
     width = shutil.get_terminal_size().columns if on_screen else None
     everything = {"shown": None} if args.verbose else {}
     if place != EVERYWHERE:
-        print(f"Place\n   {place.text()}\n{RULE}")
+        print(f"Place\n   {place_in_words(ledger, reident, place)}\n{RULE}")
     print(format_status(status, width, **everything))
     return 0
 

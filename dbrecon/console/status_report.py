@@ -120,7 +120,8 @@ def _quarantined(status: Status, shown: int | None) -> list[str]:
     lines = [f"Quarantined: {number:,}"] if number else ["Quarantined: none"]
     for unit in status.quarantined[:shown]:
         message = unit.error.strip().splitlines()[0] if unit.error.strip() else "no error is recorded"
-        lines.append(f"   {unit.stusab} {unit.county} {unit.tract or 'county'}: {message}")
+        name = f" ({unit.name})" if unit.name else ""
+        lines.append(f"   {unit.stusab} {unit.county} {unit.tract or 'county'}{name}: {message}")
     return lines + _more(number, shown)
 
 

@@ -177,6 +177,11 @@ class Atlas(Core):
         query = select(counties.c.county, counties.c.status).where(counties.c.stusab == stusab).order_by(counties.c.county)
         return {row.county: row.status for row in self._rows(reident, query)}
 
+    def county_names(self, reident: str, place: Place) -> dict[tuple[str, str], str]:
+        """Return the names of a place's counties (state, three digits), as published."""
+        tables = experiment_tables(reident)
+        return self._run(lambda connection: sql.county_names(connection, tables, place), reident=reident, write=False)
+
     def tracts(self, reident: str, stusab: str, county: str) -> list[str]:
         """Return the county's tracts (six digits), those without people included, sorted."""
         tracts = experiment_tables(reident).tracts

@@ -47,6 +47,13 @@ def narrow(table: Table, place: Place) -> list[Condition]:
     return conditions
 
 
+def county_names(connection: Connection, tables: ExperimentTables, place: Place) -> dict[tuple[str, str], str]:
+    """Return the names of a place's counties, as published."""
+    counties = tables.counties
+    query = select(counties.c.stusab, counties.c.county, counties.c.name).where(*narrow(counties, place))
+    return {(row.stusab, row.county): row.name for row in connection.execute(query)}
+
+
 def by_index(query: Select[Any], table: Table, name: str) -> Select[Any]:
     """Return the query, on MySQL by that index of the table: its optimizer may choose a scan while its statistics are old."""
     return query.with_hint(table, f"FORCE INDEX ({table.name}_{name})", "mysql")

@@ -35,6 +35,7 @@ ERRORS_SEARCHED = 5000  # the newest errors of all experiments, in which one exp
 SLOWEST_SHOWN = 20
 HISTORY_SECONDS = 3600
 HISTORY_STEP = 120
+COUNTY_LEVEL, TRACT_LEVEL = "050", "140"  # of the geographic header's records
 LIST_TEXT = 400  # characters of an error in a list
 WHOLE_TEXT = 100_000  # characters of each text of one error
 
@@ -196,6 +197,22 @@ class DashboardReader:
                 raise NothingThere(f"{reident} has no tract {tract} in {stusab} {county}; see the county for those there are")
             place = [errors_table.c.stusab == stusab, errors_table.c.county == county, errors_table.c.tract == tract]
             return now, _held(dict(row), now), _errors(connection, reident, 20, place)
+
+        return self._of(reident, work)
+
+    def unit(self, reident: str, stusab: str, county: str, tract: str = "") -> Json:
+        """Return the name of a county or a tract, and a point inside it, as published; None for what is not known.
+
+        It reads the state's records, which have no index but their order: not for pages that ask again and again.
+        """
+
+        def work(connection: Connection, tables: ExperimentTables) -> Json:
+            geo, level = tables.geo, TRACT_LEVEL if tract else COUNTY_LEVEL
+            found = [geo.c.stusab == stusab, geo.c.sumlev == level, geo.c.county == county, geo.c.tract == tract]
+            row = connection.execute(select(geo.c.name, geo.c.intptlat, geo.c.intptlon).where(*found)).first()
+            if row is None or (row.intptlat, row.intptlon) == (0.0, 0.0):
+                return {"name": row.name if row else None, "latitude": None, "longitude": None}
+            return {"name": row.name, "latitude": row.intptlat, "longitude": row.intptlon}
 
         return self._of(reident, work)
 

@@ -357,7 +357,7 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A tract (or a county: ``tract`` is "") that was taken out of the work, and why."""
+    """A tract (or a county: ``tract`` is "") that was taken out of the work, and why; ``name`` is its county's."""
 
     stusab: str
     county: str
@@ -365,6 +365,7 @@ class Quarantine:
     pop: int
     attempts: int
     error: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

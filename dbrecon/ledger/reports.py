@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from dbrecon.ledger import certain
-from dbrecon.ledger.claiming import by_index, index_for, narrow
+from dbrecon.ledger.claiming import by_index, county_names, index_for, narrow
 from dbrecon.ledger.holders import holders
 from dbrecon.ledger.lifecycle import FREE, LEASED, RESTING
 from dbrecon.ledger.moves import Condition
@@ -194,13 +194,16 @@ def worked_seconds(moments: Sequence[tuple[int, int]], begun: Sequence[int], sin
 
 
 def _quarantined(connection: Connection, tables: ExperimentTables, place: Place) -> tuple[Quarantine, ...]:
-    found: list[Quarantine] = []
+    rows: list[tuple[str, Row[Any]]] = []
     for table in (tables.tracts, tables.counties, tables.certainty):
         query = select(table).where(table.c.status == QUARANTINED, *narrow(table, place)).order_by(*table.primary_key.columns)
         for row in connection.execute(by_index(query.limit(QUARANTINED_SHOWN), table, "free")):
-            tract = row.tract if "tract" in table.c else ""
-            found.append(Quarantine(row.stusab, row.county, tract, row.pop, row.attempts, row.error or ""))
-    return tuple(found)
+            rows.append((row.tract if "tract" in table.c else "", row))
+    names = county_names(connection, tables, place) if rows else {}
+    return tuple(
+        Quarantine(row.stusab, row.county, tract, row.pop, row.attempts, row.error or "", names.get((row.stusab, row.county), ""))
+        for tract, row in rows
+    )
 
 
 def work_left(

@@ -21,12 +21,14 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Geography:
-    """Where places lie: ``names`` of counties (SSCCC), their ``shapes`` (rings of points in one plane, y downwards), and of tracts
-    (11 digits as numbers) ``points``, (longitude, latitude) in degrees. What is not known is left out."""
+    """Where places lie: ``names`` of counties (SSCCC), their ``shapes`` (rings of points in one plane, y downwards) and the
+    ``source`` of these, and of tracts (11 digits as numbers) ``points``, (longitude, latitude) in degrees. What is not known is
+    left out."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Rings] = field(default_factory=dict)
     points: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    source: str = "another year's shapes"
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ def places(tracts: Tracts, geography: Geography) -> Section | None:
     columns = ("county", "name", "people", *(f"{measure.label}, %" for measure in known))
     number = f"{counted(len(counties.geoid), 'county')} and {counted(len(tracts.geoid), 'tract')} have people."
     words = [number + (" Points are tracts, larger where more people live." if geography.points else "")]
-    missing = [code for code in map("{:05d}".format, counties.geoid.tolist()) if code not in geography.shapes]
-    if drawn and missing:
-        words.append(f"Not on the map, which has the counties of 2010: {', '.join(missing[:SHOWN])}.")
+    codes = [f"{code:05d}" for code in counties.geoid.tolist()]
+    missing = [code for code in codes if code not in geography.shapes]
+    if drawn and len(missing) <= len(codes) - FEWEST_COUNTIES:
+        words.append(f"Counties are drawn with {geography.source}.")
+        words += [f"Not among them: {', '.join(missing[:SHOWN])}."] if missing else []
     return Section("places", "Where", tuple(words), tuple(drawn), (Table("counties", "By county", columns, tuple(rows)),))
 
 

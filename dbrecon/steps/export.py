@@ -1,4 +1,5 @@
-"""A place's people with their certainty, in files that other programs read: Parquet, CSV, DuckDB.
+"""A place's people with their certainty, and its counties, tracts and blocks by name with a point inside each, in files that other
+programs read: Parquet, CSV, DuckDB.
 
 GEOIDs are text, so that no leading zero is lost. A county's files are read a piece at a time, so that memory does not grow with it.
 """
@@ -7,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -15,8 +16,10 @@ from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import GeoRow
 from dbrecon.recon.census.kinds import RACES
 from dbrecon.recon.csv_pieces import CsvPieces
+from dbrecon.recon.people.attributes import NOT_TOLD
 from dbrecon.recon.people.people import COLUMNS
 
 with extra("export"):
@@ -42,57 +45,81 @@ SCHEMA = pa.schema(
         ("confidence", pa.float32()),  # missing where no samples were drawn
     ]
 )
+PLACES = pa.schema(
+    [
+        ("geoid", pa.string()),
+        ("level", pa.string()),  # county, tract or block
+        ("name", pa.string()),
+        ("people", pa.int64()),
+        ("latitude", pa.float64()),  # of a point inside, in degrees as published; missing where none is
+        ("longitude", pa.float64()),
+    ]
+)
 NOTES = "dbrecon"
 """The key of a Parquet file's metadata that says what the people were made of, as JSON."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file to write: its path below the folder without an ending, and whose people it has."""
+    """Two files to write, their paths below the folder without an ending: one of people, one of places; and of which counties."""
 
-    path: str
+    people: str
+    places: str
     counties: tuple[tuple[str, str], ...]
 
 
-class Sink(Protocol):
-    """What takes people, a piece at a time."""
+@dataclass(frozen=True)
+class Source:
+    """Where people and places are taken from. ``places`` gives a county's, in the columns of PLACES; ``notes`` are kept beside
+    them; ``done`` hears of each county."""
 
-    def write(self, people: pa.Table) -> None:
+    experiment: Experiment
+    places: Callable[[str, str], pa.Table]
+    notes: Mapping[str, object]
+    done: Callable[[int], object]
+
+
+class Sink(Protocol):
+    """What takes people or places, a piece at a time."""
+
+    def write(self, rows: pa.Table) -> None:
         """Take some more."""
 
 
 def parts_of(counties: Sequence[tuple[str, str]], *, partitioned: bool) -> list[Part]:
     """Return the files of some counties (state, three digits): one a state, or one a county in folders that name their columns."""
     if partitioned:
-        return [Part(f"people/stusab={state}/county={county}/people", ((state, county),)) for state, county in counties]
+        folders = {county: f"stusab={county[0]}/county={county[1]}" for county in counties}
+        return [Part(f"people/{folder}/people", f"places/{folder}/places", (county,)) for county, folder in folders.items()]
     states = dict.fromkeys(state for state, _ in counties)
-    return [Part(f"people_{state}", tuple(county for county in counties if county[0] == state)) for state in states]
+    of_state = {state: tuple(county for county in counties if county[0] == state) for state in states}
+    return [Part(f"people_{state}", f"places_{state}", of_state[state]) for state in states]
 
 
-def export_people(
-    experiment: Experiment,
-    parts: Sequence[Part],
-    folder: str,
-    kind: str,
-    notes: Mapping[str, object],
-    done: Callable[[int], object],
-) -> dict[str, int]:
-    """Write people as "parquet", "csv" or "duckdb" below ``folder``; return each file's path and how many people it has.
+def export_people(source: Source, parts: Sequence[Part], folder: str, kind: str) -> dict[str, int]:
+    """Write people and places as "parquet", "csv" or "duckdb" below ``folder``; return each people's file and how many it has.
 
-    With "duckdb" all go into one database, ``{reident}.duckdb``, as its table ``people``. ``notes`` are kept beside them; ``done``
-    hears of each county. Raises UsageError for a file that is there, InputError for people that are not whole, StorageError.
+    With "duckdb" all go into one database, ``{reident}.duckdb``, as its tables ``people`` and ``places``. Raises UsageError for a
+    file that is there, InputError for people that are not whole, StorageError.
     """
+    kms_key = source.experiment.kms_key
     if kind == "duckdb":
-        path = f"{folder}/{experiment.reident}.duckdb"
+        path = f"{folder}/{source.experiment.reident}.duckdb"
         _refuse([path])
-        with _database(path, notes) as sink:
-            return {path: sum(_write(experiment, part, sink, done) for part in parts)}
-    paths = {part: f"{folder}/{part.path}.{kind}" for part in parts}
-    _refuse(paths.values())
+        with _database(path, source.notes) as (people, places):
+            return {path: sum(_write(source, part, people, places) for part in parts)}
+    paths = {part: (f"{folder}/{part.people}.{kind}", f"{folder}/{part.places}.{kind}") for part in parts}
+    _refuse(path for pair in paths.values() for path in pair)
     written = {}
-    for part, path in paths.items():
-        with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file, _sink(kind, file, notes) as sink:
-            written[path] = _write(experiment, part, sink, done)
+    for part, (of_people, of_places) in paths.items():
+        with ExitStack() as stack:
+            people, places = (
+                stack.enter_context(
+                    _sink(kind, stack.enter_context(storage.sopen(path, "wb", kms_key=kms_key)), schema, source.notes)
+                )
+                for path, schema in ((of_people, SCHEMA), (of_places, PLACES))
+            )
+            written[of_people] = _write(source, part, people, places)
     return written
 
 
@@ -102,14 +129,30 @@ def _refuse(paths: Iterable[str]) -> None:
             raise UsageError(f"{path} is there already: name another folder, or remove it")
 
 
-def _write(experiment: Experiment, part: Part, sink: Sink, done: Callable[[int], object]) -> int:
-    people = 0
+def _write(source: Source, part: Part, people: Sink, places: Sink) -> int:
+    written = 0
     for stusab, county in part.counties:
-        for piece in county_people(experiment, stusab, county):
-            sink.write(piece)
-            people += piece.num_rows
-        done(1)
-    return people
+        places.write(source.places(stusab, county))
+        for piece in county_people(source.experiment, stusab, county):
+            people.write(piece)
+            written += piece.num_rows
+        source.done(1)
+    return written
+
+
+def places_of(rows: Iterable[tuple[str, GeoRow]]) -> pa.Table:
+    """Return records of the geographic header, each with its level, in the columns of PLACES."""
+    found = list(rows)
+    known = [(row.intptlat, row.intptlon) != (0.0, 0.0) for _, row in found]
+    columns = [
+        [row.state + row.county + row.tract + row.block for _, row in found],
+        [level for level, _ in found],
+        [row.name for _, row in found],
+        [row.pop100 for _, row in found],
+        [row.intptlat if point else None for (_, row), point in zip(found, known, strict=True)],
+        [row.intptlon if point else None for (_, row), point in zip(found, known, strict=True)],
+    ]
+    return pa.table(columns, schema=PLACES)
 
 
 def county_people(experiment: Experiment, stusab: str, county: str) -> Iterator[pa.Table]:
@@ -143,7 +186,7 @@ def _pieces(path: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBa
     """Yield some columns of a file of ours. Raises InputError if it is not whole."""
     with storage.sopen(path, "rb") as file:
         try:
-            yield from CsvPieces(file, types, READ_BYTES, null_values=[""])
+            yield from CsvPieces(file, types, READ_BYTES, null_values=["", NOT_TOLD])  # of ages
         except pa.ArrowInvalid as error:
             raise InputError(f"{path}: is not whole ({' '.join(str(error).split())}); --rescan finds what is") from error
 
@@ -152,11 +195,11 @@ def _pieces(path: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBa
 
 
 @contextmanager
-def _sink(kind: str, file: IO[bytes], notes: Mapping[str, object]) -> Iterator[Sink]:
+def _sink(kind: str, file: IO[bytes], schema: pa.Schema, notes: Mapping[str, object]) -> Iterator[Sink]:
     if kind == "csv":
-        yield _Csv(file)
+        yield _Csv(file, schema)
         return
-    schema = SCHEMA.with_metadata({NOTES: json.dumps(dict(notes))})
+    schema = schema.with_metadata({NOTES: json.dumps(dict(notes))})
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield _Parquet(writer, schema)
 
@@ -166,39 +209,43 @@ class _Parquet:
     writer: pq.ParquetWriter
     schema: pa.Schema
 
-    def write(self, people: pa.Table) -> None:
+    def write(self, rows: pa.Table) -> None:
         """See Sink."""
-        self.writer.write_table(people.replace_schema_metadata(self.schema.metadata))
+        self.writer.write_table(rows.replace_schema_metadata(self.schema.metadata))
 
 
 class _Csv:
-    """Lines as in a county's file, and two columns more; what is missing is empty."""
+    """Lines with a first one of names; what is missing is empty."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
         self._file = file
-        self._file.write(",".join(SCHEMA.names).encode() + b"\n")
+        self._options = pacsv.WriteOptions(include_header=False, quoting_style="needed" if schema is PLACES else "none")
+        self._file.write(",".join(schema.names).encode() + b"\n")
 
-    def write(self, people: pa.Table) -> None:
+    def write(self, rows: pa.Table) -> None:
         """See Sink."""
-        plain = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in people.columns]
-        table = pa.table(plain, names=SCHEMA.names)
-        pacsv.write_csv(table, self._file, pacsv.WriteOptions(include_header=False, quoting_style="none"))
+        plain = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in rows.columns]
+        pacsv.write_csv(pa.table(plain, names=rows.column_names), self._file, self._options)
 
 
 @dataclass(frozen=True)
 class _Table:
     connection: duckdb.DuckDBPyConnection
+    name: str
 
-    def write(self, people: pa.Table) -> None:
+    def write(self, rows: pa.Table) -> None:
         """See Sink."""
-        self.connection.register("more", people)
-        self.connection.execute("INSERT INTO people SELECT * FROM more")
+        self.connection.register("more", rows)
+        self.connection.execute(f"INSERT INTO {self.name} SELECT * FROM more")
         self.connection.unregister("more")
 
 
 @contextmanager
-def _database(path: str, notes: Mapping[str, object]) -> Iterator[Sink]:
-    """Yield a database that comes into place when it is whole. Raises UsageError for a path on S3, StorageError."""
+def _database(path: str, notes: Mapping[str, object]) -> Iterator[tuple[Sink, Sink]]:
+    """Yield the tables people and places of a database that comes into place when it is whole.
+
+    Raises UsageError for a path on S3, StorageError.
+    """
     if storage.is_s3(path):
         raise UsageError(f"{path}: DuckDB writes to local disks alone: name a local folder (--export parquet goes to S3 too)")
     folder = os.path.dirname(os.path.abspath(path))
@@ -206,12 +253,13 @@ def _database(path: str, notes: Mapping[str, object]) -> Iterator[Sink]:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as room:
             with duckdb.connect(f"{room}/people.duckdb") as connection:
-                connection.register("none", SCHEMA.empty_table())
-                connection.execute("CREATE TABLE people AS SELECT * FROM none")
-                connection.unregister("none")
+                for name, schema in (("people", SCHEMA), ("places", PLACES)):
+                    connection.register("none", schema.empty_table())
+                    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM none")
+                    connection.unregister("none")
                 connection.execute("CREATE TABLE made_of (name VARCHAR, value VARCHAR)")
                 connection.executemany("INSERT INTO made_of VALUES (?, ?)", [[k, json.dumps(v)] for k, v in notes.items()])
-                yield _Table(connection)
+                yield _Table(connection, "people"), _Table(connection, "places")
             os.replace(f"{room}/people.duckdb", path)
     except (OSError, duckdb.IOException) as error:
         raise StorageError(f"{path}: cannot be written ({error}); check the folder and its room") from error

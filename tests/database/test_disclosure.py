@@ -1,5 +1,6 @@
 """What tables give away, as an operator asks: attackers drawn, people reidentified, records audited before they are published."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -176,8 +177,28 @@ def test_people_are_exported_for_pandas_polars_and_duckdb(world: tuple[Operator,
     assert json.loads(pq.read_schema(out / "people_de.parquet").metadata[b"dbrecon"])["reident"] == "r1"
     evaluated = operator.evaluated(out / "people_de.parquet")["agreement"]["reconstruction"]
     assert evaluated["exact_age"]["all"] == 1.0
+    _check_places(operator, out)
     again = operator.run("--export", "csv", "--out", str(out))
     assert (again.returncode, "people_de.csv is there already" in again.stderr) == (2, True)
+
+
+def _check_places(operator: Operator, out: Path) -> None:
+    """Beside the people lie the names of counties, tracts and blocks, by the GEOIDs that people have."""
+    (geofile,) = operator.files("work/de/geofile_de.csv").values()
+    published = [row for row in csv.DictReader(geofile.decode().splitlines()) if row["SUMLEV"] != "040"]
+    wanted = {row["STATE"] + row["COUNTY"] + row["TRACT"] + row["BLOCK"]: (row["NAME"], int(row["POP100"])) for row in published}
+    places = pd.read_csv(out / "places_de.csv", dtype={"geoid": str})
+    assert {row.geoid: (row.name_, row.people) for row in places.rename(columns={"name": "name_"}).itertuples()} == wanted
+    assert set(places["level"]) == {"county", "tract", "block"}
+    assert (places["latitude"].notna() == (places["level"] == "tract")).all()  # the points that this zip has
+    by_parquet = pd.read_parquet(out / "places_de.parquet")
+    assert by_parquet["geoid"].tolist() == places["geoid"].tolist()
+    with duckdb.connect(out / "r1.duckdb", read_only=True) as connection:
+        joined = connection.sql("SELECT DISTINCT name FROM people JOIN places ON geoid = geoid_tract").fetchall()
+        assert {name for (name,) in joined} <= set(places["name"])
+        assert joined
+        parts = connection.sql(f"SELECT count(*) FROM read_parquet('{out}/places/*/*/*.parquet')").fetchall()
+    assert parts == [(len(places),)]
 
 
 def test_an_attacker_s_files_may_lie_in_a_folder_as_csv_and_parquet(world: tuple[Operator, Path]) -> None:

@@ -1,24 +1,27 @@
 """An evaluation on one screen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from dbrecon.recon.census.inexact import SUPPRESSED
 from dbrecon.recon.study.evaluation import MEASURES, METHODS, Evaluation, Violations, listed, with_all
 
+Names = Mapping[str, str]
 
-def format_report(result: Evaluation) -> str:
-    """Return the evaluation on one screen, at most 80 columns wide but for names."""
+
+def format_report(result: Evaluation, names: Names = MappingProxyType({})) -> str:
+    """Return the evaluation on one screen, at most 80 columns wide but for names; ``names`` are those of counties, by SSCCC."""
     if not result.compared:
         people = _number(result.people, "reconstructed person", "reconstructed people")
         counties = _number(len(result.without_truth), "county", "counties")
-        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result.violations, result.inexact)]) + "\n"
+        return "\n".join([f"{people} of {counties}, without a truth", *_violation_lines(result, names)]) + "\n"
     agreement = result.agreement
     true_people = _number(int(agreement.truth.sum()), "true person", "true people")
     binned = f"{result.bins.n} bins"
     lines = [
         f"Evaluation against {result.truth_name}",
         f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
-        *_violation_lines(result.violations, result.inexact),
+        *_violation_lines(result, names),
         "",
         "True people matched on {block, sex, age, race, Hispanic}, %",
         f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
@@ -41,15 +44,20 @@ def format_report(result: Evaluation) -> str:
     if result.left_out:
         lines.append(
             f"Left out: {sum(result.left_out.values()):,} true people of {_number(len(result.left_out), 'county', 'counties')} "
-            f"not reconstructed: {listed(list(result.left_out))}"
+            f"not reconstructed: {_counties(result.left_out, names)}"
         )
     if result.without_truth:
         n = _number(len(result.without_truth), "reconstructed county", "reconstructed counties")
-        lines.append(f"Not compared, the truth has nobody there: {n}: {listed(list(result.without_truth))}")
+        lines.append(f"Not compared, the truth has nobody there: {n}: {_counties(result.without_truth, names)}")
     return "\n".join(lines) + "\n"
 
 
-def _violation_lines(violations: Mapping[str, Violations], inexact: Sequence[str]) -> list[str]:
+def _counties(codes: Iterable[str], names: Names) -> str:
+    return listed([f"{code} ({names[code]})" if names.get(code) else code for code in codes])
+
+
+def _violation_lines(result: Evaluation, names: Names) -> list[str]:
+    violations, inexact = result.violations, result.inexact
     total = sum(violations.values(), Violations())
     by_level = ", ".join(f"{level} tables {v.wrong:,} of {v.cells:,}" for level, v in violations.items())
     lines = [f"  published cells not reproduced: {total.wrong:,} of {total.cells:,} ({by_level})"]
@@ -57,7 +65,8 @@ def _violation_lines(violations: Mapping[str, Violations], inexact: Sequence[str
         lines.append(f"    cells of {listed(list(inexact))} are rounded or withheld: any count of their interval reproduces them")
     for cell in total.examples:
         shown = "withheld" if cell.published == SUPPRESSED else f"published {cell.published:,}"
-        lines.append(f"    {cell.cell} of {cell.geoid}: {shown}, reconstructed {cell.reconstructed:,}")
+        county = f" in {names[cell.geoid[:5]]}" if names.get(cell.geoid[:5]) else ""
+        lines.append(f"    {cell.cell} of {cell.geoid}{county}: {shown}, reconstructed {cell.reconstructed:,}")
     return lines
 
 
