@@ -1,4 +1,4 @@
-"""What the files of a place tell of its people, for the dashboard: by sex and age, how sure they are, and how many are true."""
+"""What files tell of an experiment's census and of a place's people, for the dashboard: by sex and age, how sure they are, how true."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ OLDEST = 85
 
 TRUE = ("true_people", "exact_age", "binned_age")
 _SUMS = ("people", "differ_lower", "differ_upper", "certain", "blocks", "blocks_without_variability")
+
+
+def census_of(product: str) -> Json:
+    """Return a product's title, and of which census the map has its counties; where its folder is not here, what stands in."""
+    from dbrecon.recon.product.release import SHAPE_YEARS, load_release
+
+    try:
+        release = load_release(product)
+    except DBReconError:
+        return {"product_title": product, "county_shapes": SHAPE_YEARS[-1]}
+    return {"product_title": release.title, "county_shapes": release.county_shapes}
 
 
 def certainty_of_county(experiment: Experiment, stusab: str, county: str) -> Json:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
-from dbrecon.console.place_results import certainty_of_county, evaluation_of, results_of_county, results_of_tract
+from dbrecon.console.place_results import census_of, certainty_of_county, evaluation_of, results_of_county, results_of_tract
 from dbrecon.console.status_report import FILES
 from dbrecon.ctools import storage
 from dbrecon.dashboard.static_files import load_files
@@ -18,7 +18,6 @@ from dbrecon.errors import DBReconError, StorageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.readings import DashboardReader, NothingThere, Overview
 from dbrecon.ledger.records import LP, NEW, QUARANTINED, SOLVED, WRITTEN, Quarantine, Status
-from dbrecon.recon.product.release import SHAPE_YEARS, load_release
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
 from dbrecon.states import STATES
@@ -118,7 +117,7 @@ class Views:
         if stusab is not None and not counties:
             raise NothingThere(f"{reident} has no state {stusab}; see its states for those there are")
         names = _state_names(counties)
-        shapes = _census(self._reader.product(reident))["county_shapes"]
+        shapes = census_of(self._reader.product(reident))["county_shapes"]
         return {
             "version": VERSION,
             "at": at,
@@ -253,7 +252,7 @@ def _experiment(reident: str, overview: Overview) -> Json:
         "reident": reident,
         "tables": overview.tables,
         "product": overview.product,
-        **_census(overview.product),
+        **census_of(overview.product),
         "created": overview.created,
         "states": list(overview.states),
         "completed_states": list(status.completed_states),
@@ -267,15 +266,6 @@ def _experiment(reident: str, overview: Overview) -> Json:
         "slowest": overview.slowest,
         "quarantine": [_quarantine(unit) for unit in status.quarantined[:SHOWN]],
     }
-
-
-def _census(product: str) -> Json:
-    """Return a product's title, and of which census the map has its counties; where its folder is not here, what stands in."""
-    try:
-        release = load_release(product)
-    except DBReconError:
-        return {"product_title": product, "county_shapes": SHAPE_YEARS[-1]}
-    return {"product_title": release.title, "county_shapes": release.county_shapes}
 
 
 def _with_state(hosts: list[Json]) -> list[Json]:
