@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dbrecon.console.parser import Arguments
 from dbrecon.console.products import LEVELS, prove
+from dbrecon.ctools.progress import counted
 from dbrecon.errors import InputError
 from dbrecon.settings import Config
 
@@ -36,7 +37,8 @@ def check_product(args: Arguments, config: Config) -> int:
     product = load_product(release.tables_path)
     if product.name != release.product:
         raise InputError(f"{release.folder}: tables.toml is of {product.name!r}, but product.toml of {release.product!r}; name one")
-    print(f"{release.folder}: {release.title}, {len(product.tables)} tables", flush=True)
+    _check_name(release)
+    print(f"{release.folder}: {release.title}, {counted(len(product.tables), 'table')}", flush=True)
     _check_places(release, product)
     _check_outlines(release, product)
     _check_words(release, product)
@@ -45,6 +47,17 @@ def check_product(args: Arguments, config: Config) -> int:
     print(f"   programs count {bins[0]} bins of ages; people are compared in {bins[1]}", flush=True)
     _check_state(release, product, config)
     return 0
+
+
+def _check_name(release: Release) -> None:
+    """A folder of one's own has a name of its own: files of its experiments say by it what they are of."""
+    from dbrecon.recon.product.release import PRODUCTS, load_release, shipped
+
+    taken = release.product in (load_release(name).product for name in shipped())
+    if taken and PRODUCTS not in release.folder.resolve().parents:
+        raise InputError(
+            f"{release.folder}: product {release.product!r} is one that comes with the program; give this one another name"
+        )
 
 
 def _check_places(release: Release, product: Product) -> None:

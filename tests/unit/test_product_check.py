@@ -55,6 +55,24 @@ TABLES = {
     "other ages": ("single_years_to = 99", "single_years_to = 90", "ages] must be"),
     "cells as text": ("cells = 9", 'cells = "9"', "cells is '9', but must be a whole number"),
     "two tables of one name": ('name = "B2"', 'name = "B1"', "'B1' names two tables or differences"),
+    "a division without end": (
+        "ages_from = [0, 15, 65]\nages_to = 110",
+        'parts = [{ then = "sex_by_age" }]',
+        "sex_by_age has no end",
+    ),
+    "a part that is text": (
+        "[divisions.three_ages]",
+        'each = "race set"\n[divisions.x]\nparts = ["male"]\n[divisions.three_ages]',
+        "parts must be",
+    ),
+    "parts that overlap": (
+        '{ race_alone = "black" }',
+        '{ race = "white" }',
+        "constraint counts B2, but some people are in several of its",
+    ),
+    "a name that --tables cannot take": ('name = "B1"', 'name = "B-1"', "name cannot be 'B-1'"),
+    "a set's name": ('name = "B1"', 'name = "all"', "name cannot be 'all'"),
+    "a missing key": ('counts = "B2"', "within = {}", "constraint .: lacks counts"),
     "a rounding that is none": ("cells = 9\n", "cells = 9\nrounded_to = 0\n", "table B1: rounded_to is a whole number from 1"),
 }
 
@@ -78,6 +96,19 @@ PRODUCT = {
     "an odd format": ("{segment:02d}.txt", "{segment:x}.txt", "{segment:x} stands for nothing"),
     "a brace that does not close": ('"{st}places.txt"', '"{stplaces.txt"', "its braces do not close"),
     "no segment": ("{st}counts{segment:02d}.txt", "{st}counts.txt", r"member is the same for every segment"),
+    "a whole unit's number": ('GEOCOMP = "00"', "GEOCOMP = 0", "GEOCOMP = 0: it must be text"),
+    "no block level": ('block_levels = ["100"]', "block_levels = []", "block_levels is ..; it is the summary levels of blocks"),
+    "a tract's level for a block": ('block_levels = ["100"]', 'block_levels = ["140"]', "block_levels is ..140"),
+    "a beginning without separator": ('{segment:02d};"', '{segment:02d}"', "begin is .* let it end with ';'"),
+    "a digit as separator": ('separator = ";"\nbegin', 'separator = "1"\nbegin', "shape is fixed, or separated with a separator"),
+    "a count as withheld": ("every_record", 'withheld = "5"\nevery_record', "withheld is '5', which could not be told from counts"),
+    "a folder in the zip": ('"{st}places.txt"', '"x/{st}places.txt"', "a member is named without its folder"),
+    "county shapes of another year": (
+        "year = 2020",
+        "year = 2020\ncounty_shapes = 2015",
+        "county_shapes is the year of a census .* 2010, 2020",
+    ),
+    "two bytes a letter": ('"utf-8"', '"utf-16"', "encodings has .'utf-16'"),
     "an encoding": ('"utf-8"', '"utf-88"', "encodings has .'utf-88'"),
 }
 
@@ -89,6 +120,38 @@ def test_what_product_toml_must_not_say_is_named(own: Path, fault: str) -> None:
     change(path, old, new)
     with pytest.raises(InputError, match=re.escape(str(path)) + f": .*{expected}"):
         load_release(str(own))
+
+
+LAYOUTS = {
+    "a header's field twice": ("header.csv", "STUSAB,2", "STUSAB,2\nSTUSAB,21", "has STUSAB twice"),
+    "two fields in one place": ("header.csv", "STUSAB,2", "STUSAB,1", "has number 1 twice"),
+    "a place before the first": (
+        "header.csv",
+        "STUSAB,2",
+        "STUSAB,0",
+        "number of STUSAB is 0, but must be a number from 1 to 10,000",
+    ),
+    "a field that is needed": ("header.csv", "INTPTLAT,19\n", "", "has no field INTPTLAT"),
+    "a field that tells whole units": ("product.toml", "GEOCOMP = ", "COMPONENT = ", "header.csv: has no field COMPONENT"),
+    "a table twice in the segments": ("segments.csv", "1,B1,9", "1,B1,9\n1,B1,9", "table B1 stands there twice"),
+    "a table with no cell": ("segments.csv", "1,B1,9", "1,B1,0", "table B1 has 0 cells"),
+}
+
+
+@pytest.mark.parametrize("fault", LAYOUTS)
+def test_what_layouts_must_not_say_is_named(own: Path, fault: str) -> None:
+    name, old, new, expected = LAYOUTS[fault]
+    change(own / name, old, new)
+    release = load_release(str(own))
+    with pytest.raises(InputError, match=expected):
+        _ = release.header, release.segments
+
+
+def test_a_folder_of_ones_own_has_a_name_of_its_own(own: Path) -> None:
+    for name in ("product.toml", "tables.toml"):
+        change(own / name, 'product = "small_area"', 'product = "2010_sf1"')
+    with pytest.raises(InputError, match="product '2010_sf1' is one that comes with the program"):
+        product_check._check_name(load_release(str(own)))
 
 
 def checked(folder: Path) -> None:
@@ -123,13 +186,13 @@ def test_outlines_that_do_not_hold_are_refused(own: Path, damage: Callable[[Path
         checked(own)
 
 
-def test_labels_of_the_dhc_say_what_its_cells_count() -> None:
+@pytest.mark.parametrize(("name", "cells", "tables"), [("sf1_2010", [844, 3344], 34), ("dhc2020", [2097, 3344], 62)])
+def test_labels_say_what_cells_count(name: str, cells: list[int], tables: int) -> None:
     """All of them: the Census Bureau's words, against the boxes."""
-    product = load_product(load_release("dhc2020").tables_path)
-    found = check_labels(product, PRODUCTS / "dhc2020" / "labels.csv")
-    assert found == (sum(len(table.cells) for table in product.tables), 0)
-    assert [len(product.columns(level)) for level in ("block", "tract")] == [2097, 3344]
-    assert len(product.tables) == 62
+    product = load_product(load_release(name).tables_path)
+    assert check_labels(product, PRODUCTS / name / "labels.csv") == (sum(cells), 0)
+    assert [len(product.columns(level)) for level in ("block", "tract")] == cells
+    assert len(product.tables) == tables
 
 
 @pytest.mark.parametrize(
@@ -140,6 +203,8 @@ def test_labels_of_the_dhc_say_what_its_cells_count() -> None:
         ("P0080013,White; Asian", "P0080013,White; Some Other Race", "P0080013 of P8 .* by race"),
         ("P0040003,Hispanic", "P0040003,Not Hispanic", "by hisp"),
         ("P4,P0040003,Hispanic or Latino\n", "", "has 2 labels for P4, which has 3 cells"),
+        ("P4,P0040003", "P4,P0040004", "has P0040004 of P4 where its cell P0040003 belongs"),
+        ("P4,P0040003", "Q4,P0040003", "has labels of Q4, which is none of the product's tables"),
     ],
 )
 def test_a_label_that_belies_its_cell_is_refused(tmp_path: Path, old: str, new: str, expected: str) -> None:

@@ -210,7 +210,7 @@ def test_an_unknown_choice_of_tables_is_refused() -> None:
         ("hisp = true }", "hispanic = true }", "selector 'hispanic' is not known"),
         ('level = "block"', 'level = "county"', "has level 'county'; take one of block, tract"),
         ("[[table]]", "[[table]", "not TOML"),
-        ('prefix = "P008"\n', "", "lacks its 'prefix'"),
+        ('prefix = "P008"\n', "", "lacks prefix; it must have name, prefix"),
     ],
 )
 def test_a_mistake_in_the_table_file_is_named(tmp_path: Path, before: str, after: str, complaint: str) -> None:

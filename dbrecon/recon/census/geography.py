@@ -5,7 +5,8 @@ levels used: 040 state, 050 county, 140 tract, and the product's blocks (101, 75
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ STATE_LEVEL = "040"
 COUNTY_LEVEL = "050"
 TRACT_LEVEL = "140"
 BLOCK_LEVELS = ("101", "750")
+MAX_PLACE = 10_000
+"""No line of a header has so many fields, or columns."""
 
 
 class Unit(NamedTuple):
@@ -215,21 +218,38 @@ def load_header_layout(
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
+        _check_fields(rows, [name for name, _ in whole], columns, path)
         layout: HeaderLayout
         if separator:
             layout = SeparatedHeader({row["field"]: int(row["number"]) - 1 for row in rows}, separator, *more)
         else:
             starts = {row["field"]: (int(row["start"]) - 1, int(row["length"])) for row in rows}
             layout = FixedHeader({name: slice(start, start + length) for name, (start, length) in starts.items()}, *more)
-        known = {row["field"] for row in rows}
-        lacking = [name for name in UNIT_FIELDS if name not in known]
     except OSError as error:
         raise InputError(f"{path}: the header's layout cannot be read ({error.strerror}); restore the file") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: not a header layout ({error}); its columns are {columns}") from error
-    if lacking:
-        raise InputError(f"{path}: has no field {lacking[0]}; a geographic header has {', '.join(UNIT_FIELDS)}")
     return layout
+
+
+def _check_fields(rows: Sequence[Mapping[str, str]], whole: Sequence[str], columns: str, path: Path) -> None:
+    """InputError for a header that lacks a field, has one twice, or has it where none can be; KeyError or ValueError for others."""
+    fields = [row["field"] for row in rows]
+    lacking = [name for name in (*UNIT_FIELDS, *whole) if name not in fields]
+    if lacking:
+        needed = ", ".join(dict.fromkeys((*UNIT_FIELDS, *whole)))
+        raise InputError(f"{path}: has no field {lacking[0]}; this product's geographic header has {needed}, and others")
+    place = columns.split(",")[1]
+    twice = [name for name, times in Counter(fields).items() if times > 1]
+    twice += [f"{place} {number}" for number, times in Counter(row[place] for row in rows).items() if times > 1]
+    if twice:
+        raise InputError(f"{path}: has {twice[0]} twice; each field has a place of its own")
+    for row in rows:
+        for column in columns.split(",")[1:]:
+            if not 1 <= int(row[column]) <= MAX_PLACE:
+                raise InputError(
+                    f"{path}: {column} of {row['field']} is {row[column]}, but must be a number from 1 to {MAX_PLACE:,}"
+                )
 
 
 def wanted_lines(

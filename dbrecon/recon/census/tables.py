@@ -369,7 +369,9 @@ class _Reader:
         coefficients = sp.csr_array(whole.coefficients - part.coefficients @ inside)
         return Partition(spec["name"], whole.level, index, coefficients, labels)
 
-    def constraint(self, spec: Spec, known: Mapping[str, Partition]) -> Constraint:
+    def constraint(self, spec: Spec, known: Mapping[str, Partition], overlapping: frozenset[str]) -> Constraint:
+        if spec["counts"] in overlapping:
+            raise self.fail(f"constraint counts {spec['counts']}, but some people are in several of its cells: its parts overlap")
         if spec["counts"] not in known:
             raise self.fail(f"constraint counts {spec['counts']!r}, which is neither a table nor a difference")
         partition = known[spec["counts"]]
@@ -395,6 +397,8 @@ class _Reader:
         if self.spec.get("races") != list(RACES):
             raise self.fail(f"races must be {list(RACES)}")
         tables = tuple(self.table(spec) for spec in self.spec["table"])
+        if not any(table.level == "block" for table in tables):
+            raise self.fail("has no table of blocks, and people are reconstructed by block")
         known: dict[str, Partition] = {}
         for level in LEVELS:
             of_level = [table for table in tables if table.level == level]
@@ -404,7 +408,8 @@ class _Reader:
                     known[table.name] = self.partition(table, table.index, int(offset), int(offsets[-1]))
         for spec in self.spec.get("difference", []):
             known[spec["name"]] = self.difference(spec, known)
-        constraints = tuple(self.constraint(spec, known) for spec in self.spec["constraint"])
+        overlapping = frozenset(table.name for table in tables if table.index is None)
+        constraints = tuple(self.constraint(spec, known, overlapping) for spec in self.spec["constraint"])
         comparison = tuple(self.spec.get("comparison", {}).get("ages_from", COMPARISON_AGES))
         return Product(self.spec["product"], self.spec["title"], tables, known, constraints, comparison_ages=comparison)
 
@@ -412,10 +417,7 @@ class _Reader:
 def product_of(spec: Spec, source: str) -> Product:
     """Make a product of a table file's content, parsed. Raises InputError, naming ``source``, if it contradicts itself."""
     check_spec(spec, source)
-    try:
-        return _Reader(spec, source).product()
-    except KeyError as error:
-        raise InputError(f"{source}: a table, division or constraint lacks its {error}") from error
+    return _Reader(spec, source).product()
 
 
 @lru_cache(maxsize=8)

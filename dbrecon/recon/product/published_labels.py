@@ -44,23 +44,36 @@ def check_labels(product: Product, path: Path) -> Agreement:
     """
     labels = _read(path)
     agree = silent = 0
+    unknown = set(labels) - {table.name for table in product.tables} - {_parent(table) for table in product.tables}
+    if unknown:
+        raise InputError(f"{path}: has labels of {min(unknown)}, which is none of the product's tables; correct its name")
     for table in product.tables:
-        parent = table.name.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        known = labels.get(table.name) or labels.get(parent, [])
+        known = labels.get(table.name) or labels.get(_parent(table), [])
         if known and len(known) != len(table.cells):
             raise InputError(f"{path}: has {len(known)} labels for {table.name}, which has {len(table.cells)} cells")
-        for i, label in enumerate(known):
+        named = [name for name, _ in labels.get(table.name, [])]
+        if named and named != list(table.cell_names):
+            wrong, right = next((given, own) for given, own in zip(named, table.cell_names, strict=True) if given != own)
+            raise InputError(
+                f"{path}: has {wrong} of {table.name} where its cell {right} belongs; labels stand in the cells' order"
+            )
+        for i, (_, label) in enumerate(known):
             speaks = _is_so(table, i, label, str(path))
             agree, silent = agree + speaks, silent + (not speaks)
     return Agreement(agree, silent)
 
 
-def _read(path: Path) -> dict[str, list[str]]:
-    labels: dict[str, list[str]] = {}
+def _parent(table: Table) -> str:
+    return table.name.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _read(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return each table's cells, in the file's order, with their labels."""
+    labels: dict[str, list[tuple[str, str]]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                labels.setdefault(row["table"], []).append(row["label"])
+                labels.setdefault(row["table"], []).append((row["cell"], row["label"]))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, csv.Error, UnicodeDecodeError) as error:

@@ -5,7 +5,6 @@ which tables a segment holds, ``tables.toml`` what their cells count. Two shapes
 nothing else of a release is in the code.
 """
 
-import codecs
 import csv
 import re
 import tomllib
@@ -19,7 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 from dbrecon.errors import InputError, UsageError
 from dbrecon.paths import CONFIG
 from dbrecon.recon.census.cell_names import cell_names
-from dbrecon.recon.census.geography import HeaderLayout, load_header_layout
+from dbrecon.recon.census.geography import COUNTY_LEVEL, STATE_LEVEL, TRACT_LEVEL, HeaderLayout, load_header_layout
+from dbrecon.recon.census.table_keys import check_spec
 from dbrecon.recon.product.archive import Archive
 
 PRODUCTS = CONFIG / "products"
@@ -125,11 +125,9 @@ class Release:
     def tables(self) -> tuple[TableSpec, ...]:
         """The tables in the file's order, which is that of the county files' columns. Raises InputError."""
         spec = _toml(self.tables_path)
-        try:
-            names = ("name", "prefix", "level", "segment", "cells")
-            return tuple(TableSpec(*(t[name] for name in names))._replace(**_inexact(t)) for t in spec["table"])
-        except KeyError as error:
-            raise InputError(f"{self.tables_path}: a table lacks its {error}") from error
+        check_spec(spec, str(self.tables_path))
+        names = ("name", "prefix", "level", "segment", "cells")
+        return tuple(TableSpec(*(t[name] for name in names))._replace(**_inexact(t)) for t in spec["table"])
 
     @cached_property
     def segments(self) -> dict[int, tuple[SegmentTable, ...]]:
@@ -371,6 +369,9 @@ def _check(release: Release, path: Path) -> None:
         _check_braces(text, allowed, path)
     if release.segment_member("xx", 1) == release.segment_member("xx", 2):
         raise InputError(f"{path}: [segments] member is the same for every segment: it has {{segment}}")
+    if "/" in release.header_member("xx") + release.segment_member("xx", 1):
+        raise InputError(f"{path}: a member is named without its folder in the zip, and so without /")
+    _check_lines(release, path)
     unknown = [name for name in release.encodings if not _is_encoding(name)]
     if unknown or not release.encodings:
         raise InputError(f"{path}: [header] encodings has {unknown[:1] or 'none'}; name some such as utf-8, cp1252, latin-1")
@@ -382,10 +383,35 @@ def _check(release: Release, path: Path) -> None:
         )
 
 
+def _check_lines(release: Release, path: Path) -> None:
+    """InputError for what lines of the members cannot have."""
+    wrong = [f"{name} = {value!r}" for name, value in release.header_whole.items() if not isinstance(value, str)]
+    if wrong or not release.file_id:
+        raise InputError(
+            f"{path}: [header] {wrong[0] if wrong else 'file_id is empty'}: it must be text that stands in the header's lines"
+        )
+    levels = release.block_levels
+    other = {STATE_LEVEL, COUNTY_LEVEL, TRACT_LEVEL}
+    if not levels or not all(isinstance(level, str) and re.fullmatch(r"\w{3}", level) and level not in other for level in levels):
+        refused = ", ".join(sorted(other))
+        raise InputError(
+            f'{path}: [header] block_levels is {list(levels)}; it is the summary levels of blocks, as ["100"], not {refused}'
+        )
+    separator = release.separator.decode()
+    if release.segment_shape == SEPARATED and not release.begin.endswith(separator):
+        raise InputError(
+            f"{path}: [segments] begin is {release.begin!r}, but LOGRECNO comes after a separator: let it end with {separator!r}"
+        )
+    withheld = release.withheld.decode()
+    if withheld.isdigit() or any(sign in withheld for sign in (",", "\n", separator or ",")):
+        raise InputError(f"{path}: [segments] withheld is {withheld!r}, which could not be told from counts; let it be X, or -1")
+
+
 def _is_encoding(name: Any) -> bool:
+    """Whether it is an encoding in which separators and digits are ASCII's."""
     try:
-        return isinstance(name, str) and codecs.lookup(name) is not None
-    except LookupError:
+        return isinstance(name, str) and "09|;,\n".encode(name) == b"09|;,\n"
+    except (LookupError, UnicodeError):
         return False
 
 
@@ -396,6 +422,7 @@ def load_segments(path: Path, fixed: bool = False) -> dict[int, tuple[SegmentTab
     Raises InputError, naming the file, if it cannot be read.
     """
     segments: dict[int, list[SegmentTable]] = {}
+    known: set[str] = set()
     columns = "segment,table,cells,width" if fixed else "segment,table,cells"
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -403,6 +430,9 @@ def load_segments(path: Path, fixed: bool = False) -> dict[int, tuple[SegmentTab
                 cells, width = int(row["cells"]), int(row["width"]) if fixed else 0
                 if cells < 1 or width < fixed:
                     raise ValueError(f"table {row['table']} has {cells} cells of width {width}")
+                if row["table"] in known:
+                    raise ValueError(f"table {row['table']} stands there twice")
+                known.add(row["table"])
                 tables = segments.setdefault(int(row["segment"]), [])
                 start = tables[-1].start + tables[-1].cells if tables else 0
                 tables.append(SegmentTable(row["table"], start, cells, width))
