@@ -33,7 +33,9 @@ def export(args: Arguments, config: Config) -> int:
         source = Source(
             experiment,
             lambda stusab, county: places_of(
-                (level, row) for sumlev, level in levels.items() for row in ledger.geography(experiment.reident, stusab, sumlev, county)
+                (level, row)
+                for sumlev, level in levels.items()
+                for row in ledger.geography(experiment.reident, stusab, sumlev, county)
             ),
             {"reident": experiment.reident, **made_of(experiment, ledger)},
             progress.add,

@@ -50,7 +50,7 @@ def check_product(args: Arguments, config: Config) -> int:
 
 
 def _check_name(release: Release) -> None:
-    """A folder of one's own has a name of its own: files of its experiments say by it what they are of."""
+    """Refuse a folder of one's own with a shipped product's name: files of its experiments say by it what they are of."""
     from dbrecon.recon.product.release import PRODUCTS, load_release, shipped
 
     taken = release.product in (load_release(name).product for name in shipped())

@@ -83,7 +83,7 @@ def _check_division(division: Any, where: str) -> None:
 
 
 def _check_ends(divisions: Mapping[str, Any], path: tuple[str, ...], source: str) -> None:
-    """InputError for a division that comes to itself again; ``path`` has led to its last."""
+    """Raise InputError for a division that comes to itself again; ``path`` has led to its last."""
     for part in divisions.get(path[-1], {}).get("parts", []):
         following = part.get("then")
         if following in path:
@@ -138,7 +138,7 @@ def _ascend(starts: Any) -> bool:
 
 
 def _known(entry: Any, kind: str, where: str) -> None:
-    """InputError for a key of an entry that is not known, one that it lacks, and a value of another type than it must have."""
+    """Raise InputError for a key of an entry that is not known, one that it lacks, and a value of another type than it must have."""
     keys, word = _KEYS[kind], "selector" if kind == "selector" else "key"
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: must have keys, as {', '.join(sorted(keys))}")

@@ -384,7 +384,7 @@ def _check(release: Release, path: Path) -> None:
 
 
 def _check_lines(release: Release, path: Path) -> None:
-    """InputError for what lines of the members cannot have."""
+    """Raise InputError for what lines of the members cannot have."""
     wrong = [f"{name} = {value!r}" for name, value in release.header_whole.items() if not isinstance(value, str)]
     if wrong or not release.file_id:
         raise InputError(
@@ -408,7 +408,7 @@ def _check_lines(release: Release, path: Path) -> None:
 
 
 def _is_encoding(name: Any) -> bool:
-    """Whether it is an encoding in which separators and digits are ASCII's."""
+    """Return whether it is an encoding in which separators and digits are ASCII's."""
     try:
         return isinstance(name, str) and "09|;,\n".encode(name) == b"09|;,\n"
     except (LookupError, UnicodeError):
