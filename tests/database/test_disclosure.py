@@ -240,7 +240,7 @@ def read_table(folder: Path, name: str, report: str = "report") -> list[dict[str
         (["--audit", "nothing.csv", "--out", "x"], 3, "nothing.csv: there is no such file"),
         (["--status", "--what_if", "block"], 2, "--what_if goes with --audit or --report"),
         (["--report", "--reidentify", "FILE"], 2, "give --truth FILE"),
-        (["--report", "de", "001", "000100"], 2, "--report is of whole counties"),
+        (["--report", "de", "001", "000100"], 2, "--report takes whole counties"),
         (["--report", "--what_if", "r9"], 5, "r9"),
     ],
 )

@@ -233,7 +233,7 @@ def load_header_layout(
 
 
 def _check_fields(rows: Sequence[Mapping[str, str]], whole: Sequence[str], columns: str, path: Path) -> None:
-    """Raise InputError for a header that lacks a field, has one twice, or has it where none can be; KeyError or ValueError for others."""
+    """Raise InputError for a header that lacks a field, or has one twice or where none can be; KeyError or ValueError else."""
     fields = [row["field"] for row in rows]
     lacking = [name for name in (*UNIT_FIELDS, *whole) if name not in fields]
     if lacking:

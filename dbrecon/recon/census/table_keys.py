@@ -138,7 +138,7 @@ def _ascend(starts: Any) -> bool:
 
 
 def _known(entry: Any, kind: str, where: str) -> None:
-    """Raise InputError for a key of an entry that is not known, one that it lacks, and a value of another type than it must have."""
+    """Raise InputError for a key that is not known, one that lacks, and a value of another type than it must have."""
     keys, word = _KEYS[kind], "selector" if kind == "selector" else "key"
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: must have keys, as {', '.join(sorted(keys))}")
