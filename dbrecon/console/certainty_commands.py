@@ -127,9 +127,11 @@ def _written(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]
 def show_certainty(args: Arguments, config: Config) -> int:
     """Print the table of variability by size of block, or write it to a file."""
     from dbrecon.recon.certainty.summary import Blocks, format_summary, summarise, summary_csv
+    from dbrecon.steps.certainty_records import check_available
 
     reident, place, ledger = asked_reident(args), asked_place(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
+    check_available(experiment)
     target = str(args.certainty)
     if target and not target.endswith((".csv", ".json")):
         raise UsageError(f"--certainty {target}: name a .csv or .json to write, or none to print the table")
@@ -265,8 +267,10 @@ def check_claim(args: Arguments, config: Config) -> int:
 
 def _bound(experiment: Experiment, ledger: Ledger, text: str) -> ClaimBounds:
     from dbrecon.recon.certainty.claims import parse_claim
+    from dbrecon.steps.certainty_records import check_available
     from dbrecon.steps.claim_answers import bound
 
+    check_available(experiment)
     claim = parse_claim(text)
     states = {info.fips: stusab for stusab, info in STATES.items()}
     stusab = states.get(claim.geoid[:2])

@@ -36,7 +36,9 @@ def check_product(args: Arguments, config: Config) -> int:
     release = load_release(args.check_product)
     product = load_product(release.tables_path)
     if product.name != release.product:
-        raise InputError(f"{release.folder}: tables.toml is of {product.name!r}, but product.toml of {release.product!r}; name one")
+        raise InputError(
+            f"{release.folder}: tables.toml is of {product.name!r}, but product.toml of {release.product!r}; let both have one name"
+        )
     _check_name(release)
     print(f"{release.folder}: {release.title}, {counted(len(product.tables), 'table')}", flush=True)
     _check_places(release, product)

@@ -37,7 +37,8 @@ def register(args: Arguments, config: Config) -> int:
     if tables not in TABLE_CHOICES:
         _tell_of_subset(experiment)
     print(f"Next: put states' zips into {experiment.dist} (as {release.zip_of('oh')}),")
-    print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
+    if release.url or config.sf1.url:
+        print(f"      or download some:   {command('dbrtool')} --reident {reident} --step0 --stusab ri")
     print(f"then: {command('dbrtool')} --reident {reident} --step1 --step2")
     print(f"and:  {command('dbrtool')} --reident {reident} --run")
     return 0

@@ -263,6 +263,10 @@ def download(experiment: Experiment, stusab: str, force: bool = False, pause: fl
     """
     path = experiment.dist_zip(stusab)
     url = experiment.url(stusab)
+    if not url:
+        raise InputError(
+            f"{path}: the {experiment.release.title} is not to be downloaded, as its product.toml has no url; put the zip there"
+        )
     if not force and exists(path):
         faults = _faults_in_dist(experiment, stusab)
         if not faults:

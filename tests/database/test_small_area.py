@@ -14,7 +14,7 @@ import pytest
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import N_KINDS, RACES
-from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.census.tables import load_product, product_of
 from dbrecon.recon.people.attributes import NOT_TOLD, attributes_of
 from dbrecon.recon.product.release import load_release
 from dbrecon.recon.product.writer import write_state_zip
@@ -250,3 +250,21 @@ def test_people_of_one_class_are_read_as_one_of_it() -> None:
         stands_for = int(found.kind[kind])
         assert found.kind_of[found.columns(stands_for)] == stands_for
         assert found.columns(kind) == found.columns(stands_for)
+
+
+def test_groups_that_flags_cannot_tell_apart_are_not_written_alike() -> None:
+    """People of one race, and of more, whichever: cells tell them apart, so that a file of people must."""
+    part = {"divisions": {"number": {"parts": [{"races": 1}, {"races": [2, 6]}]}}}
+    table = {"name": "N1", "prefix": "N1", "level": "block", "segment": 1, "cells": 3, "divide": "number"}
+    spec = {
+        "product": "number",
+        "title": "Number of races",
+        "races": list(RACES),
+        "table": [table],
+        "constraint": [{"counts": "N1"}],
+    }
+    found = attributes_of(product_of(spec | part, "number"))
+    assert found is not None
+    assert len(found.kind_of) == 2
+    for kind in range(0, N_KINDS, 997):
+        assert found.kind_of[found.columns(kind)] == found.kind[kind]

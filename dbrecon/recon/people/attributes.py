@@ -1,10 +1,12 @@
 """Which attributes of people a product's tables tell, and what a people's file says where they tell nothing.
 
 Sex and age are not told where no cell selects by them. Race sets and origins that no cell tells apart are one class: a flag in
-which the members of a class differ is not told of its people. All members of a class make the same cells, so that a file's people
-are read as the first of them, and reproduce the tables.
+which the members of a class differ is not told of its people, unless two classes would be written alike: then their first members
+stand for them. All members of a class make the same cells, so that a file's people are read as the first of them, and reproduce the
+tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,11 +51,17 @@ def attributes_of(product: Product) -> Attributes | None:
         return None
     rh = np.arange(N_RH)
     bits = np.concatenate([(rh // 2 + 1)[:, None] >> np.arange(len(RACES) - 1, -1, -1) & 1, (rh % 2)[:, None]], axis=1)
-    flags = [_flags(bits[of_rh.ravel() == number]) for number in range(len(first))]
+    flags = _distinct_flags([bits[of_rh.ravel() == number] for number in range(len(first))])
     of_sex, of_age, race, hisp = split_kind(np.arange(N_KINDS))
     of_class = first[of_rh.ravel()[(race - 1) * 2 + hisp]]
     kind = ((of_sex if sex else 0 * of_sex) * N_AGES + (of_age if age else 0 * of_age)) * N_RH + of_class
     return Attributes(sex, age, kind, tuple(flags[number] for number in of_rh.ravel().tolist()))
+
+
+def _distinct_flags(classes: Sequence[IntArray]) -> list[str]:
+    """Return the columns of each class: where several would be alike (one race or more, whichever), its first member's."""
+    texts = [_flags(bits) for bits in classes]
+    return [text if texts.count(text) == 1 else _flags(bits[:1]) for text, bits in zip(texts, classes, strict=True)]
 
 
 def _flags(bits: IntArray) -> str:

@@ -377,6 +377,8 @@ def _check(release: Release, path: Path) -> None:
         raise InputError(f"{path}: [header] encodings has {unknown[:1] or 'none'}; name some such as utf-8, cp1252, latin-1")
     if not release.zip_of("xx").endswith(".zip"):
         raise InputError(f"{path}: [zip] name ends in .zip")
+    if release.url and not release.url.startswith(("https://", "http://")):
+        raise InputError(f"{path}: [zip] url begins with https:// or http://; let it be empty where there is none")
     if "/" in release.zip_of("xx") or release.zip_of("xx") == release.zip_of("yy"):
         raise InputError(
             f"{path}: [zip] name is that of a file in dist/, another for each state: it has {{st}} or {{ST}}, and no /"
