@@ -38,6 +38,8 @@ from dbrecon.steps.provenance import zip_of
 
 log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 4096
+NAME_KEPT = 100
+"""Characters of a name in the database; the geofile has all. Counties' and tracts' names are shorter by far."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def geo_row(unit: Unit) -> GeoRow:
         unit.county,
         unit.tract,
         unit.block,
-        unit.name,
+        unit.name[:NAME_KEPT],
         unit.pop100,
         unit.hu100,
         int(unit.arealand or 0),

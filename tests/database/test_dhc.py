@@ -122,6 +122,17 @@ def cell(number: int, value: bytes) -> Callable[[Lines], Lines]:
     return change
 
 
+def in_header(number: int, value: bytes) -> Callable[[Lines], Lines]:
+    """The last line's field of that number, counted from 0."""
+
+    def change(lines: Lines) -> Lines:
+        fields = lines[-1].split(b"|")
+        fields[number] = value
+        return [*lines[:-1], b"|".join(fields)]
+
+    return change
+
+
 def without_last_field(at: int) -> Callable[[Lines], Lines]:
     return lambda lines: [line.rsplit(b"|", 1)[0] if number == at else line for number, line in enumerate(lines)]
 
@@ -143,7 +154,7 @@ def of_another_release(lines: Lines) -> Lines:
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
-    "cut segment": (SEGMENT, cut, "line .*: no line with cells for block"),
+    "cut segment": (SEGMENT, cut, "line .*: no line with cells for block .*: the member is cut off"),
     "cut tract segment": (TRACT_SEGMENT, cut, "line .*: no line with cells for tract"),
     "shifted segment": (SEGMENT, twice, "line 6: LOGRECNO '0000005' has no record in the header"),
     "no number": (SEGMENT, cell(7, b"x"), "line .*: P0100003 of block .* is 'x', not a count"),
@@ -152,6 +163,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "comma in a field": (SEGMENT, cell(7, b"1,000"), "line .*: P0100003 of block .* is '1,000', not a count"),
     "a field less": (SEGMENT, without_last_field(7), "line .* fields instead of"),
     "duplicate LOGRECNO": (HEADER, twice, "line 6: LOGRECNO .* is no number above"),
+    "a point that is none": (HEADER, in_header(92, b"north"), "line .*: INTPTLAT is 'north', not degrees up to 90"),
+    "no number as a point": (HEADER, in_header(93, b"nan"), "line .*: INTPTLON is 'nan', not degrees up to 180"),
+    "a point off the earth": (HEADER, in_header(93, b"-180.5"), "line .*: INTPTLON is '-180.5', not degrees up to 180"),
+    "an area that is none": (HEADER, in_header(84, b"big"), "line .*: AREALAND is 'big', not a number of square metres"),
+    "a name without end": (HEADER, in_header(87, b"x" * 126), "line .*: NAME has 126 characters, and no name more than 125"),
     "byte-order mark": (HEADER, with_mark, "line 1: begins with a byte-order mark"),
     "a header's field less": (HEADER, without_last_field(5), "line 6: 96 fields instead of 97"),
     "another release": (HEADER, of_another_release, "line 1: FILEID is 'PLST.*of another release"),

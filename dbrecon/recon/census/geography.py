@@ -5,6 +5,7 @@ levels used: 040 state, 050 county, 140 tract, and the product's blocks (101, 75
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -56,6 +57,12 @@ class Unit(NamedTuple):
 UNIT_FIELDS = tuple(name.upper() for name in Unit._fields)
 _POP100 = Unit._fields.index("pop100")
 _HU100 = Unit._fields.index("hu100")
+_NAME = Unit._fields.index("name")
+_AREAS = tuple(Unit._fields.index(name) for name in ("arealand", "areawatr"))
+_POINT = ((Unit._fields.index("intptlat"), 90), (Unit._fields.index("intptlon"), 180))
+_DEGREES = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]*)?")
+MAX_NAME = 125
+"""As many characters as NAME may have in the files of 2020, and 35 more than in those of 2010."""
 
 
 class Key(NamedTuple):
@@ -116,8 +123,25 @@ class HeaderLayout:
             if not value.isascii() or not value.isdigit():
                 raise InputError(f"{where}: {UNIT_FIELDS[i]} is {value!r}, not a count; get the file anew")
             values[i] = int(value)
+        self._check_measures(values, where)
         unit = Unit(*values)  # type: ignore[arg-type]  # two ints at their places, text elsewhere
         return self._checked(unit, where)
+
+    @staticmethod
+    def _check_measures(values: Sequence[str | int], where: str) -> None:
+        """Raise InputError for a name, an area or a point that cannot be one; areas and points may be empty."""
+        if len(str(values[_NAME])) > MAX_NAME:
+            raise InputError(
+                f"{where}: NAME has {len(str(values[_NAME]))} characters, and no name more than {MAX_NAME}; get the file anew"
+            )
+        for i in _AREAS:
+            value = str(values[i])
+            if value and not (value.isascii() and value.isdigit()):
+                raise InputError(f"{where}: {UNIT_FIELDS[i]} is {value!r}, not a number of square metres; get the file anew")
+        for i, most in _POINT:
+            value = str(values[i])
+            if value and (not _DEGREES.fullmatch(value) or abs(float(value)) > most):
+                raise InputError(f"{where}: {UNIT_FIELDS[i]} is {value!r}, not degrees up to {most}; get the file anew")
 
     @staticmethod
     def _checked(unit: Unit, where: str) -> Unit:

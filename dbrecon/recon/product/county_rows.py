@@ -333,9 +333,8 @@ class Follower:
         assert self._ahead is not None
         behind = [i for i, line in enumerate(self._ahead) if not line or line[self._recno[i]] > recno]
         i = min(behind, key=lambda i: self._numbers[i], default=0)
-        return self._fault(
-            i, self._numbers[i], f"no line with cells for {self._unit(geoid)}, LOGRECNO {text(recno)}: {_OUT_OF_STEP}"
-        )
+        why = _OUT_OF_STEP if self._ahead[i] else _CUT_OFF
+        return self._fault(i, self._numbers[i], f"no line with cells for {self._unit(geoid)}, LOGRECNO {text(recno)}: {why}")
 
     def _line_fault(self, lines: tuple[bytes, ...], end: bytes) -> InputError:
         """Return what is wrong with the first of the lines that is not as it should be. ``end`` is LOGRECNO and comma."""
