@@ -1,4 +1,4 @@
-"""What files tell of an experiment's census and of a place's people, for the dashboard: by sex and age, how sure they are, how true."""
+"""What files tell of an experiment's census and of a place's people, for the dashboard: their ages, how sure, and how true."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_file_of_a_header_alone_has_names_and_no_rows_and_an_empty_one_is_refu
 
 ENDS = """
 import io, sys, threading
-from dbrecon.recon.people.record_reader import iter_records
+from dbrecon.recon.people.record_reader import Form, iter_records
 from dbrecon.errors import InputError
 class Slow(io.BytesIO):
     def read(self, *size):
@@ -55,7 +55,7 @@ class Slow(io.BytesIO):
             threading.Event().wait(0.2)  # a store that is slow
         return super().read(*size)
 try:
-    list(iter_records(Slow(b"a,b\\n1\\n" + b"1,2\\n" * 3_000_000), "x.csv", ("a", "b"), "people"))
+    list(iter_records(Slow(b"a,b\\n1\\n" + b"1,2\\n" * 3_000_000), "x.csv", Form("people", ("a", "b"))))
 except InputError:
     sys.exit(3)
 """

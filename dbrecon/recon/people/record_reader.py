@@ -90,7 +90,7 @@ class Form:
     instead: tuple[str, ...] = ()
 
     def columns(self, names: Sequence[str], where: str) -> list[str]:
-        """Return the columns to read of a file that has those of these names. Raises InputError for one that is missing, or twice."""
+        """Return the columns to read of a file with these names. Raises InputError for one that is missing or twice there."""
         required, optional = self.required, self.optional
         if self.instead and self.instead[0] in names:
             required, optional = self.instead, ()
