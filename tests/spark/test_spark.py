@@ -43,6 +43,7 @@ from dbrecon.spark.plan import People
 from dbrecon.spark.setup import JVM_OPTIONS, portable
 from dbrecon.spark.task_pool import SparkPool
 from dbrecon.steps.prepare import open_experiment
+from tests.database.test_dhc import tool
 from tests.node_world import R, ledger_with, statuses
 from tests.paths import CHECKOUT, SHARED_DATA
 from tests.spark_tasks import SLEEP_SECONDS
@@ -467,3 +468,21 @@ def test_no_command_line_and_no_event_log_has_a_secret_and_jobs_have_names(
     assert SECRET not in text
     assert '"spark.job.description":"two: steps 3 and 4 of' in text
     assert '"Stage Name":"two: step 1 of' in text
+
+
+def test_a_product_of_ones_own_is_reconstructed_on_spark_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine alone, by the commands that an operator types: other tables, other names of files."""
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    product = str(CHECKOUT / "tests" / "products" / "small_area")
+    for reident, how in (("one", []), ("two", ["--spark"])):
+        tool(tmp_path, "dbrtool.py", "--register", reident, "--product", product)
+        dist = tmp_path / "small-re" / reident / "dist"
+        tool(tmp_path, "bench/make_state.py", "-q", "--product", product, "--stusab", "de", "--people", "1000", "--out", str(dist))
+        tool(tmp_path, "dbrtool.py", "-q", "--reident", reident, "--step1", "--step2")
+        tool(tmp_path, "dbrtool.py", "-q", "--reident", reident, *how, "--run")
+    made, expected = (
+        {path.relative_to(base): path.read_bytes() for path in base.rglob("*") if path.is_file()}
+        for base in (tmp_path / "small-re" / reident / "work" for reident in ("two", "one"))
+    )
+    assert made == expected
+    assert any(path.name.startswith("synth_out_") for path in made)
