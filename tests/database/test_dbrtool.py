@@ -489,7 +489,7 @@ def test_the_status_of_a_county_counts_its_tracts_alone(root: Path) -> None:
     assert [(part["stusab"], part["county"]) for part in parts] == [("oh", "001"), ("oh", "003")]
     assert parts[0]["people"] not in (0, whole["people"])
     shown = run("--reident", "r1", "--status", "--stusab", "oh", "--county", "001", DAS_S3ROOT=root).stdout
-    assert shown.startswith("Place\n   oh 001\n---")
+    assert shown.startswith("Place\n   oh 001 (Ohio)\n---")
 
 
 # --- the interpreter -------------------------------------------------------------------------------------------------
