@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.solve.propagation import connected
 from dbrecon.recon.tract.model import Model
 
 
@@ -43,8 +42,4 @@ class Labels:
 def _connected(model: Model, row_of: IntArray, rows: npt.NDArray[np.bool_]) -> IntArray:
     """Return (variables,) a number that two variables share if some of the ``rows`` (rows,) connect them."""
     used = rows[row_of]
-    n = model.n_constraints + model.n_variables
-    links = sp.coo_array(
-        (np.ones(int(used.sum()), np.int8), (row_of[used], model.columns[used] + model.n_constraints)), shape=(n, n)
-    )
-    return np.asarray(connected_components(links, directed=False)[1][model.n_constraints :], np.int64)
+    return connected(row_of[used], model.columns[used], model.n_variables)

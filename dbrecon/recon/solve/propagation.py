@@ -136,19 +136,29 @@ def components(system: CountSystem, lower: IntArray, upper: IntArray) -> tuple[I
 
     Two open counts are of one part if a sum that can be missed counts both. Parts are numbered by their first column.
     """
-    from scipy.sparse.csgraph import connected_components  # it loads scipy.linalg, which no other step of a worker needs
-
     is_open = lower < upper
     binding = (system.sums(upper) > system.row_upper) | (system.sums(lower) < system.row_lower)
     used = is_open[system.columns] & binding[system.row_of]
-    links = sp.coo_array(
-        (np.ones(int(used.sum()), np.int8), (system.row_of[used], system.columns[used] + system.n_rows)),
-        shape=(system.n_rows + system.n_columns,) * 2,
-    )
-    label = connected_components(links, directed=False)[1][system.n_rows :].astype(np.int64)
-    label[~is_open] = -1
-    names, first, inverse = np.unique(label[is_open], return_index=True, return_inverse=True)
+    number = np.cumsum(is_open) - 1
+    linked = connected(system.row_of[used], number[system.columns[used]], int(is_open.sum()))
+    names, first, inverse = np.unique(linked, return_index=True, return_inverse=True)
     rank = np.empty(len(names), np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(names))
+    label = np.full(system.n_columns, -1, np.int64)
     label[is_open] = rank[inverse]
     return label, len(names)
+
+
+def connected(rows: IntArray, columns: IntArray, n_columns: int) -> IntArray:
+    """(n_columns,) a number that two columns share if rows connect them. Entry i is that row ``rows[i]``, ascending, has column
+    ``columns[i]``."""
+    from scipy.sparse.csgraph import connected_components  # it loads scipy.linalg, which no other step of a worker needs
+
+    lengths = np.bincount(rows)
+    lengths = lengths[lengths > 0]
+    n = len(lengths) + n_columns
+    starts = np.zeros(n + 1, np.int32)
+    np.cumsum(lengths, out=starts[1 : len(lengths) + 1])
+    starts[len(lengths) + 1 :] = len(columns)
+    links = sp.csr_array((np.ones(len(columns)), (columns + len(lengths)).astype(np.int32), starts), shape=(n, n))
+    return np.asarray(connected_components(links, directed=False)[1][len(lengths) :], np.int64)
