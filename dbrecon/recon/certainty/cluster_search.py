@@ -92,6 +92,7 @@ class ClusterSearch(Search):
     ) -> None:
         super().__init__(part, objective, last_step, best, floor)
         self.clusters = clusters
+        self._floors = np.zeros(len(clusters.members), np.int64)  # of the piece that is looked at
         self._lp = part.with_clusters([cluster.columns for cluster in clusters.members])
 
     def _relax(self, lower: IntArray, upper: IntArray) -> tuple[Relaxation, Shares | None] | None:
@@ -100,9 +101,7 @@ class ClusterSearch(Search):
         known = int(floors.sum()) + int(self.clusters.outside_floors(lower, upper).sum())
         if (floors >= UNBOUNDED).any():
             return None
-        if self.nodes == 1 and known < self.best:
-            self._descend(self.clusters.pattern)
-            self._repair(floors, known)
+        self._floors = floors
         if known >= self.best:
             return None
         costs, constants = objective.lines(lower, upper)
@@ -112,9 +111,11 @@ class ClusterSearch(Search):
             return answer, None
         return answer, shares_at(answer.prices, floors, self.clusters)
 
-    def _take(self, values: FloatArray) -> None:
-        super()._take(values)
-        if self.nodes % DESCEND_EVERY == 1:
+    def _improve(self, least: int, values: FloatArray) -> None:
+        if self.nodes == 1:
+            self._descend(self.clusters.pattern)
+            self._repair(self._floors, least)
+        if self.nodes % DESCEND_EVERY == 1 and least < self.best:
             self._descend(values[self.objective.columns] > self.objective.caps)
 
     def _descend(self, above: npt.NDArray[np.bool_]) -> None:
@@ -124,12 +125,12 @@ class ClusterSearch(Search):
         if found is not None and found[0] < self.best:
             self.best, self.witness = found
 
-    def _repair(self, floors: IntArray, known: int) -> None:
-        """Descend from the best solution with one cluster as its floor has it, while that helps: the clusters above their floors
-        are where a better solution differs."""
+    def _repair(self, floors: IntArray, least: int) -> None:
+        """Descend from the best solution with one cluster as its floor has it, while that helps and the best is not the least that
+        can be: the clusters above their floors are where a better solution differs."""
         objective, members = self.objective, self.clusters.members
         better = True
-        while better and known < self.best:
+        while better and least < self.best:
             better = False
             counts = self.witness[objective.columns]
             terms = objective.weights * np.minimum(counts, objective.caps)

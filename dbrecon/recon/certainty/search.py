@@ -164,6 +164,8 @@ class Search:
         if bound is None:
             self.unsettled = min(self.unsettled, node.bound)
             return []
+        if least < self.best:
+            self._improve(least, answer.values)
         if bound.whole >= self.best or (least >= self.best and self.record is None):
             self._note(ProofStep(multipliers))
             return []
@@ -189,6 +191,9 @@ class Search:
         counts = self.part.offer(values)
         if counts is not None and int(self.objective.value(counts)) < self.best:
             self.best, self.witness = int(self.objective.value(counts)), counts
+
+    def _improve(self, least: int, values: FloatArray) -> None:
+        """Look for a better solution, where a piece with this bound and vertex is not closed."""
 
     def _without_optimum(self, node: _Node, ray: FloatArray | None) -> list[_Node]:
         """Note that a piece is proved empty (Farkas' lemma), or that the solver cannot settle it; return no pieces of it."""
