@@ -33,18 +33,19 @@ DESCEND_EVERY = 10
 def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_], lower: IntArray, upper: IntArray) -> None:
     """Collect solutions within bounds, ever lower, from a pattern: ``above`` (terms of the objective,) are those that may rise
     above their caps without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each
-    linear program's optimum is at least as low as the last solution; counts at their caps change sides.
+    linear program's optimum is at least as low as the last solution; counts at their caps change sides. It ends where a step does
+    not go down.
     """
+    lowest = None
     for _ in range(DESCENTS):
         costs = np.where(above, 0, objective.weights * SCALE)
         counts = _rounded(part, objective.columns, costs, lower, upper)
         if counts is None:
             return
-        values = counts[objective.columns]
-        turned = (values > objective.caps) | ((values == objective.caps) & ~above)
-        if (turned == above).all():
+        value, values = int(objective.value(counts)), counts[objective.columns]
+        if lowest is not None and value >= lowest:
             return
-        above = turned
+        lowest, above = value, (values > objective.caps) | ((values == objective.caps) & ~above)
 
 
 def shares_at(prices: FloatArray, floors: IntArray, clusters: Clusters) -> Shares:
