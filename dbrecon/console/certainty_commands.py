@@ -135,7 +135,7 @@ def show_certainty(args: Arguments, config: Config) -> int:
     target = str(args.certainty)
     if target and not target.endswith((".csv", ".json")):
         raise UsageError(f"--certainty {target}: name a .csv or .json to write, or none to print the table")
-    counties = _computed(experiment, _written(ledger, reident, place))
+    counties = _computed(experiment, ledger, _written(ledger, reident, place))
     parts = [Blocks.parse(storage.read_bytes(path), path) for path in (experiment.certainty(*county) for county in counties)]
     found = summarise(Blocks.concatenate(parts)) | {"reident": reident, "place": place.text(), "counties": len(counties)}
     if drawn := sample_figures(experiment, counties):
@@ -188,23 +188,27 @@ def sample_figures(experiment: Experiment, counties: Sequence[tuple[str, str]]) 
     return {"counties": len(drawn), "people": sum(people for people, _ in drawn), **sums}
 
 
-def _computed(experiment: Experiment, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _computed(experiment: Experiment, ledger: Ledger, counties: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the counties whose certainty is computed. Warns of those that lack it or are stale; InputError if none is left."""
     from dbrecon.steps.certainty_check import stale_because
 
-    found, lacking, stale = [], [], []
+    found, lacking, stale, remedy = [], [], [], "--step6 makes it again"
+    accepted = accepted_digests(ledger, experiment.reident, counties)
     for stusab, county in counties:
         if not storage.exists(experiment.certainty_sidecar(stusab, county)):
             lacking.append(f"{stusab} {county}")
         elif why := stale_because(experiment, stusab, county):
             stale.append(f"{stusab} {county} ({why})")
+            if stale_because(experiment, stusab, county, accepted[stusab, county]) is None:  # the ledger knows of no change
+                remedy = "--rescan and then --step6 make it again"
         else:
             found.append((stusab, county))
     if not found:
         why = f"stale is {listed(stale, COUNTIES_NAMED)}" if stale else f"lacking is {listed(lacking, COUNTIES_NAMED)}"
-        raise InputError(f"{experiment.reident} has no certainty of its people as they are: {why}; do step 6 (--step6)")
+        remedy = remedy if stale else "do step 6 (--step6)"
+        raise InputError(f"{experiment.reident} has no certainty of its people as they are: {why}; {remedy}")
     if stale:
-        log.warning("stale, and left out: %s; --step6 makes it again", listed(stale, COUNTIES_NAMED))
+        log.warning("stale, and left out: %s; %s", listed(stale, COUNTIES_NAMED), remedy)
     if lacking:
         log.warning("left out, since step 6 is not done: %s", listed(lacking, COUNTIES_NAMED))
     return found

@@ -6,9 +6,11 @@ import json
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError, UsageError, VerificationError
 from dbrecon.experiment import Experiment
+from dbrecon.recon.artifacts import read_geofile
 from dbrecon.recon.certainty.certificate import ClaimBounds, bins_for, bound_claim, check_certificate
 from dbrecon.recon.certainty.claims import Claim, parse_claim
 from dbrecon.recon.certainty.record import counts_of, tables_digest
+from dbrecon.recon.people.people import People
 from dbrecon.recon.tract.model import ModelBuilder, TractTables
 from dbrecon.remedies import sentence
 from dbrecon.states import STATES
@@ -19,18 +21,26 @@ from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 def bound(experiment: Experiment, stusab: str, claim: Claim) -> ClaimBounds:
     """Return the least and the most people whom a claim is about, with the certificate.
 
-    Raises UsageError for a block without people or that the tract does not have, InputError if the county's people are not written.
+    Where nobody lives the answer is 0. Raises UsageError for a block that the tract does not have, InputError if its people's file
+    is not written.
     """
     builder, tables = _tables(experiment, stusab, claim)
     block = int(claim.geoid[11:] or -1)
-    if block >= 0 and block not in tables.blocks.tolist():
-        raise UsageError(f"block {claim.geoid}: nobody lives there, or tract {claim.tract} has no such block")
+    if block >= 0 and block not in tables.blocks.tolist() and not _is_block(experiment, stusab, claim.geoid):
+        raise UsageError(f"tract {claim.tract} has no block {claim.geoid[11:]}")
     model = builder.build(tables)
-    people = people_of_tract(experiment, stusab, claim.tract)
+    people = people_of_tract(experiment, stusab, claim.tract) if len(tables.blocks) else People.concatenate([])
     found = bound_claim(model, counts_of(model, people), claim, budget_of(experiment))
     found.certificate["tables_digest"] = tables_digest(tables)
     found.certificate["product"] = builder.product.name
     return found
+
+
+def _is_block(experiment: Experiment, stusab: str, geoid: str) -> bool:
+    """Return whether a state's geography has a block (15 digits). County files list those with people alone."""
+    path = experiment.geofile(stusab)
+    with storage.sopen(path) as file:
+        return any(unit.block and unit.geoid == geoid for unit in read_geofile(file, stusab, STATES[stusab].fips, path))
 
 
 def _tables(experiment: Experiment, stusab: str, claim: Claim) -> tuple[ModelBuilder, TractTables]:
@@ -50,9 +60,9 @@ def check_file(experiment: Experiment, path: str) -> ClaimBounds:
     """
     try:
         certificate = json.loads(storage.read_bytes(path))
-        claim = parse_claim(certificate["claim"])
+        claim = parse_claim(str(certificate["claim"]))
         said = certificate["tables_digest"], certificate["product"], certificate["tables"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         raise InputError(f"{path}: is no certificate of a claim ({sentence(error)})") from error
     stusab = next((name for name, state in STATES.items() if state.fips == claim.geoid[:2]), None)
     if stusab is None:

@@ -67,7 +67,7 @@ def has_certainty(experiment: Experiment, stusab: str, county: str) -> bool:
         return False
     stale = stale_because(experiment, stusab, county)
     if stale is not None:
-        log.warning("%s %s: its certainty is left out, being stale: %s; --step6 finds it anew", stusab, county, stale)
+        log.warning("%s %s: its certainty is left out, being stale: %s; --rescan and --step6 find it anew", stusab, county, stale)
     return stale is None
 
 

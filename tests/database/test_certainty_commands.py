@@ -86,6 +86,9 @@ def test_step_6_its_table_and_what_is_stale(operator: Operator) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     left = operator.here("--certainty")
     assert "stale, and left out: de 001" in left.stderr
+    assert "--rescan and then --step6 make it again" in left.stderr, (
+        "the ledger knows of no change, so --step6 alone would do nothing"
+    )
     assert "1 county" in left.stdout
 
 
@@ -182,7 +185,14 @@ def test_claims_in_words_and_their_certificates(operator: Operator, tmp_path: Pa
     assert "true in every data set with these tables" in answered.stdout
     assert "holds" in operator.here("--check_claim", str(certificate)).stdout
 
+    empty = operator.here("--claim", "block 100019900000001: a man", "--certificate", str(tmp_path / "empty.json"))
+    assert "exactly 0 such people" in empty.stdout, "a block without people, which the county files do not list"
+    assert "false in every data set" in operator.here("--check_claim", str(tmp_path / "empty.json")).stdout
+    assert_refused(operator.here("--claim", "block 100019900009998: a man"), 2, "tract 10001990000 has no block 9998")
+
     forged = json.loads(certificate.read_text())
+    certificate.write_text(json.dumps(forged | {"claim": forged["claim"].replace("somebody", "at least 9999 people")}))
+    assert "false in every data set" in operator.here("--check_claim", str(certificate)).stdout, "the claim is not what is proved"
     forged["least"]["proved"] += 1
     certificate.write_text(json.dumps(forged))
     assert_refused(operator.here("--check_claim", str(certificate)), 7, "certificate.json: its parts prove")

@@ -122,10 +122,9 @@ def check_certificate(model: Model, claim: Claim, certificate: dict[str, Any], s
     system = CountSystem.of_model(model)
     lower, upper = bounds(system)
     columns = columns_of(model, claim)
-    stated = {"format": FORMAT, "tract": model.geoid, "bins": list(model.bins.starts)}
-    for name, value in stated.items():
+    for name, value in (("format", FORMAT), ("tract", model.geoid), ("bins", list(model.bins.starts))):
         if certificate.get(name) != value:
-            raise VerificationError(f"{source}: its {name} is {certificate.get(name)!r}, but the claim's program has {value!r}")
+            raise VerificationError(f"{source}: its {name} cannot be that of a certificate of this claim")
     try:
         found = [_check_end(model, system, lower, upper, columns, certificate[end], ENDS[end], source) for end in ENDS]
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
