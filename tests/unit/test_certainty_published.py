@@ -146,6 +146,16 @@ def test_distances_are_those_of_the_program_over_single_ages() -> None:
 
 
 @needs_shared
+@pytest.mark.parametrize("path", REAL_TRACTS[:2], ids=lambda path: path.name)
+def test_blocks_of_real_tracts_are_as_sure_by_the_program_over_single_ages(path: Path) -> None:
+    tables, people = next(tracts_of(path))
+    plain = ModelBuilder(PRODUCT, SINGLE_AGES).build(tables)
+    kinds = BUILDER.bins.of_kind(plain.kind)
+    for block in np.argsort(-np.bincount(plain.block), kind="stable")[:3].tolist():
+        assert unbinned_distance(plain, kinds, people, block) == 0
+
+
+@needs_shared
 def test_the_truth_lies_within_every_interval_of_a_reconstruction() -> None:
     """Solutions that the search has seen stand for reconstructions; from each the truth is no farther than its upper bound."""
     for _, _, _, counts, found in guernsey():
