@@ -75,7 +75,7 @@ def certainty(people: Any, published: Published | None = None, *, progress: Prog
     """Find how sure people are: a reconstruction, or a frame of people who make every cell of ``published``.
 
     Ages count by the bins that the program, or the product's comparison, tells apart. ``progress`` is called with (done, all)
-    tracts. It takes 6 to 500 CPU seconds a million people. Raises InputError if the people do not make the published cells,
+    tracts. It takes 5 to 250 CPU seconds a million people. Raises InputError if the people do not make the published cells,
     UsageError for what are no published tables.
 
     >>> dbrecon.certainty(found)
