@@ -67,8 +67,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def done(world: World) -> World:
-    """After README's first run."""
+    """After README's first run, and the samples that some pages take for granted."""
     run_in_a_shell(README, world.operator())
+    assert world.operator().here("--step6", "--samples", "2").returncode == 0
     assert len(world.people.read_bytes().splitlines()) == 1201
     return world
 
@@ -129,7 +130,8 @@ def test_what_a_page_shows_runs_on_that_experiment(
         assert operator.here("--register", "r3").returncode in (0, 2)  # there already, where another page has registered it
     for command in commands(block):
         result = operator.here(*in_this_world(command, block, done), stdin="r3\n")
-        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+        well = (0, 1) if "--doctor" in command else (0,)  # it may find something to mend on the machine of the tests
+        assert result.returncode in well, f"{command}\n{result.stdout}{result.stderr}"
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
