@@ -17,6 +17,8 @@ class Subject(Enum):
     """An LP file of an experiment."""
     SINGLE_LP_FILE = auto()
     """An LP file that belongs to no experiment."""
+    LP_DIALECT = auto()
+    """An LP file that is written in a way that is not read."""
     SOLUTION = auto()
     OTHER_SOLUTION = auto()
     """A solution that is not the one that the ledger has accepted."""

@@ -12,6 +12,7 @@ _ANOTHER_SOLVER = "set [solve] solver = highs"
 REMEDIES = {
     Subject.LP_FILE: "make it again (--step3 --force{place})",
     Subject.SINGLE_LP_FILE: "get a whole copy of it, or name another file",
+    Subject.LP_DIALECT: "write it again in the LP text that docs/reference/lp_files.md describes",
     Subject.SOLUTION: "make the solution again (--step4 --force{place})",
     Subject.OTHER_SOLUTION: "make it again (--step4 --force{place}), or have --rescan look at it",
     Subject.LP_AND_SOLUTION: "make it again (--step3 --step4 --force{place})",

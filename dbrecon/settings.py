@@ -24,6 +24,9 @@ DEFAULT_CONFIG = str(CONFIG / "config.ini")
 
 T = TypeVar("T")
 
+YEAR = 31_536_000
+"""What a setting of seconds may be at the most: the system's timers take no more than some centuries."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -476,12 +479,13 @@ def _checked(setting: Setting, value: str, where: str, folder: str) -> str | int
     except ValueError:
         kind = "a whole number" if setting.type == "int" else "a number"
         raise UsageError(f"{where} must be {kind}.") from None
-    low, high = known.minimum, 1e18 if known.maximum is None else known.maximum
+    most = YEAR if setting.type == "float" else 1e18
+    low, high = known.minimum, most if known.maximum is None else known.maximum
     # "not >=" rather than "<": a NaN is refused too.
     if low is not None and not number >= low:
         raise UsageError(f"{where} must be at least {low:g}.")
     if not number <= high:
-        raise UsageError(f"{where} must be at most {high:g}.")
+        raise UsageError(f"{where} must be at most {high:.16g}.")
     return number
 
 

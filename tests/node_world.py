@@ -10,6 +10,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import GeoRow, Worker
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
+from dbrecon.node.source import Experiments
 from dbrecon.settings import Config
 from tests.helpers import TractRow, geography
 
@@ -27,13 +28,13 @@ heartbeat_seconds = 1
 """
 
 
-def ledger_with(engine: Engine, tracts: list[str], product: str = DEFAULT_PRODUCT) -> Ledger:
+def ledger_with(engine: Engine, tracts: list[str], product: str = DEFAULT_PRODUCT, reident: str = R) -> Ledger:
     """A ledger of one county (001 of oh) with these tracts; each has 100 people more than the one before."""
     ledger = Ledger(engine)
-    ledger.register(R, "all", product)
+    ledger.register(reident, "all", product)
     rows = [TractRow("39", "001", tract, 100 * (i + 1)) for i, tract in enumerate(tracts)]
     county = GeoRow("050", "00", 1, "39", "001", "", "", "A County", 1, 0, 0, 0, 0.0, 0.0)
-    ledger.replace_geography(R, "oh", [county, *geography(rows)])
+    ledger.replace_geography(reident, "oh", [county, *geography(rows)])
     return ledger
 
 
@@ -51,15 +52,18 @@ def node_of(
     workers: int = 2,
     settings: str = "",
     product: str = DEFAULT_PRODUCT,
+    reidents: tuple[str, ...] = (R,),
 ) -> Node:
-    """A node with its settings and storage there; ``settings`` beat the usual ones."""
+    """A node with its settings and storage there; ``settings`` beat the usual ones. Of several experiments each may go."""
     ini = root / "config.ini"
     changed = [line.partition(" ")[0] for line in settings.splitlines()]
     usual = [line for line in SETTINGS.splitlines() if line.partition(" ")[0] not in changed]
     text = "\n".join([*usual, settings]).replace("_sol = 2", f"_sol = {workers}").replace("_lp = 2", f"_lp = {workers}")
     ini.write_text(text, encoding="utf-8")
     config = Config.load(str(ini), env={"DAS_S3ROOT": str(root)})
-    return Node(ledger, lambda: config, lambda: [Experiment.make(R, config, product=product)], work, assignment)
+    found = [Experiment.make(reident, config, product=product) for reident in reidents]
+    experiments = Experiments(lambda: found, alone=len(found) == 1)
+    return Node(ledger, lambda: config, experiments, work, assignment)
 
 
 def run(ledger: Ledger, root: Path, assignment: Assignment, work: str = SERVE) -> Outcome:

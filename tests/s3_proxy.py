@@ -69,9 +69,9 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     ``latency``: seconds that every request takes more; ``bandwidth``: bytes a second of one connection, both ways. ``refuse``:
     requests of that method (or "") whose target holds that text are answered with that status and S3 error code. ``expired_key``:
-    what is signed with this access key is answered with ExpiredToken. ``no_conditions``: conditional puts are
-    not implemented. All may be set
-    at any time, ``trouble`` too. ``log`` is every request that came, ``struck`` how often each fault was.
+    what is signed with this access key is answered with ExpiredToken. ``no_conditions``: conditional puts are not implemented;
+    ``forgets_conditions``: they are plain ones. All may be set at any time, ``trouble`` too. ``log`` is every request that came,
+    ``struck`` how often each fault was.
     """
 
     daemon_threads = True
@@ -85,7 +85,7 @@ class S3Proxy(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.latency, self.bandwidth = 0.0, float("inf")
         self.refuse: tuple[str, str, int, str] | None = None
         self.expired_key = ""
-        self.no_conditions = False
+        self.no_conditions = self.forgets_conditions = False
         self.log: list[tuple[str, str]] = []
         self.struck: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -184,7 +184,7 @@ class _Handler(socketserver.BaseRequestHandler):
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         upstream.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers:
-            if name.lower() not in HOP_BY_HOP:
+            if name.lower() not in HOP_BY_HOP and not (self.server.forgets_conditions and name.lower() in CONDITIONS):
                 upstream.putheader(name, value)
         # A server may answer without waiting for the body.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -47,6 +47,11 @@ PLURALS = {
     "county's certainty": "counties' certainty",
     "county's evaluation": "counties' evaluation",
 }
+NO_ZIP = (
+    "{}: there is no zip in dist/, nor was one ever read here: its county files are taken as they are. LP files, solutions and "
+    "people were checked against every cell of these files; whether the files are what was published cannot be known without the "
+    "zip: put it there, then --rescan"
+)
 
 
 @dataclass
@@ -243,7 +248,9 @@ def _remove(path: str, dry_run: bool) -> None:
 # -- counties -----------------------------------------------------------------------------------------------------------
 
 
-def tasks_of(experiment: Experiment, ledger: Ledger, place: Place, result: _Result | None = None) -> Iterator["Task"]:
+def tasks_of(
+    experiment: Experiment, ledger: Ledger, place: Place, result: _Result | None = None, dry_run: bool = False
+) -> Iterator["Task"]:
     """Every county of the place, with its tracts with people, and what its files must be. ``result`` is told what is wrong with
     zips."""
     from dbrecon.console.scan import Task
@@ -255,15 +262,19 @@ def tasks_of(experiment: Experiment, ledger: Ledger, place: Place, result: _Resu
             tracts = people.setdefault(tract.county, [])
             if tract.status != EMPTY:
                 tracts.append((tract.tract, tract.pop))
-        files = _county_files(experiment, ledger, stusab, list(people), result)
+        files, derived = _county_files(experiment, ledger, stusab, list(people), result)
         for county, tracts in people.items():
-            yield Task(experiment, stusab, county, tuple(tracts), files.get(county))
+            of_zip = county in derived
+            # Without --dry_run a file that is not right is removed, and step 2 makes what lacks.
+            again = f"--step2{' --force' if dry_run and not of_zip else ''} --stusab {stusab}"
+            yield Task(experiment, stusab, county, tuple(tracts), files.get(county), of_zip, again)
 
 
 def _county_files(
     experiment: Experiment, ledger: Ledger, stusab: str, counties: list[str], result: _Result
-) -> dict[str, CountyDigests | None]:
-    """Return what the files of a state's counties must be: what step 2 has entered; where that is not known, what the zip gives.
+) -> tuple[dict[str, CountyDigests | None], Collection[str]]:
+    """Return what the files of a state's counties must be: what step 2 has entered; where that is not known, what the zip gives;
+    and the counties of which it is the latter.
 
     None where they are not today's. Where there is neither an entry nor a zip, as in a copied experiment, they are taken as they
     are.
@@ -282,19 +293,18 @@ def _county_files(
         elif found.digest is not None:
             derived = derived_files(experiment, stusab, list(entered), todo) if todo else {}
             result.zips[stusab] = found.digest
-            return entered | derived
+            return entered | derived, derived
         elif found.entered is None:
-            if todo:
-                result.notes.append(f"{stusab}: there is no zip in dist/, so its county files are taken as they are")
-            return entered | dict.fromkeys([county for county in todo if entered.get(county) is None], AS_THEY_ARE)
+            result.notes.append(NO_ZIP.format(stusab))
+            return entered | dict.fromkeys([county for county in todo if entered.get(county) is None], AS_THEY_ARE), ()
     except InputError as error:
         result.by_hand.append(sentence(error))
-    return entered
+    return entered, ()
 
 
 def _is_unknown(files: CountyDigests | None, zip_digest: str | None) -> bool:
-    """Return whether it is not known what a county's files must be; also where they were entered of another zip."""
-    return files is None or not files.block or (None not in (files.zip, zip_digest) and files.zip != zip_digest)
+    """Return whether it is not known what a county's files must be; also where they were entered of another zip, or of none."""
+    return files is None or not files.block or (zip_digest is not None and files.zip != zip_digest)
 
 
 def _is_there(experiment: Experiment, stusab: str, county: str) -> bool:
@@ -305,7 +315,9 @@ def _scan(
     experiment: Experiment, ledger: Ledger, place: Place, dry_run: bool, result: _Result, pool: "WorkerPool | SparkPool | None"
 ) -> None:
     """All counties, by ``pool`` or in as many processes as there are cores; this one alone talks to the database."""
-    tasks = sorted(tasks_of(experiment, ledger, place, result), key=lambda task: -sum(population for _, population in task.tracts))
+    tasks = sorted(
+        tasks_of(experiment, ledger, place, result, dry_run), key=lambda task: -sum(population for _, population in task.tracts)
+    )
     pool = pool or WorkerPool(WORK, min(len(os.sched_getaffinity(0)), max(1, len(tasks))))
     before: dict[tuple[str, str], Snapshot] = {}
     with Progress("checked", "county", len(tasks)) as progress:

@@ -23,7 +23,7 @@ from dbrecon.steps.certainty_check import Digests, certainty_faults, county_path
 from dbrecon.steps.kept_evaluation import read_evaluation, stale_evaluation
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known, binning_of, builder_of
-from dbrecon.steps.origin import check_accepted
+from dbrecon.steps.origin import NotAccepted, check_accepted
 
 T = TypeVar("T")
 READ_AHEAD = 8
@@ -42,6 +42,10 @@ class Task:
     tracts: tuple[tuple[str, int], ...]
     files: CountyDigests | None = None
     """What the county's two files must be; with digests "" whatever they are is taken; None: they are not today's."""
+    of_zip: bool = False
+    """Whether ``files`` are what the zip gives that lies in ``dist/``, since step 2 has entered none of it."""
+    again: str = ""
+    """The options that make the two files again."""
     lp_digests: Mapping[str, str | None] = field(default_factory=dict)
     """By tract, that of the LP file which the ledger has accepted. Where there is none ("", None), a file is compared with the
     program of the tables."""
@@ -189,7 +193,8 @@ class _Scan:
             tables = read_county(experiment, product, self._task.stusab, self._task.county, self._task.files)
             check_county_tables(tables, self._task.tracts)
         except InputError as error:
-            self._fault(next((path for path in paths if sentence(error).startswith(path)), paths[0]), error)
+            path = next((path for path in paths if sentence(error).startswith(path)), paths[0])
+            self._faults.append((path, self._of_county_file(path, error)))
             return None
         self._whole["county file"] += 2
         texts = (tables.blocks.text, tables.tracts.text)
@@ -197,6 +202,15 @@ class _Scan:
         zip_digest = wanted.zip if wanted else None
         self._files = CountyDigests(zip_digest, digest(texts[0]), digest(texts[1]), len(texts[0]), len(texts[1]))
         return tables
+
+    def _of_county_file(self, path: str, error: InputError) -> str:
+        """Return what is wrong with a county file, and what makes it again as matters stand."""
+        if error.about is not Subject.COUNTY_FILES:
+            return sentence(error)
+        error.about = None  # the remedy is another here
+        of_zip = self._task.of_zip and isinstance(error, NotAccepted)
+        wrong = f"{path}: is not what the zip gives that lies in dist/ now" if of_zip else sentence(error)
+        return f"{wrong}; make it again ({self._task.again})"
 
     def _texts(self) -> Iterator[tuple[tuple[str, int], bytes | Exception | None, bytes | Exception | None]]:
         """Yield the tracts with the text of LP file and solution, each read ahead: None if not there, an error if damaged or

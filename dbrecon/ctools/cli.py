@@ -1,7 +1,7 @@
 """What every command line does alike: errors as one line and an exit code, questions, output that any terminal takes.
 
 Exit codes: 0 done; 1 to 8 as in ``dbrecon.errors`` (2: a wrong command line); 130 interrupted (Ctrl-C); 141
-the reader of the output went away; 143 terminated.
+the reader of the output went away; 143 terminated; 129 the terminal went away.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dbrecon.paths import as_typed
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
+EXIT_HUNG_UP = 129
 
 
 class _Talk:
@@ -46,7 +47,7 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
     """Run ``main`` and leave the process with what it returns, or with the exit code of the error that it raised.
 
     An error that this project raises on purpose, or the system's refusal, becomes one line on stderr with its chain of
-    causes; --debug adds the traceback. Any other exception is a bug and keeps its traceback. SIGTERM ends ``main`` by
+    causes; --debug adds the traceback. Any other exception is a bug and keeps its traceback. SIGTERM and SIGHUP end ``main`` by
     SystemExit, so that files under construction are cleared away, unless ``main`` handles the signal itself. ``sentence`` gives the
     text of an error.
     """
@@ -54,7 +55,8 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path that the terminal's encoding lacks is no reason to end
     if threading.current_thread() is threading.main_thread():
-        for number, handler in ((signal.SIGTERM, _terminated), (signal.SIGINT, signal.default_int_handler)):
+        handlers = {signal.SIGTERM: _terminated, signal.SIGHUP: _terminated, signal.SIGINT: signal.default_int_handler}
+        for number, handler in handlers.items():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, handler)
     try:
@@ -115,5 +117,5 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
+def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)

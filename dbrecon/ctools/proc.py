@@ -12,13 +12,14 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """A process now: its state's letter as in ps(1), CPU seconds so far, resident MiB, and when it started (Unix time)."""
+    """A process now: its state's letter as in ps(1), CPU seconds so far, resident MiB, and when it started, in ticks since the
+    machine did: clocks may be set meanwhile."""
 
     pid: int
     state: str
     cpu_seconds: float
     rss_mib: float
-    started: float
+    started: int
 
     @property
     def gone(self) -> bool:
@@ -35,18 +36,13 @@ def process_facts(pid: int) -> ProcessFacts | None:
         return None
     fields = text.rpartition(")")[2].split()  # from the third field of proc(5) on: the name may hold anything
     cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-    return ProcessFacts(pid, fields[0], cpu, int(fields[21]) * _PAGE / MIB, _boot_time() + int(fields[19]) / _TICKS)
+    return ProcessFacts(pid, fields[0], cpu, int(fields[21]) * _PAGE / MIB, int(fields[19]))
 
 
 def process_line(pid: int) -> str | None:
     """Return a process in a line of a table: pid, state, CPU seconds, MiB; None if it has gone."""
     facts = process_facts(pid)
     return f"{facts.pid:>8}  {facts.state:<5} {facts.cpu_seconds:>9.1f}  {facts.rss_mib:,.0f}" if facts else None
-
-
-def _boot_time() -> int:
-    with open("/proc/stat", encoding="utf-8") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("btime "))
 
 
 @dataclass(frozen=True)

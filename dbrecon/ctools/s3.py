@@ -225,6 +225,27 @@ def put_fenced(path: str, file: IO[bytes], fence: int, kms_key: str | None = Non
     raise StorageError(f"{path}: changes under every attempt to write it; see who else writes there, then run this again")
 
 
+def keeps_conditions(path: str, kms_key: str | None = None) -> bool | None:
+    """Return whether the store holds a put to its condition, tried with an empty object at ``path``, which goes again. None: it
+    refuses puts with conditions."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_s3(path)
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    try:
+        for _ in range(2):
+            client().put_object(Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*", **encryption)
+    except ClientError as error:
+        if s3_code(error) in _NO_CONDITIONS:
+            return None
+        if s3_code(error) not in _CONDITION_FAILED:
+            raise
+        return True
+    finally:
+        delete(path)
+    return False
+
+
 @cache
 def _say_no_conditions(bucket: str) -> None:
     """Once a process: it is so at every put."""

@@ -58,8 +58,9 @@ from dbrecon.ctools.storage_errors import (
 from dbrecon.errors import StorageError
 
 __all__ = [
-    "DamagedFile", "DeniedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "listdir", "look",
-    "look_named", "make_writable_check", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size", "sizes", "sopen",
+    "DamagedFile", "DeniedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "keeps_conditions",
+    "listdir", "look", "look_named", "make_writable_check", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size",
+    "sizes", "sopen",
     "split_s3", "unfinished", "walk", "writing",
 ]  # fmt: skip
 
@@ -304,6 +305,16 @@ def make_writable_check(root: Path, kms_key: str | None = None) -> None:
     with sopen(path, "wb", kms_key=kms_key) as file:
         file.write(b"writable\n")
     remove(path)
+
+
+def keeps_conditions(root: Path, kms_key: str | None = None) -> bool | None:
+    """Return whether a store on S3 holds a put to its condition, on which the safety from overtaken writers rests. None: it refuses
+    such puts, and says so."""
+    path = f"{os.fspath(root).rstrip('/')}/condition-check-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        return s3.keeps_conditions(path, kms_key)
+    except failures(path) as error:
+        raise explain(error, path, "write") from error
 
 
 def clear_leftovers(folder: Path, older_than_seconds: float = 86400.0) -> int:

@@ -21,6 +21,7 @@ from dbrecon.spark.setup import check_master, find_pyspark, is_local
 
 CHECK_SECONDS = 15.0
 SOLVER_SECONDS = 60.0  # a licence's token is waited for
+CONDITIONS = "conditional puts"
 SILENT = "something there takes the connection and says nothing, or a firewall drops what is sent"
 
 
@@ -33,7 +34,7 @@ def examine(config: Config, solver: Callable[[], str]) -> Iterator[Finding]:
     checks: list[tuple[str, str, float, Callable[[], list[Finding]]]] = [
         ("credentials", "see that KMS can be reached from here", CHECK_SECONDS, lambda: list(_credentials(config))),
         ("database", f"see MYSQL_HOST and MYSQL_PORT: {SILENT}", CHECK_SECONDS, lambda: list(_database(config))),
-        ("storage", f"see DAS_S3ROOT and AWS_ENDPOINT_URL: {SILENT}", CHECK_SECONDS, lambda: [_storage(config)]),
+        ("storage", f"see DAS_S3ROOT and AWS_ENDPOINT_URL: {SILENT}", CHECK_SECONDS, lambda: list(_storage(config))),
         ("solver", "see [solve] solver and its licence", SOLVER_SECONDS, lambda: [_tried("solver", solver)]),
         ("Spark", f"see [spark] master: {SILENT}", SOLVER_SECONDS, lambda: [_spark(config)]),
         ("this machine", "see its disks", CHECK_SECONDS, lambda: list(_this_machine(config))),
@@ -91,13 +92,31 @@ def _database(config: Config) -> Iterator[Finding]:
     yield skew("database clock", facts.skew)
 
 
-def _storage(config: Config) -> Finding:
+def _storage(config: Config) -> Iterator[Finding]:
     def look() -> str:
         root = f"{config.root()}/2010-re"
         storage.make_writable_check(root, config.s3.kms_key)
         return f"{root} can be written"
 
-    return _tried("storage", look)
+    found = _tried("storage", look)
+    yield found
+    if found.level == "ok" and storage.is_s3(config.root()):
+        try:
+            yield _conditions(storage.keeps_conditions(f"{config.root()}/2010-re", config.s3.kms_key))
+        except DBReconError as error:
+            yield Finding("FAIL", CONDITIONS, explain(error))
+
+
+def _conditions(kept: bool | None) -> Finding:
+    """Return a finding of conditional puts, by which a process that has lost its lease overwrites nothing."""
+    if kept:
+        return Finding("ok", CONDITIONS, "who was overtaken overwrites nothing")
+    how = "refuses them" if kept is None else "takes them and overwrites all the same"
+    return Finding(
+        "warn", CONDITIONS,
+        f"this store {how}: a node that stood still for longer than its lease may overwrite what a later claim has put; "
+        "readers notice (the ledger has the digests), and that tract is done again: see --rescan, or use a store that has them",
+    )  # fmt: skip
 
 
 def _spark(config: Config) -> Finding:

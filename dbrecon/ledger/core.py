@@ -56,7 +56,8 @@ class Core:
         names = [row.reident for row in self.experiments()]
         present = f"it has {listed(names)}" if names else "it has none yet"
         return UnknownExperiment(
-            f"REIDENT {reident} is not registered in {describe(self.engine)} ({present}): register it with --register {reident}"
+            f"REIDENT {reident} is not registered in {describe(self.engine)} ({present}): register it with --register {reident}",
+            reident,
         )
 
     def now(self) -> int:

@@ -160,9 +160,11 @@ class _Work:
         self._all_solved = False
 
     def county_files(self) -> None:
-        """Enter the county files, if none were entered and these are known to be today's."""
+        """Enter the county files, if none were, or none that were compared with a zip, and these are known to be today's."""
         files = self._found.files
-        if files is None or self._county is None or not self._same or self._county.block_digest or self._dry_run:
+        if files is None or self._county is None or not self._same or self._dry_run:
+            return
+        if self._county.block_digest and (self._county.zip_digest is not None or files.zip is None):
             return
         values = {
             "zip_digest": files.zip, "block_digest": files.block, "tract_digest": files.tract,

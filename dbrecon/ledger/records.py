@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dbrecon.ctools.host import host_name
+from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DatabaseError, DBReconError, UsageError
 from dbrecon.ledger.lifecycle import CERTAIN, COUNTY, EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, TRACT, WRITTEN
@@ -69,7 +70,11 @@ class LostLease(DBReconError):
 
 
 class UnknownExperiment(DatabaseError):
-    """The database has no such experiment, or has it no more."""
+    """The database has no experiment ``reident``, or has it no more."""
+
+    def __init__(self, text: str, reident: str = "") -> None:
+        super().__init__(text)
+        self.reident = reident
 
 
 class GeoRow(NamedTuple):
@@ -128,8 +133,10 @@ class Worker:
 
     @classmethod
     def here(cls, host: str | None = None) -> "Worker":
-        """Return this process, by its pid and the time of the call; ``host`` defaults to the node's name."""
-        return cls(host or host_name(), f"{os.getpid()}-{time.time_ns()}")
+        """Return this process, by its pid, the time of the call and the process's start (ticks since the machine's, which no
+        setting of the clock changes); ``host`` defaults to the node's name."""
+        facts = process_facts(os.getpid())
+        return cls(host or host_name(), f"{os.getpid()}-{time.time_ns()}" + (f"-{facts.started}" if facts else ""))
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name}"

@@ -12,9 +12,11 @@ from dbrecon.errors import DBReconError, InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
+from dbrecon.ledger.records import UnknownExperiment
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, control_path
 from dbrecon.node.machine import WORK, Node
+from dbrecon.node.source import Experiments
 from dbrecon.place import Place
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
@@ -54,7 +56,7 @@ class _Settings:
         return self._config
 
 
-class _Experiments:
+class _Finder:
     """The experiments to work on, with the settings as they are now: one by its name, or all that have work.
 
     Of all, those that lack files of step 2 are left out, with a warning; they come in when the files are there.
@@ -86,7 +88,7 @@ class _Experiments:
             ledger.check_place(experiment.reident, place)
             if not ledger.work_left(experiment.reident, self._assignment.steps, place).nothing_left:
                 check_files(experiment, ledger, place, self._assignment.steps)
-        except (InputError, UsageError) as error:
+        except (InputError, UsageError, UnknownExperiment) as error:
             text = f"{experiment.reident} is left out: {sentence(error)}"
             log.log(logging.DEBUG if text in self._said else logging.WARNING, "%s", text)
             self._said.add(text)
@@ -105,7 +107,7 @@ def work(ledger: Ledger, config: Config, reident: str | None, assignment: Assign
     settings = _Settings(config)
     for name in THREADS_OF_LIBRARIES:
         os.environ.setdefault(name, "1")  # a worker a core; more threads would only get in each other's way
-    experiments = _Experiments(ledger, settings, reident, assignment)
+    experiments = Experiments(_Finder(ledger, settings, reident, assignment), alone=reident is not None)
     node = Node(ledger, settings, experiments, WORK, assignment)
     with ControlServer(control_path(), node.commands()) if listen else nullcontext():
         return node.run()

@@ -17,13 +17,12 @@ from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.signals import handled
 from dbrecon.errors import DatabaseError, DBReconError, StorageError
-from dbrecon.experiment import Experiment
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Claim, LostLease, LpStats, Quarantine, Worker
+from dbrecon.ledger.records import Claim, LostLease, LpStats, Quarantine, UnknownExperiment, Worker
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.pool import NO_ROOM, Died, Event, Finished, Message, Pool
-from dbrecon.node.source import Claimer
+from dbrecon.node.source import Claimer, Experiments
 from dbrecon.node.stages import ENTRIES, AnyClaim
 from dbrecon.node.tasks import Begun, ClaimedTask, Failed, Failure, LpMade, StorageAway
 from dbrecon.node.waiting import Waiting, in_work
@@ -39,7 +38,6 @@ NODE_FAULTS = 3
 they were begun before the pause that follows it is over, are one."""
 FAULT_PAUSE_SECONDS = 2.0
 """How long the first pause is; each further one is twice as long."""
-CLOCK_SLACK_SECONDS = 5.0
 
 
 @dataclass
@@ -61,7 +59,7 @@ class Scheduler:
         self,
         ledger: Ledger,
         config: Callable[[], Config],
-        experiments: Callable[[], list[Experiment]],
+        experiments: Experiments,
         assignment: Assignment,
         worker: Worker,
         pool: Pool,
@@ -83,14 +81,14 @@ class Scheduler:
     def run(self) -> Outcome:
         """Work until nothing is left, or a signal says stop. Claims that are held at the end are put back."""
         log.info("%s", self._what_it_does())
-        free_dead_schedulers(self._ledger, self._reidents(), self._worker.host)
+        self._experiments.those_left(lambda: free_dead_schedulers(self._ledger, self._reidents(), self._worker.host))
         try:
             try:
                 with self._signals(), self._pool, Progress("tracts", "tract", None) as progress:
                     self._work(progress)
             finally:
                 self._put_back(self._in_work())
-            self._outcome.quarantined = self._quarantined()
+            self._outcome.quarantined = self._experiments.those_left(self._quarantined)
             self._note_end()
         except DatabaseError as error:
             if not self._outcome.halted:
@@ -105,7 +103,7 @@ class Scheduler:
         while not self._over():
             idle = not self._fill() and not self._held
             if idle:
-                self._waiting.say(self._reidents())
+                self._experiments.those_left(lambda: self._waiting.say(self._reidents()))
             else:
                 self._waiting.over()
             for event in self._pool.wait(POLL_SECONDS):
@@ -211,7 +209,7 @@ class Scheduler:
         entry = ENTRIES[type(body)]
         try:
             entry.enter(self._ledger, made_at(claim, message.host), body, stats)
-        except LostLease as error:
+        except (LostLease, UnknownExperiment) as error:
             log.warning("%s", sentence(error))
             return
         except StorageError as error:
@@ -234,7 +232,7 @@ class Scheduler:
         most = 1 if failure.final else self._config().run.max_attempts
         try:
             last = self._ledger.failed(claim, failure.message, most, self._config().run.retry_seconds)
-        except LostLease as error:
+        except (LostLease, UnknownExperiment) as error:
             log.warning("%s", sentence(error))
             return
         if last:
@@ -284,7 +282,7 @@ class Scheduler:
             if isinstance(claim, Claim) and claim.needs_lp:
                 try:
                     held.claims[index] = self._ledger.lp_written(claim, stats, keep_claim=True)
-                except LostLease as error:
+                except (LostLease, UnknownExperiment) as error:
                     log.warning("%s", sentence(error))
                 except StorageError as error:  # it is tried again, at the latest with the solution
                     held.lp = (index, stats, now)
@@ -344,7 +342,7 @@ class Scheduler:
             outcome.ended, outcome.left = "told to stop" if self._stopping else "the limit is reached", self._source.left()
 
     def _signals(self) -> AbstractContextManager[None]:
-        """SIGTERM: finish what is in work and leave. SIGINT: put it back and leave."""
+        """SIGTERM: finish what is in work and leave. SIGINT, and SIGHUP where it is not ignored (nohup): put it back and leave."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             log.info("%s", self.stop())
@@ -354,7 +352,8 @@ class Scheduler:
                 raise KeyboardInterrupt  # whoever asks twice waits for nothing more
             log.info("%s", self.halt())
 
-        return handled({signal.SIGTERM: stop, signal.SIGINT: halt})
+        hung_up = {} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else {signal.SIGHUP: halt}
+        return handled({signal.SIGTERM: stop, signal.SIGINT: halt} | hung_up)
 
 
 def made_at(claim: AnyClaim, host: str) -> AnyClaim:
@@ -373,7 +372,11 @@ def free_dead_schedulers(ledger: Ledger, reidents: Iterable[str], host: str) -> 
 
 
 def _lives(worker: Worker) -> bool:
-    """Return whether the process of a worker of this host is there, and is not a later one of the same number."""
-    pid, _, named = worker.name.partition("-")
+    """Return whether the process of a worker of this host is there, and is not a later one of the same number.
+
+    Of a worker that an earlier program has named, without its start, the number alone is known: its lease ends by itself.
+    """
+    pid, _, rest = worker.name.partition("-")
+    started = rest.partition("-")[2]
     facts = process_facts(int(pid))
-    return facts is not None and not facts.gone and facts.started < int(named) / 1e9 + CLOCK_SLACK_SECONDS
+    return facts is not None and not facts.gone and started in ("", str(facts.started))

@@ -22,7 +22,7 @@ from dbrecon.node.loop import Scheduler
 from dbrecon.node.memory import Busy, Floors, MemoryGuard
 from dbrecon.node.pool import NO_ROOM, Died, Finished, Message, WorkerEvent
 from dbrecon.node.processes import WorkerPool
-from dbrecon.node.source import Claimer
+from dbrecon.node.source import Claimer, Experiments
 from dbrecon.node.stages import AnyClaim
 from dbrecon.node.tasks import Begun, Failed, Solved
 from dbrecon.settings import Config
@@ -156,7 +156,7 @@ class Node(Scheduler):
         self,
         ledger: Ledger,
         config: Callable[[], Config],
-        experiments: Callable[[], list[Experiment]],
+        experiments: Experiments,
         work: str,
         assignment: Assignment,
         read_memory: Callable[[], Memory] = memory,

@@ -62,7 +62,7 @@ class _Slot:
     task: Any = None
     busy: bool = False
     crash: _Crash | None = None
-    started: float | None = None
+    started: int | None = None
 
     def end_orphan(self) -> None:
         """End the process if it is still there: when the workers' common ancestor dies, they all count as ended, and live on."""
@@ -185,10 +185,10 @@ class WorkerPool:
         return number
 
     def _start_process(self, process: ForkServerProcess) -> None:
-        # Ctrl-C reaches the whole terminal group. Blocked here, it stays blocked in the workers' common ancestor and in them, also
-        # before they could ignore it. The tracker comes first: starting it would unblock the signal again.
+        # Ctrl-C, and the end of a terminal, reach its whole group. Blocked here, they stay blocked in the workers' common ancestor
+        # and in them, also before they could ignore them. The tracker comes first: starting it would unblock the signals again.
         resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
             with _clean_start():
                 process.start()
@@ -269,7 +269,8 @@ def cause_of_death(exitcode: int | None) -> str:
 def _main(connection: Connection, work: str) -> None:
     """Live a worker's life."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends reaches its whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     gc.freeze()  # what the common ancestor made stays shared with it: the collector shall not write to it
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     module, _, function = work.partition(":")

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import Worker
+from dbrecon.ledger.records import UnknownExperiment, Work, Worker
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.pool import Pool
 from dbrecon.node.stages import CERTAINTY, COUNTIES, TRACTS, Stage, Wanted
 from dbrecon.node.tasks import ClaimedTask
 from dbrecon.settings import Config
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
 RECOUNT_SECONDS = 5.0
 CERTAIN_AT_ONCE = 4
+
+
+class Experiments:
+    """The experiments to work on, with the settings as they are now: those that ``find`` gives, which may be other ones later.
+
+    ``alone``: there is one, which is named, so that nothing can be done without it.
+    """
+
+    def __init__(self, find: Callable[[], list[Experiment]], *, alone: bool) -> None:
+        self._find, self._alone = find, alone
+        self._found: list[Experiment] = []
+        self._dropped: set[str] = set()
+
+    def __call__(self) -> list[Experiment]:
+        """Return those that are there, as far as is known."""
+        found = self._find()
+        if found is not self._found:
+            self._found, self._dropped = found, set()
+        return [experiment for experiment in found if experiment.reident not in self._dropped]
+
+    def those_left(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` does with the experiments; one that was dropped meanwhile is left out from then on, with a word."""
+        while True:
+            try:
+                return work()
+            except UnknownExperiment as error:
+                if self._alone or error.reident in self._dropped:
+                    raise
+                log.warning("%s was dropped: what was at work there is lost, the other experiments go on", error.reident)
+                self._dropped.add(error.reident)
 
 
 class Claimer:
@@ -26,7 +61,7 @@ class Claimer:
         self,
         ledger: Ledger,
         config: Callable[[], Config],
-        experiments: Callable[[], list[Experiment]],
+        experiments: Experiments,
         assignment: Assignment,
         worker: Worker,
         pool: Pool,
@@ -47,6 +82,9 @@ class Claimer:
 
         Counties are looked at when one may be complete, and now and then: one that failed rests for a while.
         """
+        return self._experiments.those_left(lambda: self._next(most))
+
+    def _next(self, most: int | None) -> Sequence[ClaimedTask]:
         counties_due = self.counties_due()
         for experiment in self._experiments():
             if counties_due and (county := self._claim(COUNTIES, self._wanted(experiment))):
@@ -70,17 +108,18 @@ class Claimer:
 
     def work_left(self) -> bool:
         """Return whether there is work, now or later, in these or in others' hands."""
-        steps, place = self._assignment.steps, self._assignment.place
-        reidents = [experiment.reident for experiment in self._experiments()]
-        return any(not self._ledger.work_left(reident, steps, place).nothing_left for reident in reidents)
+        return any(not work.nothing_left for work in self._experiments.those_left(self._works))
 
     def left(self) -> tuple[int, int]:
         """Return how many tracts and counties are not done, those that are quarantined aside."""
-        steps, place = self._assignment.steps, self._assignment.place
-        works = [self._ledger.work_left(experiment.reident, steps, place) for experiment in self._experiments()]
+        works = self._experiments.those_left(self._works)
         tracts = sum(work.claimable + work.running + work.waiting for work in works)
         tracts += sum(work.certainty_claimable + work.certainty_running + work.certainty_waiting for work in works)
         return tracts, sum(work.counties_claimable + work.counties_running + work.counties_waiting for work in works)
+
+    def _works(self) -> list[Work]:
+        steps, place = self._assignment.steps, self._assignment.place
+        return [self._ledger.work_left(experiment.reident, steps, place) for experiment in self._experiments()]
 
     def _wanted(self, experiment: Experiment, limit: int = 1, max_pop: int | None = None) -> Wanted:
         wanted = self._assignment

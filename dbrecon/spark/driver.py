@@ -18,7 +18,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Claim, CountyClaim, Worker
 from dbrecon.node.assignment import Assignment
 from dbrecon.node.loop import Scheduler
-from dbrecon.node.source import RECOUNT_SECONDS, Claimer
+from dbrecon.node.source import RECOUNT_SECONDS, Claimer, Experiments
 from dbrecon.node.stages import CERTAINTY, COUNTIES, TRACTS, Stage
 from dbrecon.node.tasks import ClaimedTask
 from dbrecon.place import Place
@@ -47,7 +47,7 @@ class Waves(Claimer):
         pool: SparkPool,
         people: People,
     ) -> None:
-        super().__init__(ledger, config, lambda: [experiment], assignment, worker, pool)
+        super().__init__(ledger, config, Experiments(lambda: [experiment], alone=True), assignment, worker, pool)
         self._experiment, self._people, self._spark = experiment, people, pool
         self._plan: deque[CountyWork] = deque()
         self._planned = float("-inf")
@@ -129,7 +129,8 @@ class Driver(Scheduler):
         worker = Worker.here()
         pool = SparkPool(engine, name, work, ship, predicted_seconds, WAVE_SECONDS)
         waves = Waves(ledger, lambda: experiment.config, experiment, assignment, worker, pool, people or People())
-        super().__init__(ledger, lambda: experiment.config, lambda: [experiment], assignment, worker, pool, waves)
+        experiments = Experiments(lambda: [experiment], alone=True)
+        super().__init__(ledger, lambda: experiment.config, experiments, assignment, worker, pool, waves)
 
 
 def predicted_seconds(task: Any) -> float:

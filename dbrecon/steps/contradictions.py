@@ -21,7 +21,6 @@ from dbrecon.recon.tract.verify import Violation, violations
 CONFLICT_SECONDS = 60.0
 SHOWN = 6
 OF_A_BLOCK = re.compile(rf"_\d{{4}}({MOST_SUFFIX})?$")
-_CONTRADICTORY = {Subject.TABLES: "the published tables", Subject.CONSTRAINTS: "its constraints"}
 
 
 def explained(
@@ -143,9 +142,9 @@ def explained_by_names(ilp_path: str, what: str, named: NamedProgram, kms_key: s
     names.sort(key=lambda bound: bool(OF_A_BLOCK.search(bound[0])))  # the tract's own counts first: they are few
     counts = [f"{name} {bounds}" for name, bounds in names]
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
+    which = "the published tables" if fault is Subject.TABLES else "its constraints"
     return Infeasible(
-        f"{what}: {_CONTRADICTORY[fault]} contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in "
-        f"{ilp_path}",
+        f"{what}: {which} contradict each other in {counted(len(counts), 'count')} ({shown}); all of them stand in {ilp_path}",
         about=fault,
     )
 

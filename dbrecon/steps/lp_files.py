@@ -51,16 +51,22 @@ def make_lp(
     Raises InputError if the tables contradict each other on sight, StorageError if the file cannot be written.
     """
     begin = time.monotonic()
-    try:
-        model = builder.build(tables)
-    except NegativeCount as error:
-        path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
-        with storage.sopen(path, "wb", kms_key=experiment.kms_key) as ilp:
-            ilp.write(error.ilp())
-        raise NegativeCount(f"{error.args[0]}; the cells stand in {path}", error.name, error.cells) from None
+    model = build_model(experiment, builder, stusab, tables)
     text = format_lp(model, tables.population, builder.product.name, experiment.tables, origin.lp_notes())
     path = experiment.lp(stusab, tables.geoid[2:5], tables.geoid[5:])
     with staged(path, origin, experiment.kms_key) as file:
         file.write(text)
     stats = LpStats(model.n_variables, model.n_constraints, model.n_nonzeros, time.monotonic() - begin, file.made)
     return model, stats
+
+
+def build_model(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables) -> Model:
+    """Return a tract's program. Raises InputError if the tables contradict each other on sight; the cells are written to the
+    ``.ilp`` file then."""
+    try:
+        return builder.build(tables)
+    except NegativeCount as error:
+        path = experiment.ilp(stusab, tables.geoid[2:5], tables.geoid[5:])
+        with storage.sopen(path, "wb", kms_key=experiment.kms_key) as ilp:
+            ilp.write(error.ilp())
+        raise NegativeCount(f"{error.args[0]}; the cells stand in {path}", error.name, error.cells) from None

@@ -77,11 +77,15 @@ def staged(path: str, origin: Origin | CountyClaim, kms_key: str | None) -> Iter
         yield file
 
 
+class NotAccepted(InputError):
+    """A file that is another than the one that was accepted."""
+
+
 def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, what: str, about: Subject, place: str = "") -> str:
-    """Return the digest of a file's unpacked content. InputError, ``about`` that kind of file of that place, if it is another than
+    """Return the digest of a file's unpacked content. NotAccepted, ``about`` that kind of file of that place, if it is another than
     was accepted (None, "": nothing is known)."""
     digest = staging.digest(content)
     if accepted and digest != accepted:
         found = f"{path}: is not {what} {ACCEPTED}: it was changed, or is left of other work"
-        raise InputError(found, about=about, place=place)
+        raise NotAccepted(found, about=about, place=place)
     return digest

@@ -128,7 +128,7 @@ def counties_to_make(
 def _stands(files: CountyDigests | None, sizes: list[int | None], zip_digest: str | None) -> bool:
     if files is None or None in sizes:
         return False
-    if zip_digest is not None and files.zip is not None and files.zip != zip_digest:
-        return False
+    if zip_digest is not None and files.zip != zip_digest and (files.zip is not None or files.block):
+        return False  # made of another zip, or entered as they were, when there was none to compare them with
     wanted = (files.block_bytes, files.tract_bytes)
     return all(want is None or want == size for want, size in zip(wanted, sizes, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from dbrecon.ctools import storage
 from dbrecon.ctools.progress import counted
 from dbrecon.ctools.staging import Staged
-from dbrecon.errors import ContradictoryTables, DBReconError, InputError, SolverError, Subject
+from dbrecon.errors import ContradictoryTables, DBReconError, InputError, SolverError, Subject, VerificationError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SolStats
 from dbrecon.recon.people.people import BinnedPeople
@@ -25,6 +25,7 @@ from dbrecon.recon.tract.model import Model, ModelBuilder, TractTables
 from dbrecon.recon.tract.verify import check_answer, people_of, verify, verify_people
 from dbrecon.settings import Config
 from dbrecon.steps.contradictions import explained, explained_by_names, explained_cell
+from dbrecon.steps.lp_files import build_model
 from dbrecon.steps.methods import with_any_years
 from dbrecon.steps.origin import Origin, check_accepted, staged
 from dbrecon.version import PROGRAM
@@ -49,7 +50,19 @@ def solve_model(
     Raises Infeasible (with the contradiction, which is written beside the LP file), TimeLimit, LicenceError, SolverError;
     VerificationError or InputError if a published cell is not met; StorageError. Nothing is written then.
     """
-    begin = time.monotonic()
+    begin, seed = time.monotonic(), experiment.config.solve.seed
+    answer, people = _solved_model(experiment, builder, stusab, tables, model)
+    program = Program.of_model(model)
+    notes = _notes(tables.population, answer.solver, program, seed) | origin.notes(experiment, builder.product.name)
+    with staged(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), origin, experiment.kms_key) as file:
+        file.write(format_solution(tables.geoid, people, notes))
+    return _stats(answer.solver, seed, begin, file.made)
+
+
+def _solved_model(
+    experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, model: Model
+) -> tuple[Answer, BinnedPeople]:
+    """Return the answer to the program of a tract's tables, and its people, who meet every cell. Raises as :func:`solve_model`."""
     what = f"tract {tables.geoid}"
     program = Program.of_model(model)
     try:
@@ -58,23 +71,20 @@ def solve_model(
         raise explained(experiment, builder, stusab, tables, model, program) from None
     check_answer(model, answer.values)
     people = people_of(model, answer.values)
-    seed = experiment.config.solve.seed
     dealt = with_any_years(experiment, people, tables, what)
     try:
         verify(builder.product, tables, dealt)
     except ContradictoryTables as error:
         raise explained_cell(error, experiment, builder, stusab, tables, model, dealt) from None
-    notes = _notes(tables.population, answer.solver, program, seed) | origin.notes(experiment, builder.product.name)
-    with staged(experiment.sol(stusab, tables.geoid[2:5], tables.geoid[5:]), origin, experiment.kms_key) as file:
-        file.write(format_solution(tables.geoid, people, notes))
-    return _stats(answer.solver, seed, begin, file.made)
+    return answer, people
 
 
 def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables: TractTables, origin: Origin) -> SolStats:
     """Solve a tract's program from its LP file, ours or the predecessor's, check every cell, and write the solution.
 
     Raises as :func:`solve_model` does, and InputError for an LP file that is another than the ledger has accepted
-    (``origin.lp_sha256``), damaged, or of another tract.
+    (``origin.lp_sha256``), damaged, or of another tract. What the file's program cannot give is blamed on it only if the tables'
+    own program gives it.
     """
     begin = time.monotonic()
     county, tract = tables.geoid[2:5], tables.geoid[5:]
@@ -82,10 +92,16 @@ def solve_lp(experiment: Experiment, builder: ModelBuilder, stusab: str, tables:
     file = _LpFile.read(path, origin.lp_sha256)
     if file.tract not in (None, tables.geoid):
         raise InputError(f"{path}: is the program of tract {file.tract}, not of {tables.geoid}", about=Subject.LP_FILE)
-    solved = file.solved(experiment.config, tables.geoid, experiment.ilp(stusab, county, tract), Subject.TABLES)
     seed = experiment.config.solve.seed
-    people = with_any_years(experiment, solved.people, tables, path)
-    verify_people(builder.product, tables, people, path, Subject.LP_FILE)
+    try:
+        solved = file.solved(experiment.config, tables.geoid)
+        people = with_any_years(experiment, solved.people, tables, path)
+        verify_people(builder.product, tables, people, path, Subject.LP_FILE)
+    except (Infeasible, VerificationError) as error:
+        _solved_model(experiment, builder, stusab, tables, build_model(experiment, builder, stusab, tables))
+        if not isinstance(error, Infeasible):
+            raise
+        raise file.explained(experiment.ilp(stusab, county, tract), experiment.kms_key, Subject.LP_FILE) from None
     origin = replace(origin, lp_sha256=file.sha256)
     with staged(experiment.sol(stusab, county, tract), origin, experiment.kms_key) as out:
         out.write(solved.text(tables.geoid, seed, origin.notes(experiment, builder.product.name)))
@@ -128,14 +144,10 @@ class _LpFile:
         sha256 = check_accepted(text, accepted, path, "the LP file", Subject.LP_FILE)
         return cls(path, read_lp(text, path), tract_of_lp(text), ages_of_lp(text) is not None, sha256)
 
-    def solved(self, config: Config, geoid: str | None, ilp_path: str, fault: Subject) -> _Solved:
-        """Return the answer of the program of tract ``geoid``; a contradiction, which is ``fault``'s, is written to
-        ``ilp_path``."""
+    def solved(self, config: Config, geoid: str | None) -> _Solved:
+        """Return the answer of the program of tract ``geoid``."""
         what = f"tract {geoid}" if geoid else self.path
-        try:
-            answer = solve(self.named.program, solver_options(config, self.binned), what)
-        except Infeasible:
-            raise explained_by_names(ilp_path, what, self.named, config.s3.kms_key, fault) from None
+        answer = solve(self.named.program, solver_options(config, self.binned), what)
         if not self.named.program.is_met_by(answer.values):
             raise SolverError(
                 f"{what}: {answer.solver} gave an answer that does not meet the program's constraints exactly; nothing was kept; "
@@ -146,6 +158,10 @@ class _LpFile:
         people = BinnedPeople(block, kind, last, answer.values[used]).select(kind >= 0)
         return _Solved(self.named, answer, people)
 
+    def explained(self, ilp_path: str, kms_key: str | None, fault: Subject) -> Infeasible:
+        """Return the error for a program without a solution, which is ``fault``'s; the contradiction is written to ``ilp_path``."""
+        return explained_by_names(ilp_path, self.path, self.named, kms_key, fault)
+
 
 def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     """Solve an LP file that belongs to no experiment, and write its solution. Returns a sentence that says what came out.
@@ -154,7 +170,10 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
     """
     with _of_no_experiment():
         file = _LpFile.read(lp_path)
-        solved = file.solved(config, file.tract, _ilp_beside(lp_path), Subject.CONSTRAINTS)
+        try:
+            solved = file.solved(config, file.tract)
+        except Infeasible:
+            raise file.explained(_ilp_beside(lp_path), config.s3.kms_key, Subject.CONSTRAINTS) from None
     geoid = file.tract or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
         raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")

@@ -27,6 +27,7 @@ from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.control import ControlServer, NotRunning, control_path, tell
 from dbrecon.node.daemon import exit_code, summary
 from dbrecon.node.machine import Node
+from dbrecon.node.source import Experiments
 from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT
@@ -135,7 +136,7 @@ def running(root: Path, work: str = "tests.worker_tasks:serve_slowly") -> Iterat
     ledger = ledger_with(engine, ["000100", "000200", "000300"])
     (root / "config.ini").write_text(SETTINGS.replace("claim_tracts = 3", "claim_tracts = 1"), encoding="utf-8")
     config = Config.load(str(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
-    made = Node(ledger, lambda: config, lambda: [Experiment.make(R, config)], work, Assignment(ALL))
+    made = Node(ledger, lambda: config, Experiments(lambda: [Experiment.make(R, config)], alone=True), work, Assignment(ALL))
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(made.run()))
     thread.start()

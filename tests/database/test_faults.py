@@ -23,6 +23,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import SysLoad
 from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
+from dbrecon.node.source import Experiments
 from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.paths import CHECKOUT
@@ -49,7 +50,8 @@ def node_of(engine: Engine, root: str) -> Node:
     text = SETTINGS.replace("lease_seconds = 60", f"lease_seconds = {LEASE_SECONDS}").replace("max_lp = 2", "max_lp = 1")
     ini.write_text(text, encoding="utf-8")
     config = Config.load(str(ini), env={"DAS_S3ROOT": root})
-    return Node(Ledger(engine, patience=60), lambda: config, lambda: [Experiment.make(R, config)], STEADILY, Assignment(ALL))
+    experiments = Experiments(lambda: [Experiment.make(R, config)], alone=True)
+    return Node(Ledger(engine, patience=60), lambda: config, experiments, STEADILY, Assignment(ALL))
 
 
 @pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.mysql)])

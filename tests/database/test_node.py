@@ -18,6 +18,7 @@ from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.records import Beats, Claim, LpStats, SolStats, SysLoad, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.node.assignment import Assignment
+from dbrecon.node.loop import free_dead_schedulers
 from dbrecon.node.machine import WORK
 from dbrecon.node.waiting import Waiting
 from dbrecon.place import Place
@@ -174,6 +175,37 @@ def test_step_3_alone_makes_lp_files_and_step_4_alone_solves_them(engine: Engine
     assert (outcome.solved, outcome.counties) == (2, 1)
 
 
+def test_a_scheduler_on_several_experiments_goes_on_when_one_is_dropped(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger_with(engine, ["000100", "000200", "000300"], reident="other")
+    ledger = ledger_with(engine, ["000100", "000200"])
+    node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_when_told", reidents=("other", R))
+    with ThreadPoolExecutor() as threads:
+        working = threads.submit(node.run)
+        wait_for(lambda: node.commands()["list"]().count("other oh") > 0, "a tract of the other experiment in work")
+        ledger.drop("other")
+        (tmp_path / "go").touch()
+        outcome = working.result()
+    assert (set(statuses(ledger).values()), ledger.county_statuses(R, "oh")) == ({"solved"}, {"001": "written"})
+    assert (outcome.solved, outcome.node_failure) == (2, None)
+    assert caplog.text.count("other was dropped: what was at work there is lost, the other experiments go on") == 1
+
+
+def test_a_scheduler_lives_whatever_the_clock_says_until_another_has_its_number(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began when the clock was years behind; another process of its number would have begun at another moment."""
+    ledger = ledger_with(engine, ["000100", "000200"])
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    alive = Worker.here()
+    gone = Worker(alive.host, alive.name + "1")
+    for worker in (alive, gone):
+        assert ledger.claim(R, worker, lease_seconds=3600)
+    free_dead_schedulers(ledger, [R], alive.host)
+    assert [claimant.worker for claimant in ledger.claimants(R)] == [alive]
+
+
 def test_what_a_dead_scheduler_of_this_host_held_is_done_at_once(engine: Engine, tmp_path: Path) -> None:
     ledger = ledger_with(engine, ["000100", "000200"])
     dead = Worker(Worker.here().host, "999999999-1")  # beyond the largest pid
@@ -266,9 +298,9 @@ def test_a_worker_whose_lease_was_taken_is_stopped_and_the_other_s_word_counts(
     assert [state.solver for state in ledger.tract_states(R, "oh")] == ["theirs"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_ends_it_and_nothing_stays_claimed(engine: Engine, tmp_path: Path, number: signal.Signals) -> None:
-    """SIGINT puts back what is in work; SIGTERM finishes it first."""
+    """SIGINT, and the end of the terminal, put back what is in work; SIGTERM finishes it first."""
     ledger = ledger_with(engine, ["000100", "000200", "000300"])
     node = node_of(ledger, tmp_path, Assignment(ALL), "tests.worker_tasks:serve_when_told")
 

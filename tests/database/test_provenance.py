@@ -160,10 +160,12 @@ def test_a_zip_that_was_packed_anew_with_the_same_content_is_the_same(world: Wor
     assert world.rescan() == 0
 
 
-def test_a_rescan_after_step_1_with_force_adopts_no_old_solution(world: World) -> None:
+def test_a_rescan_after_step_1_with_force_adopts_no_old_solution(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     world.change_zip()
     make_geo_files(world.experiment, world.ledger(), ST, force=True)
-    assert world.rescan() == 3, "the county files are of the other zip"
+    assert world.rescan("--dry_run") == 3, "the county files are of the other zip"
+    assert f"is not what the zip gives that lies in dist/ now; make it again (--step2 --stusab {ST})" in capfd.readouterr().out
+    assert world.rescan() == 3
     assert world.statuses() == {"new"}
     assert world.ledger().status("r1").completed_states == ()
 

@@ -337,10 +337,51 @@ def test_files_that_were_changed_so_that_they_agree_are_seen(made: Made, what: s
     forge(made, target)
     assert rescan.rescan(arguments(dry_run=what != "a copy"), made.config) == InputError.exit_code
     said = capsys.readouterr().out
-    assert f"{target.blocks}: is not the county file" in said
+    wrong = "the county file as the ledger has it" if what != "a copy" else "what the zip gives that lies in dist/ now"
+    assert f"{target.blocks}: is not {wrong}" in said
+    again = "--step2" if what == "a copy" else "--step2 --force"
+    assert f"make it again ({again} --stusab {STUSAB})" in said
     assert "agree" not in said
     found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB)}
     assert found[target.tract] == ("solved" if what == "nothing" else "new")
+
+
+def test_a_copy_without_its_zip_says_what_cannot_be_known_and_the_zip_settles_it(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files were changed so that they agree."""
+    target, zip_file = files_of(made), Path(made.experiment.dist_zip(STUSAB))
+    right = target.blocks.read_bytes()
+    shutil.copy(zip_file, tmp_path)
+    forget(made, "a copy without its zip")
+    forge(made, target)
+    for _ in range(2):
+        assert rescan.rescan(arguments(), made.config) == 0
+        said = capsys.readouterr().out
+        assert f"{STUSAB}: there is no zip in dist/, nor was one ever read here: its county files are taken as they are." in said
+        assert "whether the files are what was published cannot be known without the zip" in said
+    assert {state.status for state in made.ledger().tract_states("r1", STUSAB) if state.pop} == {"solved"}
+    shutil.copy(tmp_path / zip_file.name, zip_file)
+    assert rescan.rescan(arguments(dry_run=True), made.config) == InputError.exit_code
+    wrong = f"{target.blocks}: is not what the zip gives that lies in dist/ now; make it again (--step2 --stusab {STUSAB})"
+    assert wrong in capsys.readouterr().out
+    assert make_county_files(made.experiment, made.ledger(), STUSAB) == 1
+    assert target.blocks.read_bytes() == right
+    assert rescan.rescan(arguments(), made.config) == 0
+    found = {state.tract: state.status for state in made.ledger().tract_states("r1", STUSAB) if state.pop}
+    assert found[target.tract] == "new", "its solution is of other tables"
+
+
+def test_a_zip_that_comes_later_vouches_for_the_files_of_a_copy(made: Made, tmp_path: Path) -> None:
+    zip_file = Path(made.experiment.dist_zip(STUSAB))
+    shutil.copy(zip_file, tmp_path)
+    forget(made, "a copy without its zip")
+    assert rescan.rescan(arguments(), made.config) == 0
+    shutil.copy(tmp_path / zip_file.name, zip_file)
+    assert rescan.rescan(arguments(), made.config) == 0
+    zips = {files.zip for files in made.ledger().county_files("r1", STUSAB).values() if files}
+    assert zips == {made.ledger().state_digests("r1", STUSAB).zip} != {None}
+    assert make_county_files(made.experiment, made.ledger(), STUSAB) == 0, "they stand"
 
 
 def test_a_geofile_that_was_changed_is_named(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -470,6 +470,7 @@ def test_doctor_tells_of_each_node_and_what_is_missing(running: World, run_to_th
     lines = doctor_lines(result)
     assert re.match(r"MariaDB 1\d\.\d+\.\d+, MySQL database ", lines["ok    database"][0])
     assert lines["ok    storage"] == [f"s3://{BUCKET}/root/2010-re can be written"]
+    assert lines["ok    conditional puts"] == ["who was overtaken overwrites nothing"]
     assert "HiGHS" in lines["ok    solver"][0]
     assert "Java" in lines["ok    Spark"][0]
     assert re.match(r"SSH, git, Python 3\.\d+\.\d+, repository, database, storage, ", lines["ok    n1"][0])
@@ -477,7 +478,7 @@ def test_doctor_tells_of_each_node_and_what_is_missing(running: World, run_to_th
     assert result.stdout.splitlines()[-1] == "1 of these must be mended"
     assert not [secret for secret in running.secrets if secret in result.stdout + result.stderr]
     left = storage_names(running)
-    assert not [name for name in left if "doctor" in name or "writable" in name]
+    assert not [name for name in left if "doctor" in name or "check" in name]
 
 
 def storage_names(world: World) -> list[str]:

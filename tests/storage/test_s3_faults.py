@@ -76,6 +76,18 @@ def test_a_store_without_conditional_puts_is_looked_at_before_a_later_claim_s_fi
     assert storage.read_bytes(path) == text
 
 
+def test_a_store_that_forgets_conditions_is_found_out(proxy: S3Proxy, s3_root: str, moto_server: str) -> None:
+    assert storage.keeps_conditions(s3_root) is True
+    proxy.forgets_conditions = True
+    assert storage.keeps_conditions(s3_root) is False
+    proxy.no_conditions = True
+    assert storage.keeps_conditions(s3_root) is None
+    proxy.refuse = ("PUT", "", 403, "AccessDenied")
+    with pytest.raises(storage.DeniedFile):
+        storage.keeps_conditions(s3_root)
+    assert objects_of(s3_root, moto_server) == {}
+
+
 def content(number: int) -> bytes:
     return random.Random(number).randbytes(20_000 + number)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import resource
 import subprocess
 import sys
@@ -167,6 +168,21 @@ def test_a_directory_of_countless_members_is_refused() -> None:
             file.writestr(f"{number}", b"")
     with pytest.raises(InputError, match="has 10,001 members, and no state's zip more than 10,000"):
         archive_of(buffer.getvalue())
+
+
+def test_a_directory_with_wrong_bytes_is_refused_in_a_sentence_or_read() -> None:
+    """Empty names and negative offsets among them."""
+    whole = zip_bytes({name: text[:600] for name, text in MEMBERS.items()})
+    begin, chance = whole.index(b"PK\1\2"), random.Random(1)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(begin, len(whole))] = chance.choice([0, 1, 127, 128, 255])
+        try:
+            refused += len(archive_of(bytes(damaged)).faults()) > 0
+        except InputError:
+            refused += 1
+    assert 50 < refused < 450
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from dbrecon.node.assignment import Assignment, Outcome
 from dbrecon.node.machine import Node
 from dbrecon.node.memory import Busy, Floors, MemoryGuard, Stopped
 from dbrecon.node.pool import NO_ROOM
+from dbrecon.node.source import Experiments
 from dbrecon.settings import Config
 from tests.node_world import ALL, SETTINGS, R, ledger_with
 from tests.worker_tasks import at_work
@@ -185,7 +186,9 @@ def run(engine: Engine, root: Path, reading: Reading, work: str, tracts: list[st
     (root / "config.ini").write_text(SETTINGS.replace("max_attempts = 2", f"max_attempts = {attempts}"), encoding="utf-8")
     config = Config.load(str(root / "config.ini"), env={"DAS_S3ROOT": str(root)})
     experiments = [Experiment.make(R, config)]
-    return Node(ledger, lambda: config, lambda: experiments, f"tests.worker_tasks:{work}", Assignment(ALL), reading).run()
+    return Node(
+        ledger, lambda: config, Experiments(lambda: experiments, alone=True), f"tests.worker_tasks:{work}", Assignment(ALL), reading
+    ).run()
 
 
 def test_while_memory_is_scarce_nothing_starts_and_then_all_is_done(

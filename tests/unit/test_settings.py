@@ -178,6 +178,7 @@ def test_a_file_of_the_checkout_is_found_from_anywhere(tmp_path: Path) -> None:
         ("[solve]\ntime_limit = soon\n", r"\[solve\] time_limit = soon must be a number"),
         ("[solve]\ntime_limit = nan\n", r"\[solve\] time_limit = nan must be at least"),
         ("[solve]\ntime_limit = inf\n", r"\[solve\] time_limit = inf must be at most"),
+        ("[cluster]\nssh_seconds = 1e17\n", r"\[cluster\] ssh_seconds = 1e17 must be at most 31536000"),
         ("[solve]\nsolver = cplex\n", r"\[solve\] solver = cplex must be one of auto, highs, gurobi"),
         ("[run]\nheartbeat_seconds = 200\n", r"heartbeat_seconds \(200\) must be at most half of lease_seconds \(300\)"),
         ("max_lp = 4\n", "is not a settings file"),

@@ -114,6 +114,13 @@ def decode_names(names: Sequence[str], tract: str | None, source: str, about: Su
     return block, kind, last
 
 
+def is_variable(name: str) -> bool:
+    """Return whether a name is one of ours or of the predecessor's."""
+    if len(name) in (SINGLE_WIDTH, RANGE_WIDTH) and name.isascii():
+        return bool(decode(np.frombuffer(name.encode("ascii"), np.uint8).reshape(1, -1))[3].all()) or decode_old(name) is not None
+    return decode_old(name) is not None
+
+
 def first_block_of(tract: str | None, source: str) -> int:
     """Return the id of the tract's block 0000, as a number. InputError if the tract is not known."""
     if tract is None:

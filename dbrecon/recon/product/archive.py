@@ -46,7 +46,8 @@ class Archive:
         self._file = file
         try:
             with zipfile.ZipFile(file) as directory:
-                self._infos = [info for info in directory.infolist() if not info.is_dir()]
+                # Where a directory is damaged, names may be empty and offsets negative.
+                self._infos = [info for info in directory.infolist() if not info.filename or not info.is_dir()]
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise self._no_zip() from (None if isinstance(error, zipfile.BadZipFile) else error)  # which tells no more
         if len(self._infos) > MAX_MEMBERS:
@@ -230,9 +231,9 @@ class Archive:
             raise EOFError("it ends too early")
 
     def _compressed(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        self._file.seek(info.header_offset)
+        self._file.seek(max(0, info.header_offset))
         header = self._file.read(_LOCAL_HEADER)
-        if len(header) < _LOCAL_HEADER or not header.startswith(b"PK\3\4"):
+        if info.header_offset < 0 or len(header) < _LOCAL_HEADER or not header.startswith(b"PK\3\4"):
             raise EOFError("it does not begin where the zip's directory says")
         position = info.header_offset + _LOCAL_HEADER
         position += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")

@@ -9,8 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
-from dbrecon.recon.solve.lp_dialect import translated, unsupported, up_to_end
-from dbrecon.recon.solve.program import FloatArray, NamedProgram, Program
+from dbrecon.recon.people.variable_names import DUMMIES, is_variable
+from dbrecon.recon.solve.lp_dialect import marks, plain, translated, unsupported, up_to_end
+from dbrecon.recon.solve.program import MOST_COUNTED, FloatArray, NamedProgram, Program
 
 
 def read_lp(text: bytes, source: str) -> NamedProgram:
@@ -26,14 +27,15 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     whole = up_to_end(text)
     if whole is None:
         raise InputError(f"{source}: the LP file does not end with End: it is cut off", about=Subject.LP_FILE)
-    if b"->" in whole:  # HiGHS would say so itself, on the terminal
-        _refuse_unsupported(whole, source)
-    highs = _parsed(whole)
+    whole = plain(whole)
+    marked = b"->" in whole or b"^" in whole  # of an arrow HiGHS would tell the terminal
+    what = (marks(whole) if marked else None) or unsupported(whole)
+    highs = None if what else _parsed(whole)
+    if highs is None and (what := what or marks(whole)):
+        raise InputError(f"{source}: has {what}, which are not honoured here; write the program without them")
+    highs = highs or _parsed(translated(whole))
     if highs is None:
-        _refuse_unsupported(whole, source)
-        highs = _parsed(translated(whole))
-    if highs is None:
-        raise InputError(f"{source}: this is no LP file that HiGHS can read", about=Subject.LP_FILE)
+        raise InputError(f"{source}: this is no LP file that HiGHS can read", about=Subject.LP_DIALECT)
     lp = highs.getLp()
     names = tuple(lp.col_names_)
     cost = np.array(lp.col_cost_, np.float64) * (-1 if lp.sense_ == highspy.ObjSense.kMaximize else 1)
@@ -73,12 +75,6 @@ def _parsed(text: bytes) -> highspy.Highs | None:
     return None if status == highspy.HighsStatus.kError or highs.getLp().num_row_ == 0 else highs
 
 
-def _refuse_unsupported(text: bytes, source: str) -> None:
-    what = unsupported(text)
-    if what is not None:
-        raise InputError(f"{source}: has {what}, which are not honoured here; write the program without them")
-
-
 def _check_variables(lp: Any, names: tuple[str, ...], low: FloatArray, high: FloatArray, source: str) -> None:
     """Whether every variable that is not fixed must be whole, and can be."""
     kinds = np.array([int(kind) for kind in lp.integrality_], np.int64) if len(lp.integrality_) else np.zeros(len(names), np.int64)
@@ -92,6 +88,18 @@ def _check_variables(lp: Any, names: tuple[str, ...], low: FloatArray, high: Flo
             "mend them"
         )
     counts = (np.diff(np.array(lp.a_matrix_.start_)) > 0) | (np.array(lp.col_cost_) != 0)
+    for i in np.flatnonzero(~counts & (low < high)).tolist():
+        if names[i] not in DUMMIES and not is_variable(names[i]):
+            raise InputError(
+                f"{source}: {names[i]!r} stands in no constraint and counts nobody: if it begins a section, that is none that is "
+                "read here; write the program without it"
+            )
+    if (below := counts & (low < 0) & (low < high)).any():
+        i = int(np.argmax(below))
+        raise InputError(f"{source}: the variable {names[i]} may be {low[i]:g}, but variables here count people: let it begin at 0")
+    ends = np.concatenate([low, high, lp.row_lower_, lp.row_upper_])
+    if (np.abs(ends[np.isfinite(ends)]) > MOST_COUNTED).any():
+        raise InputError(f"{source}: has a bound beyond {MOST_COUNTED:,}: no people are so many; correct it")
     loose = (kinds == int(highspy.HighsVarType.kContinuous)) & (low < high) & counts
     if loose.any():
         i = int(np.argmax(loose))

@@ -15,6 +15,9 @@ FloatArray = npt.NDArray[np.float64]
 ROUNDING = 1e-3
 """A value farther than this from an integer is no solution; what is rounded is checked in integers in any case."""
 
+MOST_COUNTED = 2**53
+"""Up to here a whole number is exact in floating point."""
+
 RESTRICTED_SIZE = 2000
 """Variables, and constraints, that Gurobi's size-limited licence allows (its documentation, "pip license")."""
 
@@ -134,6 +137,6 @@ class Answer:
 def rounded(values: FloatArray, what: str, solver: str) -> IntArray:
     """Return the integers that a solver's values stand for. Raises SolverError if one is no integer."""
     integers = np.rint(values)
-    if len(values) and np.abs(values - integers).max() > ROUNDING:
+    if len(values) and not (np.abs(values - integers).max() <= ROUNDING and np.abs(values).max() <= MOST_COUNTED):
         raise SolverError(f"{what}: {solver} gave a value that is no integer", about=Subject.ANSWER)
     return integers.astype(np.int64)
