@@ -44,7 +44,7 @@ def certify_counties(
 
     Tracts are shared out to as many processes as there are cores. What is there and matches is not computed again unless ``force``.
     """
-    from dbrecon.steps.certainty_check import has_samples, is_current, read_sidecar
+    from dbrecon.steps.certainty_check import check_sources, has_samples, is_current, read_sidecar
     from dbrecon.steps.certainty_records import check_available, make_record_of
     from dbrecon.steps.county_certainty import close_county, count_of, samples_line
     from dbrecon.steps.samples import make_samples_of
@@ -62,6 +62,7 @@ def certify_counties(
                 ledger.certainty_by_hand(experiment.reident, stusab, county, known["people"], host_name())
                 log.info("%s exists; --force makes it again", experiment.certainty(stusab, county))
                 continue
+            check_sources(experiment, stusab, county, known)
             jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, bool(cells), force) for tract in tracts]
             if samples is not None:
                 jobs += [pool.submit(make_samples_of, experiment, stusab, county, tract, samples, force) for tract in tracts]

@@ -97,11 +97,22 @@ def make_engine(
             "set all of MYSQL_HOST, MYSQL_DATABASE, MYSQL_USER and MYSQL_PASSWORD for MySQL, or none of them for SQLite"
         )
     assert mysql_host is not None  # it is not missing
+    for name, value in partners.items():
+        _check_encodable(name, value or "", "utf-8" if name != "MYSQL_HOST" or mysql_host.startswith("/") else "idna")
     url = URL.create(
         "mysql+pymysql", username=mysql_user, host=mysql_host,
         port=_port(mysql_port), database=mysql_database, query={"charset": "utf8mb4"},
     )  # fmt: skip
     return _mysql_engine(url, mysql_host, mysql_password or "", mysql_ssl_ca)
+
+
+def _check_encodable(name: str, value: str, encoding: str) -> None:
+    """UsageError for a value that the driver could not send, or look up: it would say so with a traceback."""
+    try:
+        value.encode(encoding)
+    except UnicodeError as error:
+        kind = "host's name" if encoding == "idna" else "text in UTF-8"
+        raise UsageError(f"{name} is {value!r}, which is no {kind}: correct it") from error
 
 
 def _port(text: int | str | None) -> int:

@@ -25,6 +25,7 @@ from dbrecon.ctools.ssh_errors import words
 
 with extra("cluster"):
     import paramiko
+    from cryptography.exceptions import UnsupportedAlgorithm
     from paramiko.message import Message
     from paramiko.pkey import UnknownKeyType
 
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 CERTIFICATE = "-cert-v01@openssh.com"
 HOST_CERTIFICATE = 2  # the type of a certificate for a host, PROTOCOL.certkeys
 MARKERS = ("@cert-authority", "@revoked")
+NO_KEY = (
+    ValueError, ArithmeticError, AssertionError, NotImplementedError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm,
+)  # fmt: skip
+"""What the libraries raise for bytes that are no key, or one of a kind that they do not know."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +113,14 @@ def _key(line: str, name: str, place: str) -> KnownKey | None:
         blob = base64.b64decode(fields[2], validate=True)
         if Message(blob).get_text() != fields[1] or load(blob).asbytes() != blob:
             raise ValueError("it is cut off, or of another type")
-    except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
+    except NO_KEY as error:
         log.debug("%s is no key (%s)", place, words(error))
         return None
     return KnownKey(marker, fields[1], blob, place)
 
 
 def load(blob: bytes) -> paramiko.PKey:
-    """Return the public key in its bytes, or in those of its certificate. ValueError, SSHException or UnknownKeyType if it is
-    none."""
+    """Return the public key in its bytes, or in those of its certificate. One of ``NO_KEY`` if it is none."""
     kind = key_type(Message(blob).get_text())
     for key_class in paramiko.key_classes:
         if kind in key_class.identifiers():

@@ -20,8 +20,9 @@ from dbrecon.ctools.ssh_errors import words
 
 with extra("cluster"):
     import paramiko
+    from cryptography.exceptions import UnsupportedAlgorithm
     from paramiko.agent import AgentSSH
-    from paramiko.pkey import PublicBlob, UnknownKeyType
+    from paramiko.pkey import PublicBlob
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,11 @@ def _with_certificates(key: Any, certificates: list[str]) -> Iterator[paramiko.P
             continue
         try:
             key.load_certificate(path)
-        except (ValueError, OSError, paramiko.SSHException) as error:
+            of_key = known_hosts.load(key.public_blob.key_blob).asbytes() == key.asbytes()
+        except (OSError, *known_hosts.NO_KEY) as error:
             log.debug("%s is no certificate of this key: %s", path, words(error))
             continue
-        if known_hosts.load(key.public_blob.key_blob).asbytes() == key.asbytes():
+        if of_key:
             yield key
     inner = getattr(key, "inner_key", None)
     key.public_blob = getattr(inner, "public_blob", None)  # of an agent's key that is a certificate
@@ -116,7 +118,11 @@ def _private_key(path: str, locked: list[str]) -> paramiko.PKey | None:
     except (paramiko.PasswordRequiredException, TypeError):  # the latter where the library asks for it
         locked.append("has a passphrase: give it to the agent first (ssh-add)")
         return None
-    except (paramiko.SSHException, UnknownKeyType, ValueError, OSError) as error:
+    except UnsupportedAlgorithm as error:  # a security key's, say
+        log.debug("%s: %s", path, words(error))
+        locked.append(f"{path} is of a kind that is not read here: give it to the agent first (ssh-add)")
+        return None
+    except (OSError, *known_hosts.NO_KEY) as error:
         log.debug("%s is no private key: %s", path, words(error))
         return None
     key.public_blob = None  # its certificates are tried one by one

@@ -90,7 +90,7 @@ def _transport(
         return transport
     except TimeoutError as error:
         raise Unreachable(f"{given} does not answer within {deadline.seconds:g} s{_said(helper)}") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except (EOFError, OSError, *known_hosts.NO_KEY) as error:  # the last of what a server says
         if deadline.over:
             raise Unreachable(f"{given} does not answer within {deadline.seconds:g} s{_said(helper)}") from error
         raise Unreachable(f"{given}: {_said(helper, words(error))}") from error

@@ -45,6 +45,7 @@ from dbrecon.ctools.storage_errors import (
     DamagedFile,
     DeniedFile,
     MissingFile,
+    NoRegularFile,
     bomb,
     damaged,
     explain,
@@ -58,10 +59,9 @@ from dbrecon.ctools.storage_errors import (
 from dbrecon.errors import StorageError
 
 __all__ = [
-    "DamagedFile", "DeniedFile", "Entry", "MissingFile", "Unfinished", "clear_leftovers", "exists", "is_s3", "keeps_conditions",
-    "listdir", "look", "look_named", "make_writable_check", "open_ranges", "read_bytes", "remove", "remove_unfinished", "size",
-    "sizes", "sopen",
-    "split_s3", "unfinished", "walk", "writing",
+    "DamagedFile", "DeniedFile", "Entry", "MissingFile", "NoRegularFile", "Unfinished", "clear_leftovers", "exists",
+    "is_s3", "keeps_conditions", "listdir", "look", "look_named", "make_writable_check", "open_ranges", "read_bytes",
+    "remove", "remove_unfinished", "size", "sizes", "sopen", "split_s3", "unfinished", "walk", "writing",
 ]  # fmt: skip
 
 GZIP_LEVEL = 2
@@ -523,7 +523,7 @@ def _refuse_pipe(path: str) -> None:
     """Raise StorageError for what is neither file nor folder: a pipe would keep us waiting, a device has no end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise StorageError(f"{path}: a pipe or a device stands where a file is needed: move it away.")
+        raise NoRegularFile(f"{path}: a pipe or a device stands where a file is needed: move it away.")
 
 
 def _look(path: str) -> Entry | None:

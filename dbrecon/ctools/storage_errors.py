@@ -48,6 +48,10 @@ class DeniedFile(_CompleteError):
     """This user has not the right to the file."""
 
 
+class NoRegularFile(StorageError):
+    """A pipe or a device stands where a file is needed."""
+
+
 def is_s3(path: str | os.PathLike[str]) -> bool:
     """Return whether ``path`` is on S3."""
     return os.fspath(path).startswith("s3://")

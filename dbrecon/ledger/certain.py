@@ -25,7 +25,7 @@ from dbrecon.ledger.lifecycle import (
     RETRY,
     WRITTEN,
 )
-from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CertaintyStatus, Worker
+from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CertaintyStatus, CountyDigests, Worker
 from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.place import Place
 
@@ -102,11 +102,13 @@ def take(
     return [best[0], *(row for row in more if row.tract != best[0].tract)][:limit]
 
 
-def claim_of(reident: str, row: Row[Any], worker: Worker, token: str, fence: int, tracts: tuple[str, ...]) -> CertaintyClaim:
-    """Return a claimed row; ``tracts`` are those of a county whose files are to be written."""
+def claim_of(
+    reident: str, row: Row[Any], worker: Worker, token: str, fence: int, tracts: tuple[str, ...], files: CountyDigests | None
+) -> CertaintyClaim:
+    """Return a claimed row; ``tracts`` are those of a county whose files are to be written, ``files`` its accepted tables."""
     return CertaintyClaim(
         reident, row.stusab, row.state, row.county, row.tract, row.pop, row.status, row.attempts, worker, token, fence,
-        tracts=tracts,
+        county_files=files, tracts=tracts, people_digest=row.people_digest or "",
     )  # fmt: skip
 
 

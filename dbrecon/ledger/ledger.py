@@ -323,8 +323,9 @@ class Ledger(Atlas):
         def claims(connection: Connection, rows: Sequence[Row[Any]], now: int | None) -> list[CertaintyClaim]:
             tracts = ledger_certain.tracts_of(connection, tables, rows[0])
             fences = [row.fence if now is None else moves.next_fence(row.fence, now) for row in rows]
+            files = sql.county_digests(connection, tables, rows[0].stusab, rows[0].county)
             found = zip(rows, fences, strict=True)
-            return [ledger_certain.claim_of(reident, row, worker, token, fence, tracts) for row, fence in found]
+            return [ledger_certain.claim_of(reident, row, worker, token, fence, tracts, files) for row, fence in found]
 
         def work(connection: Connection) -> list[CertaintyClaim]:
             nonlocal runs

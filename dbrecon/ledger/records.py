@@ -207,9 +207,18 @@ COUNTY_FILES = "000000"
 @dataclass(frozen=True, slots=True)
 class CertaintyClaim(Claim):
     """One tract whose certainty ``worker`` shall compute; or, where ``tract`` is ``COUNTY_FILES``, the county whose files of
-    certainty it shall write from its ``tracts``."""
+    certainty it shall write from its ``tracts``. ``people_digest`` is that of the county's accepted file of people ("": not
+    known)."""
 
     tracts: tuple[str, ...] = ()
+    people_digest: str = ""
+
+    @property
+    def accepted(self) -> dict[str, str]:
+        """What the ledger has accepted of the files that certainty is made of, by the sidecar's names; "" where it keeps none."""
+        files = self.county_files
+        tables = {"block_tables": files.block if files else "", "tract_tables": files.tract if files else ""}
+        return {"people": self.people_digest, **tables}
 
     @property
     def of_county(self) -> bool:

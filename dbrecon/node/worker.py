@@ -142,10 +142,10 @@ def _certify(task: CertaintyTask, send: Send) -> None:
         send(Begun(index))
         try:
             if claim.of_county:
-                write_county(task.experiment, claim.stusab, claim.county, claim.tracts)
+                write_county(task.experiment, claim.stusab, claim.county, claim.tracts, claim.accepted)
             else:
-                make_record_of(task.experiment, claim.stusab, claim.county, claim.tract)
+                make_record_of(task.experiment, claim.stusab, claim.county, claim.tract, accepted=claim.accepted)
         except DBReconError as error:
-            send(Failed(index, Failure.of(error, blame(error))))
+            send(Failed(index, Failure.of(error, blame(error), final=is_final(error))))
         else:
             send(CertaintyMade(index, time.monotonic() - begin))

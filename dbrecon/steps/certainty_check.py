@@ -16,6 +16,7 @@ from dbrecon.recon.certainty.record import TractRecord
 from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.steps.certainty_records import budget_of
+from dbrecon.steps.origin import ACCEPTED, NotAccepted
 
 SOURCES = ("people", "block_tables", "tract_tables")
 """What certainty is made of, as the sidecar calls it."""
@@ -72,6 +73,17 @@ def _sources(experiment: Experiment, stusab: str, county: str) -> dict[str, str]
         "block_tables": experiment.block_csv(stusab, county),
         "tract_tables": experiment.tract_csv(stusab, county),
     }
+
+
+def check_sources(experiment: Experiment, stusab: str, county: str, accepted: Digests) -> None:
+    """InputError if the county's people or tables are not those that the ledger has accepted."""
+    about = {"people": Subject.PEOPLE, "block_tables": Subject.COUNTY_FILES, "tract_tables": Subject.COUNTY_FILES}
+    for name, path in _sources(experiment, stusab, county).items():
+        if (digest := accepted.get(name)) and digest_of(path) != digest:
+            place = f"{stusab} {county}" if name == "people" else stusab
+            raise NotAccepted(
+                f"{path}: is not {ACCEPTED}: it was changed, or is left of other work", about=about[name], place=place
+            )
 
 
 def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:

@@ -4,14 +4,16 @@ A record says by digests which people and tables it is of. What is there and mat
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.census.subset import chosen_tables
 from dbrecon.recon.census.tables import load_product
 from dbrecon.recon.certainty.record import TractRecord, certainty_builder, people_digest, tables_digest, tract_record
@@ -21,7 +23,7 @@ from dbrecon.recon.people.rows import parse_rows
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.county_tables import CountyTables
 from dbrecon.recon.tract.model import ModelBuilder
-from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
+from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known
 
 PROBE_BYTES = 1 << 12
@@ -75,12 +77,22 @@ def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract
 
 
 def make_record_of(
-    experiment: Experiment, stusab: str, county: str, tract: str, intervals: bool = False, force: bool = False
+    experiment: Experiment,
+    stusab: str,
+    county: str,
+    tract: str,
+    intervals: bool = False,
+    force: bool = False,
+    accepted: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
-    """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there."""
+    """Make the record of a tract (six digits), in any process; whether it was computed. ``force``: though it is there.
+
+    ``accepted``: the digests of the county's tables, by the sidecar's names; InputError for a file that is another.
+    """
     if force:
         storage.remove(experiment.certainty_record(stusab, county, tract))
-    tables = read_county(experiment, builder_for(experiment).product, stusab, county, AS_THEY_ARE)
+    files = CountyDigests(None, accepted.get("block_tables", ""), accepted.get("tract_tables", ""))
+    tables = read_county(experiment, builder_for(experiment).product, stusab, county, files)
     return make_record(experiment, tables, stusab, tract, intervals)[1]
 
 

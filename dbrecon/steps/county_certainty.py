@@ -31,16 +31,26 @@ from dbrecon.recon.certainty.sample_files import (
 from dbrecon.recon.certainty.sample_record import SampleRecord
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
-from dbrecon.steps.certainty_check import cells_name, county_paths, is_current, kind_of_cells, source_digests
+from dbrecon.steps.certainty_check import (
+    Digests,
+    cells_name,
+    check_sources,
+    county_paths,
+    is_current,
+    kind_of_cells,
+    source_digests,
+)
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
 from dbrecon.steps.samples import samples_of
 
 
-def write_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str]) -> None:
+def write_county(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], accepted: Digests) -> None:
     """Write a county's files of certainty from the records of its ``tracts``. What is there and current is left alone.
 
-    Raises InputError if a record is not there, or not of the county's people as they are.
+    Raises InputError if a record is not there, or not of the county's people as they are, or these or the tables are not those that
+    were ``accepted``.
     """
+    check_sources(experiment, stusab, county, accepted)
     if is_current(experiment, stusab, county, cells=None):
         return
     for tract in tracts:

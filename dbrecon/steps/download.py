@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from dbrecon.ctools.private_folder import private_folder
 from dbrecon.ctools.progress import Progress, counted
-from dbrecon.ctools.storage import MissingFile, exists, is_s3, listdir, open_ranges, sopen
+from dbrecon.ctools.storage import DeniedFile, MissingFile, NoRegularFile, exists, is_s3, listdir, open_ranges, sopen
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.census.subset import chosen_tables
@@ -126,6 +126,10 @@ def asked_states(experiment: Experiment, words: Sequence[str], warn: bool = True
     return found
 
 
+OF_A_ZIP = (InputError, DeniedFile, NoRegularFile)
+"""What says something of one state's zip, and nothing of the others'."""
+
+
 def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
     """Do the steps, each for all states before the next, and print what each returns.
 
@@ -139,7 +143,7 @@ def each_state(stusabs: Sequence[str], *steps: Callable[[str], str]) -> None:
                 continue
             try:
                 print(work(stusab), flush=True)
-            except InputError as error:
+            except OF_A_ZIP as error:
                 if len(stusabs) == 1:
                     raise
                 log.error("%s: %s", stusab, explain(error))
@@ -161,7 +165,7 @@ def _faults_in_dist(experiment: Experiment, stusab: str) -> list[str]:
     try:
         with open_zip(experiment, stusab) as archive:
             return zip_faults(experiment, archive)
-    except InputError as error:
+    except OF_A_ZIP as error:
         return [sentence(error)]
 
 

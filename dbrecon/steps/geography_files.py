@@ -65,14 +65,18 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
 
 
 def needs_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> bool | None:
-    """Whether the state's geography is to begin anew; None if nothing is to be done, for it is there and made of today's zip."""
+    """Return whether the state's geography is to begin anew; None if nothing is to be done: it is there, of today's zip."""
     if force or not ledger.has_geography(experiment.reident, stusab):
         return force
     found = zip_of(experiment, ledger, stusab)
     if found.changed:
         log.warning("%s is not the zip that step 1 has read: %s begins anew", found.path, stusab)
         return True
-    return None if exists(experiment.geofile(stusab)) else False
+    path, accepted = experiment.geofile(stusab), ledger.state_digests(experiment.reident, stusab).geofile
+    if exists(path) and accepted and digest_of(path) != accepted:
+        log.warning("%s was changed since step 1 made it: it is made again", path)
+        return False
+    return None if exists(path) else False
 
 
 def step1(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:

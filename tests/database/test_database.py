@@ -55,6 +55,13 @@ def test_a_missing_partner_of_the_mysql_settings_is_named(given: dict[str, str],
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "value"), [("mysql_host", "a..b"), ("mysql_host", "h\udcff"), ("mysql_user", "\udcff")])
+def test_what_the_driver_could_not_send_is_refused(name: str, value: str, tmp_path: Path) -> None:
+    given = {"mysql_host": "db", "mysql_user": "u", "mysql_password": PASSWORD, "mysql_database": "d"} | {name: value}
+    with pytest.raises(UsageError, match=rf"^{name.upper()} is .*, which is no (host's name|text in UTF-8): correct it$"):
+        make_engine(sqlite_path=tmp_path / "a", **given)
+
+
 @pytest.mark.parametrize("port", ["x", "0", "70000", "-1"])
 def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="MYSQL_PORT is"):

@@ -23,6 +23,7 @@ from dbrecon.node.tasks import LpMade, Solved, TractTask
 from dbrecon.node.worker import serve
 from dbrecon.place import Place
 from dbrecon.settings import Config
+from dbrecon.steps.county_certainty import write_county
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT
@@ -233,6 +234,24 @@ def test_people_that_were_changed_are_not_called_well(world: World, capfd: pytes
     path.write_bytes(b"".join([head, second, first, *rest]))
     assert world.command("--evaluate") == 3
     assert f"{path}: is not the file of people as the ledger has it" in capfd.readouterr().err
+
+
+def test_certainty_is_of_the_accepted_people_and_tables_alone(world: World) -> None:
+    """What was edited after the run is named, at the first attempt."""
+    (county,) = world.ledger().counties("r1", ST)
+    tables, people = Path(world.experiment.block_csv(ST, county)), Path(world.experiment.synth_out(ST, county))
+    right = tables.read_bytes()
+    tables.write_bytes(right[:-2] + b"9\n")
+    assert run_here(world.ledger(), world.config, "r1", Place(), frozenset({6})) == 10
+    errors = {quarantine.error for quarantine in world.ledger().status("r1").quarantined}
+    assert {error.partition(";")[0] for error in errors} == {
+        f"{tables}: is not the county file as the ledger has it: it was changed, or is left of other work"
+    }
+    tables.write_bytes(right)
+    people.write_bytes(people.read_bytes().replace(b",female,", b",male,", 1))
+    accepted = {"people": world.ledger().people_digests("r1", ST)[county] or ""}
+    with pytest.raises(InputError, match=f"{people}: is not as the ledger has it"):
+        write_county(world.experiment, ST, county, [], accepted)
 
 
 # -- a worker that was overtaken ------------------------------------------------------------------------------------------

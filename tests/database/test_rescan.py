@@ -384,8 +384,12 @@ def test_a_zip_that_comes_later_vouches_for_the_files_of_a_copy(made: Made, tmp_
     assert make_county_files(made.experiment, made.ledger(), STUSAB) == 0, "they stand"
 
 
-def test_a_geofile_that_was_changed_is_named(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_geofile_that_was_changed_is_named_and_made_again(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path(made.experiment.geofile(STUSAB))
+    right = path.read_bytes()
+    edit(path, lambda text: text.replace(b"County", b"Borough", 1))
+    assert make_geo_files(made.experiment, made.ledger(), STUSAB)
+    assert path.read_bytes() == right
     edit(path, lambda text: text.replace(b"County", b"Borough", 1))
     assert rescan.rescan(arguments(), made.config) == InputError.exit_code
     assert f"{path} is not the geofile that step 1 has entered: it was changed; make it again (--step1" in capsys.readouterr().out

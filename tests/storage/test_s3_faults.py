@@ -82,8 +82,8 @@ def test_a_store_that_forgets_conditions_is_found_out(proxy: S3Proxy, s3_root: s
     assert storage.keeps_conditions(s3_root) is False
     proxy.no_conditions = True
     assert storage.keeps_conditions(s3_root) is None
-    proxy.refuse = ("PUT", "", 403, "AccessDenied")
-    with pytest.raises(storage.DeniedFile):
+    proxy.no_conditions, proxy.refuse = False, ("PUT", "", 403, "AccessDenied")
+    with pytest.raises(StorageError):
         storage.keeps_conditions(s3_root)
     assert objects_of(s3_root, moto_server) == {}
 

@@ -417,11 +417,13 @@ def test_the_command_says_what_is_broken_and_exits_with_3(
         monkeypatch.setenv(name, value)
     put_zip(experiment, WHOLE)
     put_zip(experiment, b"hello", "oh")
+    os.mkfifo(experiment.dist_zip("al"))
     monkeypatch.setattr(sys, "argv", ["s0_download_data.py", "--validate"])
     assert step0() == 3
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"nm: {experiment.dist_zip('nm')} is whole"
-    assert said[1].startswith(f"oh: {experiment.dist_zip('oh')}: not a zip file")
+    assert said[0] == f"al: {experiment.dist_zip('al')}: a pipe or a device stands where a file is needed: move it away."
+    assert said[1] == f"nm: {experiment.dist_zip('nm')} is whole"
+    assert said[2].startswith(f"oh: {experiment.dist_zip('oh')}: not a zip file")
 
 
 def test_files_in_dist_with_other_names_are_named_with_what_to_rename(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.mip import solve_mip
 from dbrecon.recon.certainty.objective import SCALE, Objective
@@ -48,7 +48,7 @@ def draw_samples(model: Model, counts: IntArray, number: int, seed: int, budget:
     """
     system = CountSystem.of_model(model)
     if (counts < 0).any() or not system.meets(counts):
-        raise InputError(f"tract {model.geoid}: the people do not meet the published counts")
+        raise InputError(f"tract {model.geoid}: the people do not meet the published counts", about=Subject.PEOPLE)
     rng = np.random.default_rng([seed, int(model.geoid)])
     columns, values = [np.zeros(0, np.int64)], [np.zeros((number, 0), np.int64)]
     searched = unfinished = 0

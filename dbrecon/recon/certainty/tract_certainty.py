@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbrecon.errors import InputError
+from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.cells import tighten_lower, tighten_upper
@@ -73,7 +73,7 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
         raise InputError(f"tract {model.geoid}: certainty is not available where cells are rounded or withheld")
     system = CountSystem.of_model(model)
     if (counts < 0).any() or not system.meets(counts):
-        raise InputError(f"tract {model.geoid}: the people do not meet the published counts")
+        raise InputError(f"tract {model.geoid}: the people do not meet the published counts", about=Subject.PEOPLE)
     n_blocks = len(model.blocks)
     people = _by_block(model.block, counts, n_blocks)
     labels = Labels.of_model(model)
