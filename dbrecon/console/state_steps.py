@@ -17,6 +17,7 @@ from dbrecon.node.state_tasks import Answer, CountyMade, StateDone, StatePool, S
 from dbrecon.node.tasks import Failure
 from dbrecon.remedies import explain
 from dbrecon.steps import county_files, geography_files
+from dbrecon.steps.download import OF_A_ZIP
 from dbrecon.steps.provenance import zip_of
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class StateSteps:
         for stusab in sorted(sizes, key=lambda name: -sizes[name]):
             try:
                 found += self._task(step, stusab)
-            except InputError as error:
+            except OF_A_ZIP as error:
                 self._fail(stusab, explain(error))
         return found
 
@@ -80,13 +81,14 @@ class StateSteps:
         if step == 1:
             anew = geography_files.needs_geofile(self._experiment, self._ledger, stusab, self._force)
             if anew is not None:
-                return [StateTask(self._shipped, stusab, step, force=anew)]
+                return [StateTask(self._shipped, stusab, step, force=anew, fence=self._ledger.now())]
             say(f"{stusab}: step 1 is done already")
             return []
         counties, todo = county_files.files_to_make(self._experiment, self._ledger, stusab, self._force)
         if todo:
             self._zips[stusab] = zip_of(self._experiment, self._ledger, stusab).digest
-            return [StateTask(self._shipped, stusab, step, tuple(counties), tuple(todo), self._force)]
+            fence = self._ledger.now()
+            return [StateTask(self._shipped, stusab, step, tuple(counties), tuple(todo), self._force, fence)]
         say(county_files.what_was_made(stusab, 0, len(counties)))
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dbrecon.ctools import staging
@@ -17,6 +17,7 @@ from dbrecon.node.pool import Broken, Died, Event, Finished, Message
 from dbrecon.node.tasks import Failed, Failure
 from dbrecon.node.worker import blame
 from dbrecon.steps.county_files import write_county_files
+from dbrecon.steps.download import OF_A_ZIP
 from dbrecon.steps.geography_files import Geofile, write_geofile
 
 WAIT_SECONDS = 0.5
@@ -24,7 +25,8 @@ WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class StateTask:
-    """Step 1 or 2 of a state. ``counties`` are those of the state that step 1 has found, ``todo`` those to be made (for step 2)."""
+    """Step 1 or 2 of a state. ``counties`` are those of the state that step 1 has found, ``todo`` those to be made (for step 2);
+    ``fence`` is the time by the ledger's clock."""
 
     experiment: Experiment
     stusab: str
@@ -32,6 +34,7 @@ class StateTask:
     counties: tuple[str, ...] = ()
     todo: tuple[str, ...] = ()
     force: bool = False
+    fence: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,17 +128,20 @@ def _answer(send: Send, do: Callable[[], StateDone]) -> None:
     try:
         done = do()
     except DBReconError as error:
-        send(Failed(0, Failure.of(error, blame(error))))
+        failure = Failure.of(error, blame(error))
+        if isinstance(error, OF_A_ZIP):  # the others go on
+            failure = replace(failure, exit_code=InputError.exit_code)
+        send(Failed(0, failure))
     else:
         send(done)
 
 
 def _do(task: StateTask, made: Callable[[CountyMade], None]) -> StateDone:
     if task.step == 1:
-        geofile = write_geofile(task.experiment, task.stusab)
+        geofile = write_geofile(task.experiment, task.stusab, task.fence)
         return StateDone(geofile.zip_digest, geofile)
 
     def enter(county: str, block: Staged, tract: Staged) -> None:
         made(CountyMade(county, block, tract))
 
-    return StateDone(write_county_files(task.experiment, task.stusab, task.counties, task.todo, enter))
+    return StateDone(write_county_files(task.experiment, task.stusab, task.counties, task.todo, enter, task.fence))

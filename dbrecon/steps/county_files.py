@@ -6,7 +6,6 @@ county's tables are others than before, its tracts go back to work. (After a cha
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
@@ -56,7 +55,7 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
             written.append(county)
 
         try:
-            write_county_files(experiment, stusab, counties, todo, enter)
+            write_county_files(experiment, stusab, counties, todo, enter, ledger.now())
         except InputError:
             take_back(experiment, ledger, stusab, written)
             raise
@@ -117,9 +116,14 @@ def what_was_made(stusab: str, made: int, counties: int) -> str:
     return f"{stusab}: files of {counted(made, 'county')} written" + (f", of {counties:,} in all" if made < counties else "")
 
 
-def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str], enter: Entering) -> str:
+def write_county_files(
+    experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str], enter: Entering, fence: int
+) -> str:
     """Write the files of the counties ``todo``, each pair given to ``enter`` when it is whole; ``counties`` are all that step 1 has
-    found. Returns the zip's digest. Raises as :func:`make_county_files`; files that were not entered are gone then."""
+    found, ``fence`` is the time by the ledger's clock, which all nodes share: on S3 a later file replaces an earlier one.
+
+    Returns the zip's digest. Raises as :func:`make_county_files`; files that were not entered are gone then.
+    """
     with open_zip(experiment, stusab) as archive:
         reader = state_reader(experiment, archive)
         archive.verify(reader.members)
@@ -128,7 +132,7 @@ def write_county_files(experiment: Experiment, stusab: str, counties: Sequence[s
         # The pairs are closed here: whatever ends the loop, nothing that is not entered stays.
         with (
             Progress(stusab, "file", 2 * len(todo)) as progress,
-            closing(_staged(experiment, stusab, reader, last_lines, todo, lambda: progress.add(1))) as pairs,
+            closing(_staged(experiment, stusab, reader, last_lines, todo, fence, lambda: progress.add(1))) as pairs,
         ):
             for county, block, tract in pairs:
                 enter(county, block, tract)
@@ -178,6 +182,7 @@ def _staged(
     reader: StateReader,
     last_lines: dict[tuple[str, str], int],
     todo: Collection[str],
+    fence: int,
     written: Callable[[], None],
 ) -> Generator[tuple[str, Staged, Staged], None, None]:
     """Yield each county with its two files, staged, when both are whole; those that were not taken are removed at the end."""
@@ -185,7 +190,7 @@ def _staged(
     try:
         for part in reader.counties(last_lines, _others(last_lines, todo)):
             pair = waiting.setdefault(part.county, {})
-            pair[part.level] = _write_file(experiment, stusab, reader, part)
+            pair[part.level] = _write_file(experiment, stusab, reader, part, fence)
             written()
             if len(pair) == len(LEVELS):
                 yield part.county, pair["block"], pair["tract"]
@@ -196,9 +201,9 @@ def _staged(
                 staging.discard(file)
 
 
-def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows) -> Staged:
+def _write_file(experiment: Experiment, stusab: str, reader: StateReader, part: CountyRows, fence: int) -> Staged:
     path = (experiment.block_csv if part.level == "block" else experiment.tract_csv)(stusab, part.county)
-    with staging.stage(path, fence=time.time_ns() // 10**9, kms_key=experiment.kms_key) as file:
+    with staging.stage(path, fence=fence, kms_key=experiment.kms_key) as file:
         for piece in _pieces(reader, part):
             file.write(piece)
     return file.made

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
     anew = needs_geofile(experiment, ledger, stusab, force)
     if anew is None:
         return False
-    enter_geofile(experiment, ledger, stusab, write_geofile(experiment, stusab), anew)
+    enter_geofile(experiment, ledger, stusab, write_geofile(experiment, stusab, ledger.now()), anew)
     return True
 
 
@@ -93,12 +92,12 @@ def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
     return f"{stusab}: {found}: {experiment.geofile(stusab)}"
 
 
-def write_geofile(experiment: Experiment, stusab: str) -> Geofile:
+def write_geofile(experiment: Experiment, stusab: str, fence: int) -> Geofile:
     """Write a state's geofile from its zip, to be accepted by :func:`enter_geofile`. The header is streamed, no database is needed.
 
+    ``fence`` is the time by the ledger's clock, which all nodes share: on S3 a later file replaces an earlier one.
     Raises InputError as :func:`make_geo_files`; then there is no file.
     """
-    fence = time.time_ns() // 10**9
     with staging.stage(experiment.geofile(stusab), fence=fence, kms_key=experiment.kms_key) as file:
         zip_digest = _copy_header(experiment, stusab, file.write)
     return Geofile(file.made, zip_digest)

@@ -18,12 +18,19 @@ import pytest
 
 from dbrecon.ctools import s3, staging, storage
 from dbrecon.ctools.cli import explain
+from dbrecon.ctools.database import make_engine
 from dbrecon.ctools.storage import sopen
 from dbrecon.errors import StorageError
+from dbrecon.experiment import Experiment
+from dbrecon.ledger.ledger import Ledger
 from dbrecon.remedies import sentence
+from dbrecon.settings import Config
+from dbrecon.steps.county_files import make_county_files
+from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT
 from tests.s3_proxy import S3Proxy, Trouble
 from tests.s3_servers import client, moto_server, other_s3_root, other_server, s3_root
+from tests.tiny_sf1 import make_members, some_records, zip_bytes
 
 __all__ = ["moto_server", "other_s3_root", "other_server", "s3_root"]
 
@@ -86,6 +93,21 @@ def test_a_store_that_forgets_conditions_is_found_out(proxy: S3Proxy, s3_root: s
     with pytest.raises(StorageError):
         storage.keeps_conditions(s3_root)
     assert objects_of(s3_root, moto_server) == {}
+
+
+def test_files_of_a_node_whose_clock_was_ahead_are_replaced(
+    s3_root: str, moto_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 1 and 2 go by the ledger's clock."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
+    experiment = Experiment.make("r1", Config.load(env={"DAS_S3ROOT": s3_root}, hostname="here"))
+    ledger = Ledger(make_engine(sqlite_path=tmp_path / "ledger.sqlite3"))
+    ledger.register("r1", "all", experiment.product)
+    write(experiment.dist_zip("nm"), zip_bytes(make_members(some_records())))
+    for seconds in (10**10, 10**9):
+        monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: seconds * 10**9)
+        assert make_geo_files(experiment, ledger, "nm", force=True)
+        assert make_county_files(experiment, ledger, "nm", force=True) == 2
 
 
 def content(number: int) -> bytes:
