@@ -18,7 +18,7 @@ from dbrecon.console.ways import ways_to_publish
 from dbrecon.console.written import asked_counties, written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
-from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.progress import Progress, counted, duration
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.solve.program import Options
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 FEW_PEOPLE = 5_000
 """Below, starting processes costs more than they save."""
+
+CPU_SECONDS = 40e-6, 550e-6
+"""Of one person in one way to publish, in villages and in cities, with certainty."""
 
 REPEATS = 5
 """Draws of ties of --reidentify."""
@@ -53,6 +56,8 @@ def audit_records(args: Arguments, config: Config) -> int:
     if not truth.population:
         raise InputError(f"{', '.join(args.audit)}: there is nobody in it; name files of people")
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
+    least, most = (duration(share * truth.population * len(variants)) for share in CPU_SECONDS)
+    log.info("%s of %s: %s to %s of CPU time", counted(len(variants), "way"), counted(truth.population, "person"), least, most)
     with Progress("ways to publish", "way", len(variants)) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
         report = audit(truth, variants, name, _options(args, config), Budget(), executor, lambda _: progress.add(1))
     path = report.write(out, config.s3.kms_key)

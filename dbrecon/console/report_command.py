@@ -183,7 +183,7 @@ def findings(
         # What a guess knows of everybody: the most frequent race and origin, and the shares of sexes and ages.
         sums = [sum(numbers) for numbers in zip(*run(partial(county_population, experiment), states, names), strict=True)]
         population = int(np.argmax(sums[0])), sums[1] / max(1, int(sums[1].sum()))
-    work = partial(county_findings, experiment, population=population, seed=seed, repeats=repeats)
+    work = partial(county_findings, experiment, population=population, seed=seed, repeats=repeats, with_kept=not truth.of)
     parts = []
     for part in run(work, states, names, [truth.of.get(county) for county in counties]):
         parts.append(part)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dbrecon.ctools.progress import counted
 from dbrecon.errors import UsageError
 from dbrecon.experiment import TABLE_WORDS
 
@@ -85,6 +86,11 @@ def _each_left_out(product: str, tables: str) -> list[str]:
     else:
         less = {table.name: f"{tables}-{table.name}" for table in whole.tables}
     found, follow = [], []
+    log.info(
+        "%s: looking which of %s follow from the others, which takes some seconds a table",
+        EACH,
+        counted(len(whole.tables), "table"),
+    )
     for table in whole.tables:
         if table.name == first:
             continue

@@ -132,9 +132,10 @@ def county_findings(
     population: tuple[int, Floats],
     seed: int,
     repeats: int,
+    with_kept: bool,
 ) -> Findings:
     """Return all that a report tells of a county. ``truth``: its true people, or where they lie sorted
-    (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody. Without one, what --evaluate has kept
+    (:func:`dbrecon.recon.study.truth.sorted_by_county`); then an attacker knows everybody. ``with_kept``: what --evaluate has kept
     tells how much is true."""
     product, code = product_of(experiment), int(f"{STATES[stusab].fips}{county}")
     if isinstance(truth, Path):
@@ -142,7 +143,7 @@ def county_findings(
     results = read_results(experiment, stusab, county)
     ages = read_published_ages(experiment, product, stusab, county)
     found = find(product, code, results, ages, truth, population, seed, repeats)
-    kept = None if truth is not None else _kept_evaluation(experiment, stusab, county)
+    kept = _kept_evaluation(experiment, stusab, county) if with_kept else None
     return found if kept is None else evaluated(found, from_record(code, kept), kept["truth"])
 
 

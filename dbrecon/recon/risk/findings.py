@@ -1,6 +1,6 @@
 """What is found of a reconstruction, county by county: small sums that a report is made of, whatever the size of the place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, N_SA, IntArray
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
-from dbrecon.recon.risk.matching_study import County, study_pieces
+from dbrecon.recon.risk.matching_study import County, between, pieces_of, study_pieces
 from dbrecon.recon.risk.reidentification import (
     NO_BLOCKS,
     Blocks,
@@ -24,6 +24,7 @@ from dbrecon.recon.risk.reidentification import (
 from dbrecon.recon.risk.sure import SureBlocks, SureSizes
 from dbrecon.recon.study.evaluation import (
     MEASURES,
+    PEOPLE_AT_ONCE,
     SIZE_STARTS,
     Agreement,
     BlockCounts,
@@ -164,7 +165,7 @@ def find(
         blocks=np.bincount(size, minlength=len(SIZE_STARTS)),
         block_people=np.bincount(size, weights=block_people, minlength=len(SIZE_STARTS)).astype(np.int64),
         sure=SureSizes() if results.blocks is None else SureSizes.of(results.blocks),
-        tracts=_tracts(results, truth),
+        tracts=sum((_tracts(results.blocks, *piece) for piece in _tract_pieces(people, truth)), Tracts()),
     )
     return found if truth is None else found + _compared(product, county, results, truth, population, seed, repeats)
 
@@ -187,9 +188,7 @@ def _compared(
     product: Product, county: int, results: Results, truth: Truth, population: tuple[int, Floats], seed: int, repeats: int
 ) -> Findings:
     """Measure what the truth tells of a county."""
-    people, true = _merged(results.people), _merged(truth.people)
-    counts = baseline_counts(product, people)
-    agreement = compare(people, true, counts, np.random.default_rng([seed, county]), results.people.bins)
+    agreement = _agreement(product, results.people, truth.people, np.random.default_rng([seed, county]))
     settled = NO_BLOCKS if results.blocks is None else Blocks(results.blocks.geoid, results.blocks.differ == 0)
     marks = None if results.certain is None else MarkedRecords(results.certain)
     tallies = study_pieces(truth.known, County(results.people, settled, marks), truth.people, population, (seed, county), repeats)
@@ -200,8 +199,13 @@ def _compared(
     levels = np.zeros((LEVELS + 1, 4), np.int64)
     if results.confidence is not None:
         levels = _by_confidence(results.people, results.confidence, truth, np.random.default_rng([seed, county, 0]))
-    known = counts is not None
+    known = agreement.baselines
     return Findings(agreement=agreement, baselines=known, tallies=tuple(tallies), by_confidence=levels, certain=certain)
+
+
+def _agreement(product: Product, records: Records, truth: Records, rng: np.random.Generator) -> Agreement:
+    people = _people(records)
+    return compare(people, _people(truth), baseline_counts(product, people), rng, records.bins)
 
 
 def baseline_counts(product: Product, people: People) -> BlockCounts | None:
@@ -212,12 +216,23 @@ def baseline_counts(product: Product, people: People) -> BlockCounts | None:
         return None
 
 
+def _people(records: Records) -> People:
+    return People(records.block, records.sa * N_RH + records.rh, np.ones(len(records), np.int64))
+
+
 def _merged(records: Records) -> People:
-    return People(records.block, records.sa * N_RH + records.rh, np.ones(len(records), np.int64)).merged()
+    return _people(records).merged()
 
 
-def _tracts(results: Results, truth: Truth | None) -> Tracts:
-    geoid, people = np.unique(results.people.block // BLOCKS_PER_TRACT, return_counts=True)
+def _tract_pieces(people: Records, truth: Truth | None) -> Iterator[tuple[Records, Records | None]]:
+    """Yield people and true people, some whole tracts at a time so that memory does not grow with the county."""
+    for low, high in pieces_of(people.block, PEOPLE_AT_ONCE):
+        true = None if truth is None else truth.people.select(between(truth.people.block, low, high))
+        yield people.select(between(people.block, low, high)), true
+
+
+def _tracts(blocks: SureBlocks | None, records: Records, truth: Records | None) -> Tracts:
+    geoid, people = np.unique(records.block // BLOCKS_PER_TRACT, return_counts=True)
 
     def summed(block: IntArray, number: IntArray) -> Floats:
         at = np.searchsorted(geoid, tract := block // BLOCKS_PER_TRACT)
@@ -227,12 +242,12 @@ def _tracts(results: Results, truth: Truth | None) -> Tracts:
 
     unknown = np.full(len(geoid), np.nan)
     differ, certain, true, matched = unknown, unknown, unknown, unknown
-    if results.blocks is not None:
-        differ, certain = (summed(results.blocks.geoid, n) for n in (results.blocks.differ, results.blocks.certain))
+    if blocks is not None:
+        differ, certain = (summed(blocks.geoid, number) for number in (blocks.differ, blocks.certain))
     if truth is not None:
-        everyone, bins = _merged(truth.people), results.people.bins
+        everyone = _merged(truth)
         true = summed(everyone.geoid_block, everyone.count)
-        matched = summed(*matched_by_block(binned(_merged(results.people), bins), binned(everyone, bins)))
+        matched = summed(*matched_by_block(binned(_merged(records), records.bins), binned(everyone, records.bins)))
     return Tracts(geoid, people, differ, certain, true, matched)
 
 

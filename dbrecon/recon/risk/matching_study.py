@@ -192,8 +192,8 @@ def study_pieces(
     """
     tallies = [Tally() for _ in range(repeats)]
     marks = None if county.certain is None else county.certain.marks(county.people)
-    for number, (low, high) in enumerate(_pieces(county.people.block, at_once)):
-        inside = _between(county.people.block, low, high)
+    for number, (low, high) in enumerate(pieces_of(county.people.block, at_once)):
+        inside = between(county.people.block, low, high)
         people = county.people.select(inside)
         part, true_people = _within(known, truth, low, high)
         certain = None if marks is None else MarkedRecords(marks[inside])
@@ -203,7 +203,7 @@ def study_pieces(
     return tallies
 
 
-def _pieces(block: IntArray, at_once: int) -> list[tuple[int, int]]:
+def pieces_of(block: IntArray, at_once: int) -> list[tuple[int, int]]:
     """Return ranges of block ids (from, below) of about so many people each, whole tracts; together they hold every id."""
     tracts, people = np.unique(block // BLOCKS_PER_TRACT, return_counts=True)
     first = np.unique((np.cumsum(people) - people) // at_once, return_index=True)[1]
@@ -211,7 +211,8 @@ def _pieces(block: IntArray, at_once: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def _between(block: IntArray, low: int, high: int) -> npt.NDArray[np.bool_]:
+def between(block: IntArray, low: int, high: int) -> npt.NDArray[np.bool_]:
+    """Return (n,) whether each block is of a range (from, below)."""
     return np.asarray((block >= low) & (block < high))
 
 
@@ -225,8 +226,8 @@ def county_part(attacker: Known, truth: Records, code: int, rng: np.random.Gener
 
 def _within(attacker: Known, truth: Records, low: int, high: int) -> tuple[Known, Records]:
     """Return an attacker's records in a range of blocks, and the true people there, whose positions are then those in this part."""
-    inside = _between(attacker.records.block, low, high)
-    here = np.flatnonzero(_between(truth.block, low, high))
+    inside = between(attacker.records.block, low, high)
+    here = np.flatnonzero(between(truth.block, low, high))
     true = attacker.true[inside]
     at = np.minimum(np.searchsorted(here, true), max(len(here) - 1, 0))
     lives_here = (here[at] == true) if len(here) else np.zeros(len(true), bool)

@@ -476,12 +476,12 @@ def random_people(counts: BlockCounts, rng: np.random.Generator) -> People:
 def compare(people: People, truth: People, counts: BlockCounts | None, rng: np.random.Generator, bins: AgeBins) -> Agreement:
     """Return the agreement of one county's people and of the baselines with its true people, on exact age and on ``bins``; without
     ``counts`` of the people alone."""
-    people, truth, total = people.merged(), truth.merged(), Agreement()
     if counts is None:
-        return replace(_compare([people], truth, bins), baselines=False)
-    for piece, low, high in counts.slices(PEOPLE_AT_ONCE):
-        here = _between(people, low, high)
-        total += _compare([here, modal_people(here, piece), random_people(piece, rng)], _between(truth, low, high), bins)
+        return replace(_compare([people.merged()], truth.merged(), bins), baselines=False)
+    total = Agreement()
+    for piece, low, high in counts.slices(PEOPLE_AT_ONCE):  # merged by pieces: of a large county that takes much memory
+        here = _part(people, low, high)
+        total += _compare([here, modal_people(here, piece), random_people(piece, rng)], _part(truth, low, high), bins)
     return total
 
 
@@ -501,6 +501,11 @@ def _compare(guesses: Sequence[People], truth: People, bins: AgeBins) -> Agreeme
     true_people = np.zeros(n_classes, np.int64)
     np.add.at(true_people, size_class, population)
     return Agreement(matched, true_people, np.bincount(size_class, minlength=n_classes))
+
+
+def _part(people: People, low: int, high: int) -> People:
+    """Return those whose block is at least ``low`` and below ``high``, merged."""
+    return people.select((people.geoid_block >= low) & (people.geoid_block < high)).merged()
 
 
 def _between(people: People, low: int, high: int) -> People:
