@@ -71,6 +71,7 @@ def test_unprotected_tables_have_no_error_and_protections_cost_some() -> None:
     assert coarse.agreement[0] < result(ALL).agreement[0]
 
 
+@pytest.mark.slow
 def test_rounded_cells_cost_accuracy_and_their_certainty_is_not_told() -> None:
     rounded = result(Variant("rounded", DEFAULT_PRODUCT, "all", None, Inexact(5), ("P12A", "P12B")))
     withheld = result(Variant("withheld", DEFAULT_PRODUCT, "P1,P12", None, Inexact(suppressed_below=3)))
@@ -97,6 +98,7 @@ def test_cells_that_leave_too_much_possible_are_refused_before_anything_is_done(
         check_size(few, people(), 1)
 
 
+@pytest.mark.slow
 def test_how_sure_it_is_is_told_in_the_same_bins_of_ages_whatever_the_tables_tell() -> None:
     """Without P14 no table tells single years of children: programs count them in P12's groups, but not so their certainty."""
     more, less = (result(Variant(tables, DEFAULT_PRODUCT, tables)).sizes for tables in ("P1,P7,P12,P14", "P1,P7,P12"))
