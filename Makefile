@@ -85,7 +85,7 @@ demo: $(READY) ## a small synthetic state, from its tables to its people, compar
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n + 1)))
 PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
-unit: $(READY) ## the tests that need nothing but Python: about a minute
+unit: $(READY) ## the tests that need nothing but Python, but for the slow ones: half a minute on two cores
 	@$(PYTEST) -m "not slow" tests/unit
 
 test: test-packages spark $(DOCS) lint ## lint, types, and all tests but the long ones of make soak; installs what they need (TESTS="tests/nodes": these)

@@ -59,6 +59,7 @@ def test_sizes_add_up_to_all_people_and_blocks() -> None:
         assert rows[-1]["people"] == people().population
 
 
+@pytest.mark.slow
 def test_ways_to_publish_stand_side_by_side_under_their_names() -> None:
     rows = table("what_if")
     assert [row["way to publish"] for row in rows] == [variant.name for variant in VARIANTS]

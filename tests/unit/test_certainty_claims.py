@@ -89,6 +89,7 @@ def test_what_is_not_or_can_be_read_in_two_ways_is_refused(text: str, why: str) 
 CONDITIONS = ["not Hispanic", "Hispanic", "sor alone", "nhopi alone", "sor and nhopi", "sor alone or in combination"]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(small_tracts(), st.sampled_from(CONDITIONS), st.sampled_from(["tract 10001000100", "block 100010001001000"]))
 def test_bounds_are_those_of_all_solutions_and_certificates_prove_them(tract: SmallTract, condition: str, place: str) -> None:
@@ -134,6 +135,7 @@ def forgeries(certificate: dict[str, Any], end: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(small_tracts(), st.sampled_from(CONDITIONS), st.data())
 def test_whatever_is_edited_in_a_certificate_nothing_false_is_said_to_hold(

@@ -88,6 +88,7 @@ def distance_from_uniform(values: IntArray, ways: int) -> float:
     return float(np.abs(times / len(values) - 1 / ways).sum() + (ways - len(times)) / ways) / 2
 
 
+@pytest.mark.slow
 def test_a_walk_draws_all_data_sets_alike_and_corners_do_not() -> None:
     tract = tract_of_grids((3, 2), (0, 5))
     ways = ways_of_grids(tract, (0, 5))

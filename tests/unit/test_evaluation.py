@@ -118,6 +118,7 @@ def test_block_sex_race_and_origin_must_all_be_right(other: Person) -> None:
     assert result.agreement.share("reconstruction", "binned_age") == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.data())
 def test_agreement_is_the_plain_intersection_of_records(data: st.DataObject) -> None:

@@ -89,6 +89,7 @@ PEOPLE = random_people(8, blocks=6, people=300, kinds=80)
 TABLES = published(tables_of(load_product(), PEOPLE))
 
 
+@pytest.mark.slow
 def test_exact_cells_follow_from_constraints_and_inexact_ones_become_ranges() -> None:
     for level in ("block", "tract"):
         found = coverage(product(), level)
@@ -114,6 +115,7 @@ def _as_if_exact() -> tuple[IntArray, IntArray]:
     return exact.block_cells, exact.tract_cells
 
 
+@pytest.mark.slow
 def test_ages_are_not_merged_by_what_is_rounded() -> None:
     """Single years of adults are published exactly by race and origin, or the years stay single."""
     assert derive_binning(product()).bins.n == derive_binning(load_product()).bins.n

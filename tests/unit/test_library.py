@@ -347,6 +347,7 @@ def test_geoids_that_lost_their_zero_are_explained() -> None:
         dbrecon.tables_of_frames(tables, pd.DataFrame({"geoid_block": [10010201001000], "P10001": [3]}))
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_reference_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each function that it shows has one, or belongs to a class that has; they begin with what its first block makes."""
     page = (CHECKOUT / "docs/reference/api.md").read_text(encoding="utf-8")

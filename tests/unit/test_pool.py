@@ -194,6 +194,7 @@ def test_the_scheduler_s_own_process_loads_nothing_of_the_science() -> None:
     assert python(f"import sys, dbrecon.node.daemon; print({heavy} & set(sys.modules))") == "set()\n"
 
 
+@pytest.mark.slow
 def test_the_workers_ancestor_derives_the_tables_once_for_all() -> None:
     tables = json.dumps([str(CHECKOUT / "config/products/sf1_2010/tables.toml"), "all", "bins"])
     code = "import dbrecon.node.ancestor; from dbrecon.steps import methods; print(methods.builder_of_tables.cache_info().currsize)"

@@ -94,6 +94,7 @@ def test_every_page_that_is_linked_to_is_there(page: Path) -> None:
             assert place in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
 
 
+@pytest.mark.slow
 def test_the_readme_s_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"(?:^    .*\n|^\n)*^    import dbrecon\n(?:^    .*\n|^\n)*", text(README), re.M)
     monkeypatch.chdir(tmp_path)

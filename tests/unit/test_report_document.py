@@ -48,6 +48,7 @@ def test_the_same_numbers_draw_the_same_bytes_that_a_browser_reads() -> None:
         assert first.png.startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_asks_for_nothing_from_elsewhere() -> None:
     page = report(tuple(drawings()[:2])).html()
     assert re.findall(r"""(?:src|href)=["'](?!data:image/svg\+xml;base64,|#)[^"']*""", page) == []

@@ -111,6 +111,7 @@ def test_every_cell_that_is_kept_follows_from_what_is_written_and_is_met(tables:
     assert kept(product, again) == kept(product, cells)
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(left_out=st.sets(st.sampled_from(["P6", "P7", "P8", "P12", "P14"]), max_size=4), people=PEOPLE)
 def test_any_list_of_tables_is_met(left_out: set[str], people: list[Person]) -> None:

@@ -193,6 +193,7 @@ def test_a_server_that_gives_nothing_leaves_nothing(experiment: Experiment, serv
     assert in_dist(experiment) == {}
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_resumed(experiment: Experiment, server: Server, tmp_path: Path) -> None:
     arrived, go_on = threading.Event(), threading.Event()
 

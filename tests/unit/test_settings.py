@@ -218,6 +218,7 @@ def test_every_default_is_within_its_own_limits() -> None:
     assert Config.load(dbrecon.DEFAULT_CONFIG, env={}) == Config()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slip", ["config.run.lease_second", "config.rum", "len(config.run.lease_seconds)"])
 def test_a_misspelt_setting_fails_the_type_check(slip: str) -> None:
     program = f"from dbrecon.settings import Config\nconfig = Config()\n{slip}\n"

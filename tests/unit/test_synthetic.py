@@ -172,6 +172,7 @@ def test_the_lines_of_the_truth_are_the_people_file_in_pieces(monkeypatch: pytes
     assert HEADER + b"".join(pieces) == people_csv(county.people)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_zip_and_the_people_it_tells_of(tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv.gz"
     command = [sys.executable, str(CHECKOUT / "bench" / "make_state.py"), "--stusab", "DE", "--people", "3000"]

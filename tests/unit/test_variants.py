@@ -38,6 +38,7 @@ def result(variant: Variant) -> VariantResult:
     return study_variant(variant, people(), 1, Options(), Budget())
 
 
+@pytest.mark.slow
 def test_all_tables_give_away_at_least_as_much_as_block_tables_alone() -> None:
     everything, blocks = result(ALL), result(BLOCK)
     assert everything.truth == people().population
@@ -89,6 +90,7 @@ def test_rounded_cells_cost_accuracy_and_their_certainty_is_not_told() -> None:
     assert rows[1][-1] == rounded.error
 
 
+@pytest.mark.slow
 def test_cells_that_leave_too_much_possible_are_refused_before_anything_is_done() -> None:
     many = [People(people().geoid_block + 100 * number, people().kind, people().count) for number in range(8)]
     rounded = Variant("all rounded", DEFAULT_PRODUCT, "all", None, Inexact(3))
@@ -136,6 +138,7 @@ def test_ways_are_read_as_they_are_typed() -> None:
     assert others[3].product != first.product
 
 
+@pytest.mark.slow
 def test_each_table_is_left_out_in_turn_but_those_that_follow_from_others(caplog: pytest.LogCaptureFixture) -> None:
     names = [item.tables for item in ways_to_publish(None, "P1,P6,P7,P12,P14", ["each"])]
     assert names[0] == "P1,P6,P7,P12,P14"
