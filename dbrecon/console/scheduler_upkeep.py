@@ -74,7 +74,7 @@ def _unlock_silent(ledger: Ledger, reidents: list[str]) -> None:
     for host in sorted(since):
         _say_freed(host, freed[host], f", not heard of for {since[host]:,} s")
     if not since:
-        print(f"nothing to unlock: every host that holds tracts was heard of in the past {ledger.beats.silence_seconds} s")
+        print(f"nothing to unlock: every host that holds tracts has reported in the past {ledger.beats.silence_seconds} s")
         for host in sorted(alive):
             print(f"   {host}: {alive[host]:,} s ago (if you know that it is dead: --unlock {host})")
 

@@ -45,7 +45,8 @@ def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[s
     }
     written = [county for county, status in found.items() if status == WRITTEN]
     if not written:
-        raise InputError(f"{reident} has no people written in {place.text()}: --run first (--step5 where all tracts are solved)")
+        where = f"in {place.text()}" if place.stusab else "anywhere"
+        raise InputError(f"{reident} has no people written {where}: --run first (--step5 where all tracts are solved)")
     left_out = [" ".join(county) for county, status in found.items() if status != WRITTEN]
     if left_out:
         which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
