@@ -200,6 +200,8 @@ def test_the_page_is_of_one_moment_and_tells_what_its_parts_tell(fresh: World) -
     assert {name: page[name] for name in parts["whole"] if name not in moment} == {
         name: value for name, value in parts["whole"].items() if name not in moment
     }
+    assert page["county_shapes"] == parts["counties"]["county_shapes"] == 2010
+    assert page["product_title"] == "2010 Census Summary File 1"
     assert page["state_list"] == parts["states"]["states"]
     for name in ("counties", "errors"):
         assert page[name] == parts[name][name]

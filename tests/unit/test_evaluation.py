@@ -293,6 +293,9 @@ def test_only_reconstructed_counties_are_compared_and_the_rest_is_told() -> None
     report = format_report(result)
     assert "3 true people of 1 county not reconstructed: 39061" in report
     assert "1 reconstructed county: 39063" in report
+    named = format_report(result, {"39061": "Hamilton County", "39063": "Hancock County"})
+    assert "not reconstructed: 39061 (Hamilton County)" in named
+    assert "1 reconstructed county: 39063 (Hancock County)" in named
 
 
 def test_the_truth_may_be_in_any_order() -> None:
@@ -396,8 +399,9 @@ def test_one_missing_person_is_never_rounded_away() -> None:
 
 def test_wrong_cells_are_named_in_the_report() -> None:
     truth = people_of((A, 0, 30, WHITE, 0))
-    report = format_report(evaluated(truth, {"39059": county(people_of((A, 0, 31, BLACK, 0)), truth)}))
-    assert f"P0060002 of {A}: published 1, reconstructed 0" in report
+    result = evaluated(truth, {"39059": county(people_of((A, 0, 31, BLACK, 0)), truth)})
+    assert f"P0060002 of {A}: published 1, reconstructed 0" in format_report(result)
+    assert f"P0060002 of {A} in Guernsey County: published 1" in format_report(result, {"39059": "Guernsey County"})
 
 
 def test_the_figures_can_be_had_as_json() -> None:
