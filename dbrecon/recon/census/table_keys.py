@@ -36,7 +36,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "constraint": ("counts",),
     "division": (),
 }
-_NAMES = {("table", "name"): r"[A-Za-z]\w*", ("table", "prefix"): r"[A-Za-z][A-Za-z0-9]*", ("", "product"): r"\w+"}
+_NAMES = {("table", "name"): r"[A-Za-z]\w*", ("table", "prefix"): r"[A-Za-z]\w*"}
 _WORDS = ("all", "block", "tract")
 """Names of sets of tables, which no table has."""
 

@@ -357,8 +357,6 @@ def _check(release: Release, path: Path) -> None:
         raise InputError(
             f"{path}: county_shapes is the year of a census whose counties there are: {', '.join(map(str, SHAPE_YEARS))}"
         )
-    if not re.fullmatch(r"\w[\w.-]*", release.prefix) or not re.fullmatch(r"\w+", release.county_files):
-        raise InputError(f"{path}: prefix and county_files become names of folders and files: letters, digits, _, - and .")
     for text, allowed in (
         (release.zip_name, ("st", "ST")),
         (release.header_name, ("st", "ST")),
@@ -375,6 +373,17 @@ def _check(release: Release, path: Path) -> None:
     unknown = [name for name in release.encodings if not _is_encoding(name)]
     if unknown or not release.encodings:
         raise InputError(f"{path}: [header] encodings has {unknown[:1] or 'none'}; name some such as utf-8, cp1252, latin-1")
+    _check_names(release, path)
+
+
+def _check_names(release: Release, path: Path) -> None:
+    """Raise InputError for what cannot be a name of the product, of its folders or of its zips."""
+    if not re.fullmatch(r"\w+", release.product, re.ASCII):
+        raise InputError(
+            f"{path}: product is {release.product!r}, but must be made of letters, digits and _: files say by it what they are"
+        )
+    if not re.fullmatch(r"\w[\w.-]*", release.prefix) or not re.fullmatch(r"\w+", release.county_files):
+        raise InputError(f"{path}: prefix and county_files become names of folders and files: letters, digits, _, - and .")
     if not release.zip_of("xx").endswith(".zip"):
         raise InputError(f"{path}: [zip] name ends in .zip")
     if release.url and not release.url.startswith(("https://", "http://")):
