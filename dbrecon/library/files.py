@@ -1,10 +1,12 @@
 """Files that the commands make, as frames; and programs that are files, solved."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dbrecon.ctools import storage
@@ -13,7 +15,10 @@ from dbrecon.library.published import path_of
 from dbrecon.library.reconstruction import Reconstruction, people_in_place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people import people as people_files
-from dbrecon.recon.people.people_reader import read_people as read_people_file
+from dbrecon.recon.people.attributes import NOT_TOLD
+from dbrecon.recon.people.people import COLUMNS, People
+from dbrecon.recon.people.people_reader import PEOPLE_FORM, block_and_kind, block_and_untold, untold_in
+from dbrecon.recon.people.record_reader import TextRecords, iter_records
 from dbrecon.recon.people.solution import format_named_solution, parse_solution
 from dbrecon.recon.solve.lp_reader import read_lp
 from dbrecon.recon.solve.program import Options
@@ -26,7 +31,8 @@ Path = str | os.PathLike[str]
 def read_people(path: Path, frames: str | None = None) -> Any:
     """Return a frame of a people's file (``synth_out_SSCCC.csv``, a truth): CSV, perhaps with .gz, or Parquet; local or ``s3://``.
 
-    Raises InputError, naming file and line, for a file that is not of the form; StorageError if it cannot be read.
+    What a file says that no table tells ("not told") is null. Raises InputError, naming file and line, for a file that is not of
+    the form; StorageError if it cannot be read.
 
     >>> dbrecon.write_people(found, "people.csv.gz")
     1000
@@ -35,8 +41,20 @@ def read_people(path: Path, frames: str | None = None) -> Any:
     """
     name = path_of(path)
     with storage.sopen(name, "rb") as file:
-        found = read_people_file(file, name)
-    return frame_kinds.native(frame_kinds.people_columns(found), frames)
+        pieces = list(iter_records(file, name, PEOPLE_FORM))
+    if any(any(untold_in(piece).values()) for piece in pieces):
+        return frame_kinds.native(_told_columns(pieces), frames)
+    parts = [People(*block_and_kind(piece), np.ones(len(piece), np.int64)) for piece in pieces]
+    return frame_kinds.native(frame_kinds.people_columns(People.concatenate(parts)), frames)
+
+
+def _told_columns(pieces: Sequence[TextRecords]) -> pa.Table:
+    """Return the columns of people of whom tables do not tell everything: what they do not is null."""
+    for piece in pieces:
+        block_and_untold(piece)  # refuses what is none of a person
+    table = pa.Table.from_batches([piece.batch for piece in pieces])
+    columns = {name: pc.if_else(pc.equal(table.column(name), NOT_TOLD), None, table.column(name)) for name in COLUMNS}
+    return pa.table(columns | {"age": columns["age"].cast(pa.int16())})
 
 
 def write_people(people: Any, path: Path) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import dbrecon
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import N_KINDS, RACES
 from dbrecon.recon.census.tables import load_product, product_of
@@ -91,6 +92,22 @@ def test_people_s_files_say_what_is_not_told(root: Path) -> None:
     races = {tuple(person[race] for race in RACES) for person in found}
     assert (NOT_TOLD,) * 6 in races  # of two races or more, whichever these are
     assert all(set(item) == {"N", "Y"} for item in races - {(NOT_TOLD,) * 6})
+
+
+def test_the_library_reads_what_is_not_told_as_missing(root: Path) -> None:
+    path = files(root, "synth_out_*.csv")[0]
+    frame = dbrecon.read_people(path, "pandas")
+    assert frame["hisp"].isna().all()
+    assert [str(age) for age in frame["age"]] == [person["age"] for person in people(path)]
+    assert frame["white"].isna().sum() == sum(person["white"] == NOT_TOLD for person in people(path)) > 0
+
+
+def test_info_counts_what_is_not_told(root: Path) -> None:
+    path = files(root, "synth_out_*.csv")[0]
+    said = tool(root, "dbrtool.py", "--info", str(path))
+    untold = sum(person["white"] == NOT_TOLD for person in people(path))
+    assert f"not told by any table: white of {untold:,}, black of {untold:,}" in said
+    assert f"hisp of {len(people(path)):,}" in said
 
 
 def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:

@@ -70,9 +70,7 @@ def block_and_untold(records: TextRecords) -> tuple[IntArray, dict[str, int]]:
 
     Raises InputError for a value that is neither that nor one of a person.
     """
-    if records.has(MICRODATA_COLUMNS[0]):
-        return _microdata(records)[0], {}
-    untold = {column: pc.sum(pc.equal(records.text(column), NOT_TOLD)).as_py() or 0 for column in COLUMNS[2:]}
+    untold = untold_in(records)
     if not any(untold.values()):
         return block_and_kind(records)[0], untold
     for column, words in (("sex", SEXES), *((flag, ("N", "Y")) for flag in (*RACES, "hisp"))):
@@ -80,6 +78,13 @@ def block_and_untold(records: TextRecords) -> tuple[IntArray, dict[str, int]]:
     if not untold["age"]:
         records.age("age", OLDEST)
     return _blocks(records), untold
+
+
+def untold_in(records: TextRecords) -> dict[str, int]:
+    """Return of how many people of a piece each column says that no table tells it."""
+    if records.has(MICRODATA_COLUMNS[0]):
+        return {}
+    return {column: pc.sum(pc.equal(records.text(column), NOT_TOLD)).as_py() or 0 for column in COLUMNS[2:]}
 
 
 def _blocks(records: TextRecords) -> IntArray:
