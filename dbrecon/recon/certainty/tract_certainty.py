@@ -18,7 +18,7 @@ from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective
 from dbrecon.recon.certainty.part import Part
-from dbrecon.recon.certainty.search import Budget, Floor, Minimum, Proof
+from dbrecon.recon.certainty.search import Budget, Floor, Proof, Search
 from dbrecon.recon.solve.propagation import UNBOUNDED, CountSystem, components, propagate
 from dbrecon.recon.tract.model import Model
 
@@ -171,7 +171,10 @@ def _distance(part: Part, block: IntArray, number: int, found: Distances, budget
     objective = Objective.shared(columns, part.known[columns])
     people = int(part.known[columns].sum())
     floor = None if most is None else _floor(people, most, number)
-    least = minimise(part, objective, budget, floor) if part.steps < budget.tract else _unsearched(part, objective)
+    if part.steps < budget.tract:
+        least = minimise(part, objective, budget, floor)
+    else:  # one program closes most blocks, and a tract has no more of these than blocks
+        least = Search(part, objective, part.steps, floor=floor).run(most_nodes=1)
     found.add(number, people - least.upper, people - least.lower, least.proof)
 
 
@@ -179,13 +182,6 @@ def _floor(people: int, most: Distances, number: int) -> Floor:
     """Return what a part's people have in common at the least, since its block cannot differ by more than ``most``."""
     proof = Proof(int(most.proof[number]))
     return Floor(people - int(most.upper[number]), Proof.MIP_PROVED if proof is Proof.OPEN else proof)
-
-
-def _unsearched(part: Part, objective: Objective) -> Minimum:
-    """Return what is known without any more work."""
-    best, witness = part.best_seen(objective)
-    least = int(np.minimum(part.lower[objective.columns], objective.caps).sum())
-    return Minimum(least, best, Proof.OPEN if least < best else Proof.PROPAGATION, witness)
 
 
 def _capped(found: Distances, most: IntArray, proof: IntArray | np.int64) -> Distances:
