@@ -45,7 +45,7 @@ REMEDIES = {
 
 def sentence(error: BaseException) -> str:
     """Return what is wrong and what to do about it."""
-    text = str(error)
+    text = cli.printable(str(error))
     if not isinstance(error, DBReconError) or error.about is None:
         return text
     place = "".join(f" {option} {word}" for option, word in zip(_PLACE, error.place.split(), strict=False))

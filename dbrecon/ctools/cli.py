@@ -77,6 +77,14 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
     sys.exit(code)
 
 
+_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal or a log: what it quotes of files and servers may hold a terminal's commands."""
+    return text.translate(_CONTROLS)
+
+
 def explain(error: BaseException, sentence: Callable[[BaseException], str] = str) -> str:
     """Return the error and its causes in one line, ``error <- its cause``. A cause whose text is already there is left out.
 
@@ -84,7 +92,8 @@ def explain(error: BaseException, sentence: Callable[[BaseException], str] = str
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
-        message, text = " ".join(str(seen).split()), " ".join(sentence(seen).split()) or type(seen).__name__
+        message, text = (printable(" ".join(words.split())) for words in (str(seen), sentence(seen)))
+        text = text or type(seen).__name__
         if not isinstance(seen, (DBReconError, OSError)):
             text = f"{type(seen).__name__}: {text}" if message else text
         if not any(text in part or (" " in message and message in part) or _tells(part, seen) for part in parts):

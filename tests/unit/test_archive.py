@@ -15,6 +15,7 @@ import pytest
 from dbrecon.errors import InputError
 from dbrecon.recon.product.archive import MAX_LINE, MAX_MEMBERS, Archive
 from dbrecon.recon.product.release import StateZip, load_release
+from dbrecon.remedies import explain, sentence
 from dbrecon.steps.county_files import make_county_files
 from dbrecon.steps.geography_files import make_geo_files
 from tests.paths import CHECKOUT, SHARED
@@ -168,6 +169,13 @@ def test_a_directory_of_countless_members_is_refused() -> None:
             file.writestr(f"{number}", b"")
     with pytest.raises(InputError, match="has 10,001 members, and no state's zip more than 10,000"):
         archive_of(buffer.getvalue())
+
+
+def test_names_in_a_zip_command_no_terminal() -> None:
+    with pytest.raises(InputError) as caught:
+        archive_of(zip_bytes({"a\x1b[2J\x9bm.txt": b""})).require(["m"])
+    for said in (sentence(caught.value), explain(caught.value)):
+        assert r"it holds a\x1b[2J\x9bm.txt: get" in said
 
 
 def test_a_directory_with_wrong_bytes_is_refused_in_a_sentence_or_read() -> None:
