@@ -77,7 +77,8 @@ def explained_cell(
     name = _cell_name(first)
     if columns is None:  # a cell of single years, which the program does not tell apart
         lines = [*(f"\\ {line}" for line in head), "Minimize", f" obj: 0 n_{name}", "Subject To"]
-        lines += [f" {name}: n_{name} = {first.published}", f" {name}_follows: n_{name} = {first.reconstructed}", "End", ""]
+        lines += [f" {name}: n_{name} = {first.published}", f" {name}_follows: n_{name} = {first.reconstructed}"]
+        lines += ["General", f" n_{name}", "End", ""]
         text = "\n".join(lines).encode()
     else:
         named = _with_cell(_named(model, Program.of_model(model)), columns, name, first.published)

@@ -88,6 +88,14 @@ def test_a_cell_that_follows_from_others_is_told_with_them(experiment: Experimen
     assert len(named.constraints) > 1, "and the counts from which another value follows"
 
 
+def test_a_cell_of_single_years_is_told_in_a_program_that_is_read(experiment: Experiment) -> None:
+    """The program counts these years together, so that no constraint of it says otherwise."""
+    tables = tables_of(builder_of(experiment).product, random_people(5, blocks=2, people=30))
+    error, named = refused(experiment, changed(experiment, tables, "tract", "PCT0120161", 2))
+    assert re.search(r"PCT0120161 of tract \d+ is \d+, the people make \d+", str(error))
+    assert named.constraints == ("PCT0120161", "PCT0120161_follows")
+
+
 def test_zeros_that_rule_out_everybody_are_told_with_the_count(experiment: Experiment) -> None:
     """The tract's tables deny the only person of his kind, and have another in his stead, for whom the blocks have no place."""
     product = builder_of(experiment).product
