@@ -26,6 +26,10 @@ Digests = Mapping[str, str | None]
 """SHA-256 of what certainty is made of, by the sidecar's names; what is not known is missing or empty."""
 
 
+READ = ("certainty", "people_certainty")
+"""What summaries and reports read."""
+
+
 def county_paths(experiment: Experiment, stusab: str, county: str) -> dict[str, str]:
     """Return the county's files of certainty that the sidecar tells of, by its names for them."""
     files = {
@@ -119,16 +123,27 @@ def is_current(experiment: Experiment, stusab: str, county: str, cells: str | No
     paths = county_paths(experiment, stusab, county)
     wanted = {paths[name]: made["bytes"] for name, made in sidecar["files"].items()}
     sizes = storage.sizes([*wanted, paths["certainty"], paths["people_certainty"]])
-    return None not in sizes.values() and all(sizes[file] == size for file, size in wanted.items())
+    whole = None not in sizes.values() and all(sizes[file] == size for file, size in wanted.items())
+    return whole and _edited(experiment, stusab, county, sidecar) is None
 
 
 def stale_because(experiment: Experiment, stusab: str, county: str, accepted: Digests | None = None) -> str | None:
-    """Return why a county's certainty is not of its people and tables as they are now; None if it is.
+    """Return why a county's certainty is not of its people and tables as they are now, or not as step 6 wrote it; None if it is.
 
     ``accepted`` are digests that are known, and need no reading of files. Raises InputError if there is no certainty.
     """
     sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
-    return changed_since(experiment, stusab, county, sidecar["sha256"], accepted)
+    return changed_since(experiment, stusab, county, sidecar["sha256"], accepted) or _edited(experiment, stusab, county, sidecar)
+
+
+def _edited(experiment: Experiment, stusab: str, county: str, sidecar: dict[str, Any]) -> str | None:
+    """Return which of the files that are read by others is not what step 6 wrote, in words; None if all are."""
+    paths = county_paths(experiment, stusab, county)
+    for name in READ:
+        made = sidecar.get("files", {}).get(name)
+        if made is not None and digest_of(paths[name]) != made["sha256"]:
+            return f"{paths[name]} is not what step 6 wrote"
+    return None
 
 
 def source_digests(experiment: Experiment, stusab: str, county: str, accepted: Digests | None = None) -> dict[str, str]:

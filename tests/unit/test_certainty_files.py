@@ -114,6 +114,18 @@ def test_cells_are_the_same_as_parquet_and_in_one_kind_at_a_time(experiment: Exp
     assert not parquet_path.exists()
 
 
+def test_a_file_that_was_edited_is_stale_though_its_size_is_the_same(experiment: Experiment) -> None:
+    step6(experiment)
+    for path in (Path(experiment.certainty("de", "001")), Path(experiment.people_certainty("de", "001"))):
+        right = path.read_bytes()
+        path.write_bytes(right[:-2] + (b"x" if right[-2:-1] != b"x" else b"y") + b"\n")
+        assert stale_because(experiment, "de", "001") == f"{path} is not what step 6 wrote"
+        assert not is_current(experiment, "de", "001", None)
+        step6(experiment)
+        assert path.read_bytes() == right
+    assert stale_because(experiment, "de", "001") is None
+
+
 def test_a_sidecar_that_was_tampered_with_is_no_sidecar(experiment: Experiment) -> None:
     step6(experiment)
     path = Path(experiment.certainty_sidecar("de", "001"))
