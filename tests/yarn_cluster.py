@@ -30,6 +30,7 @@ START_SECONDS = 90
 NODE_MIB = 2048
 NODES = ("127.0.0.2", "127.0.0.3")
 JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m",
+       "-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote",
        "-Djdk.lang.Process.launchMechanism=VFORK"]  # fmt: skip  # without Hadoop's native library each file's mode is a process
 RESOURCE_MANAGER = "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager"
 NODE_MANAGER = "org.apache.hadoop.yarn.server.nodemanager.NodeManager"
@@ -55,7 +56,7 @@ SETTINGS = {
     "yarn.nodemanager.disk-health-checker.enable": "false",
     "yarn.nodemanager.delete.debug-delay-sec": 600,  # containers' logs stay to be looked at
     "yarn.nm.liveness-monitor.expiry-interval-ms": 3000,
-    "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": 100,
+    "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": 200,
     "yarn.acl.enable": "false",
 }
 PORTS = {

@@ -194,16 +194,21 @@ def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_i
     assert (newest["state"], newest["finalStatus"]) == ("FINISHED", "SUCCEEDED")
 
 
-def test_what_yarn_can_never_give_is_refused_with_what_to_change(cluster: YarnCluster, state_zip: Path, tmp_path: Path) -> None:
+# What of the settings, what of Spark's defaults, and what is said.
+REFUSALS = {
+    "memory": ("5000", "", r"of 1 node has 4 cores and 2,048 MiB: set \[spark\] executor_mib"),
+    "queue": ("900", "spark.yarn.queue nope", "unknown queue: nope.*: name one of YARN's queues"),
+    "small": ("900", "spark.yarn.queue tiny", r"YARN's queue tiny may have \d+ MiB at the most.*: name another queue"),
+    "away": ("900", "spark.hadoop.yarn.resourcemanager.address 127.0.0.1:1", "127.0.0.1:1 does not answer .*: start it"),
+}
+
+
+@pytest.mark.parametrize("names", [("memory", "queue"), pytest.param(("small", "away"), marks=pytest.mark.long)], ids="_".join)
+def test_what_yarn_can_never_give_is_refused_with_what_to_change(
+    cluster: YarnCluster, state_zip: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
     cases = {
-        "memory": (
-            SETTINGS.replace("900", "5000"),
-            "",
-            r"of 1 node has 4 cores and 2,048 MiB: set \[spark\] executor_mib",
-        ),
-        "queue": (SETTINGS, "spark.yarn.queue nope", "unknown queue: nope.*: name one of YARN's queues"),
-        "small": (SETTINGS, "spark.yarn.queue tiny", r"YARN's queue tiny may have \d+ MiB at the most.*: name another queue"),
-        "away": (SETTINGS, "spark.hadoop.yarn.resourcemanager.address 127.0.0.1:1", "127.0.0.1:1 does not answer .*: start it"),
+        name: (SETTINGS.replace("900", mib), default, said) for name, (mib, default, said) in REFUSALS.items() if name in names
     }
     first = Operator.at(tmp_path, cluster)
     first.brings(state_zip)
