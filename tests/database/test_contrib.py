@@ -65,7 +65,9 @@ def test_the_image_s_recipe_takes_only_what_is_there_and_what_the_package_needs(
     kept = {line[1:] for line in ignored.splitlines() if line.startswith("!")}
     assert set(sources) == kept
     assert [name for name in sources if not (CHECKOUT / name).exists()] == []
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    written = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, wheel = written["project"], written["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {wheel["hooks"]["custom"]["path"], *wheel["only-include"], project["readme"]} <= set(sources)
     [extras] = re.findall(r"/opt/dbrecon\[([\w,]+)\]", recipe)
     assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 

@@ -184,8 +184,10 @@ def test_steps_1_to_6_with_packed_packages_are_workflow_1_s_though_a_container_i
     who.brings(state_zip)
     run = who.start("--spark", *STEPS)
     wait_for(lambda: "geofile_de.csv" in who.said or run.poll() is not None, "step 1", END_SECONDS)
+    executor = cluster.executors()[0]
+    executor.suspend()  # so that nothing goes on while the pages are read
     pages = everything_shown(who, cluster)
-    cluster.executors()[0].kill()
+    executor.kill()
     assert who.ends(run) == 0, who.said
     assert differing(who.files(), expected) == []
     assert [name for name, text in pages.items() if SECRET in text] == []
