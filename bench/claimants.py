@@ -139,8 +139,8 @@ def claimants_here(numbers: range, arguments: dict[str, Any], begin: Barrier, se
     """Run some claimants in this process."""
     seen, ready = [Seen() for _ in numbers], threading.Barrier(len(numbers) + 1)
     threads = [
-        threading.Thread(target=claim_and_enter, args=(number, arguments, ready, seconds, pace, one))
-        for number, one in zip(numbers, seen, strict=True)
+        threading.Thread(target=claim_and_enter, args=(number, arguments, ready, seconds, pace, record))
+        for number, record in zip(numbers, seen, strict=True)
     ]
     for thread in threads:
         thread.start()
@@ -150,8 +150,8 @@ def claimants_here(numbers: range, arguments: dict[str, Any], begin: Barrier, se
     for thread in threads:
         thread.join()
     together = Seen(cpu=time.process_time() - cpu)
-    for one in seen:
-        together.take(one)
+    for record in seen:
+        together.take(record)
     results.put(together)
 
 
