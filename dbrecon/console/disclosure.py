@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
 from dbrecon.console.ways import ways_to_publish
-from dbrecon.console.written import asked_counties, written_counties
+from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted, duration
@@ -84,7 +84,7 @@ def reidentify(args: Arguments, config: Config) -> int:
     known = read_attacker(truth_files(args.reidentify), truth)
     counties = {
         int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)
-        for stusab, county in written_counties(ledger, experiment.reident, place)
+        for stusab, county in checked_counties(experiment, ledger, place)
     }
     inside = np.isin(known.records.block // 10**10, list(counties))
     if not inside.any():

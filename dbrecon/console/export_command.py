@@ -6,8 +6,7 @@ import os
 
 from dbrecon.console.disclosure import check_writable
 from dbrecon.console.parser import Arguments
-from dbrecon.console.report_command import checked_counties
-from dbrecon.console.written import asked_counties
+from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import UsageError

@@ -18,14 +18,13 @@ from dbrecon.console.commands import place_in_words
 from dbrecon.console.disclosure import new_folder, warn_left_out, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
-from dbrecon.console.written import asked_counties, written_counties
+from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import PACKAGE
-from dbrecon.place import Place
 from dbrecon.settings import Config
 from dbrecon.states import STATES
 from dbrecon.steps.prepare import open_experiment
@@ -94,19 +93,6 @@ def report_experiment(args: Arguments, config: Config) -> int:
         print(sentence.replace("\u00a0", " "))
     print(f"{path}: the report; its figures and tables lie beside it")
     return 0
-
-
-def checked_counties(experiment: Experiment, ledger: Ledger, place: Place) -> list[CountyKey]:
-    """Return the counties of a place whose people are written, and are with their tables what the ledger has accepted.
-    InputError."""
-    from dbrecon.steps.provenance import check_people, check_tables
-
-    counties = written_counties(ledger, experiment.reident, place)
-    for stusab in dict.fromkeys(stusab for stusab, _ in counties):
-        of_state = [county for state, county in counties if state == stusab]
-        check_tables(experiment, ledger, stusab, of_state)
-        check_people(experiment, ledger, stusab, of_state)
-    return counties
 
 
 def _check_same_counties(name: str, wanted: Sequence[CountyKey], found: Sequence[CountyKey]) -> None:

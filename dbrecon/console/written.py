@@ -52,3 +52,16 @@ def written_counties(ledger: Ledger, reident: str, place: Place) -> list[tuple[s
         which = f"{len(left_out):,} of {counted(len(found), 'county')} ({listed(left_out, COUNTIES_NAMED)})"
         log.warning("left out, since their people are not written: %s; --run writes them, or --step5", which)
     return written
+
+
+def checked_counties(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
+    """Return the counties of a place whose people are written, and are with their tables what the ledger has accepted.
+    InputError."""
+    from dbrecon.steps.provenance import check_people, check_tables
+
+    counties = written_counties(ledger, experiment.reident, place)
+    for stusab in dict.fromkeys(stusab for stusab, _ in counties):
+        of_state = [county for state, county in counties if state == stusab]
+        check_tables(experiment, ledger, stusab, of_state)
+        check_people(experiment, ledger, stusab, of_state)
+    return counties

@@ -148,6 +148,21 @@ def test_an_evaluation_is_kept_until_its_people_are_others(world: tuple[Operator
     assert "2 counties' evaluation" in operator.done("--rescan", "--dry_run")
 
 
+def test_people_that_were_changed_since_are_not_studied(world: tuple[Operator, Path]) -> None:
+    operator, folder = world
+    path = next(operator.base.glob("work/*/*/synth_out_10001.csv"))
+    people = path.read_bytes()
+    head, first, second, *rest = people.splitlines(keepends=True)
+    known = ["--reidentify", str(folder / "attacker/attacker.csv"), "--truth", str(folder / "attacker/truth.csv")]
+    try:
+        path.write_bytes(b"".join([head, second, first, *rest]))
+        for words in (known, ["--export", "csv", "--out", str(folder / "changed")]):
+            refused = operator.run(*words)
+            assert (refused.returncode, "it was changed since" in refused.stderr) == (3, True), refused.stderr
+    finally:
+        path.write_bytes(people)
+
+
 def test_people_are_exported_for_pandas_polars_and_duckdb(world: tuple[Operator, Path]) -> None:
     operator, folder = world
     out = folder / "export"
