@@ -67,6 +67,7 @@ def test_ways_to_publish_stand_side_by_side_under_their_names() -> None:
     assert rows[0]["people certain, %"] >= rows[1]["people certain, %"]  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_no_block_of_the_records_stands_in_any_file(tmp_path: Path) -> None:
     report().write(str(tmp_path / "out"))
     text = b"".join(path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.suffix in (".html", ".csv", ".json"))

@@ -26,6 +26,7 @@ def private_key(kind: bytes) -> str:
     return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n"
 
 
+@pytest.mark.slow
 def test_damaged_lines_of_known_hosts_are_passed_over(tmp_path: Path) -> None:
     chance, key = random.Random(5), paramiko.RSAKey.generate(1024)
     negative = framed(b"ssh-rsa", b"\1\0\1", b"\xff" * 64)
