@@ -56,7 +56,7 @@ class Subject(Enum):
 
 
 class DBReconError(Exception):
-    """Root of everything that this project raises on purpose. ``exit_code`` is what a command line leaves with; ``tells_cause``:
+    """Root of everything that this project raises on purpose. ``exit_code`` is that of a command which ends so; ``tells_cause``:
     the text has all that the library's error behind it tells, which need not be printed too.
 
     ``about`` is None where the text itself says what to do. ``place``: where, if that is known: "oh", "oh 059", "oh 059 977100".

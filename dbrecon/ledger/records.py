@@ -112,7 +112,7 @@ class Beats:
 
     @property
     def silence_seconds(self) -> int:
-        """A host of which nothing was heard for longer counts as gone, for --status, --watch, --unlock, nodes that wait and the
+        """A host that has been silent for longer counts as gone, for --status, --watch, --unlock, nodes that wait and the
         dashboard alike: three heartbeats, or three reports where these are farther apart."""
         return max(SILENT_SECONDS, 3 * self.heartbeat_seconds)
 

@@ -147,7 +147,7 @@ def what_is_left(outcome: Outcome) -> str:
 
 
 def exit_code(outcome: Outcome, who: str = "this node gives up: ", not_ready: int = 0) -> int:
-    """Return what a command line leaves with after a scheduler's run; an error is said, after ``who``.
+    """Return the exit code of a command line after a scheduler's run; an error is said, after ``who``.
 
     ``not_ready``: so many tracts lacked an earlier step. Where that left nothing to be done, what was asked for is not there.
     """

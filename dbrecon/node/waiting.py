@@ -41,7 +41,7 @@ class Waiting:
                 log.info("waiting for %s of %s, put off for a moment after a failure", resting, reident)
 
     def _holders(self, reident: str) -> str:
-        """Who holds what is waited for, and what to do about hosts that may be dead: those of which nothing was heard lately."""
+        """Who holds what is waited for, and what to do about hosts that may be dead: those that have been silent."""
         status, claimants = self._ledger.status(reident), self._ledger.claimants(reident)
         hosts = {tract.host for tract in self._in_progress(status)}
         holders = [holder for holder in claimants if holder.worker.host in hosts or (holder.counties and 5 in self._steps)]

@@ -36,7 +36,7 @@ def executors_trouble(account: str) -> Failure | None:
 
 
 def set_up_failure(account: str) -> Failure | None:
-    """Return an exception in the executors' Python outside of any tract: packages that lack, another Python's version, or no
+    """Return an exception in the executors' Python outside of any tract: missing packages, another Python's version, or no
     Python."""
     signs = ("Traceback (most recent call last)", "PYTHON_VERSION_MISMATCH", "Cannot run program")
     if not any(sign in account for sign in signs):
