@@ -83,10 +83,11 @@ demo: $(READY) ## a small synthetic state, from its tables to its people, compar
 # One process more than there are cores: tests wait for servers for much of their time. A module's tests stay together, for what
 # they share, and modules in their order: the folders that take longest come first.
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n + 1)))
-PYTEST := $(PY) -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
+PYTEST = $(PY) -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
+unit: PARALLEL := $(shell nproc 2>/dev/null || echo 2)
 unit: $(READY) ## the tests that need nothing but Python, but for the slow ones: half a minute on two cores
-	@$(PYTEST) -m "not slow" tests/unit
+	@$(PYTEST) -p no:schemathesis -m "not slow" tests/unit
 
 test: test-packages spark $(DOCS) lint ## lint, types, and all tests but the long ones of make soak; installs what they need (TESTS="tests/nodes": these)
 	@$(PYTEST) -m "not long" $(TESTS)

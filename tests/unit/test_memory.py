@@ -132,6 +132,7 @@ def test_only_a_tract_that_had_most_of_the_memory_and_ran_alone_is_to_blame(rss:
     assert Stopped(rss, 100.0, 8000.0, alone, 1).too_big is blamed
 
 
+@pytest.mark.slow
 def test_the_youngest_is_stopped_and_only_as_many_as_needed() -> None:
     """Two child processes play workers; when the younger has gone, memory is free again."""
     children = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
@@ -191,6 +192,7 @@ def run(engine: Engine, root: Path, reading: Reading, work: str, tracts: list[st
     ).run()
 
 
+@pytest.mark.slow
 def test_while_memory_is_scarce_nothing_starts_and_then_all_is_done(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -113,6 +113,7 @@ def test_closing_ends_all_workers() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = (
         "import sys, time\n"
@@ -153,6 +154,7 @@ def until_gone(pool: WorkerPool) -> None:
         pool.wait(0.1)
 
 
+@pytest.mark.slow
 def test_workers_that_lost_their_common_ancestor_do_not_live_on(pool: WorkerPool) -> None:
     """They count as dead, and their tasks go to others: they must not take memory beside those."""
     worker = pool.submit("sleep")
