@@ -110,6 +110,7 @@ def test_nodes_and_the_database_die_at_work_and_every_tract_is_solved_once(
         in_checkout = operator.environment() | {"DBRECON_CHECKOUT": str(CHECKOUT)}
         step = subprocess.Popen(script, env=in_checkout, stdout=said, stderr=said)
     try:
+        wait_for(lambda: b" LP files " in (tmp_path / "step").read_bytes(), "the --watch of the step", END_SECONDS)
         wait_for(lambda: holds(ledger, first.hostname), "work of n1", END_SECONDS)
         first.kill("scheduler.py")
         wait_for(lambda: holds(ledger, second.hostname), "work of n2", END_SECONDS)
