@@ -30,12 +30,8 @@ def server_at_work(kind: str, folder: Path, *options: str) -> Iterator[MariaServ
     """Start a server of a kind with a user, its files below ``folder``; stop it after the block. Raises CannotBeHad."""
     server = SERVERS[kind](folder, free_port(), options=options)
     server.install()
-    server.start()
-    try:
-        server.make_user()
+    with server.at_work():
         yield server
-    finally:
-        server.stop()
 
 
 def served(server: MariaServer) -> Served:

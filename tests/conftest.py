@@ -29,24 +29,16 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaSe
     check_installed()
     server = MariaServer(tmp_path_factory.mktemp("m"), free_port())
     server.install()
-    try:
-        server.start()
-        server.make_user()
+    with server.at_work():
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
 def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlServer]:
     """A server of MySQL's own; the tests that ask for it are skipped, with a sentence, where it cannot be had."""
     server = server_or_skip(tmp_path_factory.mktemp("q"), free_port())
-    try:
-        server.start()
-        server.make_user()
+    with server.at_work():
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pymysql
 import pytest
@@ -58,6 +60,16 @@ class MariaServer:
             # Commits survive the death of the server, though not of the machine: enough here, and quick.
             "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin", *as_root(), *self.options,
         ]  # fmt: skip
+
+    @contextmanager
+    def at_work(self) -> Iterator[Self]:
+        """Starts the server with its user; stops it after the block."""
+        try:
+            self.start()
+            self.make_user()
+            yield self
+        finally:
+            self.stop()
 
     def start(self) -> None:
         """Starts the server and returns when it answers."""

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.ledger.readings import DashboardReader
 from dbrecon.ledger.reconcile import CountyFound, LpFound, SolFound, TractFound
-from dbrecon.ledger.records import CountyDigests, GeoRow, LostLease, LpStats, SolStats, Worker
+from dbrecon.ledger.records import CountyClaim, CountyDigests, GeoRow, LostLease, LpStats, SolStats, Worker
 from dbrecon.place import Place
 from tests.helpers import TractRow, geography
 
@@ -94,22 +94,31 @@ def test_nothing_is_adopted_where_the_tables_are_not_known_to_be_todays(ledger: 
     assert set(statuses(ledger).values()) == {"new", "empty"}
 
 
-def solve_and_write(ledger: Ledger, worker: Worker) -> None:
-    """What a scheduler does beside a rescan."""
+def solve_all(ledger: Ledger, worker: Worker) -> None:
+    """What schedulers do with all tracts."""
     for claim in ledger.claim("r1", worker, limit=9):
         ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+
+
+def claimed_county(ledger: Ledger, worker: Worker) -> CountyClaim:
+    """The county whose tracts are solved, claimed for its people."""
     county = ledger.claim_county("r1", worker)
     assert county is not None
+    return county
+
+
+def solve_and_write(ledger: Ledger, worker: Worker) -> None:
+    """What a scheduler does beside a rescan."""
+    solve_all(ledger, worker)
+    county = claimed_county(ledger, worker)
     ledger.csv_written(county)
 
 
 def test_a_county_that_was_written_since_it_was_looked_at_stays_written(ledger: Ledger) -> None:
     worker = Worker.here()
-    for claim in ledger.claim("r1", worker, limit=9):
-        ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    solve_all(ledger, worker)
     before = ledger.snapshot("r1", "de", "001")
-    county = ledger.claim_county("r1", worker)
-    assert county is not None
+    county = claimed_county(ledger, worker)
     ledger.csv_written(county)
     assert ledger.put_right("r1", found("000100", "000200"), before) == []
     assert ledger.county_statuses("r1", "de") == {"001": "written"}
@@ -117,11 +126,9 @@ def test_a_county_that_was_written_since_it_was_looked_at_stays_written(ledger: 
 
 def test_who_writes_people_of_a_tract_that_is_put_back_loses_the_claim(ledger: Ledger) -> None:
     worker = Worker.here()
-    for claim in ledger.claim("r1", worker, limit=9):
-        ledger.solved(claim, SolStats("HiGHS", 0.1), LpStats(1, 1, 1, 0.1))
+    solve_all(ledger, worker)
     before = ledger.snapshot("r1", "de", "001")
-    county = ledger.claim_county("r1", worker)
-    assert county is not None
+    county = claimed_county(ledger, worker)
     gone = CountyFound("de", "001", (TractFound("000100", None, None), *found("000200").tracts), None, files=FILES)
     assert [(change.tract, change.becomes) for change in ledger.put_right("r1", gone, before)] == [("000100", "new")]
     with pytest.raises(LostLease):

@@ -46,12 +46,8 @@ END_SECONDS = 300.0
 @pytest.fixture
 def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlServer]:
     server = server_or_skip(tmp_path_factory.mktemp("mysql"), free_port())
-    try:
-        server.start()
-        server.make_user()
+    with server.at_work():
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
