@@ -1,6 +1,7 @@
 #!/bin/bash
 # A step of EMR, on the primary node: an experiment from its zips to its people by schedulers on all idle TASK nodes. It ends when all
-# is done, with --watch's code (0; 10 with tracts in quarantine), or with 8 where a node could not be launched: the others go on then.
+# is done, with --watch's code (0; 10 with tracts in quarantine), or with 8 where a node could not be launched, 5 where the database
+# does not answer as a command begins: the schedulers that were launched go on then.
 #
 #   aws s3 cp contrib/emr_step.sh s3://bucket/dbrecon/
 #   aws emr add-steps --cluster-id j-... --steps Type=CUSTOM_JAR,Name=ri1,ActionOnFailure=CONTINUE,\
