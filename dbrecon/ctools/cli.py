@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
+from dbrecon.ctools.signals import Interrupted, deliver_again
 from dbrecon.errors import DBReconError
 from dbrecon.paths import as_typed
 
@@ -25,6 +26,10 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 EXIT_HUNG_UP = 129
+
+
+class _HungUp(SystemExit):
+    """The terminal went away."""
 
 
 class _Talk:
@@ -59,6 +64,9 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
         for number, handler in handlers.items():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, handler)
+        deliver_again(
+            {KeyboardInterrupt: signal.SIGINT, Interrupted: signal.SIGINT, SystemExit: signal.SIGTERM, _HungUp: signal.SIGHUP}
+        )
     try:
         code = main()
         sys.stdout.flush()
@@ -127,4 +135,4 @@ def _fail(line: str, code: int) -> int:
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)
+    raise _HungUp(EXIT_HUNG_UP) if number == signal.SIGHUP else SystemExit(EXIT_TERMINATED)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from dbrecon.ctools.signals import handled
+from dbrecon.ctools.signals import Interrupted, handled
 from dbrecon.settings import Config
 from dbrecon.spark.executor import Answer, do
 from dbrecon.spark.jvm import Jvm
@@ -367,21 +367,17 @@ def _held_back(*numbers: signal.Signals) -> Iterator[None]:
             signal.raise_signal(number)
 
 
-class _Interrupted(BaseException):
-    """Ctrl-C while Spark starts. A KeyboardInterrupt would be logged by py4j, with its stack."""
-
-
 @contextlib.contextmanager
 def _own_interrupt() -> Iterator[None]:
     """Ctrl-C ends Spark's start. Its own handler is put away again: what it does is done when the application's block ends."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise _Interrupted
+        raise Interrupted  # a KeyboardInterrupt would be logged by py4j
 
     try:
         with handled({signal.SIGINT: interrupt}):
             yield
-    except _Interrupted:
+    except Interrupted:
         raise KeyboardInterrupt from None
 
 

@@ -203,6 +203,43 @@ def test_an_answer_may_have_to_be_a_name() -> None:
     assert run("print(confirm('Type orig to drop it:', 'orig'))", stdin="orig\n").stdout == "True\n"
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("place", ["a weak reference's callback", "a destructor"])
+def test_a_signal_is_heard_where_python_drops_what_its_handler_raises(number: signal.Signals, code: int, place: str) -> None:
+    done = run(
+        f"""
+        import signal, weakref
+
+        class Thing:
+            if {place == "a destructor"}:
+                __del__ = lambda self: strike()
+
+        def strike():
+            os.kill(os.getpid(), {int(number)})
+            return list(range(3))
+
+        thing = Thing()
+        watched = weakref.ref(thing, {"None" if place == "a destructor" else "lambda _: strike()"})
+        try:
+            del thing
+            for _ in range(3000):
+                time.sleep(0.01)
+            print("went on")
+        finally:
+            print("cleared up")
+        """
+    )
+    assert (done.returncode, done.stdout) == (code, "cleared up\n")
+    assert done.stderr == ("interrupted\n" if number == signal.SIGINT else "")
+
+
+def test_what_a_destructor_raises_on_its_own_is_reported_as_ever() -> None:
+    done = run("type('Thing', (), {'__del__': lambda self: 1 / 0})()")
+    assert done.returncode == 0
+    assert "Exception ignored in: <function" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
 def test_ctrl_c_while_a_command_is_still_being_loaded_ends_it_without_a_word() -> None:
     """Here it comes when the parser's library is to be imported."""
     code = """
