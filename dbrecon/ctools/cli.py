@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
-from dbrecon.ctools.signals import Interrupted, deliver_again
+from dbrecon.ctools.signals import Interrupted, delivered_again
 from dbrecon.errors import DBReconError
 from dbrecon.paths import as_typed
 
@@ -30,6 +30,9 @@ EXIT_HUNG_UP = 129
 
 class _HungUp(SystemExit):
     """The terminal went away."""
+
+
+_RAISED = {KeyboardInterrupt: signal.SIGINT, Interrupted: signal.SIGINT, SystemExit: signal.SIGTERM, _HungUp: signal.SIGHUP}
 
 
 class _Talk:
@@ -64,12 +67,10 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
         for number, handler in handlers.items():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, handler)
-        deliver_again(
-            {KeyboardInterrupt: signal.SIGINT, Interrupted: signal.SIGINT, SystemExit: signal.SIGTERM, _HungUp: signal.SIGHUP}
-        )
     try:
-        code = main()
-        sys.stdout.flush()
+        with delivered_again(_RAISED):
+            code = main()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         code = _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:

@@ -31,12 +31,13 @@ def handled(actions: Mapping[signal.Signals, Handler]) -> Iterator[None]:
             signal.signal(number, action)
 
 
-def deliver_again(signals: Mapping[type[BaseException], signal.Signals]) -> None:
-    """Send a signal once more whose handler's exception fell where Python drops it.
+@contextmanager
+def delivered_again(signals: Mapping[type[BaseException], signal.Signals]) -> Iterator[None]:
+    """Send a signal to the main thread once more whose handler's exception fell where Python drops it.
 
     A handler that raises can strike in a destructor, a weak reference's callback (an import has them), or a library's callback:
     there Python prints "Exception ignored in ..." and goes on, and Ctrl-C is lost. ``signals`` gives the signal behind each type of
-    exception; all else is reported as before. Holds for the rest of the process, in its main thread.
+    exception; all else is reported as before.
     """
     report = sys.unraisablehook
     main = threading.main_thread().ident or 0
@@ -50,6 +51,10 @@ def deliver_again(signals: Mapping[type[BaseException], signal.Signals]) -> None
         threading.Thread(target=_send_outside, args=(number, main, hook), daemon=True).start()
 
     sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
 
 
 def _send_outside(number: signal.Signals, thread: int, function: Callable[..., None]) -> None:
