@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -157,6 +158,11 @@ def guernsey(guernsey_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Op
 @pytest.fixture
 def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path / "root")
+
+
+def fresh_operator(folder: Path) -> Operator:
+    """One more operator, with a root of his own below the folder."""
+    return Operator(Path(tempfile.mkdtemp(dir=folder)))
 
 
 # --- undisturbed -----------------------------------------------------------------------------------------------------
@@ -340,8 +346,27 @@ def test_single_ages_throughout_are_a_choice_and_their_solutions_go_on_under_bin
 # --- interrupted -----------------------------------------------------------------------------------------------------
 
 
-def interrupted(operator: Operator, step: str, halfway: Callable[[], bool]) -> Result | None:
-    """Ctrl-C as soon as the step is halfway; None if it was over before that could be seen."""
+def interrupted(ready: Callable[[], Operator], step: str, halfway: Callable[[Operator], bool]) -> tuple[Operator, Result]:
+    """Ctrl-C while the step is halfway, and the operator who typed it."""
+    return struck_halfway(ready, step, halfway, lambda process: os.killpg(process.pid, signal.SIGINT))
+
+
+def struck_halfway(
+    ready: Callable[[], Operator], step: str, halfway: Callable[[Operator], bool], strike: Callable[["subprocess.Popen[str]"], None]
+) -> tuple[Operator, Result]:
+    """Where the step was further before it could be stopped there is another operator, and another try."""
+    for _ in range(10):
+        operator = ready()
+        result = _struck(operator, step, lambda operator=operator: halfway(operator), strike)  # type: ignore[misc]
+        if result is not None:
+            return operator, result
+    raise AssertionError("it was over before it could be struck")
+
+
+def _struck(
+    operator: Operator, step: str, halfway: Callable[[], bool], strike: Callable[["subprocess.Popen[str]"], None]
+) -> Result | None:
+    """Strike as soon as the step is halfway; None if it was over before that could be seen."""
     process = operator.start(step)
     seen = wait_until(halfway, process)
     if process.poll() is None:
@@ -349,7 +374,7 @@ def interrupted(operator: Operator, step: str, halfway: Callable[[], bool]) -> R
         wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", process)
     still = seen and process.poll() is None and halfway()
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
+        strike(process)
         os.killpg(process.pid, signal.SIGCONT)
     result = finished(process)
     return result if still else None
@@ -368,14 +393,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 
 def test_ctrl_c_in_step_1_leaves_nothing_and_a_rerun_completes(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     zipped, expected = undisturbed
-    result = None
-    for attempt in range(10):  # the file is under construction for a twentieth of a second
-        operator = Operator(tmp_path / f"root{attempt}").register(zipped)
-        folder = operator.base / "work" / "nm"
-        result = interrupted(operator, "--step1", lambda folder=folder: any(folder.glob(".geofile_nm.csv.*")))  # type: ignore[misc]
-        if result is not None:
-            break
-    assert result is not None, "it was over before it could be interrupted"
+
+    def halfway(operator: Operator) -> bool:
+        return any((operator.base / "work" / "nm").glob(".geofile_nm.csv.*"))
+
+    operator, result = interrupted(lambda: fresh_operator(tmp_path).register(zipped), "--step1", halfway)
     assert result.returncode == 130, result.stderr
     assert result.stderr.splitlines()[-1] == "interrupted"
     assert operator.files("work/**/*") == {}
@@ -384,13 +406,19 @@ def test_ctrl_c_in_step_1_leaves_nothing_and_a_rerun_completes(undisturbed: tupl
 
 
 def test_ctrl_c_in_step_2_leaves_whole_files_only_and_a_rerun_completes(
-    undisturbed: tuple[Path, dict[str, bytes]], operator: Operator
+    undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     zipped, expected = undisturbed
-    operator.register(zipped).done("--step1")
-    folder = operator.base / "work" / "nm"
-    result = interrupted(operator, "--step2", lambda: 5 < len(list(folder.glob("*/sf1_*.csv"))) < 590)
-    assert result is not None, "it was over before it could be interrupted"
+
+    def ready() -> Operator:
+        operator = fresh_operator(tmp_path).register(zipped)
+        operator.done("--step1")
+        return operator
+
+    def halfway(operator: Operator) -> bool:
+        return 5 < len(list((operator.base / "work" / "nm").glob("*/sf1_*.csv"))) < 590
+
+    operator, result = interrupted(ready, "--step2", halfway)
     assert result.returncode == 130, result.stderr
     left = operator.files("work/**/*")
     assert left.items() < expected.items()
@@ -399,15 +427,22 @@ def test_ctrl_c_in_step_2_leaves_whole_files_only_and_a_rerun_completes(
 
 
 @pytest.fixture
-def waiting(guernsey_zip: Path, operator: Operator) -> Operator:
-    """Guernsey County after steps 1 and 2."""
-    operator.register(guernsey_zip).done("--step1", "--step2")
-    return operator
+def ready(guernsey_zip: Path, tmp_path: Path) -> Callable[[], Operator]:
+    """Operators who have Guernsey County after steps 1 and 2."""
+
+    def make() -> Operator:
+        operator = fresh_operator(tmp_path).register(guernsey_zip)
+        operator.done("--step1", "--step2")
+        return operator
+
+    return make
 
 
-def test_ctrl_c_in_a_run_puts_the_tracts_back_and_a_rerun_completes(guernsey: Operator, waiting: Operator) -> None:
-    result = interrupted(waiting, "--run", lambda: 1 <= len(list(waiting.base.glob("work/oh/39059/sol/model_*"))) < 8)
-    assert result is not None, "it was over before it could be interrupted"
+def test_ctrl_c_in_a_run_puts_the_tracts_back_and_a_rerun_completes(guernsey: Operator, ready: Callable[[], Operator]) -> None:
+    def halfway(operator: Operator) -> bool:
+        return 1 <= len(list(operator.base.glob("work/oh/39059/sol/model_*"))) < 8
+
+    waiting, result = interrupted(ready, "--run", halfway)
     assert result.returncode == 130, result.stderr
     assert "run it again to go on" in result.stdout
     assert "Traceback" not in result.stderr
@@ -418,11 +453,11 @@ def test_ctrl_c_in_a_run_puts_the_tracts_back_and_a_rerun_completes(guernsey: Op
     assert waiting.people() == guernsey.people()
 
 
-def test_a_killed_run_is_completed_by_the_next_at_once(guernsey: Operator, waiting: Operator) -> None:
-    process = waiting.start("--run")
-    assert wait_until(lambda: len(list(waiting.base.glob("work/oh/39059/sol/model_*"))) >= 2, process)
-    process.kill()
-    finished(process)
+def test_a_killed_run_is_completed_by_the_next_at_once(guernsey: Operator, ready: Callable[[], Operator]) -> None:
+    def halfway(operator: Operator) -> bool:
+        return 2 <= len(list(operator.base.glob("work/oh/39059/sol/model_*"))) < 8
+
+    waiting, _ = struck_halfway(ready, "--run", halfway, lambda process: process.kill())
     assert not waiting.people()
     waiting.done("--run")
     assert waiting.people() == guernsey.people()
