@@ -38,7 +38,8 @@ from dbrecon.ledger.ledger import LP, SOLVED, GeoRow, Ledger, Worker
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.recon.study.synthetic import plan_state
 from dbrecon.states import STATES
-from tests.servers import MariaServer, free_port
+from tests.ports import free_port
+from tests.servers import MariaServer
 
 HERE = Path(__file__).resolve().parent.parent
 REIDENT = "claims"

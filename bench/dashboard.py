@@ -40,7 +40,8 @@ from dbrecon.ledger.lifecycle import FREE, LEASED
 from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
 from dbrecon.ledger.schema import experiment_tables, sysload
 from dbrecon.states import STATES
-from tests.servers import MariaServer, free_port
+from tests.ports import free_port
+from tests.servers import MariaServer
 
 HERE = Path(__file__).resolve().parent.parent
 REIDENT = "country"

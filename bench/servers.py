@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from tests.mysql_server import MysqlServer
-from tests.servers import MariaServer, free_port
+from tests.ports import free_port
+from tests.servers import MariaServer
 
 SERVERS: dict[str, type[MariaServer]] = {"mariadb": MariaServer, "mysql": MysqlServer}
 

@@ -50,7 +50,8 @@ from dbrecon.recon.study.synthetic import plan_state
 from dbrecon.states import STATES
 from tests.helpers import forget_host
 from tests.mysql_server import MysqlServer
-from tests.servers import MariaServer, free_port
+from tests.ports import free_port
+from tests.servers import MariaServer
 
 log = logging.getLogger(__name__)
 

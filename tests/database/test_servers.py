@@ -18,7 +18,8 @@ from dbrecon.remedies import REMEDIES, sentence
 from tests.console_world import Operator
 from tests.helpers import TractRow, geography
 from tests.mysql_server import server_or_skip
-from tests.servers import MariaServer, check_installed, free_port
+from tests.ports import free_port
+from tests.servers import MariaServer, check_installed
 from tests.waiting import wait_for
 
 PASSWORD = "пароль '\\\" €"

@@ -18,8 +18,8 @@ from dbrecon.recon.study.synthetic import plan_state
 from tests.console_world import AWS, Operator
 from tests.mysql_server import MysqlServer, server_or_skip
 from tests.paths import CHECKOUT
+from tests.ports import free_port
 from tests.s3_servers import client, fresh_bucket, moto_server
-from tests.servers import free_port
 from tests.ssh_nodes import Nodes
 from tests.waiting import wait_for
 

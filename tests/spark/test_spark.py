@@ -46,6 +46,7 @@ from dbrecon.steps.prepare import open_experiment
 from tests.database.test_dhc import tool
 from tests.node_world import R, ledger_with, statuses
 from tests.paths import CHECKOUT, SHARED_DATA
+from tests.ports import free_port
 from tests.spark_tasks import SLEEP_SECONDS
 from tests.waiting import wait_for
 
@@ -124,10 +125,7 @@ class SparkCluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
     if shutil.which("java") is None:
         pytest.fail("these tests need Java: apt-get install default-jre-headless (make test does it)")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
-    made = SparkCluster(tmp_path_factory.mktemp("spark"), port)
+    made = SparkCluster(tmp_path_factory.mktemp("spark"), free_port())
     try:
         made.start()
         yield made
