@@ -29,15 +29,26 @@ class State:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a state took. Seconds of processors are those of all processes; ``ledger_ms`` and ``dashboard_ms`` are one reading of
-    --status, and of the dashboard's page, when ``ledger_tracts`` were in the ledger."""
+class Measured:
+    """Something of a state that was measured: in which sitting, and where."""
 
     stusab: str
     people: int
     tracts: int
     sitting: str
     machine: str
+
+    @property
+    def name(self) -> str:
+        """Its file's, without the ending."""
+        return self.stusab
+
+
+@dataclass(frozen=True)
+class Result(Measured):
+    """What a state took. Seconds of processors are those of all processes; ``ledger_ms`` and ``dashboard_ms`` are one reading of
+    --status, and of the dashboard's page, when ``ledger_tracts`` were in the ledger."""
+
     make_cpu: float
     steps_cpu: dict[str, float]
     steps_wall: dict[str, float]
@@ -48,11 +59,6 @@ class Result:
     ledger_bytes: int
     ledger_ms: float
     dashboard_ms: float
-
-    @property
-    def name(self) -> str:
-        """Its file's, without the ending."""
-        return self.stusab
 
     @property
     def cpu(self) -> float:
@@ -66,14 +72,9 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Certainty:
+class Certainty(Measured):
     """What step 6 of a state took, and what it found: blocks by the proof of their distance, and variability in per cent."""
 
-    stusab: str
-    people: int
-    tracts: int
-    sitting: str
-    machine: str
     cpu: float
     wall: float
     peak_mib: float
@@ -85,22 +86,12 @@ class Certainty:
     blocks_without_variability_pct: float
     certain_pct: float
 
-    @property
-    def name(self) -> str:
-        """Its file's, without the ending."""
-        return self.stusab
-
 
 @dataclass(frozen=True)
-class Together:
+class Together(Measured):
     """Steps 3 to 5 of a state by several schedulers, each a host with its own locks, that share a database server. ``cpu`` is all
     processes' but the server's; ``tracts_by_host`` are those that each has solved, the most first."""
 
-    stusab: str
-    people: int
-    tracts: int
-    sitting: str
-    machine: str
     server: str
     schedulers: int
     workers: int
@@ -120,8 +111,8 @@ class Together:
         return f"{self.stusab}-{self.schedulers}-{self.server.partition(' ')[0].lower()}"
 
 
-Kind = TypeVar("Kind", Result, Certainty, Together)
-FOLDERS: dict[type, str] = {Result: "", Certainty: "certainty", Together: "schedulers"}
+Kind = TypeVar("Kind", bound=Measured)
+FOLDERS: dict[type[Measured], str] = {Result: "", Certainty: "certainty", Together: "schedulers"}
 
 
 def states() -> list[State]:
@@ -137,7 +128,7 @@ def kept(kind: type[Kind], folder: Path = RESULTS) -> dict[str, Kind]:
     return {path.stem: kind(**json.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
 
-def keep(result: Result | Certainty | Together, folder: Path = RESULTS) -> None:
+def keep(result: Measured, folder: Path = RESULTS) -> None:
     """Write a result into its file, which is whole or not there."""
     path = folder / FOLDERS[type(result)] / f"{result.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +238,7 @@ def _together_row(row: Together, alone: Result | None) -> list[Any]:
     ]  # fmt: skip
 
 
-def _share(what: str, found: Sequence[Result] | Sequence[Certainty], everyone: Sequence[State]) -> str:
+def _share(what: str, found: Sequence[Measured], everyone: Sequence[State]) -> str:
     people, country = sum(item.people for item in found), sum(state.people for state in everyone)
     share = f"{people:,} of {country:,} people ({people / country:.1%})"
     return f"{counted(len(found), 'state')} of {len(everyone)}, {share}, were {what}."
