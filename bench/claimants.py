@@ -4,16 +4,17 @@
     bench/claimants.py --keep                       # 30 schedulers of 96 workers on MariaDB and on MySQL; kept in results/claims.md
     bench/claimants.py --claimants 120 --workers 1 --server mariadb     # nodes of one processor
 
-A claimant is what a scheduler is to the database: a connection of its own, by which it claims up to 8 tracts of a county at a time
-and enters each, solved, with its LP. 30 nodes of 96 processors are 30 claimants with 96 workers each, since a node's scheduler
-claims for all its workers: with --workers 96 --work 500 a tract takes half a second of a worker, so that each claimant enters a
-tract every 5.2 ms, if the database keeps up. Nothing is solved. Claimants are threads of a few processes, which share this machine
-with the server.
+A claimant is what a scheduler is to the database: a connection of its own, by which it claims up to 8 tracts (--batch) of a county
+at a time and enters each, solved, with its LP. 30 nodes of 96 processors are 30 claimants with 96 workers each, since a node's
+scheduler claims for all its workers: with --workers 96 --work 500 a tract takes half a second of a worker, so that each claimant
+enters a tract every 5.2 ms, if the database keeps up. Nothing is solved. Claimants are threads of a few processes, which share this
+machine with the server.
 
 The ledger has the 73,057 tracts and 3,143 counties of the country. No tract may be got twice.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import queue
@@ -75,6 +76,7 @@ class Course:
 
     claimants: int
     workers: int
+    batch: int
     work_ms: float
     seconds: float
     seen: Seen
@@ -86,7 +88,8 @@ class Course:
         """Its line of the table."""
         tracts = len(self.seen.tracts)
         return [
-            f"{self.claimants:,} x {self.workers}", f"{self.work_ms:g}", f"{len(self.seen.claims) / self.seconds:,.0f}",
+            f"{self.claimants:,} x {self.workers}", f"{self.work_ms:g}", f"{self.batch}",
+            f"{len(self.seen.claims) / self.seconds:,.0f}",
             f"{tracts / self.seconds:,.0f}", *quantiles(self.seen.claims), *quantiles(self.seen.entries), f"{self.deadlocks}",
             f"{self.server.connections:,}", f"{1000 * self.server_cpu / tracts:.2f}", f"{1000 * self.seen.cpu / tracts:.2f}",
             f"{1000 * self.seen.claims_cpu / tracts:.2f}",
@@ -95,7 +98,8 @@ class Course:
 
 
 HEAD = (
-    "claimants x workers", "ms of a worker a tract", "claims a s", "tracts a s", "claim ms, median", "99 %", "entry ms, median",
+    "claimants x workers", "ms of a worker a tract", "tracts a claim",
+    "claims a s", "tracts a s", "claim ms, median", "99 %", "entry ms, median",
     "99 %", "deadlocks", "connections", "server's CPU ms a tract", "clients'", "of it claims",
     "server's MiB", "the country in s",
 )  # fmt: skip
@@ -107,18 +111,18 @@ def quantiles(milliseconds: Sequence[float]) -> list[str]:
 
 
 def claim_and_enter(
-    number: int, arguments: dict[str, Any], begin: threading.Barrier, seconds: float, pace: float, seen: Seen
+    number: int, arguments: dict[str, Any], begin: threading.Barrier, seconds: float, pace: float, batch: int, seen: Seen
 ) -> None:
     """Be a claimant, in a thread."""
     ledger, worker = open_ledger(arguments), Worker(f"node{number}", f"{os.getpid()}-{number}")
     ledger.experiments()  # connected
     begin.wait()
-    time.sleep(random.uniform(0, pace * AT_ONCE))  # they do not all come at once
+    time.sleep(random.uniform(0, pace * batch))  # they do not all come at once
     due = time.monotonic()
     end = due + seconds
     while time.monotonic() < end:
         at, cpu = time.perf_counter(), time.thread_time()
-        claims = ledger.claim(REIDENT, worker, limit=AT_ONCE, lease_seconds=3600)
+        claims = ledger.claim(REIDENT, worker, limit=batch, lease_seconds=3600)
         seen.claims.append(1000 * (time.perf_counter() - at))
         seen.claims_cpu += time.thread_time() - cpu
         if not claims:
@@ -135,11 +139,13 @@ def claim_and_enter(
     ledger.engine.dispose()
 
 
-def claimants_here(numbers: range, arguments: dict[str, Any], begin: Barrier, seconds: float, pace: float, results: Any) -> None:
+def claimants_here(
+    numbers: range, arguments: dict[str, Any], begin: Barrier, seconds: float, pace: float, batch: int, results: Any
+) -> None:
     """Run some claimants in this process."""
     seen, ready = [Seen() for _ in numbers], threading.Barrier(len(numbers) + 1)
     threads = [
-        threading.Thread(target=claim_and_enter, args=(number, arguments, ready, seconds, pace, record))
+        threading.Thread(target=claim_and_enter, args=(number, arguments, ready, seconds, pace, batch, record))
         for number, record in zip(numbers, seen, strict=True)
     ]
     for thread in threads:
@@ -155,7 +161,7 @@ def claimants_here(numbers: range, arguments: dict[str, Any], begin: Barrier, se
     results.put(together)
 
 
-def measure(server: MariaServer, claimants: int, seconds: float, work: float, workers: int) -> Course:
+def measure(server: MariaServer, claimants: int, seconds: float, work: float, workers: int, batch: int) -> Course:
     """Let so many claim and enter the country's tracts, from a fresh database on. VerificationError if a tract was got twice."""
     arguments = {name.lower(): value for name, value in server.settings(server.fresh_database()).items()}
     pace = work / 1000 / workers
@@ -165,7 +171,8 @@ def measure(server: MariaServer, claimants: int, seconds: float, work: float, wo
     context, seen = multiprocessing.get_context("spawn"), Seen()
     parts = [range(first, claimants, PROCESSES) for first in range(min(PROCESSES, claimants))]
     begin, results = context.Barrier(len(parts) + 1), context.Queue()
-    processes = [context.Process(target=claimants_here, args=(part, arguments, begin, seconds, pace, results)) for part in parts]
+    shared = (arguments, begin, seconds, pace, batch, results)
+    processes = [context.Process(target=claimants_here, args=(part, *shared)) for part in parts]
     for process in processes:
         process.start()
     begin.wait()
@@ -185,19 +192,21 @@ def measure(server: MariaServer, claimants: int, seconds: float, work: float, wo
         process.join()
     if len(seen.tracts) != len(set(seen.tracts)):
         raise VerificationError(f"{len(seen.tracts) - len(set(seen.tracts))} tracts were entered twice by {claimants} claimants")
-    return Course(claimants, workers, work, took, seen, after, after.cpu - before.cpu, after.deadlocks - before.deadlocks)
+    deadlocks = after.deadlocks - before.deadlocks
+    return Course(claimants, workers, batch, work, took, seen, after, after.cpu - before.cpu, deadlocks)
 
 
-def bench(kind: str, claimants: Sequence[int], seconds: float, workers: int, works: Sequence[float]) -> list[str]:
-    """Measure all numbers of claimants and lengths of work on a server; return the table."""
+def bench(
+    kind: str, claimants: Sequence[int], seconds: float, workers: int, works: Sequence[float], batches: Sequence[int]
+) -> list[str]:
+    """Measure all numbers of claimants, lengths of work and batches on a server; return the table."""
     rows, version = [], ""
-    for work in works:
-        for number in claimants:
-            with tempfile.TemporaryDirectory(prefix="dbr") as folder, server_at_work(kind, Path(folder), *OPTIONS) as server:
-                course = measure(server, number, seconds, work, workers)
-            version = course.server.version
-            rows.append(course.row())
-            print(f"{version}: {dict(zip(HEAD, rows[-1], strict=False))}", file=sys.stderr, flush=True)
+    for work, number, batch in itertools.product(works, claimants, batches):
+        with tempfile.TemporaryDirectory(prefix="dbr") as folder, server_at_work(kind, Path(folder), *OPTIONS) as server:
+            course = measure(server, number, seconds, work, workers, batch)
+        version = course.server.version
+        rows.append(course.row())
+        print(f"{version}: {dict(zip(HEAD, rows[-1], strict=False))}", file=sys.stderr, flush=True)
     lines = [f"| {' | '.join(row)} |" for row in (HEAD, ["--:"] * len(HEAD), *rows)]
     return [f"## {version}", "", *lines, ""]
 
@@ -215,6 +224,7 @@ def main() -> int:
         default=[500.0, 2000.0],
         help="ms that a worker takes for a tract (default 500 2000)",
     )
+    parser.add_argument("--batch", type=int, nargs="+", default=[AT_ONCE], help=f"tracts of a claim (default {AT_ONCE})")
     parser.add_argument("--server", choices=sorted(SERVERS), help="one alone (default: both)")
     parser.add_argument("--keep", action="store_true", help=f"write the tables into {RESULTS.name}")
     add_common(parser)
@@ -222,12 +232,12 @@ def main() -> int:
     start(args)
     lines = [
         "# Claims by many claimants", "",
-        f"`bench/claimants.py {' '.join(sys.argv[1:])}`, {TRACTS:,} tracts in {COUNTIES:,} counties, claims of up to {AT_ONCE}; "
+        f"`bench/claimants.py {' '.join(sys.argv[1:])}`, {TRACTS:,} tracts in {COUNTIES:,} counties; "
         f"clients and server on {os.cpu_count()} processors; server options {' '.join(OPTIONS)}. \"The country in s\" is all its "
         "tracts at that rate.", "",
     ]  # fmt: skip
     for kind in [args.server] if args.server else sorted(SERVERS):
-        lines += bench(kind, args.claimants, args.seconds, args.workers, args.work)
+        lines += bench(kind, args.claimants, args.seconds, args.workers, args.work, args.batch)
     text = "\n".join(lines)
     print(text)
     if args.keep:
