@@ -36,7 +36,7 @@ from dbrecon.ctools.cli import run_command
 from dbrecon.ctools.database import make_engine
 from dbrecon.errors import DBReconError
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.lifecycle import FREE, LEASED
+from dbrecon.ledger.lifecycle import ENTERED, FREE, LEASED
 from dbrecon.ledger.records import EMPTY, LP, NEW, OPEN, QUARANTINED, SOLVED, WRITTEN, ErrorReport
 from dbrecon.ledger.schema import experiment_tables, sysload
 from dbrecon.states import STATES
@@ -132,7 +132,9 @@ def fill(engine: Engine, seed: int) -> None:
             connection.execute(insert(tables.tracts), tracts)
             rows.append(county_row(stusab, county, tracts, now))
         connection.execute(insert(tables.counties), rows)
-        states = [{"stusab": stusab, "state": STATES[stusab].fips, "geo_end": now - HOURS * 3600} for stusab in order]
+        states = [
+            {"stusab": stusab, "state": STATES[stusab].fips, "status": ENTERED, "geo_end": now - HOURS * 3600} for stusab in order
+        ]
         connection.execute(insert(tables.states), states)
         fill_load(connection, rng, now)
     ledger = Ledger(engine)

@@ -15,8 +15,6 @@ shift
 if [ -e "$HOME/.dbrecon.env" ]; then . "$HOME/.dbrecon.env"; fi
 cd "${DBRECON_CHECKOUT:-$HOME/recon}"
 
-for stusab in "${@:-all}"; do
-    ./dbrtool.py --quiet --reident "$reident" --step1 --step2 --stusab "$stusab"
-done
+./dbrtool.py --quiet --reident "$reident" --step1 --step2 --stusab "$(IFS=,; echo "${*:-all}")"
 ./dbrtool.py --reident "$reident" --launch_all
 ./dbrtool.py --reident "$reident" --watch 30

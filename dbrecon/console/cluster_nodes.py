@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dbrecon.console.commands import open_ledger
 from dbrecon.console.parser import Arguments
 from dbrecon.ctools import cli
-from dbrecon.ctools.progress import counted
+from dbrecon.ctools.progress import held_units
 from dbrecon.errors import DatabaseError, RemoteError, UsageError
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
@@ -140,7 +140,7 @@ def _put_back(config: Config, leaving: Sequence[Answer]) -> None:
         log.warning("what those nodes hold comes free when its lease ends: %s", sentence(error))
     else:
         if freed:
-            log.info("what silent nodes held is put back: %s", counted(freed, "tract or county", "tracts or counties"))
+            log.info("what silent nodes held is put back: %s", held_units(freed))
 
 
 def _free(config: Config, leaves: Callable[[str], bool]) -> int:

@@ -194,13 +194,15 @@ def _geography(experiment: Experiment, ledger: Ledger, stusab: str, dry_run: boo
     """Compare the geofile of a state with its tracts in the ledger, which are entered if there are none. True if the state is
     one."""
     from dbrecon.steps.geography_files import enter_geofile
+    from dbrecon.steps.holding import state_held
 
     path, known = experiment.geofile(stusab), ledger.has_geography(experiment.reident, stusab)
     again = f"make it again (--step1 --stusab {stusab})"
     try:
         tracts = _tracts_of_geofile(path, stusab)
         if not known and not dry_run:
-            enter_geofile(experiment, ledger, stusab, None)
+            with state_held(experiment, ledger, stusab) as claim:
+                enter_geofile(experiment, ledger, claim, None)
             result.entered.append(f"the geography of {stusab}: {counted(len(tracts), 'tract')}")
     except storage.MissingFile:
         result.by_hand.append(f"{path} does not exist; {again}")

@@ -8,7 +8,7 @@ from collections import Counter
 
 from dbrecon.console.commands import asked_reident, open_ledger
 from dbrecon.console.parser import Arguments
-from dbrecon.ctools.progress import counted
+from dbrecon.ctools.progress import held_units
 from dbrecon.errors import UsageError
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.paths import HOME, INSTALLED, command
@@ -74,11 +74,10 @@ def _unlock_silent(ledger: Ledger, reidents: list[str]) -> None:
     for host in sorted(since):
         _say_freed(host, freed[host], f", not heard of for {since[host]:,} s")
     if not since:
-        print(f"nothing to unlock: every host that holds tracts has reported in the past {ledger.beats.silence_seconds} s")
+        print(f"nothing to unlock: every host that holds something has been heard of in the past {ledger.beats.silence_seconds} s")
         for host in sorted(alive):
             print(f"   {host}: {alive[host]:,} s ago (if you know that it is dead: --unlock {host})")
 
 
 def _say_freed(host: str, freed: int, heard: str) -> None:
-    number = counted(freed, "tract or county", "tracts or counties")
-    print(f"{host}{heard}: {number} freed" if freed else f"{host} holds nothing")
+    print(f"{host}{heard}: {held_units(freed)} freed" if freed else f"{host} holds nothing")

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbrecon.console import rescan
 from dbrecon.console.certainty_commands import reopen_stale
 from dbrecon.console.commands import asked_place, asked_reident, asked_steps, find_experiment, open_ledger, states_asked
 from dbrecon.console.parser import Arguments
-from dbrecon.ctools.progress import counted
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
 from dbrecon.node.assignment import Assignment
@@ -63,8 +62,8 @@ def run(args: Arguments, config: Config) -> int:
     name = f"dbrecon {reident}: steps {', '.join(map(str, [*of_states, *sorted(of_tracts)]))}"
     with Spark(config, name, need, experiment.release.folder) as spark:
         shipped = portable(experiment, config.spark.master)
-        for step in of_states:
-            do_states(spark, ledger, experiment, shipped, step, states_asked(args), args.force)
+        if of_states:
+            do_states(spark, ledger, experiment, shipped, of_states, states_asked(args), args.force)
         if not place:
             return 0
         not_ready = check_ready(experiment, ledger, place, of_tracts, args.force)
@@ -93,16 +92,21 @@ def rescan_name(reident: str, tasks: Sequence[object]) -> str:
 
 
 def do_states(
-    engine: Engine, ledger: Ledger, experiment: Experiment, shipped: Experiment, step: int, words: list[str], force: bool
+    engine: Engine,
+    ledger: Ledger,
+    experiment: Experiment,
+    shipped: Experiment,
+    steps: Sequence[int],
+    words: list[str],
+    force: bool,
 ) -> None:
-    """Step 1 or 2 of the states asked for, a task a state. A state whose data are bad does not stop the others: InputError names
-    those at the end."""
+    """Do steps 1 and 2 (those in ``steps``) of the states asked for, each a task. A state whose data are bad does not stop the
+    others: InputError names those at the end."""
     from dbrecon.console.state_steps import StateSteps
     from dbrecon.steps.download import asked_states
 
-    stusabs = asked_states(experiment, words)
-    course = StateSteps(ledger, experiment, shipped, force)
-    tasks = course.tasks(step, stusabs)
-    name = f"{experiment.reident}: step {step} of {counted(len(tasks), 'state')}"
-    course.run(lambda: SparkPool(engine, lambda _: name, STATES, lambda task: task, lambda _: 0.0, 1.0), step, tasks)
-    course.end(len(stusabs))
+    def name(tasks: Sequence[Any]) -> str:
+        return f"{experiment.reident}: {', '.join(f'step {task.step} of {task.stusab}' for task in tasks)}"
+
+    course = StateSteps(ledger, experiment, shipped, steps, asked_states(experiment, words), force)
+    course.run(SparkPool(engine, name, STATES, lambda task: task, lambda _: 0.0, 1.0))

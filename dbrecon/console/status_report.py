@@ -51,7 +51,8 @@ def silent_hosts(status: Status) -> list[str]:
     """Return a line for each host that holds something and counts as gone: what --unlock frees."""
     return [
         f"{holder.host} was not heard of for {duration(status.now - holder.heard_at)} and holds "
-        f"{units(holder.tracts, holder.counties)}: {_free_when(holder.lease_end - status.now)}, or now with --unlock {holder.host}"
+        f"{units(holder.tracts, holder.counties, holder.states)}: {_free_when(holder.lease_end - status.now)}, "
+        f"or now with --unlock {holder.host}"
         for holder in status.silent
     ]
 

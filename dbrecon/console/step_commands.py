@@ -71,7 +71,7 @@ def _schedule(args: Arguments, experiment: Experiment, ledger: Ledger, place: Pl
 
 
 def do_states(steps: Sequence[int], experiment: Experiment, ledger: Ledger, words: list[str], force: bool) -> None:
-    """Do steps 0 to 2, each for all states before the next; they print what they have made."""
+    """Do steps 0 to 2 of states; they print what they have made."""
     if 0 in steps:
         from dbrecon.steps.download import download, each_state, states_to_download
 

@@ -79,9 +79,15 @@ def counted(number: int, unit: str, plural: str | None = None) -> str:
     return f"{number:,} {unit if number == 1 else plural or PLURALS.get(unit, f'{unit}s')}"
 
 
-def units(tracts: int, counties: int) -> str:
-    """So many tracts and counties as people say it; "" if there are none."""
-    return " and ".join(counted(number, unit) for number, unit in ((tracts, "tract"), (counties, "county")) if number)
+def units(tracts: int, counties: int, states: int = 0) -> str:
+    """So many tracts, counties and states as people say it; "" if there are none."""
+    numbers = ((tracts, "tract"), (counties, "county"), (states, "state"))
+    return " and ".join(counted(number, unit) for number, unit in numbers if number)
+
+
+def held_units(number: int) -> str:
+    """So many of what a host may hold, as people say it."""
+    return counted(number, "tract, county or state", "tracts, counties or states")
 
 
 def say(text: str) -> None:

@@ -1,6 +1,8 @@
 """The part of the ledger that knows which experiments there are, and what steps 1 and 2 have entered of their states."""
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection, func, select
 
@@ -13,10 +15,22 @@ from dbrecon.ledger import places as ledger_geography
 from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger.claiming import listed
 from dbrecon.ledger.core import Core
-from dbrecon.ledger.lifecycle import SOLVED
-from dbrecon.ledger.records import CountyDigests, ExperimentRow, GeoRow, StateDigests, TractState
+from dbrecon.ledger.lifecycle import ENTERED, SOLVED
+from dbrecon.ledger.records import (
+    CountyDigests,
+    ExperimentRow,
+    GeoRow,
+    HeldState,
+    LostLease,
+    StateClaim,
+    StateDigests,
+    TractState,
+    Worker,
+)
 from dbrecon.ledger.schema import experiment_tables
 from dbrecon.place import Place
+
+T = TypeVar("T")
 
 
 class Atlas(Core):
@@ -64,6 +78,17 @@ class Atlas(Core):
 
     # -- geography --------------------------------------------------------------------------------------------------
 
+    def claim_state(self, reident: str, stusab: str, worker: Worker, *, lease_seconds: int = 600) -> StateClaim | HeldState:
+        """Return the claim on a state for its step 1 or 2, or who has it. It is ended by ``release()``; ``heartbeat()`` and
+        entering a county extend its lease."""
+        tables, token = experiment_tables(reident), uuid.uuid4().hex
+
+        def work(connection: Connection) -> StateClaim | HeldState:
+            now = self._now(connection)
+            return ledger_geography.claim_state(connection, tables, reident, stusab, worker, token, now, lease_seconds)
+
+        return self._run(work, reident=reident)
+
     def replace_geography(
         self,
         reident: str,
@@ -73,6 +98,7 @@ class Atlas(Core):
         force: bool = False,
         digests: StateDigests = StateDigests(),  # noqa: B008 - it is frozen
         file: Staged | None = None,
+        claim: StateClaim | None = None,
     ) -> bool:
         """Step 1's result in one transaction: the state's records, and its tracts and counties as new work; ``file`` comes in
         place.
@@ -80,19 +106,21 @@ class Atlas(Core):
         Returns False, with nothing read and nothing changed but the file, if the state is there and not ``force``. With ``force``
         the state begins anew: published tables may have changed in any cell, so no progress is kept, and claims on its tracts are
         lost. Other writers wait on SQLite meanwhile, so give rows that need no long work. Whatever the iterable raises is passed
-        on, and nothing is changed.
+        on, and nothing is changed. With ``claim``: raises LostLease, and changes nothing, if the state is another's by now.
         """
         tables = experiment_tables(reident)
         self._run(lambda connection: ledger_geography.enter_state(connection, tables, stusab), reident=reident)
         now = self._database.now()
 
         def work(connection: Connection) -> bool:
+            ledger_geography.check_held(connection, claim, now)
             entered = ledger_geography.replace(connection, tables, stusab, now, rows, force, digests)
             if file is not None:
                 staging.accept(file)
             return entered
 
-        return self._run(work, reident=reident, repeat=False)  # what was read of the iterable is gone
+        # No repeat: what was read of the iterable is gone.
+        return _accepting([] if file is None else [file], lambda: self._run(work, reident=reident, repeat=False))
 
     def state_digests(self, reident: str, stusab: str) -> StateDigests:
         """Of what step 1 has read and written of a state."""
@@ -122,25 +150,35 @@ class Atlas(Core):
         return {row.county: row.csv_digest for row in self._rows(reident, query)}
 
     def enter_county_files(
-        self, reident: str, stusab: str, county: str, files: CountyDigests, staged: Sequence[Staged] = ()
+        self,
+        reident: str,
+        stusab: str,
+        county: str,
+        files: CountyDigests,
+        staged: Sequence[Staged] = (),
+        claim: StateClaim | None = None,
     ) -> int | None:
         """Step 2's result: the county's files, which come into place. If its tables are others than before, its tracts begin anew
-        and claims on them are lost: returns how many had begun; else None."""
-        tables = experiment_tables(reident)
+        and claims on them are lost: returns how many had begun; else None. ``claim`` as in :meth:`replace_geography`."""
+        tables, now = experiment_tables(reident), self._database.now()
 
         def work(connection: Connection) -> int | None:
+            ledger_geography.check_held(connection, claim, now)
             begun = ledger_geography.enter_county_files(connection, tables, stusab, county, files)
             for file in staged:
                 staging.accept(file)
             return begun
 
-        return self._run(work, reident=reident)
+        return _accepting(staged, lambda: self._run(work, reident=reident))
 
-    def forget_county_files(self, reident: str, stusab: str, counties: Iterable[str]) -> None:
-        """Count on the counties' files no more: step 2 is to make them again, and what was made of them begins anew."""
-        tables, counties = experiment_tables(reident), list(counties)
+    def forget_county_files(self, claim: StateClaim, counties: Iterable[str]) -> None:
+        """Count on the counties' files no more: step 2 is to make them again, and what was made of them begins anew. Raises
+        LostLease."""
+        reident, stusab, counties = claim.reident, claim.stusab, list(counties)
+        tables, now = experiment_tables(reident), self._database.now()
 
         def work(connection: Connection) -> None:
+            ledger_geography.check_held(connection, claim, now)
             for county in counties:
                 ledger_geography.forget_county_files(connection, tables, stusab, county)
 
@@ -149,7 +187,7 @@ class Atlas(Core):
     def has_geography(self, reident: str, stusab: str) -> bool:
         """Return True if step 1 of the state is complete."""
         states = experiment_tables(reident).states
-        query = select(states.c.stusab).where(states.c.stusab == stusab, states.c.geo_end > 0)
+        query = select(states.c.stusab).where(states.c.stusab == stusab, states.c.status == ENTERED)
         return self._run(lambda connection: connection.execute(query).first(), reident=reident, write=False) is not None
 
     def geography(self, reident: str, stusab: str, sumlev: str, county: str | None = None) -> list[GeoRow]:
@@ -164,7 +202,7 @@ class Atlas(Core):
     def stusabs(self, reident: str) -> list[str]:
         """Return the states whose step 1 is complete, sorted."""
         states = experiment_tables(reident).states
-        query = select(states.c.stusab).where(states.c.geo_end > 0).order_by(states.c.stusab)
+        query = select(states.c.stusab).where(states.c.status == ENTERED).order_by(states.c.stusab)
         return [row.stusab for row in self._rows(reident, query)]
 
     def counties(self, reident: str, stusab: str) -> list[str]:
@@ -211,3 +249,13 @@ class Atlas(Core):
         wrong = sorted(set(place.tracts or ()) - set(known := self.tracts(reident, stusab, county)))
         if wrong:
             raise UsageError(f"county {county} of {stusab} has no tract {listed(wrong)}: choose from {listed(known)}")
+
+
+def _accepting(staged: Iterable[Staged], enter: Callable[[], T]) -> T:
+    """Return what ``enter`` does, which accepts files; those of a claim that was lost are removed."""
+    try:
+        return enter()
+    except LostLease:
+        for file in staged:
+            staging.discard(file)
+        raise

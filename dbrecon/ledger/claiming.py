@@ -1,6 +1,6 @@
 """The SQL of claims, for ``dbrecon.ledger.ledger`` alone: which rows are free, taking them, and giving them back.
 
-``table`` is an experiment's table of tracts or of counties; both carry the same columns of a claim.
+``table`` is an experiment's table of tracts, of counties or of states; all carry the same columns of a holder.
 """
 
 from collections import defaultdict
@@ -25,11 +25,11 @@ from dbrecon.ledger.lifecycle import (
     RESTING,
 )
 from dbrecon.ledger.moves import UNHELD, Condition
-from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, Worker
+from dbrecon.ledger.records import CertaintyClaim, Claim, CountyClaim, CountyDigests, LostLease, SolvedTract, StateClaim, Worker
 from dbrecon.ledger.schema import ExperimentTables, experiment_tables
 from dbrecon.place import Place
 
-AnyClaim = Claim | CountyClaim
+AnyClaim = Claim | CountyClaim | StateClaim
 
 REAP_AT_ONCE = 200
 NAMES_SHOWN = 60
@@ -69,13 +69,14 @@ def table_of(claim: AnyClaim) -> Table:
     tables = experiment_tables(claim.reident)
     if isinstance(claim, CertaintyClaim):
         return tables.certainty
+    if isinstance(claim, StateClaim):
+        return tables.states
     return tables.tracts if isinstance(claim, Claim) else tables.counties
 
 
 def key(table: Table, row: Any) -> list[Condition]:
     """Return the condition that finds the row of a row or claim."""
-    names = ("stusab", "county", "tract") if "tract" in table.c else ("stusab", "county")
-    return [table.c[name] == getattr(row, name) for name in names]
+    return [table.c[name] == getattr(row, name) for name in ("stusab", "county", "tract") if name in table.c]
 
 
 def lost(claim: AnyClaim) -> LostLease:
@@ -95,7 +96,7 @@ def groups(claims: Iterable[AnyClaim]) -> list[tuple[Table, list[AnyClaim], list
     for (_, stusab, county, token, _), group in sorted(together.items(), key=lambda item: item[0]):
         table = table_of(group[0])
         tracts = tuple(claim.tract for claim in group if isinstance(claim, Claim))
-        held = narrow(table, Place(stusab, county, tracts or None))
+        held = narrow(table, Place(stusab, county or None, tracts or None))
         held += [table.c.token == token, table.c.hold == LEASED]
         result.append((table, group, held))
     return result
@@ -113,7 +114,7 @@ def extend(connection: Connection, claims: list[AnyClaim], until: ColumnElement[
 
 def _name(row: Any) -> tuple[str, str, str]:
     tract = "" if isinstance(row, CountyClaim) else getattr(row, "tract", "")
-    return row.stusab, row.county, tract
+    return row.stusab, getattr(row, "county", ""), tract
 
 
 def biggest(
@@ -167,10 +168,10 @@ def reap(connection: Connection, table: Table, which: Condition, max_lost: int, 
     return len(rows)
 
 
-def free_holders(connection: Connection, tables: ExperimentTables, which: Callable[[Table], Condition]) -> int:
-    """Frees tracts and counties whose holder fits, nothing counted. How many."""
+def free_holders(connection: Connection, tables: Iterable[Table], which: Callable[[Table], Condition]) -> int:
+    """Frees rows whose holder fits, nothing counted. How many."""
     freed = 0
-    for table in (tables.tracts, tables.counties, tables.certainty):
+    for table in tables:
         held = [table.c.hold == LEASED, which(table)]
         freed += moves.move(connection, table, RELEASE, held, UNHELD | {"token": None})
     return freed

@@ -14,14 +14,15 @@ from dbrecon.ledger.schema import ExperimentTables, sysload
 def claimants(connection: Connection, tables: ExperimentTables) -> list[Claimant]:
     """Return everyone who holds something."""
     found: dict[tuple[str, str], list[int]] = {}
-    for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty)):
+    for slot, table in ((0, tables.tracts), (1, tables.counties), (0, tables.certainty), (2, tables.states)):
         columns = (table.c.claimed_host, table.c.claimed_by)
         query = select(*columns, func.count(), func.max(table.c.hold_ends), func.max(table.c.claimed_at))
         query = query.where(table.c.hold == LEASED).group_by(*columns)
-        for host, claimed_by, number, lease_end, claimed_at in connection.execute(by_index(query, table, "hold")):
-            sums = found.setdefault((host, claimed_by), [0, 0, 0, 0])
+        query = query if table is tables.states else by_index(query, table, "hold")
+        for host, claimed_by, number, lease_end, claimed_at in connection.execute(query):
+            sums = found.setdefault((host, claimed_by), [0, 0, 0, 0, 0])
             sums[slot] += number
-            sums[2:] = [max(sums[2], lease_end), max(sums[3], claimed_at)]
+            sums[3:] = [max(sums[3], lease_end), max(sums[4], claimed_at)]
     return [Claimant(Worker(host, by[len(host) + 1 :]), *sums) for (host, by), sums in sorted(found.items())]
 
 
@@ -35,7 +36,7 @@ def last_reports(connection: Connection, hosts: Iterable[str]) -> dict[str, int]
 
 
 def holders(connection: Connection, tables: ExperimentTables, now: int, beats: Beats) -> list[Holder]:
-    """Every host that holds tracts or counties, and when it was heard of: by a report, by a claim, or by the heartbeat that gave
+    """Every host that holds something, and when it was heard of: by a report, by a claim, or by the heartbeat that gave
     its lease."""
     by_host: dict[str, list[Claimant]] = defaultdict(list)
     for claimant in claimants(connection, tables):
@@ -46,7 +47,8 @@ def holders(connection: Connection, tables: ExperimentTables, now: int, beats: B
         end = max(member.lease_end for member in members)
         heard_at = max(end - beats.lease_seconds, reports.get(host, 0), *(member.claimed_at for member in members))
         tracts, counties = sum(member.tracts for member in members), sum(member.counties for member in members)
-        found.append(Holder(host, tracts, counties, end, heard_at, is_silent(heard_at, now, beats)))
+        states = sum(member.states for member in members)
+        found.append(Holder(host, tracts, counties, end, heard_at, is_silent(heard_at, now, beats), states))
     return found
 
 

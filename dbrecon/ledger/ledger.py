@@ -407,12 +407,12 @@ class Ledger(Atlas):
         return self._run(lambda connection: ledger_reset.retry_quarantined(connection, tables, place), reident=reident)
 
     def claimants(self, reident: str) -> list[Claimant]:
-        """Return everyone who holds tracts or counties, live or not, by host and name: for unlocking the dead."""
+        """Return everyone who holds something, live or not, by host and name: for unlocking the dead."""
         tables = experiment_tables(reident)
         return self._run(lambda connection: holders.claimants(connection, tables), reident=reident, write=False)
 
     def holders(self, reident: str) -> list[Holder]:
-        """Return every host that holds tracts or counties, by name, and whether it counts as gone."""
+        """Return every host that holds something, by name, and whether it counts as gone."""
         tables, beats = experiment_tables(reident), self.beats
 
         def work(connection: Connection) -> list[Holder]:
@@ -423,22 +423,27 @@ class Ledger(Atlas):
     def release_worker(self, reident: str, worker: Worker, *, died: bool = True) -> int:
         """Frees at once what a worker of whom you know that it is no more holds; with ``died`` counted as a lost lease.
 
-        A scheduler does this for dead schedulers of its own node. Returns how many tracts and counties.
+        Returns how many tracts, counties and states.
         """
         return self._free_holders(reident, died, lambda table: table.c.claimed_by == str(worker))
 
+    def release_dead(self, reident: str, host: str) -> int:
+        """Frees at once what processes of ``host``, which is this machine, hold that are no more; nothing is counted. How many."""
+        workers = {claimant.worker for claimant in self.claimants(reident) if claimant.worker.host == host}
+        return sum(self.release_worker(reident, worker, died=False) for worker in workers if not worker.lives())
+
     def release_hosts(self, reident: str, hosts: Collection[str]) -> int:
-        """For --unlock: frees what workers of these hosts hold, nothing counted. Returns how many tracts and counties."""
+        """For --unlock: frees what workers of these hosts hold, nothing counted. Returns how many tracts, counties and states."""
         return self._free_holders(reident, died=False, which=lambda table: table.c.claimed_host.in_(list(hosts)))
 
     def _free_holders(self, reident: str, died: bool, which: Callable[[Table], Any]) -> int:
         tables = experiment_tables(reident)
 
         def work(connection: Connection) -> int:
-            if not died:
-                return sql.free_holders(connection, tables, which)
-            both = (tables.tracts, tables.counties, tables.certainty)
-            return sum(sql.reap(connection, table, which(table), self._max_lost, None) for table in both)
+            counted = (tables.tracts, tables.counties, tables.certainty) if died else ()
+            rest = [table for table in (tables.tracts, tables.counties, tables.certainty, tables.states) if table not in counted]
+            freed = sql.free_holders(connection, rest, which)
+            return freed + sum(sql.reap(connection, table, which(table), self._max_lost, None) for table in counted)
 
         return self._run(work, reident=reident)
 

@@ -1,4 +1,4 @@
-"""The life of a tract and of a county: every state, and every transition that a writer of the ledger may make.
+"""The life of a tract, of a county and of a state's geography: every state, and every transition that a writer may make.
 
 This table is the whole of it. :mod:`dbrecon.ledger.moves` is the one module that writes a row's state, and it takes the states that
 a transition may begin with from here into the condition of its UPDATE, so that a lost update changes nothing. ``docs/states.md`` is
@@ -19,12 +19,14 @@ QUARANTINED = "quarantined"  # failed too often; the error is kept
 OPEN = "open"  # a county whose file of people is not written
 CERTAIN = "certain"  # a tract's certainty, or its county's files of it, is in place
 WRITTEN = "written"  # a county whose file of people is in place
+ENTERED = "entered"  # a state of the USA whose geography is in the ledger: its tracts and counties
 
 FREE = "free"
 LEASED = "leased"
 RESTING = "resting"
 
 ENTER = "enter"
+ENTER_GEOGRAPHY = "enter geography"
 CLAIM = "claim"
 HEARTBEAT = "heartbeat"
 RELEASE = "release"
@@ -64,6 +66,7 @@ class Life:
     begins: tuple[str, ...]
     transitions: tuple[Transition, ...]
     entered_by: str = "step 1"
+    leaves_by: str = "--step1 --force or --drop"
 
     def before(self, event: str, after: str | None = None) -> tuple[str, ...]:
         """Return the states that ``event`` may begin with, if it ends in ``after`` (None: where it leaves the state as it is).
@@ -165,7 +168,20 @@ CERTAINTY = Life(
     ),
     entered_by="step 6",
 )
-LIVES = (TRACT, COUNTY, CERTAINTY)
+STATE = Life(
+    "state of the USA",
+    (NEW, ENTERED),
+    (NEW,),
+    (
+        *_staying((NEW, ENTERED), CLAIM, "step 1 or 2 of it, on any node"),
+        *_staying((NEW, ENTERED), HEARTBEAT, "its holder"),
+        *_staying((NEW, ENTERED), RELEASE, "its holder, or --unlock"),
+        *_staying((NEW, ENTERED), REAP, "the next claim, when the lease is over"),
+        Transition(ENTER_GEOGRAPHY, (NEW, ENTERED), (ENTERED,), "its holder (step 1)"),
+    ),
+    leaves_by="--drop",
+)
+LIVES = (TRACT, COUNTY, CERTAINTY, STATE)
 
 
 def mermaid(life: Life) -> str:
@@ -179,14 +195,14 @@ def mermaid(life: Life) -> str:
             for after in transition.after
             if before != after
         ]
-    lines += [f"    {state} --> [*]: --step1 --force or --drop" for state in life.states]
+    lines += [f"    {state} --> [*]: {life.leaves_by}" for state in life.states]
     return "\n".join(lines) + "\n"
 
 
 def page() -> str:
     """Return ``docs/states.md``, whole."""
     parts = [
-        "# The states of tracts and counties\n",
+        "# The states of tracts, counties and states of the USA\n",
         "Drawn from the table in `dbrecon/ledger/lifecycle.py` (`python -m dbrecon.ledger.lifecycle > docs/states.md`); a test",
         "holds this page to it. A row is removed by `--drop` and, to be entered anew, by `--step1 --force`, or a changed zip.\n",
     ]
@@ -198,7 +214,7 @@ def page() -> str:
         ]
         parts.append("")
     parts += [
-        "## The hold on either\n",
+        "## The hold on each\n",
         "```mermaid",
         "stateDiagram-v2",
         "    [*] --> free",

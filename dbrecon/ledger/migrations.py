@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from dbrecon.errors import DatabaseError
-from dbrecon.ledger.lifecycle import FREE, LEASED, RESTING
+from dbrecon.ledger.lifecycle import ENTERED, FREE, LEASED, NEW, RESTING
 from dbrecon.ledger.schema import VERSION, common, experiment_tables, experiments, schema_versions, sysload
 
 REPORTED_SECONDS = 90
@@ -203,4 +203,23 @@ def _any_tables(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {experiments.name} MODIFY COLUMN {column}"))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _holds_and_digests, 2: _ages, 3: _certainty, 4: _any_tables}
+# -- from version 5 to version 6 -----------------------------------------------------------------------------------------
+
+_OF_HOLDERS = ("status", "hold", "hold_ends", "claimed_by", "claimed_host", "claimed_at", "token", "fence")
+
+
+def _states_held(connection: Connection) -> None:
+    """Version 6: who does step 1 or 2 of a state holds its row."""
+    for reident in _reidents(connection):
+        states = experiment_tables(reident).states
+        _add(connection, states, _OF_HOLDERS, status=f"'{NEW}'", hold=f"'{FREE}'", fence="0")
+        connection.execute(update(states).where(states.c.geo_end > 0).values(status=ENTERED))
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {
+    1: _holds_and_digests,
+    2: _ages,
+    3: _certainty,
+    4: _any_tables,
+    5: _states_held,
+}

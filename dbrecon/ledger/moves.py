@@ -1,4 +1,4 @@
-"""The one place that writes the state and the hold of tracts and counties, as :mod:`dbrecon.ledger.lifecycle` allows.
+"""The one place that writes the state and the hold of tracts, counties and states, as :mod:`dbrecon.ledger.lifecycle` allows.
 
 The states that a transition may begin with are part of each UPDATE's condition: what the table does not allow changes no row,
 whatever was read before.
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, case, update
 
-from dbrecon.ledger.lifecycle import CERTAINTY, COUNTY, FREE, LEASED, RESTING, TRACT, Life
+from dbrecon.ledger.lifecycle import CERTAINTY, COUNTY, FREE, LEASED, RESTING, STATE, TRACT, Life
 
 Condition = ColumnElement[bool]
 Values = dict[str, Any]
@@ -29,7 +29,7 @@ def life_of(table: Table) -> Life:
     """Return the life of the units that a table of an experiment holds."""
     if "people_digest" in table.c:
         return CERTAINTY
-    return TRACT if "tract" in table.c else COUNTY
+    return TRACT if "tract" in table.c else COUNTY if "county" in table.c else STATE
 
 
 def move(

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select
 
+from dbrecon.ledger import claiming as sql
 from dbrecon.ledger import moves, resets
-from dbrecon.ledger.lifecycle import EMPTY, FREE, NEW, OPEN
-from dbrecon.ledger.records import CountyDigests, GeoRow, StateDigests
+from dbrecon.ledger.lifecycle import CLAIM, EMPTY, ENTER_GEOGRAPHY, ENTERED, FREE, LEASED, NEW, OPEN, REAP
+from dbrecon.ledger.records import CountyDigests, GeoRow, HeldState, StateClaim, StateDigests, Worker
 from dbrecon.ledger.schema import ExperimentTables
 from dbrecon.place import Place
 
@@ -19,8 +20,30 @@ COUNTY_LEVEL, TRACT_LEVEL = "050", "140"
 
 def enter_state(connection: Connection, tables: ExperimentTables, stusab: str) -> None:
     """Enter the state's row, which two that load it at once then lock in turn."""
-    row = insert(tables.states).values(stusab=stusab, state="", geo_end=0)
+    row = insert(tables.states).values(stusab=stusab, state="", status=NEW, hold=FREE, fence=0, geo_end=0)
     connection.execute(row.prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite"))
+
+
+def claim_state(
+    connection: Connection, tables: ExperimentTables, reident: str, stusab: str, worker: Worker, token: str, now: int, lease: int
+) -> StateClaim | HeldState:
+    """Make the state's row the worker's for ``lease`` seconds, or tell who has it."""
+    states, found = tables.states, [tables.states.c.stusab == stusab]
+    enter_state(connection, tables, stusab)
+    row = connection.execute(select(states).where(*found).with_for_update()).one()
+    if row.hold == LEASED and row.token == token:  # the commit whose answer was lost
+        return StateClaim(reident, stusab, worker, token, row.fence, lease)
+    if row.hold == LEASED and row.hold_ends > now:
+        return HeldState(row.claimed_host, row.hold_ends - now)
+    moves.move(connection, states, REAP, [*found, states.c.hold == LEASED], moves.UNHELD)
+    moves.move(connection, states, CLAIM, found, moves.lease(str(worker), worker.host, token, now, lease, states))
+    return StateClaim(reident, stusab, worker, token, moves.next_fence(row.fence, now), lease)
+
+
+def check_held(connection: Connection, claim: StateClaim | None, now: ColumnElement[int]) -> None:
+    """Extend the lease on a state. Raises LostLease if it is another's by now."""
+    if claim is not None and sql.extend(connection, [claim], now + claim.lease_seconds):
+        raise sql.lost(claim)
 
 
 def replace(
@@ -35,7 +58,7 @@ def replace(
     """Load the state, or False if it is there and not ``force``. ``enter_state`` has run."""
     states = tables.states
     found = states.c.stusab == stusab
-    if connection.execute(select(states.c.geo_end).where(found).with_for_update()).scalar_one() > 0 and not force:
+    if connection.execute(select(states.c.status).where(found).with_for_update()).scalar_one() == ENTERED and not force:
         return False
     last = select(func.max(tables.tracts.c.fence)).where(tables.tracts.c.stusab == stusab)
     fence = connection.execute(last).scalar_one() or 0
@@ -48,7 +71,7 @@ def replace(
     _load(connection, tables.counties, _COUNTY_COLUMNS, _counties(stusab, tracts, names, fence))
     state = tracts[0].state if tracts else ""
     values = {"state": state, "geo_end": now, "zip_digest": digests.zip, "geofile_digest": digests.geofile}
-    connection.execute(update(states).where(found).values(values))
+    moves.move(connection, states, ENTER_GEOGRAPHY, [found], values, ENTERED)
     return True
 
 
@@ -90,7 +113,7 @@ def _counties(stusab: str, tracts: Iterable[GeoRow], names: dict[str, str], fenc
 def note_zip(connection: Connection, tables: ExperimentTables, stusab: str, digest: str) -> None:
     """Enter the zip of a state whose geography is that of the zip."""
     states = tables.states
-    connection.execute(update(states).where(states.c.stusab == stusab).values(zip_digest=digest))
+    moves.note(connection, states, [states.c.stusab == stusab], {"zip_digest": digest})
 
 
 def enter_county_files(

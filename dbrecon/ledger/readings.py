@@ -19,7 +19,7 @@ from dbrecon.ledger import registry as ledger_experiments
 from dbrecon.ledger import reports as ledger_reports
 from dbrecon.ledger.claiming import by_index
 from dbrecon.ledger.holders import holders, is_silent, last_reports
-from dbrecon.ledger.lifecycle import LEASED
+from dbrecon.ledger.lifecycle import ENTERED, LEASED
 from dbrecon.ledger.records import FOUND, LP, NEW, OPEN, QUARANTINED, SOLVED, Beats, Status
 from dbrecon.ledger.schema import ExperimentTables, error_texts, experiment_tables, sysload
 from dbrecon.ledger.schema import errors as errors_table
@@ -129,7 +129,7 @@ class DashboardReader:
 
     def _overview(self, connection: Connection, tables: ExperimentTables, reident: str) -> Overview:
         row = next(row for row in ledger_experiments.registered(connection) if row.reident == reident)
-        loaded = select(tables.states.c.stusab).where(tables.states.c.geo_end > 0).order_by(tables.states.c.stusab)
+        loaded = select(tables.states.c.stusab).where(tables.states.c.status == ENTERED).order_by(tables.states.c.stusab)
         return Overview(
             tables=row.tables,
             product=row.product,

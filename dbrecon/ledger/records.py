@@ -7,7 +7,7 @@ the two-digit FIPS code ("39"), ``county`` three digits, ``tract`` six digits, `
 import os
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from dbrecon.ctools.host import host_name
 from dbrecon.ctools.proc import process_facts
@@ -37,6 +37,7 @@ __all__ = [
     "ExperimentProgress",
     "ExperimentRow",
     "GeoRow",
+    "HeldState",
     "Holder",
     "InProgress",
     "LostLease",
@@ -44,6 +45,7 @@ __all__ = [
     "Quarantine",
     "SolStats",
     "SolvedTract",
+    "StateClaim",
     "StateDigests",
     "Status",
     "SysLoad",
@@ -140,6 +142,16 @@ class Worker:
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name}"
+
+    def lives(self) -> bool:
+        """Return whether the process of a worker of this host is there, and is not a later one of the same number.
+
+        Of a worker that an earlier program has named, without its start, the number alone is known: its lease ends by itself.
+        """
+        pid, _, rest = self.name.partition("-")
+        started = rest.partition("-")[2]
+        facts = process_facts(int(pid))
+        return facts is not None and not facts.gone and started in ("", str(facts.started))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +259,30 @@ class CountyClaim:
 
     def __str__(self) -> str:
         return f"{self.stusab} {self.county}"
+
+
+@dataclass(frozen=True, slots=True)
+class StateClaim:
+    """One state whose step 1 or 2 ``worker`` shall do, for ``lease_seconds`` from now, or from the last county that it entered."""
+
+    reident: str
+    stusab: str
+    worker: Worker
+    token: str
+    fence: int
+    lease_seconds: int
+    county: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return self.stusab
+
+
+@dataclass(frozen=True, slots=True)
+class HeldState:
+    """A state that a worker on ``host`` holds for so many seconds more."""
+
+    host: str
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,18 +422,20 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A worker that holds tracts or counties; ``lease_end`` is the last of its leases to end, ``claimed_at`` its last claim."""
+    """A worker that holds tracts, counties or states; ``lease_end`` is the last of its leases to end, ``claimed_at`` its last
+    claim."""
 
     worker: Worker
     tracts: int
     counties: int
+    states: int
     lease_end: int
     claimed_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A host that holds tracts or counties of an experiment (certainty counts as tracts).
+    """A host that holds tracts, counties or states of an experiment (certainty counts as tracts).
 
     ``heard_at``: its last report, claim or heartbeat; ``lease_end``: when the last of its leases ends; ``silent``: it counts as
     gone (:class:`Beats`).
@@ -409,6 +447,7 @@ class Holder:
     lease_end: int
     heard_at: int
     silent: bool
+    states: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, column, delete, func, 
 
 from dbrecon.errors import UsageError
 from dbrecon.ledger import reports as ledger_reports
-from dbrecon.ledger.lifecycle import EMPTY, SOLVED
+from dbrecon.ledger.lifecycle import EMPTY, ENTERED, SOLVED
 from dbrecon.ledger.records import ExperimentProgress, ExperimentRow
 from dbrecon.ledger.schema import experiment_tables, experiments
 
@@ -102,8 +102,8 @@ def progress(connection: Connection) -> list[ExperimentProgress]:
 
 def _states_of(reident: str) -> Select[Any]:
     """Which states' step 1 is complete. (The tables by name alone: all of 100 experiments' take longer to make than to read.)"""
-    states = table(f"{reident}_states", column("stusab"), column("geo_end"))
-    return select(literal(reident), states.c.stusab).where(states.c.geo_end > 0)
+    states = table(f"{reident}_states", column("stusab"), column("status"))
+    return select(literal(reident), states.c.stusab).where(states.c.status == ENTERED)
 
 
 def _tracts_of(reident: str) -> Select[Any]:

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 from dbrecon.ledger.lifecycle import FREE
 from dbrecon.ledger.records import WORKER_LENGTH
 
-VERSION = 5
+VERSION = 6
 """Of the tables below. Raise it with every change of them, and add the step to :mod:`dbrecon.ledger.migrations`."""
 
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -142,14 +142,21 @@ class ExperimentTables:
 
 
 def _claim_columns() -> list[Column[object]]:
+    """Return the columns of work that schedulers claim: its holder, and what became of earlier ones."""
+    return [
+        *_holder_columns(),
+        Column("attempts", Integer, nullable=False, default=0),  # failures
+        Column("lost", Integer, nullable=False, default=0),  # leases that ended without a word
+        Column("error", _long_text()),
+    ]
+
+
+def _holder_columns() -> list[Column[object]]:
     """Return the columns of a row's holder. ``token`` outlives the claim, so that a repeated finish is known as the same one."""
     return [
         Column("status", _ascii(12), nullable=False),
         Column("hold", _ascii(8), nullable=False, default=FREE),
         Column("hold_ends", BigInteger),  # of a lease or a rest; NULL where the row is free
-        Column("attempts", Integer, nullable=False, default=0),  # failures
-        Column("lost", Integer, nullable=False, default=0),  # leases that ended without a word
-        Column("error", _long_text()),
         Column("claimed_by", String(WORKER_LENGTH)),
         Column("claimed_host", String(255)),
         Column("claimed_at", BigInteger),
@@ -172,6 +179,7 @@ def _states(meta: MetaData, reident: str) -> Table:
         meta,
         Column("stusab", _ascii(2), primary_key=True),
         Column("state", _ascii(2), nullable=False),
+        *_holder_columns(),
         Column("geo_end", BigInteger, nullable=False),  # 0 until the geography is in place
         _digest("zip_digest"),  # of the zip that step 1 has read (see StateZip.digest); NULL where the geofile alone is known
         _digest("geofile_digest"),

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from dbrecon.ctools.patience import RareWarning
-from dbrecon.ctools.proc import process_facts
-from dbrecon.ctools.progress import Progress, counted
+from dbrecon.ctools.progress import Progress, counted, held_units
 from dbrecon.ctools.signals import handled
 from dbrecon.errors import DatabaseError, DBReconError, StorageError
 from dbrecon.ledger.claiming import listed
@@ -364,19 +363,5 @@ def made_at(claim: AnyClaim, host: str) -> AnyClaim:
 def free_dead_schedulers(ledger: Ledger, reidents: Iterable[str], host: str) -> None:
     """Free at once what schedulers of this host hold that are no more."""
     for reident in reidents:
-        for claimant in ledger.claimants(reident):
-            if claimant.worker.host == host and not _lives(claimant.worker):
-                freed = ledger.release_worker(reident, claimant.worker, died=False)
-                number = counted(freed, "tract or county", "tracts or counties")
-                log.info("free again: %s of a scheduler that died here", number)
-
-
-def _lives(worker: Worker) -> bool:
-    """Return whether the process of a worker of this host is there, and is not a later one of the same number.
-
-    Of a worker that an earlier program has named, without its start, the number alone is known: its lease ends by itself.
-    """
-    pid, _, rest = worker.name.partition("-")
-    started = rest.partition("-")[2]
-    facts = process_facts(int(pid))
-    return facts is not None and not facts.gone and started in ("", str(facts.started))
+        if freed := ledger.release_dead(reident, host):
+            log.info("free again: %s of a scheduler that died here", held_units(freed))

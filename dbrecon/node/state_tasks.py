@@ -1,10 +1,9 @@
-"""Steps 1 and 2 of several states at once: a state's zip is a task of a pool. The ledger is told by whoever gave the task."""
+"""Steps 1 and 2 of several states at once: each of them is a task of a pool. The ledger is told by whoever gave the task."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from dbrecon.ctools.progress import Progress
 from dbrecon.ctools.staging import Staged
 from dbrecon.errors import DBReconError, InputError, RemoteError
 from dbrecon.experiment import Experiment
+from dbrecon.ledger.records import StateClaim
 from dbrecon.node.pool import Broken, Died, Event, Finished, Message
 from dbrecon.node.tasks import Failed, Failure
 from dbrecon.node.worker import blame
@@ -25,16 +25,20 @@ WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class StateTask:
-    """Step 1 or 2 of a state. ``counties`` are those of the state that step 1 has found, ``todo`` those to be made (for step 2);
-    ``fence`` is the time by the ledger's clock."""
+    """Step 1 or 2 of a state that is claimed. ``counties`` are those of the state that step 1 has found, ``todo`` those to be made
+    (for step 2)."""
 
     experiment: Experiment
-    stusab: str
+    claim: StateClaim
     step: int
     counties: tuple[str, ...] = ()
     todo: tuple[str, ...] = ()
     force: bool = False
-    fence: int = 0
+
+    @property
+    def stusab(self) -> str:
+        """The state."""
+        return self.claim.stusab
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,49 @@ class StatePool(Protocol):
         """Stop what is at work."""
 
 
-def run_states(pool: StatePool, name: str, tasks: Sequence[StateTask], hear: Callable[[StateTask, Answer], None]) -> None:
-    """Run the tasks in a pool, which is closed; ``hear`` gets what is said of each state as it comes. Raises RemoteError where the
-    pool itself fails, DBReconError where a worker dies."""
-    waiting, left = deque(tasks), set[int]()
-    with closing(pool), Progress(name, "state", len(tasks)) if len(tasks) > 1 else nullcontext() as progress:
-        while waiting or left:
-            while waiting and pool.free:
-                left.add(pool.submit(waiting.popleft()))
+class StateWork(Protocol):
+    """What is to be done, and what becomes of it."""
+
+    @property
+    def left(self) -> int:
+        """How many states are not done."""
+
+    def next(self) -> StateTask | None:
+        """Return the next task; None if there is none just now."""
+
+    def hear(self, task: StateTask, said: Answer) -> None:
+        """Take what is said of a task."""
+
+    def ended(self, task: StateTask) -> None:
+        """Take note that nothing more is heard of a task."""
+
+    def beat(self) -> None:
+        """Show that this process lives, if it is time."""
+
+
+def run_states(pool: StatePool, name: str, work: StateWork) -> None:
+    """Do the work in a pool, which is closed. Raises RemoteError where the pool itself fails, DBReconError where a worker dies."""
+    states = work.left
+    with closing(pool), Progress(name, "state", states) as progress:
+        while _give(pool, work):
             for event in pool.wait(WAIT_SECONDS):
                 if isinstance(event, Broken):
                     raise RemoteError(f"{event.failure.message}; what was done stays, run it again")
                 if isinstance(event, Died):
                     raise DBReconError(f"{event.task.stusab}: {event.reason}; what was done stays, run it again")
                 if isinstance(event, Finished):
-                    left.remove(event.worker)
-                    if progress is not None:
-                        progress.add(1)
+                    work.ended(event.task)
                 elif isinstance(event, Message):
-                    hear(event.task, event.body.failure if isinstance(event.body, Failed) else event.body)
+                    work.hear(event.task, event.body.failure if isinstance(event.body, Failed) else event.body)
+            work.beat()
+            progress.at(states - work.left)
+
+
+def _give(pool: StatePool, work: StateWork) -> bool:
+    """Give the pool what it has room for. Returns whether something is left."""
+    while pool.free and (task := work.next()) is not None:
+        pool.submit(task)
+    return work.left > 0
 
 
 # -- what the workers run, by name ----------------------------------------------------------------------------------------
@@ -138,10 +166,10 @@ def _answer(send: Send, do: Callable[[], StateDone]) -> None:
 
 def _do(task: StateTask, made: Callable[[CountyMade], None]) -> StateDone:
     if task.step == 1:
-        geofile = write_geofile(task.experiment, task.stusab, task.fence)
+        geofile = write_geofile(task.experiment, task.stusab, task.claim.fence)
         return StateDone(geofile.zip_digest, geofile)
 
     def enter(county: str, block: Staged, tract: Staged) -> None:
         made(CountyMade(county, block, tract))
 
-    return StateDone(write_county_files(task.experiment, task.stusab, task.counties, task.todo, enter, task.fence))
+    return StateDone(write_county_files(task.experiment, task.stusab, task.counties, task.todo, enter, task.claim.fence))

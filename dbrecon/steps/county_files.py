@@ -17,10 +17,11 @@ from dbrecon.ctools.storage import remove
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import CountyDigests
+from dbrecon.ledger.records import CountyDigests, StateClaim
 from dbrecon.recon.product.county_rows import CountyRows, StateReader
 from dbrecon.steps.download import open_zip, state_reader
 from dbrecon.steps.geography_files import derived_geofile
+from dbrecon.steps.holding import state_held
 from dbrecon.steps.provenance import Zip, broken_link, counties_to_make, zip_of
 
 log = logging.getLogger(__name__)
@@ -44,30 +45,30 @@ def make_county_files(experiment: Experiment, ledger: Ledger, stusab: str, force
     for a zip that is missing, damaged or out of step, and removes what this run has written; also if step 1 has not been done with
     this zip.
     """
-    reident = experiment.reident
-    counties, todo = files_to_make(experiment, ledger, stusab, force)
-    if todo:
-        written: list[str] = []
-        zip_digest = zip_of(experiment, ledger, stusab).digest
+    with state_held(experiment, ledger, stusab) as claim:
+        counties, todo = files_to_make(experiment, ledger, stusab, force)
+        if todo:
+            written: list[str] = []
+            zip_digest = zip_of(experiment, ledger, stusab).digest
 
-        def enter(county: str, block: Staged, tract: Staged) -> None:
-            enter_files(ledger, reident, stusab, county, zip_digest, block, tract)
-            written.append(county)
+            def enter(county: str, block: Staged, tract: Staged) -> None:
+                enter_files(ledger, claim, county, zip_digest, block, tract)
+                written.append(county)
 
-        try:
-            write_county_files(experiment, stusab, counties, todo, enter, ledger.now())
-        except InputError:
-            take_back(experiment, ledger, stusab, written)
-            raise
-    return len(todo)
+            try:
+                write_county_files(experiment, stusab, counties, todo, enter, claim.fence)
+            except InputError:
+                take_back(experiment, ledger, claim, written)
+                raise
+        return len(todo)
 
 
-def take_back(experiment: Experiment, ledger: Ledger, stusab: str, counties: Sequence[str]) -> None:
-    """Remove the files of counties that were made of a zip that then showed itself damaged."""
-    ledger.forget_county_files(experiment.reident, stusab, counties)
+def take_back(experiment: Experiment, ledger: Ledger, claim: StateClaim, counties: Sequence[str]) -> None:
+    """Remove the files of counties that were made of a zip that then showed itself damaged. Raises LostLease."""
+    ledger.forget_county_files(claim, counties)
     for county in counties:
-        remove(experiment.block_csv(stusab, county))
-        remove(experiment.tract_csv(stusab, county))
+        remove(experiment.block_csv(claim.stusab, county))
+        remove(experiment.tract_csv(claim.stusab, county))
 
 
 def files_to_make(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> tuple[list[str], list[str]]:
@@ -92,15 +93,13 @@ def _take_over(experiment: Experiment, ledger: Ledger, found: Zip, stusab: str) 
     ledger.note_zip(experiment.reident, stusab, zip_digest)
 
 
-def enter_files(
-    ledger: Ledger, reident: str, stusab: str, county: str, zip_digest: str | None, block: Staged, tract: Staged
-) -> None:
-    """Put a county's two files in their place and into the ledger; say so if tracts begin anew."""
+def enter_files(ledger: Ledger, claim: StateClaim, county: str, zip_digest: str | None, block: Staged, tract: Staged) -> None:
+    """Put a county's two files in their place and into the ledger; say so if tracts begin anew. Raises LostLease."""
     files = CountyDigests(zip_digest, block.digest, tract.digest, block.size, tract.size)
-    begun = ledger.enter_county_files(reident, stusab, county, files, [block, tract])
+    begun = ledger.enter_county_files(claim.reident, claim.stusab, county, files, [block, tract], claim)
     if begun:
         text = "%s %s: its tables are others than before; to be made again: %s"
-        log.warning(text, stusab, county, counted(begun, "tract"))
+        log.warning(text, claim.stusab, county, counted(begun, "tract"))
 
 
 def step2(experiment: Experiment, ledger: Ledger, stusab: str, force: bool = False) -> str:
@@ -120,7 +119,7 @@ def write_county_files(
     experiment: Experiment, stusab: str, counties: Sequence[str], todo: Sequence[str], enter: Entering, fence: int
 ) -> str:
     """Write the files of the counties ``todo``, each pair given to ``enter`` when it is whole; ``counties`` are all that step 1 has
-    found, ``fence`` is the time by the ledger's clock, which all nodes share: on S3 a later file replaces an earlier one.
+    found, ``fence`` is the number of the claim on the state: on S3 a later file replaces an earlier one.
 
     Returns the zip's digest. Raises as :func:`make_county_files`; files that were not entered are gone then.
     """

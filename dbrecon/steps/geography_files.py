@@ -20,7 +20,7 @@ from dbrecon.ctools.storage import exists, sopen
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
-from dbrecon.ledger.records import GeoRow, StateDigests
+from dbrecon.ledger.records import GeoRow, StateClaim, StateDigests
 from dbrecon.place import Place
 from dbrecon.recon.artifacts import read_geofile
 from dbrecon.recon.census.geography import (
@@ -32,6 +32,7 @@ from dbrecon.recon.census.geography import (
 )
 from dbrecon.states import STATES
 from dbrecon.steps.download import open_zip
+from dbrecon.steps.holding import state_held
 from dbrecon.steps.prepare import tell_put_back
 from dbrecon.steps.provenance import zip_of
 
@@ -56,11 +57,12 @@ def make_geo_files(experiment: Experiment, ledger: Ledger, stusab: str, force: b
     ``force`` does. Raises InputError for a zip that is missing or damaged, a header that is not as it should be, or people in a
     tract that has no blocks for them; then nothing is changed.
     """
-    anew = needs_geofile(experiment, ledger, stusab, force)
-    if anew is None:
-        return False
-    enter_geofile(experiment, ledger, stusab, write_geofile(experiment, stusab, ledger.now()), anew)
-    return True
+    with state_held(experiment, ledger, stusab) as claim:
+        anew = needs_geofile(experiment, ledger, stusab, force)
+        if anew is None:
+            return False
+        enter_geofile(experiment, ledger, claim, write_geofile(experiment, stusab, claim.fence), anew)
+        return True
 
 
 def needs_geofile(experiment: Experiment, ledger: Ledger, stusab: str, force: bool) -> bool | None:
@@ -95,7 +97,7 @@ def what_was_made(experiment: Experiment, ledger: Ledger, stusab: str) -> str:
 def write_geofile(experiment: Experiment, stusab: str, fence: int) -> Geofile:
     """Write a state's geofile from its zip, to be accepted by :func:`enter_geofile`. The header is streamed, no database is needed.
 
-    ``fence`` is the time by the ledger's clock, which all nodes share: on S3 a later file replaces an earlier one.
+    ``fence`` is the number of the claim on the state: on S3 a later file replaces an earlier one.
     Raises InputError as :func:`make_geo_files`; then there is no file.
     """
     with staging.stage(experiment.geofile(stusab), fence=fence, kms_key=experiment.kms_key) as file:
@@ -133,21 +135,20 @@ def _csv(rows: Iterable[Iterable[str | int]]) -> bytes:
     return text.getvalue().encode()
 
 
-def enter_geofile(experiment: Experiment, ledger: Ledger, stusab: str, made: Geofile | None, force: bool = False) -> bool:
-    """Enter geography and tracts into the ledger from the state's geofile, and accept it if it was just ``made``.
+def enter_geofile(experiment: Experiment, ledger: Ledger, claim: StateClaim, made: Geofile | None, force: bool = False) -> bool:
+    """Enter geography and tracts into the ledger from the geofile of a state that is held, and accept it if it was just ``made``.
 
     False if the state was there already, and not ``force``: then the geofile alone is put in its place. Raises InputError for a
-    geofile that is not one of ours, StorageError for one that cannot be read.
+    geofile that is not one of ours, StorageError for one that cannot be read, LostLease if the state is another's by now.
     """
-    path = experiment.geofile(stusab)
+    stusab, path = claim.stusab, experiment.geofile(claim.stusab)
     source = made.staged.temporary or path if made else path
     solved, written = ledger.finished(experiment.reident, Place(stusab))
-    with sopen(source, "r") as file:
-        rows = map(geo_row, read_geofile(file, stusab, STATES[stusab].fips, path))
+    with sopen(source, "r") as text:
+        rows = map(geo_row, read_geofile(text, stusab, STATES[stusab].fips, path))
         digests = StateDigests(made.zip_digest, made.staged.digest) if made else StateDigests(None, digest_of(path))
-        entered = ledger.replace_geography(
-            experiment.reident, stusab, rows, force=force, digests=digests, file=made.staged if made else None
-        )
+        file = made.staged if made else None
+        entered = ledger.replace_geography(claim.reident, stusab, rows, force=force, digests=digests, file=file, claim=claim)
     if entered:
         tell_put_back(solved, written, Place(stusab))
     return entered

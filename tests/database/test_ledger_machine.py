@@ -1,5 +1,5 @@
 """The ledger against a plain model of it: any order of claims, heartbeats, clock jumps, deaths and finishes, of what operators do
-beside them (--force of every step, --rescan, --unlock, --drop), and of certainty after people."""
+beside them (--force of every step, --rescan, --unlock, --drop), of steps 1 and 2 by whoever holds the state, and of certainty."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +28,9 @@ from dbrecon.ledger.ledger import (
     SolStats,
     Worker,
 )
-from dbrecon.ledger.lifecycle import CERTAIN
+from dbrecon.ledger.lifecycle import CERTAIN, ENTERED
 from dbrecon.ledger.reconcile import CountyFound, LpFound, Snapshot, SolFound, TractFound
-from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CountyDigests
+from dbrecon.ledger.records import COUNTY_FILES, CertaintyClaim, CountyDigests, HeldState, StateClaim
 from dbrecon.place import Place
 from tests.helpers import TractRow, geography
 
@@ -45,14 +45,19 @@ TRACTS = [
 WORKERS = [Worker("ann", "1"), Worker("ann", "2"), Worker("bob", "1")]
 LP_STATS, SOL_STATS = LpStats(1, 1, 1, 0.0), SolStats("highs", 0.0)
 Key = tuple[str, ...]
-"""County and tract; county and "" for a county; county, tract and "6" for a tract's certainty, or that of COUNTY_FILES."""
+"""County and tract; county and "" for a county; county, tract and "6" for a tract's certainty, or that of COUNTY_FILES; a state's
+letters."""
 COUNTIES = ["001", "003"]
 FILES, OTHER_FILES = CountyDigests(None, "b1", "t1"), CountyDigests(None, "b2", "t2")
 FOUND = [("lp sol",) * 3, ("lp sol",) * 3, ("lp sol", "lp", "lp"), ("", "lp sol", ""), ("", "", "")]
-TRACT, COUNTY, CERTAINTY = "tract", "county", "certainty"
+TRACT, COUNTY, CERTAINTY, STATE = "tract", "county", "certainty", "state"
+OHIO = ("oh",)
+AnyClaim = Claim | CountyClaim | StateClaim
 
 
 def kind_of(key: Key) -> str:
+    if len(key) == 1:
+        return STATE
     return CERTAINTY if len(key) == 3 else TRACT if key[1] else COUNTY
 
 
@@ -95,8 +100,8 @@ class Model:
         return {key: unit for key, unit in self.units.items() if kind_of(key) == kind and county in (None, key[0])}
 
     def begin(self) -> None:
-        """What step 1 enters."""
-        self.units = {}
+        """What step 1 enters; the state's row stays, with whoever holds it."""
+        self.units = {OHIO: self.units.get(OHIO, Unit(ENTERED, 0))}
         for row in TRACTS:
             self.units[row.county, row.tract] = Unit(NEW if row.pop else EMPTY, row.pop)
             self.units.setdefault((row.county, ""), Unit(NEW, 0)).pop += row.pop
@@ -149,7 +154,9 @@ class Model:
         return unit.status == NEW and unit.lease_end == 0 and all(status in (EMPTY, SOLVED) for status in tracts)
 
 
-def key_of(claim: Claim | CountyClaim) -> Key:
+def key_of(claim: AnyClaim) -> Key:
+    if isinstance(claim, StateClaim):
+        return (claim.stusab,)
     if isinstance(claim, CertaintyClaim):
         return claim.county, claim.tract, "6"
     return claim.county, claim.tract if isinstance(claim, Claim) else ""
@@ -162,6 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
     tract_claims: Bundle[Claim] = Bundle("tract_claims")
     county_claims: Bundle[CountyClaim] = Bundle("county_claims")
     certainty_claims: Bundle[CertaintyClaim] = Bundle("certainty_claims")
+    state_claims: Bundle[StateClaim] = Bundle("state_claims")
 
     @initialize()
     def begin(self) -> None:
@@ -246,21 +254,49 @@ class LedgerMachine(RuleBasedStateMachine):
     def write_certainty(self, claim: CertaintyClaim) -> None:
         self.finish(claim, CERTAIN, lambda: self.ledger.certainty_written(claim))
 
+    @rule(target=state_claims, worker=st.sampled_from(WORKERS))
+    def claim_state(self, worker: Worker) -> Any:
+        found, unit = self.ledger.claim_state("m", "oh", worker, lease_seconds=LEASE), self.model.units[OHIO]
+        if unit.holder is not None and unit.lives(self.model.now):
+            assert found == HeldState(unit.holder.host, unit.lease_end - self.model.now)
+            return multiple()
+        assert isinstance(found, StateClaim)
+        unit.holder, unit.token, unit.lease_end = worker, found.token, self.model.now + LEASE
+        return found
+
+    @rule(claim=state_claims, step=st.sampled_from([1, 1, 2]), force=st.booleans(), county=st.sampled_from(COUNTIES))
+    def step_1_or_2_of_a_held_state(self, claim: StateClaim, step: int, force: bool, county: str) -> None:
+        if not self.model.held(OHIO, claim.token):
+            with pytest.raises(LostLease):
+                self.ledger.replace_geography("m", "oh", geography(TRACTS), force=True, claim=claim)
+            with pytest.raises(LostLease):
+                self.ledger.enter_county_files("m", "oh", county, OTHER_FILES, claim=claim)
+            with pytest.raises(LostLease):
+                self.ledger.forget_county_files(claim, [county])
+            return
+        if step == 2:
+            self.step_2(county, FILES, claim)
+        else:
+            assert self.ledger.replace_geography("m", "oh", geography(TRACTS), force=force, claim=claim) is force
+            if force:
+                self.model.begin()
+        self.model.units[OHIO].lease_end = self.model.now + LEASE
+
     def force_step_6(self, county: str) -> None:
         rows = self.model.of(CERTAINTY, county)
         assert self.ledger.reset_certainty("m", Place("oh", county)) == len(rows)
         for unit in rows.values():
             unit.anew(NEW)
 
-    @rule(claim=st.one_of(tract_claims, county_claims, certainty_claims))
-    def heartbeat(self, claim: Claim | CountyClaim) -> None:
+    @rule(claim=st.one_of(tract_claims, county_claims, certainty_claims, state_claims))
+    def heartbeat(self, claim: AnyClaim) -> None:
         held = key_of(claim) in self.model.units and self.model.held(key_of(claim), claim.token)
         assert self.ledger.heartbeat([claim], LEASE) == ([] if held else [claim])
         if held:
             self.model.units[key_of(claim)].lease_end = self.model.now + LEASE
 
-    @rule(claim=st.one_of(tract_claims, county_claims, certainty_claims))
-    def release(self, claim: Claim | CountyClaim) -> None:
+    @rule(claim=st.one_of(tract_claims, county_claims, certainty_claims, state_claims))
+    def release(self, claim: AnyClaim) -> None:
         self.ledger.release([claim])
         if key_of(claim) in self.model.units and self.model.held(key_of(claim), claim.token):
             self.model.units[key_of(claim)].free()
@@ -324,10 +360,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def worker_is_found_dead(self, worker: Worker) -> None:
-        held = [unit for unit in self.model.units.values() if unit.holder == worker]
+        held = {key: unit for key, unit in self.model.units.items() if unit.holder == worker}
         assert self.ledger.release_worker("m", worker) == len(held)
-        for unit in held:
-            self.model.lose(unit)
+        for key, unit in held.items():
+            if key == OHIO:  # nothing is counted of a state
+                unit.free()
+                unit.token = ""
+            else:
+                self.model.lose(unit)
 
     @rule(host=st.sampled_from(["ann", "bob"]))
     def unlock(self, host: str) -> None:
@@ -377,14 +417,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if dropped:
             self.ledger.drop("m")
             self.ledger.register("m", "all", "2010_sf1")
+            del self.model.units[OHIO]
         assert self.ledger.replace_geography("m", "oh", geography(TRACTS), force=not dropped)
         self.model.begin()
 
-    def step_2(self, county: str, files: CountyDigests) -> None:
+    def step_2(self, county: str, files: CountyDigests, claim: StateClaim | None = None) -> None:
         unit, tracts = self.model.units[county, ""], self.model.of(TRACT, county).values()
         changed = unit.files not in (None, files)
         begun = sum(tract.status in (LP, SOLVED) for tract in tracts)
-        assert self.ledger.enter_county_files("m", "oh", county, files) == (begun if changed else None)
+        assert self.ledger.enter_county_files("m", "oh", county, files, claim=claim) == (begun if changed else None)
         unit.files = files
         for tract in tracts if changed else []:
             tract.has_lp = False
@@ -476,6 +517,8 @@ class LedgerMachine(RuleBasedStateMachine):
         counties = self.ledger.county_statuses("m", "oh")
         expected = {key[0]: "open" if unit.status == NEW else unit.status for key, unit in self.model.of(COUNTY).items()}
         assert counties == expected
+        holder = self.model.units[OHIO].holder
+        assert [claimant.worker for claimant in self.ledger.claimants("m") if claimant.states] == ([holder] if holder else [])
 
     @invariant()
     def status_agrees(self) -> None:

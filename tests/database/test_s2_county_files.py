@@ -24,6 +24,7 @@ from dbrecon.recon.product.county_rows import CountyRows, StateReader
 from dbrecon.recon.product.release import load_release
 from dbrecon.steps.county_files import make_county_files, step2
 from dbrecon.steps.geography_files import enter_geofile, make_geo_files
+from dbrecon.steps.holding import state_held
 from tests.paths import CHECKOUT, SHARED_DATA
 from tests.tiny_sf1 import (
     Record,
@@ -309,7 +310,8 @@ def test_a_header_of_other_counties_than_the_ledger_has_is_refused(tmp_path: Pat
     copied, ledger = make_experiment(tmp_path / "copied")
     put_zip(copied, zip_bytes(make_members(some_records())))
     shutil.copytree(Path(experiment.base) / "work", Path(copied.base) / "work")
-    enter_geofile(copied, ledger, "nm", None)
+    with state_held(copied, ledger, "nm") as claim:
+        enter_geofile(copied, ledger, claim, None)
     with pytest.raises(InputError, match=r"county 001 is not in this zip|county 001 is in this zip"):
         make_county_files(copied, ledger, "nm")
 

@@ -92,14 +92,14 @@ def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, l
     done = run(tmp_path, "dbrtool.py", "--unlock")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gone, not heard of for ")
-    assert done.stdout.endswith(" s: 1 tract or county freed\n")
+    assert done.stdout.endswith(" s: 1 tract, county or state freed\n")
     assert [claimant.worker.host for claimant in ledger.claimants(R)] == ["beats", "reports"]
 
 
 def test_a_host_that_is_named_is_unlocked_at_once(tmp_path: Path, ledger: Ledger) -> None:
     ledger.claim(R, Worker("beats", "1-1"), lease_seconds=300)
     done = run(tmp_path, "dbrtool.py", "--unlock", "beats,other", "--reident", R)
-    assert done.stdout == "beats: 1 tract or county freed\nother holds nothing\n"
+    assert done.stdout == "beats: 1 tract, county or state freed\nother holds nothing\n"
     assert ledger.claimants(R) == []
 
 

@@ -216,8 +216,7 @@ def test_steps_1_to_6_are_workflow_1_s_byte_for_byte_though_an_executor_is_kille
 
     ledger, other = registered(config, "two", zips)
     engine = Rough(spark)
-    for step in (1, 2):
-        do_states(engine, ledger, other, shipped(other), step, [], force=False)
+    do_states(engine, ledger, other, shipped(other), [1, 2], [], force=False)
     engine.blow = lambda: cluster.executors()[0].send_signal(signal.SIGKILL)
     outcome = Driver(ledger, engine, other, shipped(other), TRACTS, Assignment(ALL | {6})).run()
 
@@ -236,8 +235,9 @@ def test_a_state_whose_zip_is_bad_does_not_stop_the_others(spark: Spark, config:
     ledger, experiment = registered(config, "bad", zips[:1])
     Path(experiment.dist_zip("ri")).write_text("no zip", encoding="utf-8")
     with pytest.raises(InputError, match="1 of 2 states failed"):
-        do_states(spark, ledger, experiment, shipped(experiment), 1, [], force=False)
+        do_states(spark, ledger, experiment, shipped(experiment), [1, 2], [], force=False)
     assert ledger.stusabs("bad") == ["de"]
+    assert None not in ledger.county_files("bad", "de").values()
 
 
 def test_a_rescan_by_spark_finds_what_one_without_finds(
