@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import multiprocessing
 import os
+import platform
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -19,11 +22,13 @@ from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import Progress, counted, duration
+from dbrecon.ctools.signals import held_back
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.solve.program import Options
 from dbrecon.settings import Config
 from dbrecon.states import STATES
+from dbrecon.version import PROGRAM
 
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
@@ -39,16 +44,23 @@ FEW_PEOPLE = 5_000
 CPU_SECONDS = 40e-6, 550e-6
 """Of one person in one way to publish, in villages and in cities, with certainty."""
 
+KEPT_WAYS = "unfinished.json"
+"""Of --audit --what_if, what has been found so far; gone when the report is there."""
+
 REPEATS = 5
 """Draws of ties of --reidentify."""
 
 
 def audit_records(args: Arguments, config: Config) -> int:
     """Tabulate records, reconstruct them from their tables, and write a report of what the tables give away."""
+    load_arrow()
     with extra("report"):
+        import numpy as np
+
         from dbrecon.recon.certainty.search import Budget
         from dbrecon.recon.people.people import People
         from dbrecon.report.audit import audit
+        from dbrecon.report.kept_ways import KeptWays
 
     out = new_folder(args, "audit")
     variants = ways_to_publish(args.product, args.tables or "all", args.what_if)
@@ -58,17 +70,41 @@ def audit_records(args: Arguments, config: Config) -> int:
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
     least, most = (duration(share * truth.population * len(variants)) for share in CPU_SECONDS)
     log.info("%s of %s: %s to %s of CPU time", counted(len(variants), "way"), counted(truth.population, "person"), least, most)
-    with Progress("ways to publish", "way", len(variants)) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
-        report = audit(truth, variants, name, _options(args, config), Budget(), executor, lambda _: progress.add(1))
+    options, budget = _options(args, config), Budget()
+    records = hashlib.sha256(np.stack([truth.geoid_block, truth.kind, truth.count]).tobytes()).hexdigest()
+    kept = KeptWays(f"{out}/{KEPT_WAYS}", f"{PROGRAM} {options} {budget} {records}", config.s3.kms_key)
+    if len(variants) > 1:
+        log.info("%s: each way that is done is kept here; --out with this folder goes on from there", out)
+    tracts = len(np.unique(truth.geoid_tract)) * len(variants)
+    with Progress("studied", "tract", tracts) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
+        report = audit(truth, variants, name, options, budget, executor, kept, progress.add, _made_of(args))
     path = report.write(out, config.s3.kms_key)
+    kept.remove()
     for sentence in report.summary:
         print(sentence.replace("\u00a0", " "))
     print(f"{path}: the report; its figures and tables lie beside it")
     return 0
 
 
+def _made_of(args: Arguments) -> dict[str, str]:
+    """Return the digests of an audit's records and of its tables' definitions, and what made it."""
+    import numpy as np
+
+    from dbrecon.ctools.staging import digest_of
+    from dbrecon.experiment import DEFAULT_PRODUCT
+    from dbrecon.recon.product.release import load_release
+
+    definitions = load_release(args.product or DEFAULT_PRODUCT).tables_path
+    return {
+        **{os.path.basename(file.name): f"SHA-256 {digest_of(file.name)}" for file in truth_files(args.audit)},
+        "table definitions": f"SHA-256 {digest_of(str(definitions))}",
+        "report made by": f"{PROGRAM}, Python {platform.python_version()}, numpy {np.__version__}",
+    }
+
+
 def reidentify(args: Arguments, config: Config) -> int:
     """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
+    load_arrow()
     with extra("study"):
         import numpy as np
 
@@ -113,6 +149,7 @@ def _check_truth(known: Known, truth: Records, inside: BoolArray, names: tuple[s
 
 def make_attacker(args: Arguments, config: Config) -> int:
     """Write an attacker's file drawn from true people, and the truth with the ids that confirm it."""
+    load_arrow()
     with extra("study"):
         import numpy as np
 
@@ -127,13 +164,22 @@ def make_attacker(args: Arguments, config: Config) -> int:
     ids = truth.ids.to_pylist() if truth.ids is not None else [f"p{number}" for number in range(1, len(records) + 1)]
     known, chosen = draw_attacker(records, args.coverage, args.error_rate, np.random.default_rng(args.seed or 0))
     paths = f"{out}/attacker.csv", f"{out}/truth.csv"
-    with storage.sopen(paths[0], "wb", kms_key=config.s3.kms_key) as file:
-        write_attacker(known, [ids[i] for i in chosen.tolist()], file)
     with storage.sopen(paths[1], "wb", kms_key=config.s3.kms_key) as file:
         write_truth(records, ids, file)
+    with storage.sopen(paths[0], "wb", kms_key=config.s3.kms_key) as file:  # the last: by it a folder has results
+        write_attacker(known, [ids[i] for i in chosen.tolist()], file)
     print(f"{paths[0]}: {counted(len(known), 'record')} known to the attacker")
     print(f"{paths[1]}: {counted(len(records), 'person')}, with their ids")
     return 0
+
+
+def load_arrow() -> None:
+    """Load pyarrow with what it loads for the first value that it is given, which is pandas: a Ctrl-C that strikes in there would
+    be lost, or come out as another error."""
+    with held_back(signal.SIGINT, signal.SIGTERM), extra("study"):
+        import pyarrow as pa
+
+        pa.scalar("")
 
 
 def warn_left_out(name: str, records: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dbrecon.console.disclosure import check_writable
+from dbrecon.console.disclosure import check_writable, load_arrow
 from dbrecon.console.parser import Arguments
 from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools.extras import extra
@@ -17,6 +17,7 @@ from dbrecon.steps.provenance import made_of
 
 def export(args: Arguments, config: Config) -> int:
     """Write the people of a place, with their certainty where it has been found, and print a line a file."""
+    load_arrow()
     with extra("export"):
         from dbrecon.steps.export import Source, export_people, parts_of, places_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import place_in_words
-from dbrecon.console.disclosure import new_folder, warn_left_out, workers
+from dbrecon.console.disclosure import load_arrow, new_folder, warn_left_out, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
 from dbrecon.console.written import asked_counties, checked_counties
@@ -52,6 +52,7 @@ class TrueCounties:
 
 def report_experiment(args: Arguments, config: Config) -> int:
     """Write the report of an experiment, or of a state or county of it, and print its summary."""
+    load_arrow()
     with extra("report"):
         from dbrecon.report.experiment_report import Subject, experiment_report
 

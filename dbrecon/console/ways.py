@@ -73,31 +73,26 @@ def _variant(said: _Said) -> Variant:
 def _each_left_out(product: str, tables: str) -> list[str]:
     """Each table left out in turn, but the first block table, which tells how many people there are, and those that follow from
     the others, of which it is said."""
-    from dbrecon.recon.product.coverage import redundant
+    from dbrecon.recon.census.tables import LEVELS
+    from dbrecon.recon.product.coverage import each_redundant, redundant
     from dbrecon.recon.product.release import load_release
     from dbrecon.recon.risk.variants import product_of
 
     path = Path(load_release(product).tables_path)
     whole = product_of(path, tables)
-    first = whole.tables_of("block")[0].name
-    if re.search(",", tables):
-        kept = tables.split(",")
-        less = {name: ",".join(other for other in kept if other != name) for name in kept}
-    else:
-        less = {table.name: f"{tables}-{table.name}" for table in whole.tables}
+    kept = tables.split(",")
+    log.info("%s: looking which of %s follow from the others", EACH, counted(len(whole.tables), "table"))
+    in_level = {name for level in LEVELS for name in each_redundant(whole, level)}
     found, follow = [], []
-    log.info(
-        "%s: looking which of %s follow from the others, which takes some seconds a table",
-        EACH,
-        counted(len(whole.tables), "table"),
-    )
     for table in whole.tables:
-        if table.name == first:
+        if table is whole.tables_of("block")[0]:
             continue
-        if redundant(product_of(path, less[table.name]), [table]):
+        less = ",".join(name for name in kept if name != table.name) if len(kept) > 1 else f"{tables}-{table.name}"
+        of_other_level = table.level == "tract" or table.inexact is not None
+        if table.name in in_level or (of_other_level and redundant(product_of(path, less), [table])):
             follow.append(table.name)
         else:
-            found.append(less[table.name])
+            found.append(less)
     if follow:
         log.warning("not left out in turn, since they follow from the others, which gives nothing less away: %s", ", ".join(follow))
     return found

@@ -32,6 +32,22 @@ def handled(actions: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 
 @contextmanager
+def held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Deliver signals that come meanwhile at the end: for what must not be broken off, or would lose what their handlers raise."""
+    come: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        come.append(number)
+
+    try:
+        with handled(dict.fromkeys(numbers, remember)):
+            yield
+    finally:
+        for number in dict.fromkeys(come):
+            signal.raise_signal(number)
+
+
+@contextmanager
 def delivered_again(signals: Mapping[type[BaseException], signal.Signals]) -> Iterator[None]:
     """Send a signal to the main thread once more whose handler's exception fell where Python drops it.
 

@@ -3,11 +3,14 @@
 Nothing leaves the machine, and no record is written: the report holds counts and rates.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from types import MappingProxyType
 
 import numpy as np
 
+from dbrecon.ctools.progress import counted
 from dbrecon.recon.census.bins import comparison_bins
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
 from dbrecon.recon.certainty.search import Budget
@@ -19,7 +22,10 @@ from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import Agreement, compare
 from dbrecon.report import sections
 from dbrecon.report.document import Report, Section
-from dbrecon.report.sections import per_cent
+from dbrecon.report.kept_ways import KeptWays
+from dbrecon.report.sections import WayToPublish, per_cent
+
+log = logging.getLogger(__name__)
 
 
 def audit(
@@ -29,22 +35,31 @@ def audit(
     options: Options,
     budget: Budget,
     executor: Executor | None = None,
-    progress: Callable[[str], None] | None = None,
+    kept: KeptWays | None = None,
+    done: Callable[[int], object] = int,
+    provenance: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Study what publishing tables of ``truth`` would give away; ``variants`` are ways to publish, the first the one in question.
 
-    ``name`` is what the report calls the records; ``progress`` hears each variant's name when it is done. Raises InputError where
-    there is nobody, and what a reconstruction raises.
+    ``name`` is what the report calls the records; ``kept`` has what an earlier audit found of the other ways, and takes what this
+    one finds; ``done`` hears of each tract that is studied; ``provenance`` is told too. Raises InputError where there is nobody,
+    and what a reconstruction raises.
     """
-    for variant in variants:
-        check_size(variant, truth, options.seed)
-    results = []
-    for variant in variants:
-        results.append(study_variant(variant, truth, options.seed, options, budget, executor))
-        if progress is not None:
-            progress(variant.name)
-    first, sure, way = results[0], results[0].sizes, variants[0]
-    product = product_of(way.product, way.tables, way.inexact, way.inexact_tables)
+    kept = kept or KeptWays()
+    ways = [kept.find(variant) for variant in variants[1:]]
+    for variant, way in zip(variants, (None, *ways), strict=True):
+        if way is None:
+            check_size(variant, truth, options.seed)
+    first = study_variant(variants[0], truth, options.seed, options, budget, executor, done)
+    beside = [WayToPublish.of(first)]
+    for variant, way in zip(variants[1:], ways, strict=True):
+        if way is None:
+            log.info("%s of %s: %s", len(beside) + 1, counted(len(variants), "way"), variant.name)
+            way = WayToPublish.of(study_variant(variant, truth, options.seed, options, budget, executor, done))
+            kept.keep(variant, way)
+        beside.append(way)
+    sure, asked = first.sizes, variants[0]
+    product = product_of(asked.product, asked.tables, asked.inexact, asked.inexact_tables)
     counts = baseline_counts(product, first.people)
     agreement = compare(first.people, truth, counts, np.random.default_rng(options.seed), comparison_bins(product))
     study = Study(name, name, (first.tally,), by_id=True, knows_variability=sure is not None, seed=options.seed)
@@ -52,7 +67,7 @@ def audit(
         sections.agreement(agreement, baselines=counts is not None),
         *([sections.certainty(sure)] if sure is not None else []),
         sections.reidentification(study),
-        *([sections.what_if([sections.WayToPublish.of(result) for result in results])] if len(results) > 1 else []),
+        *([sections.what_if(beside)] if len(beside) > 1 else []),
         sections.pyramids(by_sex_and_age(truth), by_sex_and_age(first.people)),
         sections.METHODS_AND_LIMITS,
     ]
@@ -69,6 +84,8 @@ def audit(
             "tables": ", ".join(table.name for table in product.tables),
             "ways to publish": ", ".join(variant.name for variant in variants),
             "seed": str(options.seed),
+            "solver": first.solver,
+            **provenance,
         },
     )
 

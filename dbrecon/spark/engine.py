@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from dbrecon.ctools.signals import Interrupted, handled
+from dbrecon.ctools.signals import Interrupted, handled, held_back
 from dbrecon.settings import Config
 from dbrecon.spark.executor import Answer, do
 from dbrecon.spark.jvm import Jvm
@@ -109,7 +109,7 @@ class Spark:
         try:
             self._context = self._start(config, name, need_mib, product)
         except BaseException:
-            with _held_back(signal.SIGINT, signal.SIGTERM):
+            with held_back(signal.SIGINT, signal.SIGTERM):
                 self._jvm.break_off()
                 self._clear()
             raise
@@ -132,7 +132,7 @@ class Spark:
             found["spark.archives"] = self._archives(config, product)
         conf = SparkConf().setAll(list(found.items()))
         try:
-            with _environment(master), _held_back(signal.SIGINT, signal.SIGTERM):
+            with _environment(master), held_back(signal.SIGINT, signal.SIGTERM):
                 gateway = self._jvm.start(conf)
             with _own_interrupt(), self._accepted(config, need_mib, gateway, name):
                 context = SparkContext(conf=conf, gateway=gateway)
@@ -348,23 +348,6 @@ def _environment(master: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Signals that come meanwhile are delivered at the end. For what must not be broken off: PySpark loses sight of the process
-    that it is starting, which then lives on for ever."""
-    come: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        come.append(number)
-
-    try:
-        with handled(dict.fromkeys(numbers, remember)):
-            yield
-    finally:
-        for number in dict.fromkeys(come):
-            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

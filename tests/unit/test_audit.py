@@ -1,21 +1,27 @@
 """The audit's report: it holds what the studies found, and no record."""
 
+import os
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dbrecon.errors import InputError
 from dbrecon.recon.census.tables import DEFAULT_PRODUCT
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.people.people import People
+from dbrecon.recon.people.people import HEADER, People
 from dbrecon.recon.risk.protections import Swap
 from dbrecon.recon.risk.variants import Variant
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.synthetic import make_counties, plan_state
 from dbrecon.report.audit import audit, by_sex_and_age
 from dbrecon.report.document import Report
+from dbrecon.report.kept_ways import KeptWays
 from dbrecon.report.sections import per_cent
+from tests.paths import CHECKOUT
 
 VARIANTS = (
     Variant("all tables", DEFAULT_PRODUCT),
@@ -65,6 +71,62 @@ def test_ways_to_publish_stand_side_by_side_under_their_names() -> None:
     assert [row["way to publish"] for row in rows] == [variant.name for variant in VARIANTS]
     assert rows[0]["mean error of a cell, people"] == 0.0
     assert rows[0]["people certain, %"] >= rows[1]["people certain, %"]  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_an_audit_that_was_ended_goes_on_from_the_ways_that_were_done_and_its_report_is_the_same(tmp_path: Path) -> None:
+    kept, tracts = str(tmp_path / "unfinished.json"), list[int]()
+
+    def end_in_the_third_way(number: int) -> None:
+        tracts.append(number)
+        if len(tracts) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(people(), VARIANTS, "records.csv", Options(), Budget(), None, KeptWays(kept, "these"), end_in_the_third_way)
+    tracts.clear()
+    again = audit(people(), VARIANTS, "records.csv", Options(), Budget(), None, KeptWays(kept, "these"), tracts.append)
+    assert len(tracts) == 2  # the way in question, and the third
+    assert again.html() == report().html()
+    assert KeptWays(kept, "others").find(VARIANTS[1]) is None
+    assert KeptWays(kept, "these").find(VARIANTS[1]) is not None
+
+
+SWALLOWS = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(100_000):
+        pass
+except KeyboardInterrupt:
+    pass
+__version__ = "0.1"
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_that_strikes_in_what_pyarrow_imports_ends_the_command(tmp_path: Path) -> None:
+    """Pandas's import drops it, or makes another error of it."""
+    (tmp_path / "pandas.py").write_text(SWALLOWS)
+    (tmp_path / "records.csv").write_bytes(HEADER + b"10001000100,100010001001000,male,30,Y,N,N,N,N,N,N\n")
+    words = ["--audit", str(tmp_path / "records.csv"), "--out", str(tmp_path / "out")]
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    ended = subprocess.run(
+        [sys.executable, str(CHECKOUT / "dbrtool.py"), *words],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (130, "interrupted")
+
+
+def test_what_is_no_file_of_kept_ways_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "unfinished.json"
+    for text in ("[]", "{", '{"a": {"name": "b"}}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is not what an audit keeps of its ways to publish"):
+            KeptWays(str(path))
 
 
 @pytest.mark.slow

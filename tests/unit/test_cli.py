@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dbrecon.errors as dbrerrors
+from dbrecon.ctools.signals import held_back
 from tests.paths import CHECKOUT
 
 COMMAND = """
@@ -231,6 +232,19 @@ def test_a_signal_is_heard_where_python_drops_what_its_handler_raises(number: si
     )
     assert (done.returncode, done.stdout) == (code, "cleared up\n")
     assert done.stderr == ("interrupted\n" if number == signal.SIGINT else "")
+
+
+def test_a_signal_that_is_held_back_comes_at_the_end_of_the_block() -> None:
+    reached = list[str]()
+
+    def work() -> None:
+        with held_back(signal.SIGINT):
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["the end"]
 
 
 def test_what_a_destructor_raises_on_its_own_is_reported_as_ever() -> None:

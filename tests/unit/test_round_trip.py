@@ -17,7 +17,7 @@ from dbrecon.errors import UsageError
 from dbrecon.recon.census.kinds import FIRST_AGES, RACES, join_kind, split_kind
 from dbrecon.recon.census.subset import chosen_tables, restricted
 from dbrecon.recon.census.tables import Product, load_product
-from dbrecon.recon.product.coverage import coverage, redundant
+from dbrecon.recon.product.coverage import coverage, each_redundant, redundant
 from dbrecon.recon.product.release import load_release
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.tract.model import TractTables
@@ -127,6 +127,24 @@ def test_tables_that_follow_from_the_rest_are_named() -> None:
     by_name = {table.name: table for table in whole.tables}
     wanted = [by_name[name] for name in ("P1", "P6", "P9", "P10", "P12I", "PCT12")]
     assert redundant(few, wanted) == ["P1", "P6"]  # everyone, and the tallies of races
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tables", "level", "follow"),
+    [
+        ("P1,P6,P7,P8,P9,P12H", "block", {"P1", "P6", "P7"}),
+        ("P1,P12,P12A,P12B,P12C,P12D,P12E,P12F,P12G,P12I", "block", {"P1", "P12", *(f"P12{letter}" for letter in "ABCDEFG")}),
+        ("P1,PCT12H,PCT12I,PCT12J,PCT12", "tract", set[str]()),
+    ],
+)
+def test_one_elimination_tells_of_every_table_whether_it_follows_from_the_others(tables: str, level: str, follow: set[str]) -> None:
+    whole = load_product()
+    assert set(each_redundant(restricted(whole, tables), level)) == follow
+    for table in whole.tables:
+        left = ",".join(name for name in tables.split(",") if name != table.name)
+        if table.level == level and left != tables and table.name in sorted(follow)[:2]:
+            assert redundant(restricted(whole, left), [table])
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,24 @@ def project(width: int, *columns: sp.csc_array) -> list[Matrix]:
     return [np.asarray(sp.csr_array(sp.csr_array(matrix)[kinds].T).astype(np.int64) @ draw) % PRIME for matrix in columns]
 
 
-def reduce(rows: Matrix, wanted: Matrix) -> BoolArray:
+def dependencies(rows: Matrix) -> Matrix:
+    """Return (dependencies, rows) a basis of the sums of rows, each times a factor, that are zero."""
+    width = rows.shape[1]
+    with_factors = np.hstack([rows, np.eye(len(rows), dtype=np.int64)])
+    independent = reduce(with_factors, with_factors[:0], width)
+    return with_factors[~independent, width:]
+
+
+def reduce(rows: Matrix, wanted: Matrix, width: int | None = None) -> BoolArray:
     """Reduce ``wanted`` by ``rows``, in place: what is left of it is zero where it follows from these.
 
-    Returns (rows,) which rows do not follow from those before them; as many are the rank. Changes ``rows`` too.
+    Returns (rows,) which rows do not follow from those before them; as many are the rank. Changes ``rows`` too. With ``width`` the
+    columns from there on are only carried along.
     """
     independent = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = rows[start : start + _ROWS_AT_ONCE]
-        found, columns = _reduce_block(block)
+        found, columns = _reduce_block(block, width)
         independent[start : start + len(block)] = found
         pivots = block[found]
         for rest in (rows[start + len(block) :], wanted):
@@ -48,12 +57,12 @@ def reduce(rows: Matrix, wanted: Matrix) -> BoolArray:
     return independent
 
 
-def _reduce_block(block: Matrix) -> tuple[BoolArray, list[int]]:
+def _reduce_block(block: Matrix, width: int | None) -> tuple[BoolArray, list[int]]:
     """Reduce some rows by one another, in place: those that are independent have a 1 in a column where all others have a 0. Returns
     which these are, and their columns."""
     found, columns = np.zeros(len(block), bool), list[int]()
     for i, row in enumerate(block):
-        entries = np.flatnonzero(row)
+        entries = np.flatnonzero(row[:width])
         if not len(entries):
             continue
         column = int(entries[0])

@@ -108,8 +108,8 @@ class _Restriction:
         found = replace(
             self.whole, tables=self.tables, partitions=partitions, constraints=tuple(kept), ranges=tuple(ranges), _membership={}
         )
-        block_alone = self.whole.tables_of("block") == self.tables
-        lacking = [] if block_alone else [constraint for level in LEVELS for constraint in lacking_constraints(found, level)]
+        changed = [level for level in LEVELS if found.tables_of(level) != self.whole.tables_of(level)]
+        lacking = [constraint for level in changed for constraint in lacking_constraints(found, level)]
         return replace(found, constraints=(*kept, *lacking))
 
     def _made_of(self, partition: Partition) -> set[str]:
@@ -177,9 +177,13 @@ def lacking_constraints(product: Product, level: str) -> list[Constraint]:
 
 def _lacking(written: sp.csc_array, cells: sp.csc_array) -> npt.NDArray[np.bool_]:
     """Return which cells follow neither from the written counts nor from the cells before them."""
-    rows, wanted = project(written.shape[1] + cells.shape[1], written, cells)
+    rows, wanted = project(written.shape[1], written, cells)  # wide enough for what follows from the written ones: most
     reduce(rows, wanted)
-    return reduce(wanted, wanted[:0])
+    lacking = np.asarray(wanted.any(axis=1))
+    rows, wanted = project(written.shape[1] + int(lacking.sum()), written, cells[:, np.flatnonzero(lacking)])
+    reduce(rows, wanted)
+    lacking[lacking] = reduce(wanted, wanted[:0])
+    return lacking
 
 
 def counted_kinds(index: npt.NDArray[np.integer]) -> sp.csc_array:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from dbrecon.recon.census.kinds import N_KINDS
-from dbrecon.recon.census.rank import project, reduce
+from dbrecon.recon.census.rank import dependencies, project, reduce
 from dbrecon.recon.census.subset import components, written_counts
 from dbrecon.recon.census.tables import Product, Table
 
@@ -50,6 +50,25 @@ def redundant(product: Product, tables: Sequence[Table]) -> list[str]:
     all_levels = sp.csc_array(sp.hstack([block, written_counts(product, "tract")]))
     of_level = {"block": block, "tract": all_levels}
     return [table.name for table in tables if not len(_follow(of_level[table.level], _undivided([table])[1])[1])]
+
+
+def each_redundant(product: Product, level: str) -> list[str]:
+    """Return the names of those exact tables of a level of which each follows from all the others of the level that are exact.
+
+    A table follows from the others if every one of its cells is part of a dependency that has no other of the table's cells: one
+    elimination of all cells tells it of all tables.
+    """
+    tables = [table for table in product.tables_of(level) if table.inexact is None]
+    _, cells = _undivided(tables)
+    owner = np.repeat(np.arange(len(tables)), [len(table.undivided) for table in tables])
+    follows = np.ones(len(tables), bool)
+    for rows, _ in components(cells, cells[:, :0]):
+        [projected] = project(len(rows), cells[:, rows])
+        among = dependencies(projected)
+        for number in np.unique(owner[rows]).tolist():
+            of_table = np.ascontiguousarray(among[:, owner[rows] == number].T)
+            follows[number] &= bool(reduce(of_table, of_table[:0]).all())
+    return [table.name for table, follow in zip(tables, follows, strict=True) if follow]
 
 
 def _follow(written: sp.csc_array, cells: sp.csc_array) -> tuple[int, npt.NDArray[np.intp]]:

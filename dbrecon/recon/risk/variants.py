@@ -79,7 +79,8 @@ class TractResult:
 
     ``people``: the reconstruction; ``differ`` and ``certain`` (B,): the most people by which another data set with these tables can
     differ, and people who are in all of them; these and ``certain_people`` are None where cells are not exact: certainty is not
-    told of such tables. ``error``: the sum over the tract's cells of |published - true|, and their number.
+    told of such tables. ``error``: the sum over the tract's cells of |published - true|, and their number. ``solver``: its name and
+    version.
     """
 
     blocks: IntArray
@@ -89,6 +90,7 @@ class TractResult:
     certain: IntArray | None
     certain_people: People | None
     error: tuple[float, int]
+    solver: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class VariantResult:
     """
 
     name: str
+    solver: str
     truth: int
     matched: tuple[int, int]
     error: float
@@ -147,12 +150,12 @@ def study_tract(variant: Variant, tables: TractTables, true_cells: TractTables, 
     block_people = np.bincount(np.searchsorted(ids, people.block), minlength=len(ids))
     error = cell_error(reconstructor.product, tables, true_cells)
     if reconstructor.product.inexact:
-        return TractResult(ids, people, block_people, None, None, None, error)
+        return TractResult(ids, people, block_people, None, None, None, error, found.solver)
     model, values = _in_compared_bins(reconstructor, found, tables)
     sure = certainty(model, values, budget)
     counts = np.minimum(sure.cells.lower, values)
     certain_people = People(ids[model.block], model.bins.first_kind(model.kind), counts).select(counts > 0)
-    return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, error)
+    return TractResult(ids, people, block_people, sure.exact.upper, sure.certain, certain_people, error, found.solver)
 
 
 def _in_compared_bins(reconstructor: Reconstructor, found: Reconstruction, tables: TractTables) -> tuple[Model, IntArray]:
@@ -210,12 +213,18 @@ def _protected(variant: Variant, records: Records, seed: int) -> Records:
 
 
 def study_variant(
-    variant: Variant, truth: People, seed: int, options: Options, budget: Budget, executor: Executor | None = None
+    variant: Variant,
+    truth: People,
+    seed: int,
+    options: Options,
+    budget: Budget,
+    executor: Executor | None = None,
+    done: Callable[[int], object] = int,
 ) -> VariantResult:
     """Study a variant on true people: agreement, certainty, reidentification by somebody who knows everybody's block, sex and age.
 
-    A pure function of the people, the variant and the seed, however many workers the ``executor`` has. Raises InputError where
-    there is nobody, and what a reconstruction raises.
+    A pure function of the people, the variant and the seed, however many workers the ``executor`` has; ``done`` hears of each
+    tract. Raises InputError where there is nobody, and what a reconstruction raises.
     """
     if not truth.population:
         raise InputError(f"{variant.name}: there is nobody to study")
@@ -225,7 +234,10 @@ def study_variant(
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)
     published, true_cells = [task[0] for task in tasks], [task[1] for task in tasks]
-    results = list(run(study_tract, [variant] * n, published, true_cells, [options] * n, [budget] * n))
+    results = []
+    for result in run(study_tract, [variant] * n, published, true_cells, [options] * n, [budget] * n):
+        results.append(result)
+        done(1)
     return _sum_up(variant.name, records, results, seed)
 
 
@@ -263,6 +275,7 @@ def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int
     found = _people(people).merged()
     return VariantResult(
         name=name,
+        solver=results[0].solver,
         truth=len(truth),
         matched=_agreement(found, _people(truth), truth.bins),
         error=float(error / cells),
