@@ -18,7 +18,7 @@ from dbrecon.recon.certainty.claims import parse_claim
 from dbrecon.recon.certainty.record import certainty_bins, counts_of
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
-from dbrecon.recon.tract.model import ModelBuilder
+from dbrecon.recon.tract.model import Model, ModelBuilder
 from tests.certainty_world import SmallTract, listed, small_tracts
 from tests.helpers import random_people, tables_of
 
@@ -131,8 +131,25 @@ def forgeries(certificate: dict[str, Any], end: str) -> list[dict[str, Any]]:
         stronger[end]["proved"] += better
         cut_short = copy.deepcopy(certificate)
         cut_short[end]["proofs"][0]["steps"] = []
-        found += [stronger, cut_short]
+        overflowing = copy.deepcopy(stronger)  # one half is empty, of the other a sum would not fit into 64 bits
+        overflowing[end]["proofs"][0]["steps"] = [{"y": [], "cut": [0, 2**63 - 2, True]}]
+        found += [stronger, cut_short, overflowing]
     return found
+
+
+def test_a_solution_whose_sums_overflow_to_the_published_ones_is_refused() -> None:
+    """Four kinds of whom nobody is published, 2^62 people of each: their sum is 0 in 64 bits."""
+    everybody = np.arange(4)
+    model = Model(
+        "10001000100", np.array([1000]), np.zeros(4, np.int64), everybody, np.array([0, 4]), everybody, np.array([0]),
+        np.array([0]), np.array([0]), ("count",), np.array([False]),
+    )  # fmt: skip
+    claim = parse_claim(BLOCK + "a person, sor alone, Hispanic")
+    certificate = bound_claim(model, np.zeros(4, np.int64), claim, Budget()).certificate
+    assert check_certificate(model, claim, certificate, "here") == (0, 0)
+    certificate["least"] |= {"witness": [[1000, kind, 2**62] for kind in range(4)], "seen": 2**62, "proved": 2**62}
+    with pytest.raises(VerificationError, match="does not meet the published counts"):
+        check_certificate(model, claim, certificate, "here")
 
 
 @pytest.mark.slow
@@ -159,7 +176,7 @@ def test_whatever_is_edited_in_a_certificate_nothing_false_is_said_to_hold(
         ]
 
 
-VALUES: list[Any] = [None, True, 0, 1, -1, 2**70, 1.0, 0.5, "1", [], [[]], {}, {"y": []}]
+VALUES: list[Any] = [None, True, 0, 1, -1, 2**62, 2**63 - 2, 2**70, 1.0, 0.5, "1", [], [[]], {}, {"y": []}]
 
 
 def edit(node: Any, data: st.DataObject) -> None:

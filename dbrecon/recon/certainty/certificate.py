@@ -144,7 +144,7 @@ def _check_end(
 ) -> int:
     what = "least" if sign > 0 else "most"
     witness = _witness(model, end["witness"], source)
-    if (witness < 0).any() or not system.meets(witness):
+    if (witness < lower).any() or (witness > upper).any() or not system.meets(witness):  # within bounds no sum overflows
         raise VerificationError(f"{source}: the solution that has the {what} does not meet the published counts")
     if int(witness[columns].sum()) != _whole(end["seen"]):
         raise VerificationError(f"{source}: the solution that has the {what} has {int(witness[columns].sum())}, not {end['seen']}")
@@ -209,8 +209,10 @@ def holds(part: Part, objective: Objective, least: int, steps: Sequence[dict[str
             continue
         if step.get("cut") is None:
             return False
-        column, most, upper_first = step["cut"]
-        stack += halves(system, lower, upper, _whole(column, system.n_columns), _whole(most), bool(upper_first))
+        column, most = _whole(step["cut"][0], system.n_columns), _whole(step["cut"][1])
+        if not lower[column] <= most < upper[column]:  # what is no cut would widen the bounds until sums overflow
+            return False
+        stack += halves(system, lower, upper, column, most, bool(step["cut"][2]))
     return not stack
 
 

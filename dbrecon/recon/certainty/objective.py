@@ -160,7 +160,7 @@ def tightened(bound: DualBound, most: int, lower: IntArray, upper: IntArray) -> 
     A count with a reduced cost r > 0 that rises by d from its lower bound raises the bound by r d (the same from the upper bound).
     """
     slack = most * SCALE - bound.total
-    step = slack // np.maximum(np.abs(bound.reduced), 1)
+    step = np.minimum(slack // np.maximum(np.abs(bound.reduced), 1), upper - lower)
     new_upper = np.where(bound.reduced > 0, np.minimum(upper, lower + step), upper)
     new_lower = np.where(bound.reduced < 0, np.maximum(lower, upper - step), lower)
     return new_lower, new_upper
