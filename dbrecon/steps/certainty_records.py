@@ -1,14 +1,16 @@
 """Step 6 of a tract: its people and tables -> its record, in ``certainty/`` of the county.
 
-A record says by digests which people and tables it is of. What is there and matches is not computed again.
+A record says by digests which people and tables it is of, and by its own that it is as it was written. What is there and
+matches is not computed again.
 """
 
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, TypeVar
 
 from dbrecon.ctools import storage
 from dbrecon.errors import InputError, UsageError
@@ -16,6 +18,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.census.subset import chosen_tables
 from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.certainty.json_record import JsonRecord
 from dbrecon.recon.certainty.record import TractRecord, certainty_builder, people_digest, tables_digest, tract_record
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
@@ -27,6 +30,10 @@ from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known
 
 PROBE_BYTES = 1 << 12
+
+log = logging.getLogger(__name__)
+
+Record = TypeVar("Record", bound=JsonRecord)
 
 
 def check_available(experiment: Experiment) -> None:
@@ -67,7 +74,7 @@ def make_record(experiment: Experiment, county: CountyTables, stusab: str, tract
     people = people_of_tract(experiment, stusab, tables.geoid)
     path = experiment.certainty_record(stusab, tables.geoid[2:5], tract)
     wanted = (people_digest(people, builder.bins), tables_digest(tables), budget, highs_version())
-    found = _read_record(path)
+    found = whole_record(TractRecord, path)
     if found is not None and (found.intervals or not intervals) and wanted == _made_of(found):
         return found, False
     record = tract_record(builder, tables, people, budget, highs_version(), intervals)
@@ -106,11 +113,14 @@ def _made_of(record: TractRecord) -> tuple[str, str, Budget, str]:
     return record.people_digest, record.tables_digest, record.budget, record.solver
 
 
-def _read_record(path: str) -> TractRecord | None:
-    """Return the record at ``path``; None if there is none, or none that is whole: it is made again."""
+def whole_record(kind: type[Record], path: str, then: str = "it is made again") -> Record | None:
+    """Return the record at ``path``; None if there is none, or none as it was written, which is told, with what comes ``then``."""
     try:
-        return TractRecord.parse(storage.read_bytes(path), path)
-    except (storage.MissingFile, storage.DamagedFile, InputError):
+        return kind.parse(storage.read_bytes(path), path)
+    except storage.MissingFile:
+        return None
+    except (storage.DamagedFile, InputError) as error:
+        log.warning("%s; %s", error, then)
         return None
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
-from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.recon.certainty.record import TractRecord, counts_of, people_digest, tables_digest
 from dbrecon.recon.certainty.sample_record import SampleOrder, SampleRecord, sample_record
@@ -13,7 +12,7 @@ from dbrecon.recon.certainty.sampling import Samples
 from dbrecon.recon.people.people import People
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.model import Model
-from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract
+from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract, whole_record
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
 
 
@@ -28,7 +27,7 @@ def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str
     path, kept = (where(stusab, county, tract) for where in (experiment.samples_record, experiment.samples))
     made_of = (people_digest(people, builder.bins), tables_digest(tables), budget.checks, highs_version())
     wanted = (*made_of, order.number, order.seed, order.walking)
-    found = None if force else read_samples(path)
+    found = None if force else whole_record(SampleRecord, path)
     if found is not None and _made_of(found) == wanted and not (order.keep and not storage.exists(kept)):
         return False
     record, model, drawn = sample_record(builder, tables, people, order, budget, highs_version())
@@ -46,21 +45,13 @@ def _made_of(record: SampleRecord) -> tuple[str, str, int, str, int, int, bool]:
     return (*made_of, record.number, record.seed, record.walking)
 
 
-def read_samples(path: str) -> SampleRecord | None:
-    """Return the record at ``path``; None if there is none, or none that is whole: it is made again."""
-    try:
-        return SampleRecord.parse(storage.read_bytes(path), path)
-    except (storage.MissingFile, storage.DamagedFile, InputError):
-        return None
-
-
 def samples_of(experiment: Experiment, stusab: str, county: str, records: Sequence[TractRecord]) -> list[SampleRecord]:
     """Return the samples' records of a county's tracts; none unless all are there, of the same people and tables, and drawn
     alike."""
     found = []
     for record in records:
         path = experiment.samples_record(stusab, county, record.geoid[5:])
-        samples = read_samples(path)
+        samples = whole_record(SampleRecord, path, "samples are left out until --step6 --samples N draws them again")
         if samples is None or (samples.people_digest, samples.tables_digest) != (record.people_digest, record.tables_digest):
             return []
         found.append(samples)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbrecon.ctools.storage import read_bytes
+from dbrecon.ctools.storage import read_bytes, sopen
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import CountyDigests
 from dbrecon.recon.certainty.county import BLOCK_HEADER, CELL_HEADER, per_cent
 from dbrecon.recon.certainty.record import TractRecord
+from dbrecon.recon.certainty.sample_record import SampleOrder
 from dbrecon.recon.certainty.search import Proof
 from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import iter_people
@@ -26,6 +28,7 @@ from dbrecon.steps.certainty_check import is_current, stale_because
 from dbrecon.steps.certainty_records import builder_for, lines_of, make_record
 from dbrecon.steps.county_certainty import close_county
 from dbrecon.steps.lp_files import read_county
+from dbrecon.steps.samples import make_samples_of
 from tests.certainty_world import write_county
 from tests.helpers import random_people
 
@@ -152,6 +155,52 @@ def test_what_is_there_is_not_computed_again_and_comes_out_the_same(experiment: 
     assert [read_bytes(file("de", "001")) for file in files] == first
 
 
+def edit_record(path: str, name: str) -> None:
+    """Raise the first number of a list of a tract's record by hand, digests and all else as they are."""
+    text = read_bytes(path).decode()
+    begin = text.index(f'"{name}":[') + len(name) + 4
+    end = begin + re.match(r"\d+", text[begin:]).end()  # type: ignore[union-attr]
+    with sopen(path, "wb") as file:
+        file.write(f"{text[:begin]}{int(text[begin:end]) + 1}{text[end:]}".encode())
+
+
+def test_a_tract_s_record_that_was_edited_is_told_and_made_again(experiment: Experiment, caplog: pytest.LogCaptureFixture) -> None:
+    step6(experiment)
+    files = [experiment.certainty, experiment.people_certainty]
+    first = [read_bytes(file("de", "001")) for file in files]
+    path = experiment.certainty_record("de", "001", "000200")
+    right = read_bytes(path)
+    for name in ("certain", "differ_upper", "least"):
+        edit_record(path, name)
+        with pytest.raises(InputError, match=r"tract_10001000200.json.gz: is not what step 6 wrote"):
+            close_county(experiment, "de", "001", sorted(TRACTS))
+        caplog.clear()
+        assert step6(experiment) == [False, True, False]
+        assert caplog.messages == [f"{path}: is not what step 6 wrote: it was changed; it is made again"]
+        assert read_bytes(path) == right
+    assert [read_bytes(file("de", "001")) for file in files] == first
+
+
+def test_a_record_of_samples_that_was_edited_is_left_out_with_a_word(
+    experiment: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    step6(experiment)
+    for tract in TRACTS:
+        make_samples_of(experiment, "de", "001", tract, SampleOrder(2))
+    close_county(experiment, "de", "001", sorted(TRACTS))
+    assert "confidence" in rows_of(experiment.people_certainty("de", "001"))[0]
+    path = experiment.samples_record("de", "001", "000100")
+    edit_record(path, "holders")
+    close_county(experiment, "de", "001", sorted(TRACTS))
+    assert caplog.messages == [
+        f"{path}: is not what step 6 wrote: it was changed; samples are left out until --step6 --samples N draws them again"
+    ]
+    assert "confidence" not in rows_of(experiment.people_certainty("de", "001"))[0]
+    assert make_samples_of(experiment, "de", "001", "000100", SampleOrder(2))
+    close_county(experiment, "de", "001", sorted(TRACTS))
+    assert "confidence" in rows_of(experiment.people_certainty("de", "001"))[0]
+
+
 def test_other_people_make_it_stale_and_are_computed_anew(experiment: Experiment) -> None:
     step6(experiment)
     assert stale_because(experiment, "de", "001") is None
@@ -186,9 +235,11 @@ def test_people_of_other_tables_have_no_certainty(experiment: Experiment) -> Non
 
 
 def test_a_record_that_is_none_is_refused_with_its_name() -> None:
-    for text in (b"", b"[]", b'{"format": 1}', b"\xff"):
+    for text in (b"", b"[]", b"{}", b"\xff"):
         with pytest.raises(InputError, match="here: is no whole record"):
             TractRecord.parse(text, "here")
+    with pytest.raises(InputError, match="here: is not what step 6 wrote"):
+        TractRecord.parse(b'{"format": 1}', "here")
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6000)), max_size=40), st.integers(0, 31))
