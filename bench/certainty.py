@@ -156,13 +156,14 @@ def main() -> int:
         "--objective", choices=("spread", "none"), default="spread", help="of the reconstruction ([solve] objective)"
     )
     parser.add_argument("--tree_steps", type=int, default=Budget.tree, help="[certainty] tree_steps (default %(default)s)")
+    parser.add_argument("--tract_steps", type=int, default=Budget.tract, help="[certainty] tract_steps (default %(default)s)")
     add_common(parser)
     args = parser.parse_args()
     start(args)
     plan = plan_state("de", "10", args.people, args.seed, args.counties, args.big_tract)
     product = load_product(tables="block" if args.block_tables else "all")
     tracts = tracts_of(product, plan, args.tracts)
-    print(report(*measure(product, tracts, args.objective, Budget(tree=args.tree_steps))))
+    print(report(*measure(product, tracts, args.objective, Budget(tree=args.tree_steps, tract=args.tract_steps))))
     return 0
 
 

@@ -7,14 +7,23 @@ from hypothesis import strategies as st
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.kinds import IntArray
+from dbrecon.recon.census.tables import load_product
+from dbrecon.recon.certainty.aggregate import aggregate
 from dbrecon.recon.certainty.cluster_search import ClusterSearch, WideClusters, shares_at
 from dbrecon.recon.certainty.clusters import Clusters
 from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.objective import SCALE, Objective, bound_of, scaled
-from dbrecon.recon.certainty.part import Part
+from dbrecon.recon.certainty.part import Part, split
+from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract_certainty import certainty, split
+from dbrecon.recon.certainty.tract_certainty import certainty
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT
+from dbrecon.recon.solve.program import Options
 from dbrecon.recon.solve.propagation import UNBOUNDED, Contradiction, CountSystem, components, propagate
+from dbrecon.recon.study.synthetic import make_counties, plan_state
+from dbrecon.recon.tract.model import TractTables
+from dbrecon.recon.tract.reconstruct import Reconstructor
+from dbrecon.recon.tract.verify import tabulate
 from tests.certainty_world import SmallTract, listed, small_tracts
 
 
@@ -103,6 +112,35 @@ def test_intervals_are_the_least_and_the_most_of_every_count(tract: SmallTract) 
     assert np.array_equal(cells.upper, solutions.max(axis=0))
     assert np.array_equal(cells.seen_lower, cells.lower)
     assert np.array_equal(cells.seen_upper, cells.upper)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(small_tracts())
+def test_what_the_other_blocks_can_leave_a_block_holds_in_every_solution(tract: SmallTract) -> None:
+    model, solutions = tract.model, listed(tract.model)
+    system = CountSystem.of_model(model)
+    beside = aggregate(system, model.block, model.row_block, *bounds_of(system), tract.counts)
+    for solution in solutions:
+        assert ((beside.lower <= solution) & (solution <= beside.upper)).all()
+        assert beside.system.meets(solution)
+
+
+@pytest.mark.slow
+def test_where_a_tract_s_budget_has_ended_blocks_are_closed_beside_the_aggregate_of_the_others() -> None:
+    """Of this one 15 blocks stay open, 390 to 467 people in all, when each gets a linear program and nothing else."""
+    product = load_product()
+    [county] = make_counties(plan_state("de", "10", 3_000, 5, 1))
+    blocks, at = np.unique(county.people.geoid_block % BLOCKS_PER_TRACT, return_inverse=True)
+    cells = tabulate(product, len(blocks), at, county.people.kind, county.people.count)
+    tables = TractTables(f"{int(county.people.geoid_tract[0]):011d}", blocks, *cells)
+    model = certainty_builder(product).build(tables)
+    counts = counts_of(model, Reconstructor(product).reconstruct(tables, Options()).people)
+    searched, ended = (certainty(model, counts, Budget(tract=steps)) for steps in (Budget.tract, 0))
+    assert Proof.OPEN not in ended.exact.proof
+    assert (ended.exact.lower == searched.exact.lower).all()
+    assert (ended.exact.upper == searched.exact.upper).all()
+    assert Proof.MIP not in ended.exact.proof, "it needs no word of the solver's"
 
 
 @pytest.mark.slow

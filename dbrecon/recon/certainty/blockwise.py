@@ -11,8 +11,9 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.propagation import CountSystem
 
 
-def blockwise_system(system: CountSystem, block: IntArray, row_block: IntArray) -> CountSystem:
-    """Return the system in which every sum over several blocks is replaced by ceilings, one a block that it touches.
+def blockwise_system(system: CountSystem, block: IntArray, row_block: IntArray) -> tuple[CountSystem, IntArray]:
+    """Return the system in which every sum over several blocks is replaced by ceilings, one a block that it touches; and of each of
+    its rows the sum of which it is a block's piece.
 
     ``block`` (columns,) is the block of each count, ``row_block`` (rows,) that of each sum, -1 for the tract's. Sums of a block
     stay as
@@ -30,4 +31,5 @@ def blockwise_system(system: CountSystem, block: IntArray, row_block: IntArray) 
     starts = np.concatenate([[0], np.cumsum(np.concatenate([own_lengths, lengths]))])
     lower = np.concatenate([system.row_lower[own], np.zeros(len(pieces), np.int64)])
     upper = np.concatenate([system.row_upper[own], system.row_upper[pieces // width]])
-    return CountSystem(starts, columns, lower, upper, system.n_columns)
+    whole = np.concatenate([np.flatnonzero(own), pieces // width])
+    return CountSystem(starts, columns, lower, upper, system.n_columns), whole

@@ -17,9 +17,9 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.claims import Claim
 from dbrecon.recon.certainty.minimum import minimise
 from dbrecon.recon.certainty.objective import Objective, bound_of, is_empty, tightened
-from dbrecon.recon.certainty.part import Part
+from dbrecon.recon.certainty.part import Part, split
 from dbrecon.recon.certainty.search import Budget, ProofStep, halves, prove
-from dbrecon.recon.certainty.tract_certainty import bounds, split
+from dbrecon.recon.certainty.tract_certainty import bounds
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT
 from dbrecon.recon.solve.propagation import Contradiction, CountSystem, propagate
 from dbrecon.recon.tract.model import Model

@@ -30,11 +30,13 @@ DESCEND_EVERY = 10
 """Pieces of a search from whose vertices one descent begins."""
 
 
-def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_], lower: IntArray, upper: IntArray) -> None:
+def descend(
+    part: Part, objective: Objective, above: npt.NDArray[np.bool_], lower: IntArray, upper: IntArray, enough: int | None = None
+) -> None:
     """Collect solutions within bounds, ever lower, from a pattern: ``above`` (terms of the objective,) are those that may rise
     above their caps without a cost, the others cost what they count. A concave function is nowhere above its tangents, so that each
     linear program's optimum is at least as low as the last solution; counts at their caps change sides. It ends where a step does
-    not go down.
+    not go down, or has reached what is ``enough``.
     """
     lowest = None
     for _ in range(DESCENTS):
@@ -44,6 +46,8 @@ def descend(part: Part, objective: Objective, above: npt.NDArray[np.bool_], lowe
             return
         value, values = int(objective.value(counts)), counts[objective.columns]
         if lowest is not None and value >= lowest:
+            return
+        if enough is not None and value <= enough:
             return
         lowest, above = value, (values > objective.caps) | ((values == objective.caps) & ~above)
 

@@ -1,6 +1,7 @@
 """An independent part of a tract's open counts: its bounds, its warm relaxation, and the solutions that have been seen of it."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.objective import FloatArray, Objective
 from dbrecon.recon.certainty.warm_lp import Relaxation, WarmLp
-from dbrecon.recon.solve.propagation import CountSystem, propagate
+from dbrecon.recon.solve.propagation import CountSystem, components, propagate
 
 WHOLE = 1e-6
 """A value nearer than this to an integer is tried as that integer; what is tried is checked exactly."""
@@ -103,3 +104,30 @@ class Part:
     def propagate(self) -> None:
         """Draw from the bounds what follows from them sum by sum."""
         self.lower, self.upper = propagate(self.system, self.lower, self.upper)
+
+
+def split(
+    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, labels: Labels | None = None
+) -> Iterator[tuple[IntArray, Part]]:
+    """Yield the independent parts of a system's open counts: their columns, ascending, and the part.
+
+    ``counts`` is a solution, ``labels`` are the clusters of the columns.
+    """
+    label, n = components(system, lower, upper)
+    for columns in members(label, n):
+        yield columns, part_of(system, lower, upper, counts, columns, labels)
+
+
+def members(label: IntArray, n: int) -> Iterator[IntArray]:
+    """Yield the columns with each label from 0 on, ascending."""
+    order = np.argsort(label, kind="stable")
+    ends = np.searchsorted(label[order], np.arange(n + 1))
+    return (order[start:end] for start, end in itertools.pairwise(ends.tolist()))
+
+
+def part_of(
+    system: CountSystem, lower: IntArray, upper: IntArray, counts: IntArray, columns: IntArray, labels: Labels | None
+) -> Part:
+    """Return some columns (ascending) of a system as a part, the others being as in ``counts``, a solution."""
+    inside = None if labels is None else labels.within(columns)
+    return Part(system.restrict(columns, counts)[0], lower[columns], upper[columns], counts[columns], inside)

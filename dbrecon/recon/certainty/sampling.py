@@ -13,9 +13,9 @@ from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.mip import solve_mip
 from dbrecon.recon.certainty.objective import SCALE, Objective
-from dbrecon.recon.certainty.part import Part
+from dbrecon.recon.certainty.part import Part, split
 from dbrecon.recon.certainty.search import Budget
-from dbrecon.recon.certainty.tract_certainty import bounds, split
+from dbrecon.recon.certainty.tract_certainty import bounds
 from dbrecon.recon.certainty.walk import CORNERS, WalkFigures, walk
 from dbrecon.recon.solve.propagation import CountSystem
 from dbrecon.recon.tract.model import Model
