@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -243,18 +245,19 @@ def answer_claims(args: Arguments, config: Config) -> int:
     except UnicodeDecodeError as error:
         raise InputError(f"{args.claims}: is not UTF-8 text ({error.reason}); give a file with a claim a line") from error
     texts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    print("claim,least,most,verdict")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["claim", "least", "most", "verdict"])
     code = 0
     for text in texts:
-        quoted = '"' + text.replace('"', '""') + '"'
         try:
             bounds = _bound(experiment, ledger, text)
         except (UsageError, InputError) as error:
             code = max(code, error.exit_code)
             log.error("%s", sentence(error))
-            print(f"{quoted},,,{'not understood' if isinstance(error, UsageError) else 'not answered'}", flush=True)
+            table.writerow([text, "", "", "not understood" if isinstance(error, UsageError) else "not answered"])
         else:
-            print(f"{quoted},{bounds.least},{bounds.most},{bounds.verdict}", flush=True)
+            table.writerow([text, bounds.least, bounds.most, bounds.verdict])
+        sys.stdout.flush()
     return code
 
 

@@ -204,11 +204,15 @@ def test_claims_in_words_and_their_certificates(operator: Operator, tmp_path: Pa
     assert_refused(operator.here("--check_claim", str(tmp_path / "none.json")), 3, "there is no such file")
 
     claims = tmp_path / "claims.txt"
-    claims.write_text(f"# two claims\nblock {block}: at least 5000 people\n\nblock {block}: a child\n")
+    of_ages = "".join(f"block {block}: a man of {age}, Hispanic\nblock {block}: a woman of {age}\n" for age in (33, 47, 52))
+    claims.write_text(f"# some claims\nblock {block}: at least 5000 people\n\nblock {block}: a child\n{of_ages}")
     found = operator.here("--claims", str(claims))
     assert found.returncode == 2
     lines = list(csv.DictReader(found.stdout.splitlines()))
-    assert [line["verdict"] for line in lines] == ["false in every data set with these tables", "not understood"]
+    verdicts = [line["verdict"] for line in lines]
+    assert verdicts[:2] == ["false in every data set with these tables", "not understood"]
+    assert "true in some data sets with these tables, false in others" in verdicts
+    assert [line["claim"] for line in lines] == [line for line in claims.read_text().splitlines()[1:] if line]
     assert "'child' is not a word for whom" in found.stderr
     claims.write_text(f"block {block}: at least 5000 people\n", encoding="utf-16")
     assert_refused(operator.here("--claims", str(claims)), 3, "claims.txt: is not UTF-8 text")
