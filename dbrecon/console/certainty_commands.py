@@ -237,8 +237,11 @@ def answer_claim(args: Arguments, config: Config) -> int:
 def answer_claims(args: Arguments, config: Config) -> int:
     """Answer the claims of a file, one a line, as CSV on stdout. One that cannot be answered is said so in its line; then the exit
     code is its error's."""
+    from dbrecon.steps.certainty_records import check_available
+
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
+    check_available(experiment)
     storage.look_named(args.claims)
     try:
         lines = storage.read_bytes(args.claims).decode("utf-8-sig").split("\n")

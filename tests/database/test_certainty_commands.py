@@ -1,5 +1,6 @@
 """What an operator sees of certainty: step 6 by command, its table, stale files, claims and certificates."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from dbrecon.console.commands import open_ledger
+from dbrecon.ledger.ledger import Ledger
 from dbrecon.settings import Config
 from tests.console_world import SECONDS, Operator, assert_refused
 from tests.dashboard_world import API, Browser
@@ -237,19 +241,13 @@ def files_of_step_6(operator: Operator) -> dict[Path, bytes]:
 
 def workers_of(scheduler: int) -> list[psutil.Process]:
     """What a scheduler's pool has started to work."""
-    return [process for process in psutil.Process(scheduler).children(recursive=True) if process.ppid() != scheduler]
+    try:
+        return [process for process in psutil.Process(scheduler).children(recursive=True) if process.ppid() != scheduler]
+    except psutil.NoSuchProcess:
+        return []
 
 
-@pytest.mark.mariadb
-def test_killed_schedulers_and_workers_on_either_database_make_the_same_bytes(
-    operator: Operator, mariadb_env: dict[str, str], tmp_path: Path
-) -> None:
-    """On SQLite all of a scheduler is killed and another goes on; on MariaDB, with a copy of the files, one worker is killed."""
-    copied = {"DAS_S3ROOT": str(tmp_path / "copy"), "REIDENT": "r1"}
-    other = Operator(tmp_path / "other", "[run]\nretry_seconds = 0\n", mariadb_env | copied)
-    shutil.copytree(operator.env["DAS_S3ROOT"], other.env["DAS_S3ROOT"])
-    other.done("--rescan")
-
+def test_schedulers_that_are_killed_and_gone_on_with_make_the_same_bytes_as_by_hand(operator: Operator) -> None:
     running = operator.start("--step6")
     try:
         wait_for(lambda: any(county_folder(operator).parent.rglob("tract_*.json.gz")), "a tract's record")
@@ -259,15 +257,57 @@ def test_killed_schedulers_and_workers_on_either_database_make_the_same_bytes(
     operator.done("--step6")
     made = files_of_step_6(operator)
     assert len(made) == 2 * 4, "of each county three files, and the record of its tract"
-
-    running = other.start("--step6")
-    try:
-        wait_for(lambda: bool(workers_of(running.pid)), "a worker")
-        workers_of(running.pid)[0].kill()
-    finally:
-        said, _ = running.communicate(timeout=SECONDS)
-    assert running.returncode == 0, said
-    assert files_of_step_6(other) == made
-
     operator.done("--step6", "--force")
     assert files_of_step_6(operator) == made, "by hand, and nothing disturbs it"
+
+
+def deaths_in_tracts(ledger: Ledger) -> list[str]:
+    """What the ledger has of workers that died while they were in a tract; of one that had not begun it has nothing."""
+    return [error.report.message for error in ledger.errors("r1") if error.report.tract.isdigit()]
+
+
+def strike(running: "subprocess.Popen[str]", ledger: Ledger) -> bool:
+    """Kill a worker if tracts are in work; whether one has died in a tract, or all is done."""
+    workers = workers_of(running.pid) if ledger.status("r1").certainty.in_process else []
+    if workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers[0].kill()
+        wait_for(partial(noticed, running, workers, ledger), "what the scheduler makes of a death")
+    return running.poll() is not None or bool(deaths_in_tracts(ledger))
+
+
+def noticed(running: "subprocess.Popen[str]", before: list[psutil.Process], ledger: Ledger) -> bool:
+    """Whether a scheduler has ended, has told of a death in a tract, or has another worker."""
+    return running.poll() is not None or bool(deaths_in_tracts(ledger)) or bool({*workers_of(running.pid)} - {*before})
+
+
+def step_6_with_a_worker_killed_in_a_tract(operator: Operator, ledger: Ledger) -> str:
+    """Do step 6 while workers are killed, once more if that was done before one was in a tract; what the ledger says of it."""
+    while True:
+        running = operator.start("--step6")
+        try:
+            wait_for(partial(strike, running, ledger), "a worker's death in a tract, or the end")
+        finally:
+            said, _ = running.communicate(timeout=SECONDS)
+        assert running.returncode == 0, said
+        if deaths := deaths_in_tracts(ledger):
+            return deaths[0]
+        ledger.reset_certainty("r1")
+        for path in county_folder(operator).parent.rglob("tract_*.json.gz"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def test_a_worker_that_is_killed_in_a_tract_leaves_the_same_bytes(
+    operator: Operator, database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    env = {"DAS_S3ROOT": str(tmp_path / "copy"), "REIDENT": "r1"}
+    env |= request.getfixturevalue("mariadb_env") if database == "mariadb" else {}
+    disturbed = Operator(tmp_path / "other", "[run]\nretry_seconds = 0\n", env)
+    shutil.copytree(operator.env["DAS_S3ROOT"], disturbed.env["DAS_S3ROOT"])
+    disturbed.done("--rescan")
+    ledger = open_ledger(Config.load(env=disturbed.environment()), make=False)
+    assert "its worker process was ended by SIGKILL" in step_6_with_a_worker_killed_in_a_tract(disturbed, ledger)
+    ledger.engine.dispose()
+    operator.done("--step6")
+    assert files_of_step_6(disturbed) == files_of_step_6(operator)

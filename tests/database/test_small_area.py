@@ -20,6 +20,7 @@ from dbrecon.recon.people.attributes import NOT_TOLD, attributes_of
 from dbrecon.recon.product.release import load_release
 from dbrecon.recon.product.writer import write_state_zip
 from dbrecon.recon.study.synthetic import make_counties, plan_state
+from tests.console_world import Operator, assert_refused
 from tests.database.test_dhc import Lines, files_of, tool
 from tests.paths import CHECKOUT
 
@@ -120,6 +121,20 @@ def test_evaluate_rescan_and_certainty_know_it(root: Path) -> None:
     assert "the ledger and the files agree" in tool(root, "dbrtool.py", "-q", "--reident", "sa", "--rescan")
     answer = json.loads(tool(root, "dbrtool.py", "-q", "--reident", "sa", "--certainty", "--json"))
     assert answer["counties"] == 2
+
+
+def test_of_rounded_tables_no_certainty_is_told_by_any_command(tmp_path: Path) -> None:
+    """One sentence, before anything is read or answered."""
+    product = tmp_path / "rounded"
+    shutil.copytree(FOLDER, product)
+    tables = product / "tables.toml"
+    tables.write_text(tables.read_text().replace('name = "B2"\n', 'name = "B2"\nrounded_to = 5\n'))
+    (tmp_path / "claims.txt").write_text("tract 10001000100: somebody\n")
+    operator = Operator(tmp_path / "home", env={"DAS_S3ROOT": str(tmp_path / "root"), "REIDENT": "sa"})
+    operator.done("--register", "sa", "--product", str(product))
+    claim, claims = ["--claim", "tract 10001000100: somebody"], ["--claims", str(tmp_path / "claims.txt")]
+    for command in (["--step6"], ["--step6", "--samples", "3"], ["--run", "--step6"], ["--certainty"], claim, claims):
+        assert_refused(operator.here(*command), 2, "certainty is not available where cells are rounded or withheld (B2)")
 
 
 def test_files_that_were_copied_are_entered_with_the_product_that_is_named(root: Path, tmp_path: Path) -> None:
