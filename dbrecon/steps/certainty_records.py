@@ -119,8 +119,8 @@ def whole_record(kind: type[Record], path: str, then: str = "it is made again") 
         return kind.parse(storage.read_bytes(path), path)
     except storage.MissingFile:
         return None
-    except (storage.DamagedFile, InputError) as error:
-        log.warning("%s; %s", error, then)
+    except (storage.DamagedFile, InputError):
+        log.warning("%s: was changed or cut short since step 6 wrote it; %s", path, then)
         return None
 
 

@@ -176,7 +176,7 @@ def test_a_tract_s_record_that_was_edited_is_told_and_made_again(experiment: Exp
             close_county(experiment, "de", "001", sorted(TRACTS))
         caplog.clear()
         assert step6(experiment) == [False, True, False]
-        assert caplog.messages == [f"{path}: is not what step 6 wrote: it was changed; it is made again"]
+        assert caplog.messages == [f"{path}: was changed or cut short since step 6 wrote it; it is made again"]
         assert read_bytes(path) == right
     assert [read_bytes(file("de", "001")) for file in files] == first
 
@@ -193,7 +193,7 @@ def test_a_record_of_samples_that_was_edited_is_left_out_with_a_word(
     edit_record(path, "holders")
     close_county(experiment, "de", "001", sorted(TRACTS))
     assert caplog.messages == [
-        f"{path}: is not what step 6 wrote: it was changed; samples are left out until --step6 --samples N draws them again"
+        f"{path}: was changed or cut short since step 6 wrote it; samples are left out until --step6 --samples N draws them again"
     ]
     assert "confidence" not in rows_of(experiment.people_certainty("de", "001"))[0]
     assert make_samples_of(experiment, "de", "001", "000100", SampleOrder(2))
