@@ -29,10 +29,11 @@ from bench.talk import add_common, start
 from dbrecon.ctools.cli import run_command
 from dbrecon.recon.census.tables import Product, load_product
 from dbrecon.recon.certainty import minimum
+from dbrecon.recon.certainty.blockwise import blockwise_system
 from dbrecon.recon.certainty.labels import Labels
 from dbrecon.recon.certainty.record import certainty_builder, counts_of
 from dbrecon.recon.certainty.search import Budget, Proof
-from dbrecon.recon.certainty.tract_certainty import blockwise_distances, certainty
+from dbrecon.recon.certainty.tract_certainty import blockwise_distances, bounds, certainty
 from dbrecon.recon.certainty.warm_lp import WarmLp
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.solve.program import Options
@@ -91,7 +92,9 @@ def measure(
         counts = counts_of(model, made.people)
         system = CountSystem.of_model(model)
         built, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"]
-        blockwise_distances(system, model, Labels.of_model(model), counts, budget)
+        relaxed, _ = blockwise_system(system, model.block, model.row_block)
+        lower, upper = bounds(relaxed)
+        blockwise_distances(relaxed, lower, upper, model, Labels.of_model(model, lower < upper), counts, budget)
         blockwise, inside = time.process_time(), seconds["minimise"] + seconds["solve_mip"] - inside
         certain = certainty(model, counts, budget)
         end = time.process_time()

@@ -6,7 +6,7 @@ matches is not computed again.
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from dbrecon.recon.tract.model import ModelBuilder
 from dbrecon.steps.lp_files import read_county
 from dbrecon.steps.methods import attributes_known
 
-PROBE_BYTES = 1 << 12
+PROBE_BYTES, PIECE_BYTES = 1 << 12, 1 << 17
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def lines_of(file: IO[bytes], prefix: bytes) -> bytes:
         file.seek(start)
         line = file.readline()
     file.seek(start)
-    return b"".join(_while_prefixed(file, prefix))
+    return _while_prefixed(file, prefix)
 
 
 def _line_after(file: IO[bytes], offset: int) -> tuple[int, bytes]:
@@ -165,8 +165,13 @@ def _line_after(file: IO[bytes], offset: int) -> tuple[int, bytes]:
     return offset + len(skipped), file.readline()
 
 
-def _while_prefixed(file: IO[bytes], prefix: bytes) -> Iterator[bytes]:
-    while line := file.readline():
-        if not line.startswith(prefix):
-            return
-        yield line
+def _while_prefixed(file: IO[bytes], prefix: bytes) -> bytes:
+    """Return the lines from here on that begin with ``prefix``: many at a time, since a tract has thousands."""
+    text = b"\n"
+    while True:
+        piece = file.read(PIECE_BYTES)
+        text += piece
+        last = text.rfind(b"\n" + prefix)
+        end = text.find(b"\n", last + 1) + 1 or len(text)
+        if not piece or len(text) - end >= len(prefix):
+            return text[1:end] if last >= 0 else b""

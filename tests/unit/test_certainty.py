@@ -64,7 +64,7 @@ def test_floors_of_clusters_hold_and_a_search_with_them_finds_what_the_list_has(
     system = CountSystem.of_model(model)
     solutions = listed(model)
     cuts = data.draw(st.lists(st.tuples(st.integers(0, model.n_variables - 1), st.booleans()), max_size=3))
-    for columns, part in split(system, *bounds_of(system), tract.counts, Labels.of_model(model)):
+    for columns, part in split(system, *bounds_of(system), tract.counts, Labels.of_model(model, np.ones(model.n_variables, bool))):
         filled = np.flatnonzero((model.block[columns] == 0) & (part.known > 0))
         objective = Objective.shared(filled, part.known[filled])
         narrow = Clusters(part, objective)

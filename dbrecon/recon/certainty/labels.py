@@ -9,6 +9,8 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.propagation import connected
 from dbrecon.recon.tract.model import Model
 
+BoolArray = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -18,12 +20,14 @@ class Labels:
     wide: IntArray
 
     @classmethod
-    def of_model(cls, model: Model) -> "Labels":
-        """Return the clusters of a tract's program: columns that sums of one sex connect, a block's sums, or the tract's too."""
+    def of_model(cls, model: Model, is_open: BoolArray) -> "Labels":
+        """Return the clusters of a tract's program: columns that ``is_open`` and that sums of one sex connect, a block's sums, or
+        the tract's too."""
         row_of = np.repeat(np.arange(model.n_constraints), np.diff(model.starts))
-        of_one_sex = model.of_one_sex[model.row_group]
-        narrow, wide = (_connected(model, row_of, rows) for rows in (of_one_sex & (model.row_block >= 0), of_one_sex))
-        return cls(narrow, wide)
+        rows = model.of_one_sex[model.row_group]
+        used = rows[row_of] & is_open[model.columns]
+        narrow = used & (model.row_block >= 0)[row_of]
+        return cls(*(_connected(row_of[entries], model.columns[entries], is_open) for entries in (narrow, used)))
 
     @classmethod
     def none(cls, n_columns: int) -> "Labels":
@@ -39,7 +43,9 @@ class Labels:
         return Labels(self.narrow, np.full(len(self.wide), -1))
 
 
-def _connected(model: Model, row_of: IntArray, rows: npt.NDArray[np.bool_]) -> IntArray:
-    """Return (variables,) a number that two variables share if some of the ``rows`` (rows,) connect them."""
-    used = rows[row_of]
-    return connected(row_of[used], model.columns[used], model.n_variables)
+def _connected(rows: IntArray, columns: IntArray, is_open: BoolArray) -> IntArray:
+    """Return (columns,) a number that two open columns share if some of the ``rows`` connect them, -1 for the others."""
+    number = np.cumsum(is_open) - 1
+    label = np.full(len(is_open), -1)
+    label[is_open] = connected(rows, number[columns], int(is_open.sum()))
+    return label

@@ -94,9 +94,11 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
         raise InputError(f"tract {model.geoid}: the people do not meet the published counts", about=Subject.PEOPLE)
     n_blocks = len(model.blocks)
     people = _by_block(model.block, counts, n_blocks)
-    labels = Labels.of_model(model)
-    blockwise, blockwise_steps = blockwise_distances(system, model, labels, counts, budget)
-    lower, upper = bounds(system)
+    relaxed, _ = blockwise_system(system, model.block, model.row_block)
+    lower, upper = bounds(relaxed)
+    labels = Labels.of_model(model, lower < upper)
+    blockwise, blockwise_steps = blockwise_distances(relaxed, lower, upper, model, labels, counts, budget)
+    lower, upper = propagate(system, lower, upper)  # from what holds of blocks alone it is less far
     cells = Cells(lower.copy(), upper.copy(), counts.copy(), counts.copy())
     exact = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
     steps = blockwise_steps
@@ -123,13 +125,12 @@ def certainty(model: Model, counts: IntArray, budget: Budget, intervals: bool = 
 
 
 def blockwise_distances(
-    system: CountSystem, model: Model, labels: Labels, counts: IntArray, budget: Budget
+    relaxed: CountSystem, lower: IntArray, upper: IntArray, model: Model, labels: Labels, counts: IntArray, budget: Budget
 ) -> tuple[Distances, int]:
-    """Return the blockwise bound of each block, and the steps it took. ``labels`` are the clusters of the columns."""
+    """Return the blockwise bound of each block, and the steps it took. ``relaxed`` is that of :func:`blockwise_system`, ``lower``
+    and ``upper`` its bounds, ``labels`` are the clusters of the columns."""
     n_blocks, block = len(model.blocks), model.block
-    relaxed, _ = blockwise_system(system, block, model.row_block)
     found = Distances(np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64), np.zeros(n_blocks, np.int64))
-    lower, upper = bounds(relaxed)
     label, n = components(relaxed, lower, upper)
     if not n:
         return found, 0
