@@ -31,7 +31,7 @@ help: ## what there is to do
 
 setup: $(READY) ## the virtual environment, once
 
-# The stamp comes last: an install that was broken off is done again.
+# The stamp comes last: an install that was broken off is done again. A link is taken away, never what it leads to (as venv --clear does).
 $(READY): constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed: apt-get install python3 python3-venv," \
 		"or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -44,7 +44,8 @@ $(READY): constraints.txt
 			exit 1; \
 		fi; }
 	@echo "Setting up $(VENV) (once; about a minute) ..." >&2
-	@$(call quietly, $(PYTHON) -m venv --clear $(VENV), the making of $(VENV))
+	@rm -rf $(VENV)
+	@$(call quietly, $(PYTHON) -m venv $(VENV), the making of $(VENV))
 	@$(call quietly, $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: -r constraints.txt, \
 		pip install; see above)
 	@$(call quietly, $(PY) -m pip check --disable-pip-version-check, the check of the installed packages)

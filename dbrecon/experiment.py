@@ -118,67 +118,68 @@ class Experiment:
 
     def block_csv(self, stusab: str, county: str) -> str:
         """Return the county's block tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/{self.release.county_files}_block_{STATES[stusab].fips}{county}.csv"
+        return self._named(f"{self.release.county_files}_block", ".csv", stusab, county)
 
     def tract_csv(self, stusab: str, county: str) -> str:
         """Return the county's tract tables (step 2)."""
-        return f"{self.county_dir(stusab, county)}/{self.release.county_files}_tract_{STATES[stusab].fips}{county}.csv"
+        return self._named(f"{self.release.county_files}_tract", ".csv", stusab, county)
 
     def lp(self, stusab: str, county: str, tract: str) -> str:
         """Return the tract's integer program (step 3)."""
-        return self._model("lp", stusab, county, tract) + ".lp.gz"
+        return self._named("lp/model", ".lp.gz", stusab, county, tract)
 
     def ilp(self, stusab: str, county: str, tract: str) -> str:
         """Return the conflicting constraints of an infeasible tract (step 4), beside its LP."""
-        return self._model("lp", stusab, county, tract) + ".ilp"
+        return self._named("lp/model", ".ilp", stusab, county, tract)
 
     def sol(self, stusab: str, county: str, tract: str) -> str:
         """Return the tract's solution (step 4)."""
-        return self._model("sol", stusab, county, tract) + ".sol.gz"
-
-    def _model(self, kind: str, stusab: str, county: str, tract: str) -> str:
-        return f"{self.county_dir(stusab, county)}/{kind}/model_{STATES[stusab].fips}{county}{tract}"
+        return self._named("sol/model", ".sol.gz", stusab, county, tract)
 
     def certainty(self, stusab: str, county: str) -> str:
         """Return how sure the people of each block of the county are (step 6)."""
-        return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.csv"
+        return self._named("certainty", ".csv", stusab, county)
 
     def certainty_sidecar(self, stusab: str, county: str) -> str:
         """Return what the county's certainty was made of; written last."""
-        return f"{self.county_dir(stusab, county)}/certainty_{STATES[stusab].fips}{county}.json"
+        return self._named("certainty", ".json", stusab, county)
 
     def certainty_cells(self, stusab: str, county: str, kind: str = "csv") -> str:
         """Return the least and the most of each count that is filled or may vary (on request), "csv" or "parquet"."""
-        return f"{self.county_dir(stusab, county)}/certainty_cells_{STATES[stusab].fips}{county}.{kind}"
+        return self._named("certainty_cells", f".{kind}", stusab, county)
 
     def people_certainty(self, stusab: str, county: str) -> str:
         """Return who of the county's people is certain, line for line beside them."""
-        return f"{self.county_dir(stusab, county)}/people_certainty_{STATES[stusab].fips}{county}.csv"
+        return self._named("people_certainty", ".csv", stusab, county)
 
     def certainty_record(self, stusab: str, county: str, tract: str) -> str:
         """Return a tract's certainty, of which the county's files are made."""
-        return f"{self.county_dir(stusab, county)}/certainty/tract_{STATES[stusab].fips}{county}{tract}.json.gz"
+        return self._named("certainty/tract", ".json.gz", stusab, county, tract)
 
     def samples_record(self, stusab: str, county: str, tract: str) -> str:
         """Return what a tract's samples tell (on request)."""
-        return f"{self.county_dir(stusab, county)}/certainty/samples_{STATES[stusab].fips}{county}{tract}.json.gz"
+        return self._named("certainty/samples", ".json.gz", stusab, county, tract)
 
     def samples(self, stusab: str, county: str, tract: str) -> str:
         """Return a tract's samples themselves (on request)."""
-        return f"{self.county_dir(stusab, county)}/samples/tract_{STATES[stusab].fips}{county}{tract}.parquet"
+        return self._named("samples/tract", ".parquet", stusab, county, tract)
 
     def sample_blocks(self, stusab: str, county: str) -> str:
         """Return how far samples of the county are from one another, by block (with samples)."""
-        return f"{self.county_dir(stusab, county)}/sample_blocks_{STATES[stusab].fips}{county}.csv"
+        return self._named("sample_blocks", ".csv", stusab, county)
 
     def sample_cells(self, stusab: str, county: str, kind: str = "csv") -> str:
         """Return the same by count, of those that differ (with samples and cells), "csv" or "parquet"."""
-        return f"{self.county_dir(stusab, county)}/sample_cells_{STATES[stusab].fips}{county}.{kind}"
+        return self._named("sample_cells", f".{kind}", stusab, county)
 
     def evaluation(self, stusab: str, county: str) -> str:
         """Return what --evaluate has last found of the county."""
-        return f"{self.county_dir(stusab, county)}/evaluation_{STATES[stusab].fips}{county}.json"
+        return self._named("evaluation", ".json", stusab, county)
 
     def synth_out(self, stusab: str, county: str) -> str:
         """Return the county's people (step 5)."""
-        return f"{self.county_dir(stusab, county)}/synth_out_{STATES[stusab].fips}{county}.csv"
+        return self._named("synth_out", ".csv", stusab, county)
+
+    def _named(self, stem: str, ending: str, stusab: str, county: str, tract: str = "") -> str:
+        """Return the path of a file of a county, or of one of its tracts, which has their FIPS codes in its name."""
+        return f"{self.county_dir(stusab, county)}/{stem}_{STATES[stusab].fips}{county}{tract}{ending}"

@@ -40,22 +40,24 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlServ
         yield server
 
 
+def fresh_database(server: MariaServer | MysqlServer) -> Iterator[dict[str, str]]:
+    """The settings of a new database, which is removed afterwards."""
+    name = server.fresh_database()
+    yield server.settings(name)
+    if server.process is not None:
+        server.execute(f"DROP DATABASE {name}")
+
+
 @pytest.fixture
 def mysql_env(mysql_server: MysqlServer) -> Iterator[dict[str, str]]:
     """MYSQL_HOST and its partners, for a fresh database of MySQL's own."""
-    name = mysql_server.fresh_database()
-    yield mysql_server.settings(name)
-    if mysql_server.process is not None:
-        mysql_server.execute(f"DROP DATABASE {name}")
+    yield from fresh_database(mysql_server)
 
 
 @pytest.fixture
 def mariadb_env(mariadb_server: MariaServer) -> Iterator[dict[str, str]]:
     """MYSQL_HOST and its partners, for a fresh database."""
-    name = mariadb_server.fresh_database()
-    yield mariadb_server.settings(name)
-    if mariadb_server.process is not None:
-        mariadb_server.execute(f"DROP DATABASE {name}")
+    yield from fresh_database(mariadb_server)
 
 
 @pytest.fixture

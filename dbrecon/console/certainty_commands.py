@@ -207,7 +207,7 @@ def _computed(experiment: Experiment, ledger: Ledger, counties: Sequence[tuple[s
         else:
             found.append((stusab, county))
     if not found:
-        why = f"stale is {listed(stale, COUNTIES_NAMED)}" if stale else f"lacking is {listed(lacking, COUNTIES_NAMED)}"
+        why = f"it is stale for {listed(stale, COUNTIES_NAMED)}" if stale else f"it lacks {listed(lacking, COUNTIES_NAMED)}"
         remedy = remedy if stale else "do step 6 (--step6)"
         raise InputError(f"{experiment.reident} has no certainty of its people as they are: {why}; {remedy}")
     if stale:

@@ -49,7 +49,7 @@ ZSH = """_dbrecon_complete() {
         if [[ $fields[1] == file ]]; then
             _files
         elif [[ -n $fields[2] ]]; then
-            found+=("${fields[2]//:/\\\\:}:$fields[3]")
+            found+=("${fields[2]//:/\\\\:}${fields[3]:+:$fields[3]}")
         fi
     done
     (( $#found )) && _describe -V completions found

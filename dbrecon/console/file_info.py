@@ -188,7 +188,7 @@ def _geofile(path: str) -> Facts:
 
     stusab = path[-6:-4]
     if stusab not in STATES:
-        raise InputError(f"{path}: {stusab!r} is no state")
+        raise InputError(f"{path}: {stusab!r} is no state; a geofile is called geofile_ST.csv, after its state")
     levels: dict[str, int] = {}
     people = 0
     with storage.sopen(path) as file:

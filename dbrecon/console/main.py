@@ -36,7 +36,7 @@ where things are:
 
 exit codes:
   0    done (--run: every tract is solved)
-  1    the answer to --drop was not the name; or an error of the system
+  1    --doctor found what must be mended; a question (--drop, --resize) was answered otherwise; or an error of the system
   2    a wrong command, or a setting that is not valid
   3    data that are missing, damaged or contradictory; a file named here that is not there
   4    a file or bucket that cannot be read or written

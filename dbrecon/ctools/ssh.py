@@ -43,7 +43,7 @@ def run(
     """Run a POSIX shell script on ``host`` (``[user@]host[:port]``) and return what it left, within ``seconds`` in all.
 
     With ``output`` what it writes to stdout goes there as it comes, and is not kept. ``address`` is where the host is found if its
-    name leads nowhere. Raises SshError.
+    name cannot be resolved. Raises SshError.
     """
     return _done(host, "sh -s", [script.encode()], settings, seconds, output, address)
 

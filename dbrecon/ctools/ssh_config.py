@@ -164,7 +164,7 @@ def resolve(host: HostWords, settings: SshSettings, seconds: float, address: str
             values = _by_openssh([client, "-G", *options], host, settings, seconds)
     port = str(host.port or values.get("port", DEFAULT_PORT))
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise SshError(f"{host.text()}: Port {port} is none: correct it in {settings.config_file}")
+        raise SshError(f"{host.text()}: Port {port} is no port: correct it in {settings.config_file}")
     user = host.user or settings.user or values.get("user") or getpass.getuser()
     return Target(host.text(), host.name, address or values.get("hostname", host.name), int(port), user, values)
 

@@ -106,7 +106,8 @@ def _connect(target: Target, deadline: Deadline) -> socket.socket:
         found = socket.getaddrinfo(target.address, target.port, family, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = words(error)
-        raise NameUnknown(f"{target.given}: the name leads nowhere ({reason}): correct it, or see DNS or ~/.ssh/config") from error
+        remedy = "correct it, or see DNS or ~/.ssh/config"
+        raise NameUnknown(f"{target.given}: the name cannot be resolved ({reason}): {remedy}") from error
     bind = target.get("bindaddress")
     for index, (kind, type_, protocol, _, place) in enumerate(found):
         sock = socket.socket(kind, type_, protocol)

@@ -33,7 +33,7 @@ GRACE_SECONDS = 1.0
 @dataclass(frozen=True)
 class Host:
     """A node: how SSH reaches it, its role (MASTER, CORE, TASK), and on EMR EC2's id of its instance and its private address, at
-    which it is reached where its name leads nowhere."""
+    which it is reached where its name cannot be resolved."""
 
     name: str
     role: str = "TASK"

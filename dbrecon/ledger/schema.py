@@ -165,6 +165,16 @@ def _holder_columns() -> list[Column[object]]:
     ]
 
 
+def _claim_indexes(name: str) -> tuple[Index, Index]:
+    """Return what a claim finds the biggest free row by, and a reaper the holds that have ended."""
+    return Index(f"{name}_free", "status", "hold", "pop"), Index(f"{name}_hold", "hold", "hold_ends")
+
+
+def _county_columns() -> list[Column[str]]:
+    codes = {"stusab": 2, "state": 2, "county": 3}
+    return [Column(name, _ascii(length), nullable=False) for name, length in codes.items()]
+
+
 @lru_cache(maxsize=64)
 def experiment_tables(reident: str) -> ExperimentTables:
     """Return the table objects of an experiment whose REIDENT has been checked by the caller."""
@@ -217,9 +227,7 @@ def _tracts(meta: MetaData, reident: str) -> Table:
     return Table(
         name,
         meta,
-        Column("stusab", _ascii(2), nullable=False),
-        Column("state", _ascii(2), nullable=False),
-        Column("county", _ascii(3), nullable=False),
+        *_county_columns(),
         Column("tract", _ascii(6), nullable=False),
         Column("pop", BigInteger, nullable=False),
         *_claim_columns(),
@@ -243,10 +251,9 @@ def _tracts(meta: MetaData, reident: str) -> Table:
         Column("lp_count", Integer, nullable=False, default=0),
         Column("sol_count", Integer, nullable=False, default=0),
         PrimaryKeyConstraint("stusab", "county", "tract"),
-        Index(f"{name}_free", "status", "hold", "pop"),
+        *_claim_indexes(name),
         Index(f"{name}_state", "stusab", "status", "hold", "pop"),
         Index(f"{name}_county", "stusab", "county", "status", "hold", "pop"),
-        Index(f"{name}_hold", "hold", "hold_ends"),
         Index(f"{name}_lp", "lp_end", "lp_host"),
         Index(f"{name}_sol", "sol_end", "sol_host", "pop"),
         Index(f"{name}_cost", "solve_seconds", "lp_seconds"),
@@ -259,9 +266,7 @@ def _counties(meta: MetaData, reident: str) -> Table:
     return Table(
         name,
         meta,
-        Column("stusab", _ascii(2), nullable=False),
-        Column("state", _ascii(2), nullable=False),
-        Column("county", _ascii(3), nullable=False),
+        *_county_columns(),
         Column("name", String(100), nullable=False),
         Column("tracts", Integer, nullable=False),  # with people
         Column("pop", BigInteger, nullable=False),
@@ -277,8 +282,7 @@ def _counties(meta: MetaData, reident: str) -> Table:
         _digest("csv_digest"),
         Column("csv_count", Integer, nullable=False, default=0),
         PrimaryKeyConstraint("stusab", "county"),
-        Index(f"{name}_free", "status", "hold", "pop"),
-        Index(f"{name}_hold", "hold", "hold_ends"),
+        *_claim_indexes(name),
         **_MYSQL,
     )
 
@@ -288,9 +292,7 @@ def _certainty(meta: MetaData, reident: str) -> Table:
     return Table(
         name,
         meta,
-        Column("stusab", _ascii(2), nullable=False),
-        Column("state", _ascii(2), nullable=False),
-        Column("county", _ascii(3), nullable=False),
+        *_county_columns(),
         Column("tract", _ascii(6), nullable=False),  # COUNTY_FILES is the county's own files
         Column("pop", BigInteger, nullable=False),
         *_claim_columns(),
@@ -299,7 +301,6 @@ def _certainty(meta: MetaData, reident: str) -> Table:
         Column("sure_end", BigInteger),
         Column("sure_host", String(255)),
         PrimaryKeyConstraint("stusab", "county", "tract"),
-        Index(f"{name}_free", "status", "hold", "pop"),
-        Index(f"{name}_hold", "hold", "hold_ends"),
+        *_claim_indexes(name),
         **_MYSQL,
     )

@@ -164,9 +164,9 @@ def reconstruct(
     """
     check_published(published)
     if objective not in OBJECTIVES:
-        raise UsageError(f"objective {objective!r} is none; take one of {', '.join(OBJECTIVES)}")
+        raise UsageError(f"objective {objective!r} is not known; take one of {', '.join(OBJECTIVES)}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MOST_SEED:
-        raise UsageError(f"seed {seed!r} is none: give a whole number from 0 to {MOST_SEED:,}")
+        raise UsageError(f"seed {seed!r} is no seed: give a whole number from 0 to {MOST_SEED:,}")
     if not seconds > 0:
         raise UsageError(f"seconds {seconds!r} leave no time: give a number above 0")
     reconstructor = Reconstructor(published.product, single_ages)

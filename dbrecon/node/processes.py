@@ -178,7 +178,9 @@ class WorkerPool:
                 lost = error
                 time.sleep(0.1 * (attempt + 1))
         else:
-            raise DBReconError("no worker process can be started: their common ancestor dies; is memory running out?") from lost
+            raise DBReconError(
+                "no worker process can be started, since the one that makes them dies: see whether memory runs out"
+            ) from lost
         child.close()
         number, self._next = self._next, self._next + 1
         facts = process_facts(process.pid or 0)

@@ -96,6 +96,13 @@ def _percent_axis(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def _share_axes(axes: Any, right: float, x: str, y: str) -> None:
+    """Make both axes shares of 1, from 0 to ``right`` and to a little above 1."""
+    axes.set(xlim=(0, right), ylim=(0, 1.03), xlabel=x, ylabel=y)
+    _percent_axis(axes.xaxis)
+    _percent_axis(axes.yaxis)
+
+
 def _people_axis(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter
 
@@ -161,12 +168,7 @@ def calibration(name: str, caption: str, alt: str, stated: Floats, true: Floats,
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     size = 30 + 270 * np.sqrt(people / max(1, people.max(initial=1)))
     axes.scatter(stated, true, s=size, color=BLUE, alpha=0.85, edgecolor="white", label="records")
-    axes.set_xlim(0, 1.03)
-    axes.set_ylim(0, 1.03)
-    _percent_axis(axes.xaxis)
-    _percent_axis(axes.yaxis)
-    axes.set_xlabel("confidence: share of samples that have the record")
-    axes.set_ylabel("share of these records that are true")
+    _share_axes(axes, 1.03, "confidence: share of samples that have the record", "share of these records that are true")
     axes.legend(loc="upper left")
     return _finished(drawing, name, caption, alt)
 
@@ -177,12 +179,7 @@ def curve_by_rank(name: str, caption: str, alt: str, curves: Mapping[str, Floats
     drawing, axes = _drawing(7.2, 4.2)
     for label, curve in curves.items():
         axes.plot(curve[:, 0], curve[:, 1], color=COLOURS.get(label, INK), linewidth=2, label=label)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.03)
-    _percent_axis(axes.xaxis)
-    _percent_axis(axes.yaxis)
-    axes.set_xlabel("matches taken, most confident first")
-    axes.set_ylabel("precision")
+    _share_axes(axes, 1.0, "matches taken, most confident first", "precision")
     axes.legend(loc="lower left")
     return _finished(drawing, name, caption, alt)
 

@@ -85,9 +85,7 @@ def check_sources(experiment: Experiment, stusab: str, county: str, accepted: Di
     for name, path in _sources(experiment, stusab, county).items():
         if (digest := accepted.get(name)) and digest_of(path) != digest:
             place = f"{stusab} {county}" if name == "people" else stusab
-            raise NotAccepted(
-                f"{path}: is not {ACCEPTED}: it was changed, or is left of other work", about=about[name], place=place
-            )
+            raise NotAccepted(f"{path}: is not {ACCEPTED}: it was changed, or is of other work", about=about[name], place=place)
 
 
 def has_samples(experiment: Experiment, stusab: str, county: str, tracts: Sequence[str], order: SampleOrder) -> bool:

@@ -52,22 +52,21 @@ class Origin:
 
 def recorded_tables(path: str) -> str | None:
     """Return the tables that a solution says it was made for, in the words of an experiment; None as :func:`recorded_seed`."""
-    try:
-        head = storage.read_bytes(path)[:HEAD_BYTES]
-    except (storage.MissingFile, storage.DamagedFile):
-        return None
-    found = _TABLES.search(head)
+    found = _recorded(_TABLES, path)
     return found[1].decode("ascii") if found else None
 
 
 def recorded_seed(path: str) -> int | None:
     """Return the seed that a solution says it was made with; None if there is no such file, it is damaged, or says none."""
+    found = _recorded(_SEED, path)
+    return int(found[1]) if found else None
+
+
+def _recorded(pattern: re.Pattern[bytes], path: str) -> re.Match[bytes] | None:
     try:
-        head = storage.read_bytes(path)[:HEAD_BYTES]
+        return pattern.search(storage.read_bytes(path)[:HEAD_BYTES])
     except (storage.MissingFile, storage.DamagedFile):
         return None
-    found = _SEED.search(head)
-    return int(found[1]) if found else None
 
 
 @contextmanager
@@ -86,6 +85,6 @@ def check_accepted(content: bytes | mmap.mmap, accepted: str | None, path: str, 
     was accepted (None, "": nothing is known)."""
     digest = staging.digest(content)
     if accepted and digest != accepted:
-        found = f"{path}: is not {what} {ACCEPTED}: it was changed, or is left of other work"
+        found = f"{path}: is not {what} {ACCEPTED}: it was changed, or is of other work"
         raise NotAccepted(found, about=about, place=place)
     return digest

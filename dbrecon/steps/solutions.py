@@ -176,7 +176,7 @@ def solve_file(config: Config, lp_path: str, sol_path: str) -> str:
             raise file.explained(_ilp_beside(lp_path), config.s3.kms_key, Subject.CONSTRAINTS) from None
     geoid = file.tract or (f"{solved.people.geoid_tract[0]:011d}" if len(solved.people.kind) else None)
     if geoid is None:
-        raise InputError(f"{lp_path}: says of no tract, and its solution has nobody; is this the program of a tract?")
+        raise InputError(f"{lp_path}: names no tract, and its solution has nobody; give the LP file of a tract")
     _write(sol_path, solved.text(geoid, config.solve.seed), config.s3.kms_key)
     return f"{sol_path}: {counted(solved.people.population, 'person')} of tract {geoid}, solved with {solved.answer.solver}"
 

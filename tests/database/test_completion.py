@@ -27,7 +27,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
 ZSH = """
 compdef() { : }
 source "$SCRIPT"
-_describe() { print -rl -- "${(@P)3%%:*}" }
+_describe() {
+    print -rl -- "${(@P)3%%:*}"
+    [[ -z ${(M)${(@P)3}:#*:} ]] || print -ru2 "error: values with empty descriptions, which zsh lists backwards, with dashes"
+}
 _files() { print FILES }
 words=("$@") CURRENT=$#
 _dbrecon_complete

@@ -141,8 +141,8 @@ def test_signs_and_ranges_of_other_programs_are_read(tmp_path: Path, constraints
     ("text", "said"),
     [
         (program(f" c1: {MEN} = 1", rest=f"SOS\n s1: S1:: {MEN}:1\nEnd\n"), "has special ordered sets (SOS), which are not"),
-        (program(f" c1: {MEN} = 1 -> {WOMEN} = 1"), "has indicator constraints (->), which are not honoured here"),
-        (program(f" c1: {MEN} = 1", f"Minimize\n obj: [ {MEN} ^ 2 ] / 2"), "has quadratic terms, which are not honoured here"),
+        (program(f" c1: {MEN} = 1 -> {WOMEN} = 1"), "has indicator constraints (->), which are not supported here"),
+        (program(f" c1: {MEN} = 1", f"Minimize\n obj: [ {MEN} ^ 2 ] / 2"), "has quadratic terms, which are not supported here"),
         (program(f" c1: {MEN} = 1", rest=f"Semi-Continuous\n {MEN}\nEnd\n"), "has semi-continuous variables, which"),
         (program(f" c1: 2 {MEN} = 3", rest="End\n"), f"the variable {MEN} need not be whole, but variables here count people"),
         (program(f" c1: {MEN} = 1", rest=f"Bounds\n 1.1 <= {MEN} <= 1\nGeneral\n {MEN}\nEnd\n"), f"{MEN} has the bounds 1.1 and 1"),

@@ -245,7 +245,7 @@ def test_certainty_is_of_the_accepted_people_and_tables_alone(world: World) -> N
     assert run_here(world.ledger(), world.config, "r1", Place(), frozenset({6})) == 10
     errors = {quarantine.error for quarantine in world.ledger().status("r1").quarantined}
     assert {error.partition(";")[0] for error in errors} == {
-        f"{tables}: is not the county file as the ledger has it: it was changed, or is left of other work"
+        f"{tables}: is not the county file as the ledger has it: it was changed, or is of other work"
     }
     tables.write_bytes(right)
     people.write_bytes(people.read_bytes().replace(b",female,", b",male,", 1))

@@ -208,7 +208,7 @@ TABLE = [
     Case("address_family", "Host n1\n HostName localhost\n Port {all}\n AddressFamily inet\n HostKeyAlias node\n",
          lambda lab: lab.servers["all"].line("ed25519", "node")),
     Case("nobody_listens", "Host n1\n HostName 127.0.0.1\n Port 1\n", ours="Connection refused", theirs="Connection refused"),
-    Case("no_such_name", "Host n1\n HostName no-such.invalid\n", ours="the name leads nowhere",
+    Case("no_such_name", "Host n1\n HostName no-such.invalid\n", ours="the name cannot be resolved",
          theirs="Could not resolve hostname"),
     # the way there
     Case("jump", ALL + " ProxyJump {user}@127.0.0.1:{jump}\n", with_jump),
@@ -360,7 +360,7 @@ def test_without_the_client_a_line_that_cannot_be_read_is_named_and_a_wrong_port
     without_client(monkeypatch, tmp_path)
     assert ssh.run("n1", "echo in\n", ssh.SshSettings(), 30.0).out == "in\n"
     assert f"{folder / 'config'}: the line 'Host' is passed over" in caplog.text
-    with pytest.raises(ssh.SshError, match="n2: Port many is none: correct it in"):
+    with pytest.raises(ssh.SshError, match="n2: Port many is no port: correct it in"):
         ssh.run("n2", "echo in\n", ssh.SshSettings(), 30.0)
 
 

@@ -4,7 +4,6 @@ import html
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from dbrecon.console import main as dbrtool
 from dbrecon.console import scheduler
 from dbrecon.console.parser import Parser
 from dbrecon.errors import UsageError
 from dbrecon.ledger.lifecycle import LIVES
+from tests.chromium import AXE, browser
 from tests.paths import CHECKOUT
 from tests.waiting import wait_for
 
 PAGES = [CHECKOUT / "README.md", *sorted(CHECKOUT.glob("docs/*.md")), *sorted(CHECKOUT.glob("docs/[a-z]*/*.md"))]
-AXE = CHECKOUT / "tests" / "assets" / "axe.min.js"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the tutorials run, on whatever machine this is
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -42,12 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium without a window."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    flags = ["--headless=new", "--disable-dev-shm-usage", "--disable-gpu", f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]
-    for flag in flags + (["--no-sandbox"] if os.geteuid() == 0 else []):
-        options.add_argument(flag)
-    found = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
+    found = browser(tmp_path_factory.mktemp("chromium"))
     yield found
     found.quit()
 

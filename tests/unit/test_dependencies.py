@@ -1,8 +1,10 @@
 """What the product imports is what pyproject.toml declares, in the extra that brings it, and constraints.txt pins."""
 
 import re
+import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,21 @@ def test_a_package_that_is_missing_is_named_with_its_extra() -> None:
 def test_a_module_that_no_extra_brings_is_a_bug_and_keeps_its_traceback() -> None:
     with pytest.raises(ModuleNotFoundError), extra("dashboard"):
         raise ModuleNotFoundError("No module named 'dbrecon.nothing'", name="dbrecon.nothing")
+
+
+def test_make_sets_up_an_environment_of_its_own_where_a_link_leads_to_anothers(tmp_path: Path) -> None:
+    """A second checkout may borrow the first one's by a link; its constraints.txt is newer than what was set up there."""
+    borrowed, package, checkout = tmp_path / "borrowed", tmp_path / "borrowed" / "package.py", tmp_path / "checkout"
+    borrowed.mkdir()
+    package.touch()
+    checkout.mkdir()
+    (checkout / "constraints.txt").touch()
+    (checkout / ".venv").symlink_to(borrowed)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || exec {sys.executable} "$@" --without-pip\n', encoding="utf-8")
+    python.chmod(0o755)
+    command = ["make", "-C", str(checkout), "-f", str(CHECKOUT / "Makefile"), f"PYTHON={python}", "setup"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "No module named pip" in done.stderr, "this environment has none, and so the set-up ends there"
+    assert package.exists()
+    assert not (checkout / ".venv").is_symlink()

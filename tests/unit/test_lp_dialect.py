@@ -53,7 +53,7 @@ def test_what_others_write_is_read_as_they_mean_it(what: str) -> None:
     assert answer(text) == expected
 
 
-HONOURED = "which are not honoured here"
+HONOURED = "which are not supported here"
 REFUSED = {
     "a constant": (program(f"c1: {M} + 3 >= 5\n c2: {M} <= 4"), rf"has constants left of a relation \(3\), {HONOURED}"),
     "a constant in front": (program(f"c1: 3 + {M} >= 5\n c2: {M} <= 4"), rf"has constants left of a relation \(3\), {HONOURED}"),

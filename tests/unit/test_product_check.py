@@ -202,7 +202,7 @@ def test_labels_say_what_cells_count(name: str, cells: list[int], tables: int) -
         ("P0120002,Male:", "P0120002,Female:", "count others by sex"),
         ("P0080013,White; Asian", "P0080013,White; Some Other Race", "P0080013 of P8 .* by race"),
         ("P0040003,Hispanic", "P0040003,Not Hispanic", "by hisp"),
-        ("P4,P0040003,Hispanic or Latino\n", "", "has 2 labels for P4, which has 3 cells"),
+        ("P4,P0040003,Hispanic or Latino\n", "", "has 2 labels for P4, not 3: one a cell"),
         ("P4,P0040003", "P4,P0040004", "has P0040004 of P4 where its cell P0040003 belongs"),
         ("P4,P0040003", "Q4,P0040003", "has labels of Q4, which is none of the product's tables"),
     ],

@@ -1,6 +1,9 @@
 """Solvers: the same answer every time, and a clear word when there is none."""
 
+from typing import Any
+
 import gurobipy
+import highspy
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from dbrecon.recon.tract.model import Model, ModelBuilder
 from dbrecon.recon.tract.verify import satisfies
 from dbrecon.remedies import sentence
 from tests.helpers import random_people, tables_of
+from tests.paths import CHECKOUT
 
 PRODUCT = load_product()
 
@@ -46,6 +50,23 @@ def test_the_same_program_and_seed_give_the_same_answer(solver: str) -> None:
     model = ModelBuilder(PRODUCT).build(tables_of(PRODUCT, random_people(4, blocks=4, people=80)))
     answers = [solve(Program.of_model(model), Options(solver=solver, seed=7), "a tract").values for _ in range(3)]
     assert all(np.array_equal(answers[0], item) for item in answers)
+
+
+def test_nothing_but_results_is_printed_by_a_command_that_solves(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = []
+    enable: Any = highspy.Highs.enableCallbacks
+
+    def may_print(highs: Any) -> None:
+        """From HiGHS 1.16 on it is this that prints the solver's name, to stdout."""
+        silent.append(not highs.getOptionValue("output_flag")[1])
+        enable(highs)
+
+    monkeypatch.setattr(highspy.Highs, "enableCallbacks", may_print)
+    solve(program([[0, 1], [0]], [3, 1]), Options(), "tract 1")
+    assert silent
+    assert all(silent)
+    speaking = [path.name for path in (CHECKOUT / "dbrecon").rglob("*.py") if "highspy.Highs(" in path.read_text(encoding="utf-8")]
+    assert speaking == []
 
 
 @pytest.mark.parametrize("solver", ["highs", "gurobi"])

@@ -13,6 +13,7 @@ from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.objective import FloatArray
 from dbrecon.recon.certainty.warm_lp import SIMPLEX_OPTIONS
 from dbrecon.recon.solve.propagation import CountSystem
+from dbrecon.recon.solve.quiet_highs import CONTINUOUS, QuietHighs
 
 Move = tuple[IntArray, IntArray]
 """Columns, ascending, and by how much each changes; the first rises. Going it backwards is a move too."""
@@ -49,26 +50,14 @@ class _Rays:
     def __init__(self, system: CountSystem, signs: IntArray) -> None:
         n = system.n_columns
         self._all = np.arange(n, dtype=np.int32)
-        self._highs = highspy.Highs()
-        for name, value in SIMPLEX_OPTIONS.items():
-            self._highs.setOptionValue(name, value)
+        self._highs = QuietHighs(SIMPLEX_OPTIONS)
         nothing = np.zeros(system.n_rows)
-        self._highs.passModel(
-            n,
-            system.n_rows,
-            len(system.columns),
-            int(highspy.MatrixFormat.kRowwise),
-            int(highspy.ObjSense.kMinimize),
-            0.0,
+        self._highs.load(
+            (system.starts, system.columns, signs[system.columns]),
+            (nothing, nothing),
+            (np.zeros(n), np.full(n, np.inf)),
             np.ones(n),
-            np.zeros(n),
-            np.full(n, np.inf),
-            nothing,
-            nothing,
-            system.starts.astype(np.int32),
-            system.columns.astype(np.int32),
-            signs[system.columns].astype(np.float64),
-            np.zeros(n, np.int32),
+            CONTINUOUS,
         )
 
     def find(self, fixed: int, allowed: np.ndarray, rng: np.random.Generator) -> IntArray | None:

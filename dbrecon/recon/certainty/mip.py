@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.objective import FloatArray, Objective
 from dbrecon.recon.solve.propagation import CountSystem
+from dbrecon.recon.solve.quiet_highs import CONTINUOUS, INTEGER, QuietHighs
 
 SURE = 1e-5
 """How far above an integer the solver's bound must be before the next integer is taken for the least."""
@@ -78,7 +79,7 @@ def _program(
     objective: Objective,
     known: IntArray,
     floors: Sequence[tuple[IntArray, int]],
-) -> highspy.Highs:
+) -> QuietHighs:
     """Return the program in HiGHS, with the solution ``known`` as its start: counts, then m, then z of each count in the middle."""
     n = system.n_columns
     columns, caps, weights = objective.columns, objective.caps, objective.weights
@@ -99,28 +100,15 @@ def _program(
     matrix = sp.csr_array(sp.vstack([matrix, *picks])) if picks else matrix
     m = np.minimum(known[inside], h)
     start = np.concatenate([known, m, (known[inside] > h).astype(np.int64)]).astype(np.float64)
-    highs = highspy.Highs()
-    for name, value in _OPTIONS.items():
-        highs.setOptionValue(name, value)
-    kinds = np.full(n + 2 * k, int(highspy.HighsVarType.kInteger), np.int32)
-    kinds[n : n + k] = int(highspy.HighsVarType.kContinuous)
-    highs.passModel(
-        n + 2 * k,
-        matrix.shape[0],
-        matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMinimize),
-        constant,
-        costs,
-        np.concatenate([lower, np.minimum(low, h), np.zeros(k, np.int64)]).astype(np.float64),
-        np.concatenate([upper, h, np.ones(k, np.int64)]).astype(np.float64),
-        np.concatenate([system.row_lower, np.zeros(k, np.int64), low, least]).astype(np.float64),
-        np.concatenate([system.row_upper.astype(np.float64), np.full(2 * k + len(floors), np.inf)]),
-        matrix.indptr.astype(np.int32),
-        matrix.indices.astype(np.int32),
-        matrix.data,
-        kinds,
-    )
+    kinds = np.full(n + 2 * k, INTEGER, np.int32)
+    kinds[n : n + k] = CONTINUOUS
+    row_lower = np.concatenate([system.row_lower, np.zeros(k, np.int64), low, least])
+    row_upper = np.concatenate([system.row_upper, np.full(2 * k + len(floors), np.inf)])
+    column_lower = np.concatenate([lower, np.minimum(low, h), np.zeros(k, np.int64)])
+    column_upper = np.concatenate([upper, h, np.ones(k, np.int64)])
+    highs = QuietHighs(_OPTIONS)
+    rows = (matrix.indptr, matrix.indices, matrix.data)
+    highs.load(rows, (row_lower, row_upper), (column_lower, column_upper), costs, kinds, constant)
     solution = highspy.HighsSolution()
     solution.col_value = start.tolist()
     highs.setSolution(solution)
@@ -153,10 +141,7 @@ def _rows(system: CountSystem, inside: IntArray, above: IntArray, below: IntArra
     )
 
 
-_OPTIONS: dict[str, bool | int | str | float] = {
-    "output_flag": False,
-    "threads": 1,
-    "parallel": "off",
+_OPTIONS: dict[str, bool | int | float | str] = {
     "random_seed": 0,
     "mip_abs_gap": 0.99,  # the values are whole
     "mip_rel_gap": 0.0,

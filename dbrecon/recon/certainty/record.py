@@ -101,8 +101,7 @@ def tables_digest(tables: TractTables) -> str:
 
 def counts_of(model: Model, people: People) -> IntArray:
     """Return (variables,) how many of the people each variable counts. Raises InputError if somebody is in no block, or of no kind,
-    that the
-    tables allow: then the people are no reconstruction from them."""
+    that the tables allow: then the people are no reconstruction from them."""
     n_kinds = model.bins.n_sa * 126
     block = np.searchsorted(model.blocks, people.geoid_block % BLOCKS_PER_TRACT)
     known = model.block * n_kinds + model.kind
@@ -112,7 +111,7 @@ def counts_of(model: Model, people: People) -> IntArray:
     at[at == len(known)] = 0
     position = order[at] if len(order) else at
     if len(wanted) and (not len(known) or (known[position] != wanted).any()):
-        raise InputError(f"tract {model.geoid}: somebody is in it whom its published tables forbid")
+        raise InputError(f"tract {model.geoid}: somebody is in it whom its published tables forbid", about=Subject.PEOPLE)
     counts = np.zeros(model.n_variables, np.int64)
     np.add.at(counts, position, people.count)
     return counts

@@ -9,12 +9,14 @@ import numpy as np
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.certainty.objective import SCALE, FloatArray
 from dbrecon.recon.solve.propagation import CountSystem
+from dbrecon.recon.solve.quiet_highs import CONTINUOUS, QuietHighs
 
 DUAL_SIMPLEX, PRIMAL_SIMPLEX = 1, 4
 _OPTIMAL = highspy.HighsModelStatus.kOptimal
 _INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 ITERATIONS_AT_MOST = 200_000
 """No relaxation of a tract needs nearly as many; one that does counts as unsettled."""
+SIMPLEX_OPTIONS: dict[str, bool | int | float | str] = {"presolve": "off", "solver": "simplex", "random_seed": 0}
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,7 @@ class WarmLp:
         clusters: Sequence[IntArray] = (),
         begin: "WarmLp | None" = None,
     ) -> None:
-        self._highs = highspy.Highs()
-        for name, value in _OPTIONS.items():
-            self._highs.setOptionValue(name, value)
+        self._highs = QuietHighs(SIMPLEX_OPTIONS | {"simplex_iteration_limit": ITERATIONS_AT_MOST})
         n, k = system.n_columns, len(clusters)
         self._n, self._n_rows = n, system.n_rows
         self._all = np.arange(n, dtype=np.int32)
@@ -69,22 +69,14 @@ class WarmLp:
         """Give the program to the solver: the sums, then a row a cluster, whose costs are not known yet, with its surplus."""
         n = self._n
         nothing, infinite = np.zeros(k), np.full(k, np.inf)
-        self._highs.passModel(
-            n + k,
-            system.n_rows + k,
-            len(system.columns) + k,
-            int(highspy.MatrixFormat.kRowwise),
-            int(highspy.ObjSense.kMinimize),
-            0.0,
+        starts = np.concatenate([system.starts, len(system.columns) + np.arange(1, k + 1)])
+        columns = np.concatenate([system.columns, n + np.arange(k)])
+        self._highs.load(
+            (starts, columns, np.ones(len(columns))),
+            (np.concatenate([system.row_lower, self._floors]), np.concatenate([system.row_upper, infinite])),
+            (np.concatenate([self._lower, nothing]), np.concatenate([self._upper, infinite])),
             np.concatenate([self._costs, np.ones(k)]),
-            np.concatenate([self._lower, nothing]).astype(np.float64),
-            np.concatenate([self._upper, infinite]).astype(np.float64),
-            np.concatenate([system.row_lower, self._floors]).astype(np.float64),
-            np.concatenate([system.row_upper, infinite]).astype(np.float64),
-            np.concatenate([system.starts, len(system.columns) + np.arange(1, k + 1)]).astype(np.int32),
-            np.concatenate([system.columns, n + np.arange(k)]).astype(np.int32),
-            np.ones(len(system.columns) + k),
-            np.zeros(n + k, np.int32),
+            CONTINUOUS,
         )
 
     def _start_from(self, other: "WarmLp") -> None:
@@ -153,16 +145,3 @@ class WarmLp:
     def _ray(self) -> FloatArray | None:
         _, has_ray, ray = self._highs.getDualRay()  # type: ignore[attr-defined]  # the stubs lack it
         return np.asarray(ray, np.float64)[: self._n_rows] if has_ray else None
-
-
-SIMPLEX_OPTIONS: dict[str, bool | int | str] = {
-    "output_flag": False,
-    "threads": 1,
-    "parallel": "off",
-    "presolve": "off",
-    "solver": "simplex",
-    "random_seed": 0,
-}
-"""One thread's simplex without a word, the same on any machine."""
-
-_OPTIONS = SIMPLEX_OPTIONS | {"simplex_iteration_limit": ITERATIONS_AT_MOST}

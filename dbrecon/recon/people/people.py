@@ -24,15 +24,10 @@ OLDEST = 130
 _ROWS_AT_ONCE = 1 << 17
 
 
-@dataclass(frozen=True)
-class People:
-    """``count[i]`` people of kind ``kind[i]`` (see :mod:`dbrecon.recon.census.kinds`) live in block ``geoid_block[i]``.
-
-    ``geoid_block`` is the 15-digit id as a number (its leading zero comes back in text). Three int64 arrays of one length.
-    """
+class _Counted:
+    """Entries of so many people of a block each."""
 
     geoid_block: IntArray
-    kind: IntArray
     count: IntArray
 
     @property
@@ -44,6 +39,18 @@ class People:
     def geoid_tract(self) -> IntArray:
         """The 11-digit tract of each entry, as a number."""
         return self.geoid_block // BLOCKS_PER_TRACT
+
+
+@dataclass(frozen=True)
+class People(_Counted):
+    """``count[i]`` people of kind ``kind[i]`` (see :mod:`dbrecon.recon.census.kinds`) live in block ``geoid_block[i]``.
+
+    ``geoid_block`` is the 15-digit id as a number (its leading zero comes back in text). Three int64 arrays of one length.
+    """
+
+    geoid_block: IntArray
+    kind: IntArray
+    count: IntArray
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -75,7 +82,7 @@ class People:
 
 
 @dataclass(frozen=True)
-class BinnedPeople:
+class BinnedPeople(_Counted):
     """People whose ages are known as intervals: ``count[i]`` of ``kind[i]`` live in block ``geoid_block[i]``, save that each may be
     of any age category from the kind's to ``last[i]``. Four int64 arrays of one length."""
 
@@ -83,16 +90,6 @@ class BinnedPeople:
     kind: IntArray
     last: IntArray
     count: IntArray
-
-    @property
-    def population(self) -> int:
-        """How many people these are."""
-        return int(self.count.sum())
-
-    @property
-    def geoid_tract(self) -> IntArray:
-        """The 11-digit tract of each entry, as a number."""
-        return self.geoid_block // BLOCKS_PER_TRACT
 
     @property
     def age(self) -> IntArray:

@@ -50,7 +50,7 @@ def check_labels(product: Product, path: Path) -> Agreement:
     for table in product.tables:
         known = labels.get(table.name) or labels.get(_parent(table), [])
         if known and len(known) != len(table.cells):
-            raise InputError(f"{path}: has {len(known)} labels for {table.name}, which has {len(table.cells)} cells")
+            raise InputError(f"{path}: has {len(known)} labels for {table.name}, not {len(table.cells)}: one a cell")
         named = [name for name, _ in labels.get(table.name, [])]
         if named and named != list(table.cell_names):
             wrong, right = next((given, own) for given, own in zip(named, table.cell_names, strict=True) if given != own)
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, list[tuple[str, str]]]:
             for row in csv.DictReader(file):
                 labels.setdefault(row["table"], []).append((row["cell"], row["label"]))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); correct its rights, or leave it out") from error
     except (KeyError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no list of labels ({error}); its columns are table,cell,label") from error
     return labels

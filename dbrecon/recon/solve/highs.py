@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from dbrecon.errors import SolverError, Subject
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.solve.program import ROUNDING, Answer, FloatArray, Infeasible, Options, Program, TimeLimit, rounded
+from dbrecon.recon.solve.quiet_highs import CONTINUOUS, INTEGER, QuietHighs
 from dbrecon.recon.solve.spread import spread
 
 PROBING, ENUMERATION = 1 << 15, 1 << 16  # numbers of HiGHS's presolve rules (HighsPresolve: PresolveRuleType)
@@ -42,39 +43,20 @@ _INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kU
 @lru_cache(maxsize=1)
 def highs_version() -> str:
     """HiGHS's name and version."""
-    return f"HiGHS {highspy.Highs().version()}"
+    return f"HiGHS {QuietHighs({}).version()}"
 
 
 def _highs(
     program: Program, integer: bool, seed: int, seconds: float, strategy: Mapping[str, float | str] | None = None
-) -> highspy.Highs:
+) -> QuietHighs:
     """Return a solver that holds the program and our options."""
-    highs = highspy.Highs()
-    for name, value in (strategy or {}).items():
-        highs.setOptionValue(name, value)
-    highs.setOptionValue("output_flag", False)
-    highs.setOptionValue("threads", 1)
-    highs.setOptionValue("parallel", "off")
-    highs.setOptionValue("random_seed", seed)
-    highs.setOptionValue("time_limit", seconds)
-    n = program.n_variables
-    integrality = int(highspy.HighsVarType.kInteger if integer else highspy.HighsVarType.kContinuous)
-    highs.passModel(
-        n,
-        program.n_constraints,
-        len(program.columns),
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMinimize),
-        0.0,
-        np.zeros(n) if program.cost is None else program.cost,
-        program.column_lower,
-        program.column_upper,
-        program.lower,
-        program.upper,
-        program.starts.astype(np.int32),
-        program.columns.astype(np.int32),
-        program.values,
-        np.full(n, integrality, np.int32),
+    highs = QuietHighs({**(strategy or {}), "random_seed": seed, "time_limit": seconds})
+    highs.load(
+        (program.starts, program.columns, program.values),
+        (program.lower, program.upper),
+        (program.column_lower, program.column_upper),
+        np.zeros(program.n_variables) if program.cost is None else program.cost,
+        INTEGER if integer else CONTINUOUS,
     )
     return highs
 
@@ -107,7 +89,7 @@ def solve_highs(program: Program, options: Options, what: str) -> Answer:
 
 
 def _unexpected(status: highspy.HighsModelStatus, what: str) -> SolverError:
-    ended = highspy.Highs().modelStatusToString(status)
+    ended = QuietHighs({}).modelStatusToString(status)
     return SolverError(f"{what}: HiGHS ended with {ended!r}; try another solver or seed ([solve])")
 
 

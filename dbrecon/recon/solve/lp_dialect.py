@@ -74,7 +74,7 @@ def _heading(match: re.Match[bytes]) -> str:
 
 
 def unsupported(text: bytes) -> str | None:
-    """Return what a :func:`plain` text has that is not honoured here; None if there is no such thing."""
+    """Return what a :func:`plain` text has that is not supported here; None if there is no such thing."""
     headings = [(match.start(), str(match.lastgroup), _heading(match)) for match in _HEADING.finditer(text)]
     for _, group, _ in headings:
         if group.startswith("other"):

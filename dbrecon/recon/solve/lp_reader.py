@@ -12,6 +12,7 @@ from dbrecon.errors import InputError, Subject
 from dbrecon.recon.people.variable_names import DUMMIES, is_variable
 from dbrecon.recon.solve.lp_dialect import marks, plain, translated, unsupported, up_to_end
 from dbrecon.recon.solve.program import MOST_COUNTED, FloatArray, NamedProgram, Program
+from dbrecon.recon.solve.quiet_highs import QuietHighs
 
 
 def read_lp(text: bytes, source: str) -> NamedProgram:
@@ -32,7 +33,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     what = (marks(whole) if marked else None) or unsupported(whole)
     highs = None if what else _parsed(whole)
     if highs is None and (what := what or marks(whole)):
-        raise InputError(f"{source}: has {what}, which are not honoured here; write the program without them")
+        raise InputError(f"{source}: has {what}, which are not supported here; write the program without them")
     highs = highs or _parsed(translated(whole))
     if highs is None:
         raise InputError(f"{source}: this is no LP file that HiGHS can read", about=Subject.LP_DIALECT)
@@ -41,7 +42,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     cost = np.array(lp.col_cost_, np.float64) * (-1 if lp.sense_ == highspy.ObjSense.kMaximize else 1)
     low, high = np.array(lp.col_lower_, np.float64), np.array(lp.col_upper_, np.float64)
     if highs.getModel().hessian_.dim_:
-        raise InputError(f"{source}: has quadratic terms, which are not honoured here; write the program without them")
+        raise InputError(f"{source}: has quadratic terms, which are not supported here; write the program without them")
     _check_variables(lp, names, low, high, source)
     matrix = sp.csc_array(
         (np.array(lp.a_matrix_.value_), np.array(lp.a_matrix_.index_), np.array(lp.a_matrix_.start_)),
@@ -60,7 +61,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     return NamedProgram(program, names, tuple(lp.row_names_))
 
 
-def _parsed(text: bytes) -> highspy.Highs | None:
+def _parsed(text: bytes) -> QuietHighs | None:
     """Return a solver that holds the text's program; None if HiGHS cannot read it."""
     # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
     with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
@@ -68,8 +69,7 @@ def _parsed(text: bytes) -> highspy.Highs | None:
         file.flush()
         path = Path(folder) / "model.lp"
         path.symlink_to(f"/proc/self/fd/{file.fileno()}")
-        highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
+        highs = QuietHighs({})
         status = highs.readModel(str(path))
     # HiGHS takes a text without sections for an empty program.
     return None if status == highspy.HighsStatus.kError or highs.getLp().num_row_ == 0 else highs
@@ -80,7 +80,7 @@ def _check_variables(lp: Any, names: tuple[str, ...], low: FloatArray, high: Flo
     kinds = np.array([int(kind) for kind in lp.integrality_], np.int64) if len(lp.integrality_) else np.zeros(len(names), np.int64)
     semi = (kinds != int(highspy.HighsVarType.kInteger)) & (kinds != int(highspy.HighsVarType.kContinuous))
     if semi.any():
-        raise InputError(f"{source}: has semi-continuous variables, which are not honoured here; write the program without them")
+        raise InputError(f"{source}: has semi-continuous variables, which are not supported here; write the program without them")
     if (np.ceil(low) > np.floor(high)).any():
         i = int(np.argmax(np.ceil(low) > np.floor(high)))
         raise InputError(
