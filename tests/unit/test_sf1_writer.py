@@ -8,6 +8,7 @@ import itertools
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from dbrecon.recon.census.geography import load_header_layout, read_units
 from dbrecon.recon.census.kinds import FIRST_AGES, N_KINDS, RACE_BITS, RACES, IntArray, join_kind, split_kind
 from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import read_people
-from dbrecon.recon.product.writer import County, counties_of, format_counts, write_state_zip
+from dbrecon.recon.product.writer import County, format_counts, write_state_zip
 from tests.paths import CHECKOUT, SHARED_DATA
 
 P12_AGES = (0, 5, 10, 15, 18, 20, 21, 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85)
@@ -159,6 +160,15 @@ def person(block: int, sex: int = 0, age: int = 30, race: int = 32, hisp: int = 
     return block, int(join_kind(np.array(sex), np.array(age), np.array(race), np.array(hisp))), count
 
 
+def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
+    """The counties of a state's people, ascending; further blocks by their 15-digit ids."""
+    blocks = np.union1d(people.geoid_block, empty_blocks)
+    for county in np.unique(blocks // 10**10).tolist():
+        here, code = blocks[blocks // 10**10 == county], f"{county % 1000:03d}"
+        lives_here = people.geoid_block // 10**10 == county
+        yield County(code, f"County {code}", np.unique(here // 10**4), here, people.select(lives_here))
+
+
 def write(folder: Path, people: People, empty: IntArray = EMPTY) -> Path:
     path = folder / "de2010.sf1.zip"
     write_state_zip(path, "de", "10", counties_of(people, empty))
@@ -230,9 +240,9 @@ def test_records_stand_in_order_and_pct_segments_have_those_above_blocks(tmp_pat
 
 def test_the_header_is_read_back_with_names_and_populations(tmp_path: Path) -> None:
     people = people_of(person(BLOCKS[0], count=12_345), person(BLOCKS[3]))
-    county = County.of_people("001", people, np.array([100019900000001]), "Doña Ana County")
+    [county] = counties_of(people, np.array([100019900000001]))
     path = tmp_path / "de2010.sf1.zip"
-    write_state_zip(path, "de", "10", [county])
+    write_state_zip(path, "de", "10", [replace(county, name="Doña Ana County")])
     with zipfile.ZipFile(path) as archive:
         lines = archive.read("degeo2010.sf1").splitlines()
     units = {u.geoid: u for u in read_units(lines, load_header_layout(), "de", "10", "header")}

@@ -50,12 +50,6 @@ class County:
     blocks: IntArray
     people: People
 
-    @classmethod
-    def of_people(cls, code: str, people: People, empty_blocks: IntArray, name: str | None = None) -> "County":
-        """Return the county whose blocks are those of ``people`` and ``empty_blocks`` (15-digit ids)."""
-        blocks = np.union1d(people.geoid_block, empty_blocks)
-        return cls(code, name or f"County {code}", np.unique(blocks // BLOCKS_PER_TRACT), blocks, people)
-
     def check(self, state: str) -> None:
         """Raise InputError if ids are not ascending, not of this county, or people live outside the blocks."""
         for name, ids, digits in (("tracts", self.tracts, 6), ("blocks", self.blocks, 10)):
@@ -67,13 +61,6 @@ class County:
         if homeless.any():
             block = int(self.people.geoid_block[np.argmax(homeless)])
             raise InputError(f"county {state}{self.code}: people live in block {block:015d}, not one of its; give every block")
-
-
-def counties_of(people: People, empty_blocks: IntArray) -> Iterator[County]:
-    """Yield the counties of a state's people, ascending. ``empty_blocks`` are 15-digit ids of further blocks."""
-    of_people, of_blocks = people.geoid_block // 10**10, empty_blocks // 10**10
-    for county in np.union1d(of_people, of_blocks).tolist():
-        yield County.of_people(f"{county % 1000:03d}", people.select(of_people == county), empty_blocks[of_blocks == county])
 
 
 class _Spool:
