@@ -183,9 +183,9 @@ def load_arrow() -> None:
 
 
 def warn_left_out(name: str, records: int) -> None:
-    """Say how many records of a file are of counties without reconstructed people."""
+    """Say how many records of a file are of counties that were not looked at."""
     if records:
-        log.warning("%s: left out: %s of counties without reconstructed people", name, counted(records, "record"))
+        log.warning("%s: left out: %s of counties not asked for, or without people written", name, counted(records, "record"))
 
 
 def new_folder(args: Arguments, name: str) -> str:

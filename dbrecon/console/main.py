@@ -32,7 +32,7 @@ With `export REIDENT=r1` there is no need of --reident. A long option may be sho
 where things are:
   $DAS_S3ROOT   the folder (or s3://bucket/prefix) of all experiments; it must be set
   MYSQL_HOST, MYSQL_DATABASE, MYSQL_USER, MYSQL_PASSWORD   the database; without them, SQLite below $DAS_S3ROOT
-  config/config.ini   the settings
+  config/config.ini   the settings; $DBRECON_CONFIG names another file
 
 exit codes:
   0    done (--run: every tract is solved)

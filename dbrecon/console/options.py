@@ -288,7 +288,7 @@ def _disclosure() -> Group:
             ),
             Option(
                 "--truth", metavar="TRUTH", multiple=True, several=True, shell_complete=completing("file"),
-                help="with --reidentify and --report: the true people, with the attacker's ids where there are any",
+                help="with --reidentify, --report and --certainty: the true people, with the attacker's ids where there are any",
             ),
             Option(
                 "--repeats", metavar="N", type=POSITIVE,

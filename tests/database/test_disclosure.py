@@ -79,6 +79,15 @@ def test_an_attacker_is_told_how_often_the_reconstruction_is_right_beside_guesse
     assert "2010 country: reconstruction" in shown
 
 
+def test_records_of_counties_that_are_not_asked_for_are_counted_as_that(world: tuple[Operator, Path]) -> None:
+    """Their people are written: nothing lacks there."""
+    operator, folder = world
+    files = ["--reidentify", str(folder / "attacker/attacker.csv"), "--truth", str(folder / "attacker/truth.csv")]
+    found = operator.run(*files, "--stusab", "de", "--county", "001", "--repeats", "1")
+    assert found.returncode == 0, found.stderr
+    assert "records of counties not asked for, or without people written" in found.stderr
+
+
 def test_an_audit_writes_one_report_and_says_its_findings(world: tuple[Operator, Path]) -> None:
     operator, folder = world
     shown = operator.done("--audit", str(folder / "truth.csv.gz"), "--what_if", "block", "swap=0.2", "--out", str(folder / "audit"))
