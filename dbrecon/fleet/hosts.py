@@ -215,7 +215,7 @@ def on_node(config: Config, host: Host, text: str, seconds: float, output: Calla
     """Run a script of :func:`script` on a node; what it printed. Raises SshError, and NodeError if it failed."""
     done = ssh.run(host.name, text, ssh_settings(config), seconds, output, host.address or None)
     if done.code:
-        lines = [line for line in done.err.rstrip().splitlines() if line.strip()] or [f"its shell left with code {done.code}"]
+        lines = [line for line in done.err.rstrip().splitlines() if line.strip()] or [f"its shell ended with code {done.code}"]
         error = NodeError(f"{host.name}: {lines[-1].strip()}")
         error.output = "\n".join(lines)
         raise error

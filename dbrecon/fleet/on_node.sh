@@ -219,13 +219,13 @@ begin() {
     output=output-$(date +%Y-%m-%dT%H:%M:%S%z)
     export DBRECON_CONFIG="$(absolute "$folder")/config.ini"
     touch ../begun
-    setsid sh -c '"$@"; echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) scheduler.py left with exit code $?"' \
+    setsid sh -c '"$@"; echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) scheduler.py ended with exit code $?"' \
         sh .venv/bin/python scheduler.py "$@" >"$output" 2>&1 </dev/null 9>&- &
     socket=$HOME/.dbrecon/$(node_name)-scheduler.socket
     tries=150
     while [ "$tries" -gt 0 ]; do
         sleep 0.2
-        code=$(sed -n 's/.* scheduler\.py left with exit code \([0-9]*\)$/\1/p' "$output")
+        code=$(sed -n 's/.* scheduler\.py ended with exit code \([0-9]*\)$/\1/p' "$output")
         case $code in
         '') ;;
         0 | 10) tail -n 5 "$output" >&2; break ;;

@@ -96,7 +96,7 @@ def read_solution(path: Path, frames: str | None = None) -> Any:
 def solve_lp(path: Path, *, solver: str = "highs", seconds: float = 3600.0, seed: int = 0, frames: str | None = None) -> Any:
     """Solve a tract's LP file, ours or the predecessor's; a frame as :func:`read_solution` gives it.
 
-    Raises InputError for a file that is none, Infeasible where nobody can meet it, TimeLimit, LicenceError or SolverError.
+    Raises InputError for a file that is no LP file, Infeasible where nobody can meet it, TimeLimit, LicenceError or SolverError.
 
     >>> found.write("out")
     >>> solved = dbrecon.solve_lp(f"out/lp/model_{found.published.tracts[0]}.lp.gz", frames="pandas")

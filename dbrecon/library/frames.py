@@ -65,7 +65,7 @@ def is_frame(value: object) -> bool:
 
 
 def arrow(frame: object, what: str) -> pa.Table:
-    """Return a frame as an Arrow table. Raises UsageError if it is none; ``what`` is what the error calls it."""
+    """Return a frame as an Arrow table. Raises UsageError if it is no frame; ``what`` is what the error calls it."""
     if isinstance(frame, pa.Table):
         return frame
     if not is_frame(frame):
@@ -146,7 +146,7 @@ def people_columns(people: People, attributes: Attributes | None = None) -> dict
 def counts_of_frame(frame: object, id_column: str, width: int, columns: tuple[str, ...], what: str) -> tuple[IntArray, IntArray]:
     """Return (units,) GEOIDs as numbers, ascending, and (units, cells) the published cells that a frame of one's own has.
 
-    The frame may have other columns too. Raises InputError for a column that is missing, an id that is none or comes twice, and
+    The frame may have other columns too. Raises InputError for a column that is missing, an id that is not one or comes twice, and
     a cell that is no count.
     """
     table = arrow(frame, what)

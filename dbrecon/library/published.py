@@ -136,7 +136,7 @@ def read_tables(
     is the kind of frame that methods give.
 
     Raises InputError for tables that are missing, damaged or contradict themselves, StorageError for what cannot be read,
-    UsageError for a place or product that is none.
+    UsageError for a place or product that does not exist.
 
     >>> dbrecon.read_tables(path, "001", frames="pandas")
     Published(2010 Census Summary File 1; tracts: 1)
@@ -158,7 +158,7 @@ def read_tables(
 
 
 def path_of(value: object) -> str:
-    """Return a path as text. Raises UsageError for what is none."""
+    """Return a path as text. Raises UsageError for anything else."""
     if not isinstance(value, str | os.PathLike):
         raise UsageError(f"a {type(value).__name__} is no path: give a text, or a pathlib.Path")
     return str(os.fspath(value))

@@ -156,7 +156,7 @@ def reconstruct(
     ``solver``: "highs", "gurobi", or "auto". ``seconds``: the time limit of a tract. ``single_ages``: a variable for each single
     year. ``progress`` is called with (done, all) tracts.
 
-    Raises UsageError for an option that is none, ContradictoryTables where no people can be, naming cells that contradict each
+    Raises UsageError for an option that is not known, ContradictoryTables where no people can be, naming cells that contradict each
     other; TimeLimit, LicenceError or SolverError as the solver does; and whatever ``progress`` raises.
 
     >>> dbrecon.reconstruct(published)

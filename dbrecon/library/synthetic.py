@@ -38,7 +38,7 @@ class SyntheticState:
     def write_zip(self, folder: str | os.PathLike[str], product: str = "sf1_2010") -> str:
         """Write the zip of a product's tables into a local folder, under the name that the product gives it; return its path.
 
-        Raises StorageError if it cannot be written, UsageError for a product that is none, and for a folder on S3.
+        Raises StorageError if it cannot be written, UsageError for a product that does not exist, and for a folder on S3.
         """
         release = load_release(product)
         if path_of(folder).startswith("s3://"):

@@ -169,7 +169,7 @@ def product(tables: AnyProduct = "sf1_2010", subset: str = "all") -> Product:
     """Load a set of tables: "sf1_2010", "dhc2020", the folder of a product, or a :class:`TableSet`.
 
     ``subset``: "block" takes its block tables alone, "all-P8" all but some, "P1,P12" those of a list. Raises UsageError for a
-    product or a table that is not there, InputError for a folder that is none.
+    product or a table that is not there, InputError for a folder that is no product.
 
     >>> [table.name for table in dbrecon.product("sf1_2010", "P1,P12").tables]
     ['P1', 'P12']

@@ -266,7 +266,7 @@ def cause_of_death(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name if -exitcode in list(signal.Signals) else f"signal {-exitcode}"
         hint = " (the system kills so when memory runs out)" if -exitcode == signal.SIGKILL else ""
         return f"its worker process was ended by {name}{hint}"
-    return f"its worker process left with code {exitcode}"
+    return f"its worker process ended with code {exitcode}"
 
 
 def _main(connection: Connection, work: str) -> None:

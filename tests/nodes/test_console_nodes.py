@@ -296,7 +296,7 @@ def test_logs_show_how_a_scheduler_ended(run_to_the_end: Watched, world: World) 
     logs = run_to_the_end.results[5]
     lines = logs.stdout.splitlines()
     assert re.fullmatch(r"==> .*/recon/output-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} <==", lines[0])
-    assert lines[-1].endswith("scheduler.py left with exit code 0")
+    assert lines[-1].endswith("scheduler.py ended with exit code 0")
     assert lines[0] == f"==> {world.node('n1').outputs()[-1]} <=="
 
 
@@ -362,7 +362,7 @@ def test_stop_lets_schedulers_finish_and_leave(waiting: World) -> None:
     stopped = waiting.here("--stop", "all", hosts="n1 n2")
     assert sorted(line[:10].rstrip() for line in stopped.stdout.splitlines()) == ["Stop:  n1", "idle:  n2"]
     wait_for(lambda: not waiting.at_work("n1"), "the scheduler's leaving")
-    assert "left with exit code 0" in waiting.node("n1").outputs()[-1].read_text()
+    assert "ended with exit code 0" in waiting.node("n1").outputs()[-1].read_text()
 
 
 def test_what_a_dead_scheduler_left_running_is_ended_by_a_launch(waiting: World) -> None:
@@ -408,7 +408,7 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
     assert f"{hosts['TASK'][0]} ends (in use: its tracts are put back first)" in resized.stderr
     assert resized.stdout.splitlines()[-1] == "RESIZING"
     assert not waiting.at_work("n1")
-    assert "left with exit code 130" in waiting.node("n1").outputs()[-1].read_text()
+    assert "ended with exit code 130" in waiting.node("n1").outputs()[-1].read_text()
 
 
 @pytest.mark.parametrize(
