@@ -52,7 +52,7 @@ def certify_counties(
     from dbrecon.steps.samples import make_samples_of
 
     check_available(experiment)
-    counties = _written(ledger, experiment.reident, place)
+    counties = _written(experiment, ledger, place)
     accepted = accepted_digests(ledger, experiment.reident, counties)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
@@ -116,12 +116,18 @@ def reopen_stale(experiment: Experiment, ledger: Ledger, place: Place) -> None:
             ledger.reset_certainty(experiment.reident, Place(stusab, county))
 
 
-def _written(ledger: Ledger, reident: str, place: Place) -> list[tuple[str, str]]:
-    """Return state and county of a place where people are written, as :func:`written_counties` has them."""
+def _written(experiment: Experiment, ledger: Ledger, place: Place) -> list[tuple[str, str]]:
+    """Return state and county of a place where people are written, as :func:`written_counties` has them. InputError where a zip is
+    another than step 1 has read."""
+    from dbrecon.steps.provenance import check_zip
+
     if place.tracts:
         raise UsageError("certainty is of whole counties: leave --tract out")
-    ledger.check_place(reident, place)
-    return written_counties(ledger, reident, place)
+    ledger.check_place(experiment.reident, place)
+    counties = written_counties(ledger, experiment.reident, place)
+    for stusab in dict.fromkeys(stusab for stusab, _ in counties):
+        check_zip(experiment, ledger, stusab)
+    return counties
 
 
 # -- the summary --------------------------------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ def show_certainty(args: Arguments, config: Config) -> int:
     target = str(args.certainty)
     if target and not target.endswith((".csv", ".json")):
         raise UsageError(f"--certainty {target}: name a .csv or .json to write, or none to print the table")
-    counties = _computed(experiment, ledger, _written(ledger, reident, place))
+    counties = _computed(experiment, ledger, _written(experiment, ledger, place))
     parts = [Blocks.parse(storage.read_bytes(path), path) for path in (experiment.certainty(*county) for county in counties)]
     found = summarise(Blocks.concatenate(parts)) | {"reident": reident, "place": place.text(), "counties": len(counties)}
     if drawn := sample_figures(experiment, counties):
@@ -271,7 +277,7 @@ def check_claim(args: Arguments, config: Config) -> int:
     reident, ledger = asked_reident(args), open_ledger(config, make=False)
     experiment = open_experiment(ledger, config, reident)
     storage.look_named(args.check_claim)
-    bounds = check_file(experiment, args.check_claim)
+    bounds = check_file(experiment, ledger, args.check_claim)
     print(f"{args.check_claim}: holds\n{bounds.claim.text}\n{_answer(bounds)}")
     return 0
 
@@ -288,7 +294,7 @@ def _bound(experiment: Experiment, ledger: Ledger, text: str) -> ClaimBounds:
     if stusab is None:
         raise UsageError(f"the claim {text!r}: no state has the code {claim.geoid[:2]}")
     ledger.check_place(experiment.reident, Place(stusab, claim.geoid[2:5], (claim.geoid[5:11],)))
-    return bound(experiment, stusab, claim)
+    return bound(experiment, ledger, stusab, claim)
 
 
 def _ends(least: int, most: int) -> str:

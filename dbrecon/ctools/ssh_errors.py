@@ -19,5 +19,6 @@ class NameUnknown(SshError):
 
 def words(error: BaseException) -> str:
     """Return a library's error on one line, for the middle of a sentence."""
-    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    silent = "the connection was closed" if isinstance(error, EOFError) else type(error).__name__
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or silent
     return " ".join(text.split()).rstrip(".")

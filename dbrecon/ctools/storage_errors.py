@@ -105,12 +105,13 @@ def no_such_name(path: str, folder: bool) -> StorageError:
 
 def damaged(path: str) -> StorageError:
     """Return the error for a ``.gz`` that is cut off, changed, or no gzip at all."""
-    return DamagedFile(f"{path} is not a whole gzip file; remove it and make it again.")
+    return DamagedFile(f"{path} is not a whole gzip file; get a whole copy of it, or make it again.")
 
 
 def bomb(path: str, ratio: int) -> StorageError:
     """Return the error for a ``.gz`` that unpacks to far more than any file of an experiment."""
-    return DamagedFile(f"{path} unpacks to more than {ratio} times its size, and so is no file of an experiment; remove it.")
+    what = f"{path} unpacks to more than {ratio} times its size, and so is no file of an experiment"
+    return DamagedFile(f"{what}; name another, or unpack it if you trust it.")
 
 
 def too_large(path: str) -> StorageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -21,6 +22,8 @@ from dbrecon.settings import Config
 
 HALT_SECONDS = 60.0
 STOP_SECONDS = 30.0
+_BRANCH = re.compile(r"[\w.@+#=%,][\w.@+#=%,/-]*")
+"""Fewer names than git takes: none that an option begins like, or that a shell would not leave alone."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,14 @@ def source(config: Config, branch: str | None = None) -> tuple[str, str]:
     if not repository:
         lacking = "An installed package has none" if INSTALLED else "This checkout has no origin"
         raise UsageError(f"which repository? {lacking}: set [cluster] repository in {config.path}")
-    branch = branch or config.cluster.branch or _git("rev-parse", "--abbrev-ref", "HEAD")
-    if not branch or branch == "HEAD":
-        raise UsageError("which branch? This checkout is on none: give --branch")
-    if branch.startswith("-"):
-        raise UsageError(f"{branch} is no branch")
-    if repository.startswith("-"):
-        raise UsageError(f"{repository} is no repository: correct [cluster] repository in {config.path}")
+    if branch is None:
+        branch = config.cluster.branch or _git("rev-parse", "--abbrev-ref", "HEAD")
+        if not branch or branch == "HEAD":
+            raise UsageError("which branch? This checkout is on none: give --branch")
+    if not _BRANCH.fullmatch(branch) or ".." in branch:
+        raise UsageError(f"{branch!r} is no branch: see --branch, and [cluster] branch in {config.path}")
+    if repository.startswith("-") or not repository.isprintable():
+        raise UsageError(f"{repository!r} is no repository: correct [cluster] repository in {config.path}")
     return repository, branch
 
 

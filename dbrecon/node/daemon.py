@@ -203,18 +203,21 @@ def check_ready(experiment: Experiment, ledger: Ledger, place: Place, steps: fro
 
 
 def check_files(experiment: Experiment, ledger: Ledger, place: Place, steps: frozenset[int], force: bool = False) -> None:
-    """Raise InputError if there is work (with ``force`` everything is) that lacks its files of step 2, or the census's tables."""
+    """Raise InputError if a zip is another than step 1 has read, or there is work (with ``force`` everything is) that lacks its
+    files of step 2, or the census's tables."""
     from dbrecon.steps.provenance import check_zip, counties_to_make
 
     reident, tables = experiment.reident, experiment.tables_path
     if steps & {3, 4} and not os.path.isfile(tables):
         raise InputError(f"{tables}: no such table file; restore the product's folder")
     states = [place.stusab] if place.stusab else ledger.stusabs(reident)
-    for stusab in states if steps & {3, 4} else []:
+    for stusab in states:
+        zip_digest = check_zip(experiment, ledger, stusab)
+        if not steps & {3, 4}:
+            continue
         left = ledger.work_left(reident, steps & {3, 4}, place if place.stusab else Place(stusab))
         if left.nothing_left and 3 not in steps and not force:
             continue
-        zip_digest = check_zip(experiment, ledger, stusab)
         counties = [place.county] if place.county else ledger.counties(reident, stusab)
         lacking = counties_to_make(experiment, ledger, stusab, counties, zip_digest)
         if lacking:

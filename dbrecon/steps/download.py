@@ -181,6 +181,12 @@ def zip_faults(experiment: Experiment, archive: StateZip) -> list[str]:
 # -- downloading --------------------------------------------------------------------------------------------------------
 
 
+class _Refused(StorageError):
+    """What no repetition changes; the text has the reason."""
+
+    tells_cause = True
+
+
 class _Again(Exception):
     """A transfer broke off, for a reason that may pass."""
 
@@ -371,9 +377,9 @@ def _broken_off(url: str, error: Exception) -> Exception:
     """Return what a failed request means: _Again where repeating may help, a StorageError where not."""
     reason = _reason(error)
     if "too many redirects" in reason:
-        return StorageError(f"{url}: the server sends on and on to other addresses, {MAX_REDIRECTS} times; correct [sf1] url")
+        return _Refused(f"{url}: the server sends on and on to other addresses, {MAX_REDIRECTS} times; correct [sf1] url")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return StorageError(
+        return _Refused(
             f"{url}: the server's certificate is not trusted ({reason}); name the certificates of your network in SSL_CERT_FILE, "
             "or set this machine's clock"
         )

@@ -280,7 +280,9 @@ def test_a_name_that_leads_to_no_file_is_to_be_corrected(typed: Run, root: Path,
 def test_a_file_that_is_cut_off_is_damaged_data_and_said_once(typed: Run, tmp_path: Path) -> None:
     path = tmp_path / "model.sol.gz"
     path.write_bytes(gzip.compress(b"# Solution of tract 39059977100\n" * 100)[:-20])
-    assert_refused(typed("--info", str(path)), 3, f"error: {path} is not a whole gzip file; remove it and make it again.\n")
+    assert_refused(
+        typed("--info", str(path)), 3, f"error: {path} is not a whole gzip file; get a whole copy of it, or make it again.\n"
+    )
 
 
 def test_a_command_that_needs_an_experiment_asks_for_it(root: Path) -> None:

@@ -142,8 +142,9 @@ def test_a_zip_replaced_without_any_command_is_noticed_by_every_command(world: W
         world.run()
     with pytest.raises(InputError, match=r"is not the zip that step 1 has read.*--step1 --step2 --stusab de"):
         make_county_files(world.experiment, world.ledger(), ST)
-    for words in (["--rescan"], ["--rescan", "--dry_run"], ["--evaluate"]):
-        assert world.command(*words) == 3
+    steps = [["--step3"], ["--step4"], ["--step5"], ["--step5", "--force"], ["--step6"]]
+    for words in (["--rescan"], ["--rescan", "--dry_run"], ["--evaluate"], ["--certainty"], *steps):
+        assert world.command(*words) == 3, words
         assert "is not the zip that step 1 has read" in "".join(capfd.readouterr())
     assert world.statuses() == {"solved"}, "nothing is thrown away for it: the earlier zip may come back"
 
@@ -252,6 +253,23 @@ def test_certainty_is_of_the_accepted_people_and_tables_alone(world: World) -> N
     accepted = {"people": world.ledger().people_digests("r1", ST)[county] or ""}
     with pytest.raises(InputError, match=f"{people}: is not as the ledger has it"):
         write_county(world.experiment, ST, county, [], accepted)
+
+
+def test_a_claim_is_answered_from_the_accepted_people_and_tables_alone(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Edited so that they agree with one another, people and tables would prove what was never published."""
+    (county,) = world.ledger().counties("r1", ST)
+    tables, people = Path(world.experiment.block_csv(ST, county)), Path(world.experiment.synth_out(ST, county))
+    claim, proof = f"block {people.read_bytes().splitlines()[1].split(b',')[1].decode()}: somebody", str(world.root / "proof.json")
+    assert world.command("--claim", claim, "--certificate", proof) == 0
+    right = people.read_bytes()
+    people.write_bytes(right.replace(b",female,", b",male,", 1))
+    assert world.command("--claim", claim) == 3
+    people.write_bytes(right)
+    tables.write_bytes(tables.read_bytes()[:-2] + b"9\n")
+    capfd.readouterr()
+    for words in (["--claim", claim], ["--check_claim", proof]):
+        assert world.command(*words) == 3
+        assert "is not the county file as the ledger has it" in capfd.readouterr().err
 
 
 # -- a worker that was overtaken ------------------------------------------------------------------------------------------

@@ -168,6 +168,9 @@ def test_output_and_exit_code_of_a_script_come_back_whole(running: World, monkey
     assert (done.code, len(done.out), done.err) == (7, 3_000_000, "sorry\n")
 
 
+NO_BRANCHES = ["", "-x", "$(touch x)", "a;b", "a b", "a\nb", "a..b", "`x`", "a\x1b[2J"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -175,6 +178,7 @@ def test_output_and_exit_code_of_a_script_come_back_whole(running: World, monkey
         (["--logs", "n1,n2"], "--logs shows one host's output"),
         (["--stop"], "which host?"),
         (["--launch", "all"], "--launch_all goes to all idle nodes"),
+        *((["--launch", "n1", f"--branch={branch}"], f"{branch!r} is no branch") for branch in NO_BRANCHES),
         (["--launch_all", "--step1"], "schedulers do steps 3 and 4"),
         (["--stop", ","], "which host?"),
         (["--resize", "-3"], "the number of TASK nodes is 0 or more"),
@@ -497,7 +501,7 @@ def test_doctor_looks_from_the_node_itself_at_what_a_launch_needs_there(running:
     assert lines["FAIL  n1"][0].startswith("the repository cannot be used from there (it has no branch or tag gone): ")
     lines = doctor_lines(running.here("--doctor", hosts="n1", branch="-x", env={"MYSQL_HOST": "/run/some.sock"}))
     assert [text.partition(":")[0] for text in lines["FAIL  nodes"]] == [
-        "-x is no branch",
+        "'-x' is no branch",
         "nodes cannot reach the database by the socket /run/some.sock",
     ]
     assert "repository" not in lines["ok    n1"][0]

@@ -196,7 +196,7 @@ def test_a_directory_with_wrong_bytes_is_refused_in_a_sentence_or_read() -> None
 @pytest.mark.slow
 def test_info_on_a_gzip_bomb_is_a_sentence(tmp_path: Path) -> None:
     packed = gzip.compress(bytes(1 << 20)) * 1000  # 1 MB that unpacks to 1 GiB
-    unpacks = "unpacks to more than 300 times its size, and so is no file of an experiment; remove it."
+    unpacks = "unpacks to more than 300 times its size, and so is no file of an experiment; name another"
     for name, expected in {
         "model_39059977100.lp.gz": unpacks, "model_39059977100.sol.gz": unpacks, "sf1_block_39059.csv.gz": unpacks,
         "synth_out_39059.csv.gz": "not a CSV file of people (it holds a NUL",

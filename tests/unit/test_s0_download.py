@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbrecon.console.step_scripts import step0
+from dbrecon.ctools.cli import explain
 from dbrecon.errors import InputError, StorageError, UsageError
 from dbrecon.experiment import Experiment
 from dbrecon.settings import Config
@@ -325,8 +326,9 @@ def test_a_download_that_broke_off_behind_a_redirect_goes_on_there(experiment: E
 
 def test_a_circle_of_redirects_is_said_at_once(experiment: Experiment, server: Server) -> None:
     server.script = [server.sent_to("/x.zip")] * 100
-    with pytest.raises(StorageError, match=r"sends on and on to other addresses, 10 times; correct \[sf1\] url"):
+    with pytest.raises(StorageError, match=r"sends on and on to other addresses, 10 times; correct \[sf1\] url$") as refused:
         download(experiment, "nm", pause=0)
+    assert explain(refused.value) == str(refused.value), "without what the library says of it"
     assert len(server.asked) == MAX_REDIRECTS + 1
 
 

@@ -199,7 +199,7 @@ def _people_of(lines: _Lines, values: IntArray, tract: str | None) -> BinnedPeop
         if not good.all():
             lines.fail(int(chosen[ours[np.argmin(good)]]), "names nobody")
         if len(ours):
-            block[ours] = number + first_block_of(tract, lines.source)
+            block[ours] = number + first_block_of(tract, lines.source, "# Solution of tract ")
         rest[ours] = False
     _refuse_twice(lines, chosen, BinnedPeople(block, kind, last, values[chosen]), ~rest)
     _decode_others(lines, chosen, np.flatnonzero(rest), block, kind)

@@ -102,7 +102,7 @@ def decode_names(names: Sequence[str], tract: str | None, source: str, about: Su
         if not good.all():
             raise InputError(f"{source}: the variable {names[int(ours[np.argmin(good)])]!r} names nobody", about=about)
         if len(ours):
-            block[ours] = number + first_block_of(tract, source)
+            block[ours] = number + first_block_of(tract, source, "\\ Reconstruction of census tract ")
         rest[ours] = False
     for i in np.flatnonzero(rest).tolist():
         if names[i] not in DUMMIES:
@@ -121,10 +121,10 @@ def is_variable(name: str) -> bool:
     return decode_old(name) is not None
 
 
-def first_block_of(tract: str | None, source: str) -> int:
-    """Return the id of the tract's block 0000, as a number. InputError if the tract is not known."""
+def first_block_of(tract: str | None, source: str, first_line: str) -> int:
+    """Return the id of the tract's block 0000, as a number. InputError if the tract is not known, which ``first_line`` says."""
     if tract is None:
-        raise InputError(f"{source}: does not say which tract it is of; its first line must be '# Solution of tract SSCCCTTTTTT'.")
+        raise InputError(f"{source}: does not say which tract it is of; its first line must be '{first_line}SSCCCTTTTTT'.")
     return int(tract) * BLOCKS_PER_TRACT
 
 

@@ -270,11 +270,7 @@ class Follower:
                     i, self._numbers[i], f"begins with {text(line[:24])} instead of {text(head + end)}: {_OUT_OF_STEP}"
                 )
             if line[self._recno[i]] < recno:
-                raise self._fault(
-                    i,
-                    self._numbers[i],
-                    f"LOGRECNO {text(line[self._recno[i]])} has no record in the header, or not in this order",
-                )
+                raise self._fault(i, self._numbers[i], f"LOGRECNO {text(line[self._recno[i]])} {_NO_RECORD}")
             if line[self._recno[i]] != recno:
                 continue
             ahead[i] = next(self._lines[i], b"")
@@ -295,7 +291,7 @@ class Follower:
             i = next(i for i, line in enumerate(left) if line)
             number = self._number if self._ahead is None else self._numbers[i]
             recno = text(left[i][self._recno[i]])
-            raise self._fault(i, number, f"LOGRECNO {recno} has no record in the header, or not in this order")
+            raise self._fault(i, number, f"LOGRECNO {recno} {_NO_RECORD}")
 
     def row(self, lines: tuple[bytes, ...] | None, recno: bytes, geoid: bytes, pop100: int) -> bytes:
         """Return ``geoid,logrecno,cells`` of the record whose lines ``at`` has just given; empty for a block without people.
@@ -357,6 +353,7 @@ class Follower:
 
 _CUT_OFF = "the member is cut off or damaged; get the zip anew (step 0)"
 _OUT_OF_STEP = "out of step with the header; get the zip anew (step 0)"
+_NO_RECORD = "has no record in the header, or not in this order; get the zip anew (step 0)"
 
 
 _GEOID = {"tract": ("STATE", "COUNTY", "TRACT"), "block": ("STATE", "COUNTY", "TRACT", "BLOCK")}

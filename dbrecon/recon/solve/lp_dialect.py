@@ -5,6 +5,7 @@ What HiGHS passes over without a word (a constant left of a relation, words befo
 follows) is refused here: it would answer another program.
 """
 
+import codecs
 import re
 
 SECTION = rb"(?im)^[ \t]*"
@@ -20,6 +21,10 @@ _BOUND = re.compile(rb"(?m)^[ \t]*(" + _SIGNED + rb")[ \t]*>=[ \t]*(\S+)[ \t]*>=
 _TURNED = {b"<=": b">=", b">=": b"<="}
 _CONSTANT = re.compile(rb"(?<![^\s:+-])([0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(?=[-+<>=])")
 _NO_NUMBER = re.compile(rb"(?i)(?<![^\s:+-])(?:nan|inf|infinity)[ \t]+(?=[A-Za-z_])")
+
+_LINE = re.compile(rb"(?m)^.*\S.*$")
+_LABEL = re.compile(rb"\s*[^\s:<>=]+\s*:")
+_RIGHT_SIDE = re.compile(rb"[<>=]\s*[-+]?[^\s<>=]+\s*$")
 
 _SPELLINGS = {
     "Minimize": rb"minimi[sz]e|minimum|min",
@@ -55,6 +60,15 @@ _MARKS = {
 }
 
 
+def in_utf8(text: bytes) -> bytes:
+    """Return the text as UTF-8 without a mark of it. Names of another encoding are taken for Latin-1: no letter is lost."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1").encode()
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
 def up_to_end(text: bytes) -> bytes | None:
     """Return the text up to its ``End``, in any spelling; None if there is none: it is cut off. What follows is for no reader."""
     found = _END.search(text)
@@ -82,7 +96,7 @@ def unsupported(text: bytes) -> str | None:
     names = [name for _, _, name in headings]
     if sum(name in ("Minimize", "Maximize") for name in names) > 1:
         return "several objectives"
-    before = text[: headings[0][0]].removeprefix(b"\xef\xbb\xbf").strip() if headings else b""
+    before = text[: headings[0][0]].strip() if headings else b""
     if before:
         return f"words before its first section ({before[:40].decode('latin-1')!r})"
     constraints = _constraints(text)
@@ -118,6 +132,19 @@ def _place_of(text: bytes, section: str) -> tuple[int, int]:
         if _heading(match) == section:
             return match.end(), end
     return len(text), len(text)
+
+
+def statements(text: bytes) -> list[int]:
+    """Return where statements of a :func:`plain` text begin, as far as its lines tell: headings, names with a colon, what follows a
+    relation's right side, and each line behind the constraints."""
+    found, ended = [], True
+    _, behind = _place_of(text, "Subject To")
+    for match in _LINE.finditer(text):
+        heading = _HEADING.match(text, match.start())
+        if heading or ended or match.start() >= behind or _LABEL.match(match[0]):
+            found.append(match.start())
+        ended = heading is not None or _RIGHT_SIDE.search(match[0]) is not None
+    return found
 
 
 def translated(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.people.variable_names import DUMMIES, is_variable
-from dbrecon.recon.solve.lp_dialect import marks, plain, translated, unsupported, up_to_end
+from dbrecon.recon.solve.lp_dialect import in_utf8, marks, plain, statements, translated, unsupported, up_to_end
 from dbrecon.recon.solve.program import MOST_COUNTED, FloatArray, NamedProgram, Program
 from dbrecon.recon.solve.quiet_highs import QuietHighs
 
@@ -25,7 +25,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     """
     if b"\0" in text:
         raise InputError(f"{source}: the LP file has a NUL byte, at which other programs cut names off", about=Subject.LP_FILE)
-    whole = up_to_end(text)
+    whole = up_to_end(in_utf8(text))
     if whole is None:
         raise InputError(f"{source}: the LP file does not end with End: it is cut off", about=Subject.LP_FILE)
     whole = plain(whole)
@@ -36,7 +36,7 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
         raise InputError(f"{source}: has {what}, which are not supported here; write the program without them")
     highs = highs or _parsed(translated(whole))
     if highs is None:
-        raise InputError(f"{source}: this is no LP file that HiGHS can read", about=Subject.LP_DIALECT)
+        raise InputError(f"{source}{_unreadable(whole)}", about=Subject.LP_DIALECT)
     lp = highs.getLp()
     names = tuple(lp.col_names_)
     cost = np.array(lp.col_cost_, np.float64) * (-1 if lp.sense_ == highspy.ObjSense.kMaximize else 1)
@@ -61,8 +61,9 @@ def read_lp(text: bytes, source: str) -> NamedProgram:
     return NamedProgram(program, names, tuple(lp.row_names_))
 
 
-def _parsed(text: bytes) -> QuietHighs | None:
-    """Return a solver that holds the text's program; None if HiGHS cannot read it."""
+def _parsed(text: bytes, empty: bool = False) -> QuietHighs | None:
+    """Return a solver that holds the text's program; None if HiGHS cannot read it, or, unless ``empty`` will do, finds no
+    constraints."""
     # HiGHS wants a name that ends in .lp. The file itself has none, so that a kill leaves no more than a link that leads nowhere.
     with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory(prefix="dbrecon-lp-") as folder:
         file.write(text)
@@ -72,7 +73,23 @@ def _parsed(text: bytes) -> QuietHighs | None:
         highs = QuietHighs({})
         status = highs.readModel(str(path))
     # HiGHS takes a text without sections for an empty program.
-    return None if status == highspy.HighsStatus.kError or highs.getLp().num_row_ == 0 else highs
+    return None if status == highspy.HighsStatus.kError or not (empty or highs.getLp().num_row_) else highs
+
+
+def _unreadable(text: bytes) -> str:
+    """Return which line of a :func:`plain` text HiGHS cannot read, which does not tell itself, as the end of a sentence."""
+    begins = [*statements(text), len(text)]
+    read, unread = 0, len(begins) - 1  # as far as begins[read] it can, as far as begins[unread] not
+    while unread - read > 1:
+        middle = (read + unread) // 2
+        if _parsed(translated(text[: begins[middle]]) + b"End\n", empty=True) is None:
+            unread = middle
+        else:
+            read = middle
+    before, line = text[: begins[read]], text[begins[read] : begins[unread]].strip().partition(b"\n")[0]
+    if unread == len(begins) - 1 and _parsed(translated(text), empty=True) is not None:
+        return ": this is no LP file: HiGHS finds no constraints in it"
+    return f", line {len(before.splitlines()) + 1}: {line[:60].decode(errors='ignore')!r} is nothing that HiGHS can read"
 
 
 def _check_variables(lp: Any, names: tuple[str, ...], low: FloatArray, high: FloatArray, source: str) -> None:

@@ -7,6 +7,7 @@ the tract's cells; ``P012A003_1018_range`` for the most of a cell that is publis
 ``P012A003_1018``.
 """
 
+import codecs
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,7 +107,7 @@ def format_lp(model: Model, population: int, product: str, tables: str, comments
 
 def tract_of_lp(text: bytes) -> str | None:
     """Return the 11-digit tract that an LP text of ours names in its first line; None for a foreign file."""
-    first = text[: text.find(b"\n")].decode("ascii", errors="replace")
+    first = text[: text.find(b"\n")].removeprefix(codecs.BOM_UTF8).decode("ascii", errors="replace")
     return first.removeprefix(FIRST_LINE).strip() if first.startswith(FIRST_LINE) else None
 
 
