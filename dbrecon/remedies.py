@@ -4,6 +4,7 @@ Whatever tells an error to a person takes its text from here: :func:`sentence` f
 """
 
 from dbrecon.ctools import cli
+from dbrecon.ctools.terminal import printable
 from dbrecon.errors import DBReconError, Subject
 
 _PLACE = ("--stusab", "--county", "--tract")
@@ -45,7 +46,7 @@ REMEDIES = {
 
 def sentence(error: BaseException) -> str:
     """Return what is wrong and what to do about it."""
-    text = cli.printable(str(error))
+    text = printable(str(error))
     if not isinstance(error, DBReconError) or error.about is None:
         return text
     place = "".join(f" {option} {word}" for option, word in zip(_PLACE, error.place.split(), strict=False))

@@ -13,6 +13,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
 from dbrecon.ctools.progress import counted, duration
+from dbrecon.ctools.terminal import printable
 from dbrecon.errors import DBReconError, InputError, UsageError
 from dbrecon.remedies import sentence
 from dbrecon.settings import Config
@@ -47,7 +48,7 @@ def list_files(args: Arguments, config: Config) -> int:
     """Print bytes, time and path of each file; the sum on stderr."""
     count = total = 0
     for entry in storage.walk(_folder(args, config)):
-        print(f"{entry.size:>12} {when(entry.mtime)} {entry.path}")
+        print(f"{entry.size:>12} {when(entry.mtime)} {printable(entry.path)}")
         count, total = count + 1, total + entry.size
     sys.stderr.write(f"{counted(count, 'file')}, {counted(total, 'byte')}\n")
     return 0
@@ -57,7 +58,7 @@ def list_unfinished(args: Arguments, config: Config) -> int:
     """Upload in parts that were not completed (on local disks, temporary files)."""
     found = storage.unfinished(_folder(args, config))
     for upload in found:
-        print(f"{when(upload.begun)} {upload.path}")
+        print(f"{when(upload.begun)} {printable(upload.path)}")
     sys.stderr.write(f"{len(found):,} unfinished\n")
     return 0
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
 from dbrecon.ctools.signals import Interrupted, delivered_again
+from dbrecon.ctools.terminal import printable
 from dbrecon.errors import DBReconError
 from dbrecon.paths import as_typed
 
@@ -84,14 +85,6 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
     except OSError as error:
         code = _fail(f"error: {as_typed(explain(error, sentence))}", DBReconError.exit_code)
     sys.exit(code)
-
-
-_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
-
-
-def printable(text: str) -> str:
-    """Return a text for a terminal or a log: what it quotes of files and servers may hold a terminal's commands."""
-    return text.translate(_CONTROLS)
 
 
 def explain(error: BaseException, sentence: Callable[[BaseException], str] = str) -> str:

@@ -8,6 +8,7 @@ import time
 from typing import TextIO
 
 from dbrecon.ctools.host import host_name
+from dbrecon.ctools.terminal import printable
 
 
 class _ShortFormatter(logging.Formatter):
@@ -20,6 +21,9 @@ class _ShortFormatter(logging.Formatter):
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to whatever ``sys.stderr`` is now, and stays clear of a progress bar on it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr  # not setStream(), which flushes the one before: that may be closed

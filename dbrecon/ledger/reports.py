@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, case, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from dbrecon.ctools.terminal import printable
 from dbrecon.ledger import certain
 from dbrecon.ledger.claiming import by_index, county_names, index_for, narrow
 from dbrecon.ledger.holders import holders
@@ -249,8 +250,9 @@ def _states(connection: Connection, table: Table, at: int, index: str, *which: C
 
 
 def storable(text: str) -> str:
-    """Return the text without what a database refuses: lone surrogates (of undecodable file names) and NUL, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+    """Return the text without what a database refuses (lone surrogates of undecodable file names, NUL) or a terminal obeys, written
+    as escapes."""
+    return printable(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def insert_error(connection: Connection, uid: str, now: ColumnElement[int], report: ErrorReport) -> None:

@@ -17,6 +17,7 @@ from dbrecon.ctools import staging
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.ctools.staging import Staged, digest_of
 from dbrecon.ctools.storage import exists, sopen
+from dbrecon.ctools.terminal import printable
 from dbrecon.errors import InputError
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.ledger import Ledger
@@ -216,7 +217,7 @@ def geo_row(unit: Unit) -> GeoRow:
         unit.county,
         unit.tract,
         unit.block,
-        unit.name[:NAME_KEPT],
+        printable(unit.name)[:NAME_KEPT],
         unit.pop100,
         unit.hu100,
         int(unit.arealand or 0),

@@ -156,10 +156,10 @@ def test_errors_keep_texts_of_any_length_whole(ledger: Ledger) -> None:
     stack = "".join(f"line {number}: Doña 'quoted' \\ \U0001f5fa\n" for number in range(600_000))
     report = ErrorReport(R, "ann", 7, "m" * 100_000, "s4.py" * 500, 12, stack, "oh", "001", "000100")
     ledger.record_error(report)
-    ledger.record_error(ErrorReport(R, "bob", 8, "undecodable \udcff\x00"))
+    ledger.record_error(ErrorReport(R, "bob", 8, "undecodable \udcff\x00, \x1b[2J"))
     ledger.record_error(ErrorReport("", "bob", 8, "elsewhere"))
     newest, whole = ledger.errors(R)
-    assert newest.report.message == "undecodable \\udcff\\x00"
+    assert newest.report.message == "undecodable \\udcff\\x00, \\x1b[2J", "a terminal obeys nothing of it"
     assert whole.report == report
     assert whole.at == 1_600_000_000
     assert [entry.report.message for entry in ledger.errors(limit=1)] == ["elsewhere"]

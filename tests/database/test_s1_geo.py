@@ -67,6 +67,15 @@ def test_ledger_gets_tracts_with_their_people_and_the_geography(made: tuple[Expe
     assert (county.name, county.arealand, round(county.intptlat, 6)) == ("Doña Ana County", 1234567, 32.352647)
 
 
+def test_a_county_s_name_commands_no_terminal(made: tuple[Experiment, Ledger]) -> None:
+    experiment, ledger = made
+    records = [Record("050", "013", pop=5, name="\x1b[31mRed\x9b County")]
+    records += [Record("140", "013", "000101", "", 5), Record("101", "013", "000101", "1000", 5)]
+    put_zip(experiment, zip_bytes(make_members(records)))
+    make_geo_files(experiment, ledger, "nm")
+    assert ledger.county_names("r1", Place("nm")) == {("nm", "013"): "\\x1b[31mRed\\x9b County"}
+
+
 def test_level_750_is_a_block(made: tuple[Experiment, Ledger]) -> None:
     experiment, ledger = made
     records = [Record("140", "013", "000101", "", 5), Record("750", "013", "000101", "1000", 5)]

@@ -193,6 +193,11 @@ def test_a_log_line_tells_time_in_utc_host_process_and_level() -> None:
     assert (level, message) == ("INFO", "tract solved")
 
 
+def test_what_is_quoted_in_a_log_commands_no_terminal() -> None:
+    done = run("logging.warning('%s: not read', chr(27) + '[2J' + chr(155) + '.zip')")
+    assert done.stderr.endswith(" \\x1b[2J\\x9b.zip: not read\n")
+
+
 @pytest.mark.parametrize(("typed", "taken"), [("yes\n", True), ("y\n", False), ("\n", False), ("", False), ("YES\n", False)])
 def test_only_the_full_answer_is_a_yes(typed: str, taken: bool) -> None:
     done = run("print(confirm('Resize cluster to 10 nodes?'))", stdin=typed)
