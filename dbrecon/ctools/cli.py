@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
-from dbrecon.ctools.signals import Interrupted, delivered_again
+from dbrecon.ctools.signals import Interrupted, delivered_again, outside_imports
 from dbrecon.ctools.terminal import printable
 from dbrecon.errors import DBReconError
 from dbrecon.paths import as_typed
@@ -29,11 +29,15 @@ EXIT_TERMINATED = 143
 EXIT_HUNG_UP = 129
 
 
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
 class _HungUp(SystemExit):
     """The terminal went away."""
 
 
-_RAISED = {KeyboardInterrupt: signal.SIGINT, Interrupted: signal.SIGINT, SystemExit: signal.SIGTERM, _HungUp: signal.SIGHUP}
+_RAISED = {KeyboardInterrupt: signal.SIGINT, Interrupted: signal.SIGINT, _Terminated: signal.SIGTERM, _HungUp: signal.SIGHUP}
 
 
 class _Talk:
@@ -66,8 +70,8 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
     if threading.current_thread() is threading.main_thread():
         handlers = {signal.SIGTERM: _terminated, signal.SIGHUP: _terminated, signal.SIGINT: signal.default_int_handler}
         for number, handler in handlers.items():
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, handler)
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, outside_imports(handler))
     try:
         with delivered_again(_RAISED):
             code = main()
@@ -129,4 +133,4 @@ def _fail(line: str, code: int) -> int:
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _HungUp(EXIT_HUNG_UP) if number == signal.SIGHUP else SystemExit(EXIT_TERMINATED)
+    raise _HungUp(EXIT_HUNG_UP) if number == signal.SIGHUP else _Terminated(EXIT_TERMINATED)

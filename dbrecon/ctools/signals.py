@@ -47,24 +47,38 @@ def held_back(*numbers: signal.Signals) -> Iterator[None]:
             signal.raise_signal(number)
 
 
+def outside_imports(handler: Handler) -> Handler:
+    """Return the handler, which waits until no import is under way in the thread that it strikes.
+
+    What it raises in the middle of one may come out as another error (C modules clear it, and fail on what they have not got), and
+    leaves modules that are half loaded.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _is_within(frame, _importing):
+            _send_outside(signal.Signals(number), threading.get_ident(), _importing)
+        else:
+            handler(number, frame)
+
+    return handle
+
+
 @contextmanager
 def delivered_again(signals: Mapping[type[BaseException], signal.Signals]) -> Iterator[None]:
     """Send a signal to the main thread once more whose handler's exception fell where Python drops it.
 
-    A handler that raises can strike in a destructor, a weak reference's callback (an import has them), or a library's callback:
+    A handler that raises can strike in a destructor, a weak reference's callback, or a library's callback:
     there Python prints "Exception ignored in ..." and goes on, and Ctrl-C is lost. ``signals`` gives the signal behind each type of
     exception; all else is reported as before.
     """
-    report = sys.unraisablehook
-    main = threading.main_thread().ident or 0
+    report, main = sys.unraisablehook, threading.main_thread().ident or 0
 
     def hook(dropped: "sys.UnraisableHookArgs") -> None:
         number = next((signals[kind] for kind in dropped.exc_type.__mro__ if kind in signals), None)
         if number is None or threading.get_ident() != main:
             report(dropped)
             return
-        # Sent from here, it would strike in this very function, and be dropped again.
-        threading.Thread(target=_send_outside, args=(number, main, hook), daemon=True).start()
+        _send_outside(number, main, lambda frame: frame.f_code is hook.__code__)
 
     sys.unraisablehook = hook
     try:
@@ -73,16 +87,24 @@ def delivered_again(signals: Mapping[type[BaseException], signal.Signals]) -> It
         sys.unraisablehook = report
 
 
-def _send_outside(number: signal.Signals, thread: int, function: Callable[..., None]) -> None:
-    """Send the signal to a thread as soon as that is not within the function."""
-    while _is_within(sys._current_frames().get(thread), function):
-        time.sleep(LOOK_SECONDS)
-    signal.pthread_kill(thread, number)
+def _send_outside(number: signal.Signals, thread: int, place: Callable[[FrameType], bool]) -> None:
+    """Send the signal to a thread as soon as that has left a place in the code, where it would be lost."""
+
+    def send() -> None:
+        while _is_within(sys._current_frames().get(thread), place):
+            time.sleep(LOOK_SECONDS)
+        signal.pthread_kill(thread, number)
+
+    threading.Thread(target=send, daemon=True).start()
 
 
-def _is_within(frame: FrameType | None, function: Callable[..., None]) -> bool:
+def _importing(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+
+
+def _is_within(frame: FrameType | None, place: Callable[[FrameType], bool]) -> bool:
     while frame is not None:
-        if frame.f_code is function.__code__:
+        if place(frame):
             return True
         frame = frame.f_back
     return False

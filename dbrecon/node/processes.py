@@ -25,7 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from dbrecon.ctools.proc import process_facts
-from dbrecon.ctools.signals import delivered_again
+from dbrecon.ctools.signals import delivered_again, outside_imports
 from dbrecon.errors import DBReconError, UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 
@@ -280,7 +280,7 @@ def _main(connection: Connection, work: str) -> None:
     serve: Serve = getattr(importlib.import_module(module), function)
     try:
         with delivered_again({_Terminated: signal.SIGTERM}):
-            signal.signal(signal.SIGTERM, _leave_tidily)
+            signal.signal(signal.SIGTERM, outside_imports(_leave_tidily))
             _serve_all(connection, serve)
     except _Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

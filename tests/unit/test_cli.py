@@ -252,6 +252,34 @@ def test_a_signal_that_is_held_back_comes_at_the_end_of_the_block() -> None:
     assert reached == ["the end"]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_in_an_import_ends_the_command_when_the_module_is_loaded(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """Modules in C turn what strikes there into errors of their own; a module half loaded is of no use to what clears up."""
+    (tmp_path / "struck.py").write_text(
+        "import os\n"
+        "try:\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    struck = list(range(3))\n"
+        "except BaseException:\n"
+        "    raise AttributeError('half loaded') from None\n"
+    )
+    done = run(
+        f"""
+        sys.path.insert(0, {str(tmp_path)!r})
+        try:
+            import struck
+            for _ in range(3000):
+                time.sleep(0.01)
+        finally:
+            print("loaded" if struck.struck else "")
+        """
+    )
+    assert (done.returncode, done.stdout) == (code, "loaded\n")
+    assert done.stderr == ("interrupted\n" if number == signal.SIGINT else "")
+
+
 def test_what_a_destructor_raises_on_its_own_is_reported_as_ever() -> None:
     done = run("type('Thing', (), {'__del__': lambda self: 1 / 0})()")
     assert done.returncode == 0
