@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from dbrecon.console.commands import asked_place, asked_reident, open_ledger, place_in_words
@@ -17,6 +14,7 @@ from dbrecon.console.parser import Arguments
 from dbrecon.console.written import written_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.host import host_name
+from dbrecon.ctools.process_pool import process_pool
 from dbrecon.ctools.progress import Progress, counted
 from dbrecon.errors import InputError, UsageError
 from dbrecon.experiment import Experiment
@@ -54,7 +52,7 @@ def certify_counties(
     check_available(experiment)
     counties = _written(experiment, ledger, place)
     accepted = accepted_digests(ledger, experiment.reident, counties)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool, Progress("certain", "tract", None) as progress:
+    with process_pool(None, "spawn") as pool, Progress("certain", "tract", None) as progress:
         for stusab, county in counties:
             states = ledger.tract_states(experiment.reident, stusab, county)
             tracts = sorted(state.tract for state in states if state.pop)
@@ -68,13 +66,9 @@ def certify_counties(
             jobs = [pool.submit(make_record_of, experiment, stusab, county, tract, bool(cells), force) for tract in tracts]
             if samples is not None:
                 jobs += [pool.submit(make_samples_of, experiment, stusab, county, tract, samples, force) for tract in tracts]
-            try:
-                for job in jobs:
-                    job.result()
-                    progress.add(1)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for job in jobs:
+                job.result()
+                progress.add(1)
             records = close_county(experiment, stusab, county, tracts, cells)
             sidecar = read_sidecar(experiment.certainty_sidecar(stusab, county))
             ledger.certainty_by_hand(experiment.reident, stusab, county, sidecar["sha256"]["people"], host_name())

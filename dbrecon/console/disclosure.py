@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import platform
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from dbrecon.console.ways import ways_to_publish
 from dbrecon.console.written import asked_counties, checked_counties
 from dbrecon.ctools import storage
 from dbrecon.ctools.extras import extra
+from dbrecon.ctools.process_pool import process_pool
 from dbrecon.ctools.progress import Progress, counted, duration
 from dbrecon.ctools.signals import held_back
 from dbrecon.errors import InputError, UsageError
@@ -246,5 +246,5 @@ def workers(wanted: bool) -> Iterator[Executor | None]:
     if not wanted:
         yield None
         return
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("forkserver")) as executor:
+    with process_pool(len(os.sched_getaffinity(0)), "forkserver") as executor:
         yield executor

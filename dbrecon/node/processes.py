@@ -12,19 +12,18 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from dbrecon.ctools.proc import process_facts
+from dbrecon.ctools.process_pool import end_with_parent, shielded
 from dbrecon.ctools.signals import delivered_again, outside_imports
 from dbrecon.errors import DBReconError, UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
@@ -188,15 +187,9 @@ class WorkerPool:
         return number
 
     def _start_process(self, process: ForkServerProcess) -> None:
-        # Ctrl-C, and the end of a terminal, reach its whole group. Blocked here, they stay blocked in the workers' common ancestor
-        # and in them, also before they could ignore them. The tracker comes first: starting it would unblock the signals again.
-        resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-        try:
-            with _clean_start():
-                process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # In the workers' common ancestor too, and before they could ignore them.
+        with shielded(), _clean_start():
+            process.start()
 
     def _collect(self, number: int) -> list[WorkerEvent]:
         """Return all that a worker has sent, and its end."""
@@ -275,7 +268,7 @@ def _main(connection: Connection, work: str) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends reaches its whole group; the parent decides
         signal.signal(number, signal.SIG_IGN)
     gc.freeze()  # what the common ancestor made stays shared with it: the collector shall not write to it
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent()
     module, _, function = work.partition(":")
     serve: Serve = getattr(importlib.import_module(module), function)
     try:
@@ -308,11 +301,3 @@ def _serve_all(connection: Connection, serve: Serve) -> None:
             connection.send(_Crash(f"{type(error).__name__}: {error}", traceback.format_exc()))
             raise
         connection.send(_Done())
-
-
-def _leave_with_parent() -> None:
-    """End this process when its parent has ended, even in the middle of a solve."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
