@@ -83,8 +83,8 @@ def test_where_nothing_is_to_be_unlocked_the_hosts_that_hold_are_named(tmp_path:
 
 
 def test_hosts_that_are_silent_are_unlocked_and_the_others_not(tmp_path: Path, ledger: Ledger) -> None:
-    claim_before(ledger.engine, 299, "gone", 300)
-    claim_before(ledger.engine, 299, "reports", 300)
+    claim_before(ledger.engine, 200, "gone", 300)
+    claim_before(ledger.engine, 200, "reports", 300)
     ledger.record_sysload(SysLoad("reports", 1.0, 1.0, 1.0, 100, 200, 1))
     ledger.claim(R, Worker("beats", "1-1"), lease_seconds=300)
     status = run(tmp_path, "dbrtool.py", "--status", "--reident", R).stdout
