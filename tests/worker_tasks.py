@@ -37,6 +37,10 @@ def serve_words(task: Any, send: Callable[[Any], None]) -> None:
             time.sleep(BOUND_SECONDS)
         finally:
             task.unlink()
+    elif isinstance(task, tuple) and task[0] == "stage":
+        with staging.stage(task[1]) as file:
+            file.write(b"whole")
+        send(file.made)
     elif task == "sleep":
         send("asleep")
         time.sleep(BOUND_SECONDS)

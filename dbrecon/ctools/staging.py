@@ -17,8 +17,9 @@ import logging
 import mmap
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -27,6 +28,9 @@ from dbrecon.ctools.storage_errors import MISSING, explain, failures, is_s3, no_
 from dbrecon.errors import StorageError
 
 log = logging.getLogger(__name__)
+
+_last: deque[str] = deque(maxlen=1000)
+"""Where the newest whole files of this process lie, or lay until they were accepted."""
 
 
 class Overtaken(StorageError):
@@ -106,6 +110,13 @@ def discard(staged: Staged) -> None:
         storage.remove(staged.temporary)
 
 
+def discard_last() -> None:
+    """Discard what this process staged last: for one that is ended, and whose word nobody hears any more."""
+    with suppress(StorageError):
+        for temporary in _last:
+            storage.remove(temporary)
+
+
 def digest(content: bytes | mmap.mmap) -> str:
     """Return the digest of an artifact's unpacked content."""
     return hashlib.sha256(content).hexdigest()
@@ -131,6 +142,7 @@ class _StagedLocal(storage.LocalSink):
 
     def commit(self) -> None:
         self.close_synced()
+        _last.append(self.temporary)
 
 
 class _FencedS3(storage.S3Sink):

@@ -22,6 +22,7 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from dbrecon.ctools import staging
 from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.process_pool import end_with_parent, shielded
 from dbrecon.ctools.signals import delivered_again, outside_imports
@@ -276,6 +277,7 @@ def _main(connection: Connection, work: str) -> None:
             signal.signal(signal.SIGTERM, outside_imports(_leave_tidily))
             _serve_all(connection, serve)
     except _Terminated:
+        staging.discard_last()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 

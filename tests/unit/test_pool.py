@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dbrecon.ctools import staging
 from dbrecon.errors import UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 from dbrecon.node.processes import WorkerPool
 from tests.paths import CHECKOUT
+from tests.waiting import wait_for
 
 WORDS = "tests.worker_tasks:serve_words"
 
@@ -104,6 +106,17 @@ def test_workers_that_are_ended_clear_away_what_they_were_writing(tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"second"}
     pool.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_file_that_nobody_will_accept_goes_with_its_worker(tmp_path: Path) -> None:
+    """As where Ctrl-C comes between the last word of a step and the ledger's."""
+    pool = WorkerPool(WORDS, 1)
+    pool.submit(("stage", str(tmp_path / "accepted")))
+    staging.accept(next(event.body for event in until_done(pool) if isinstance(event, Message)))
+    pool.submit(("stage", str(tmp_path / "unheard")))
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2, "another file")
+    pool.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["accepted"]
 
 
 def test_closing_ends_all_workers() -> None:
