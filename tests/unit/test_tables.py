@@ -2,15 +2,19 @@
 
 import csv
 import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dbrecon.errors import InputError, UsageError
+from dbrecon.recon.census.geography import load_header_layout
 from dbrecon.recon.census.kinds import N_RH, N_SA, RACES, age_category, join_kind
 from dbrecon.recon.census.subset import restricted
 from dbrecon.recon.census.tables import DEFAULT_PRODUCT, Product, load_product
+from dbrecon.recon.product.release import load_segments
 
 BLOCK_TABLES = [
     "P1",
@@ -225,5 +229,22 @@ def test_a_mistake_in_the_table_file_is_named(tmp_path: Path, before: str, after
 
 
 def test_a_table_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.toml: no such table file"):
+    with pytest.raises(InputError, match=r"none\.toml: no such file"):
         load_product(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("load", "name"), [(load_product, "tables.toml"), (load_segments, "segments.csv"), (load_header_layout, "header.csv")]
+)
+def test_a_pipe_among_a_product_s_files_is_named_and_not_waited_for(
+    load: Callable[[Path], object], name: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: is no file; restore the product's folder"):
+        load(tmp_path / name)
+
+
+def test_values_that_are_nested_without_end_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tables.toml").write_text("x = " + "[" * 100_000)
+    with pytest.raises(InputError, match=r"tables\.toml: its values are nested too deeply"):
+        load_product(tmp_path / "tables.toml")

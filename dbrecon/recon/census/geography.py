@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
+from dbrecon.recon.definition_files import check_file
 
 DEFAULT_HEADER = CONFIG / "products" / "sf1_2010" / "header.csv"
 
@@ -239,6 +240,7 @@ def load_header_layout(
     """
     more = encodings, file_id, whole, block_levels
     columns = "field,number" if separator else "field,start,length"
+    check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

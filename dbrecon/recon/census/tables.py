@@ -8,7 +8,6 @@ A product (``config/products/NAME/tables.toml``) says for each table its level, 
   kind; the cells of one table less those of another within them are a partition too. The model is built from partitions.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -38,6 +37,7 @@ from dbrecon.recon.census.kinds import (
     IntArray,
 )
 from dbrecon.recon.census.table_keys import check_selectors, check_spec
+from dbrecon.recon.definition_files import read_toml
 
 LEVELS = ("block", "tract")
 INEXACT_KEYS = ("rounded_to", "rounding", "suppressed_below")
@@ -429,12 +429,4 @@ def load_product(path: Path = DEFAULT_PRODUCT, tables: str = "all") -> Product:
     """
     from dbrecon.recon.census.subset import restricted  # here, since it is made of what this module defines
 
-    try:
-        spec = tomllib.loads(path.read_text(encoding="utf-8"))
-        return restricted(product_of(spec, str(path)), tables)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table file; restore the product's folder") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the product's folder") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
+    return restricted(product_of(read_toml(path), str(path)), tables)

@@ -7,7 +7,6 @@ nothing else of a release is in the code.
 
 import csv
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -20,6 +19,7 @@ from dbrecon.paths import CONFIG
 from dbrecon.recon.census.cell_names import cell_names
 from dbrecon.recon.census.geography import COUNTY_LEVEL, STATE_LEVEL, TRACT_LEVEL, HeaderLayout, load_header_layout
 from dbrecon.recon.census.table_keys import check_spec
+from dbrecon.recon.definition_files import check_file, read_toml
 from dbrecon.recon.product.archive import Archive
 
 PRODUCTS = CONFIG / "products"
@@ -124,7 +124,7 @@ class Release:
     @cached_property
     def tables(self) -> tuple[TableSpec, ...]:
         """The tables in the file's order, which is that of the county files' columns. Raises InputError."""
-        spec = _toml(self.tables_path)
+        spec = read_toml(self.tables_path)
         check_spec(spec, str(self.tables_path))
         names = ("name", "prefix", "level", "segment", "cells")
         return tuple(TableSpec(*(t[name] for name in names))._replace(**_inexact(t)) for t in spec["table"])
@@ -223,7 +223,7 @@ def load_release(which: str = DEFAULT_RELEASE) -> Release:
     if which in names:
         return _read(PRODUCTS / which)
     for name in names:
-        if _toml(PRODUCTS / name / "product.toml").get("product") == which:
+        if read_toml(PRODUCTS / name / "product.toml").get("product") == which:
             return _read(PRODUCTS / name)
     if (Path(which) / "product.toml").is_file():
         return _read(Path(which))
@@ -232,18 +232,9 @@ def load_release(which: str = DEFAULT_RELEASE) -> Release:
     )
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the product's folder") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
-
-
 def _read(folder: Path) -> Release:
     path = folder / "product.toml"
-    spec = _toml(path)
+    spec = read_toml(path)
     _check_keys(spec, path)
     try:
         header, segments = spec["header"], spec["segments"]
@@ -277,7 +268,7 @@ def _read(folder: Path) -> Release:
     except KeyError as error:
         raise InputError(
             f"{path}: lacks {error}; config/products/{DEFAULT_RELEASE}/product.toml shows what there must be"
-        ) from error
+        ) from None
     _check(release, path)
     return replace(release, separator=_CELLS_CUT) if release.segment_shape == FIXED else release
 
@@ -435,6 +426,7 @@ def load_segments(path: Path, fixed: bool = False) -> dict[int, tuple[SegmentTab
     segments: dict[int, list[SegmentTable]] = {}
     known: set[str] = set()
     columns = "segment,table,cells,width" if fixed else "segment,table,cells"
+    check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
