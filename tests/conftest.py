@@ -14,8 +14,10 @@ from tests.mysql_server import MysqlServer, server_or_skip
 from tests.ports import free_port
 from tests.servers import MariaServer, check_installed
 
-# Whoever starts the tests with "nohup make test &" ignores Ctrl-C, and so would every process that they start and interrupt.
+# Whoever starts the tests with "nohup make test &" ignores Ctrl-C and the end of a terminal, and so would every process that they
+# start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)
