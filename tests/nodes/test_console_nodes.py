@@ -422,7 +422,10 @@ def test_on_emr_core_nodes_are_shown_as_such_and_a_node_in_use_puts_its_tracts_b
         ("main", {"DAS_S3ROOT": "s3://no-such-bucket/root"}, "there is no such bucket"),
     ],
 )
-def test_a_launch_that_fails_says_why_with_the_last_lines(running: World, branch: str, env: dict[str, str], said: str) -> None:
+def test_a_launch_that_fails_says_why_with_the_last_lines(
+    running: World, run_to_the_end: Watched, branch: str, env: dict[str, str], said: str
+) -> None:
+    assert run_to_the_end.status
     result = running.here("--launch", "n2", "--reident", "r1", "--branch", branch, env=env)
     assert (result.returncode, result.stdout) == (8, ""), result.stderr
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
