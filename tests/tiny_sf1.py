@@ -60,7 +60,8 @@ def segment_tables() -> dict[int, list[tuple[str, int]]]:
 
 
 def make_members(records: Sequence[Record], stusab: str = "nm") -> dict[str, bytes]:
-    """The members of a zip, by name. Cells are numbers that differ from one another; the first of each level is the population."""
+    """The members of a zip, by name. Cells are numbers that differ from one another, 0 in blocks without people; the first of each
+    level is the population."""
     members: dict[str, list[str]] = {f"{stusab}geo2010.sf1": [_header_line(r, n, stusab) for n, r in enumerate(records, 1)]}
     tables = segment_tables()
     for segment in SEGMENTS:
@@ -70,7 +71,9 @@ def make_members(records: Sequence[Record], stusab: str = "nm") -> dict[str, byt
                 continue
             cells: list[str] = []
             for table, count in tables[segment]:
-                if table.startswith("P013"):
+                if record.block and not record.pop:
+                    cells += ["0"] * count
+                elif table.startswith("P013"):
                     cells += ["37.5"] * count
                 else:
                     first = record.pop if table in ("P001", "PCT012") else number % 10

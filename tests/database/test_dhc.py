@@ -145,6 +145,12 @@ def twice(lines: Lines) -> Lines:
     return [*lines[:5], *lines[4:]]
 
 
+def shifted(lines: Lines) -> Lines:
+    """Each LOGRECNO with the cells of the line before."""
+    width = len(lines[0]) - len(b"|".join(lines[0].split(b"|")[5:]))
+    return [line[:width] + before[width:] for line, before in zip(lines, lines[:1] + lines[:-1], strict=True)]
+
+
 def with_mark(lines: Lines) -> Lines:
     return [b"\xef\xbb\xbf" + lines[0], *lines[1:]]
 
@@ -156,7 +162,8 @@ def of_another_release(lines: Lines) -> Lines:
 DAMAGES: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "cut segment": (SEGMENT, cut, "line .*: no line with cells for block .*: the member is cut off"),
     "cut tract segment": (TRACT_SEGMENT, cut, "line .*: no line with cells for tract"),
-    "shifted segment": (SEGMENT, twice, "line 6: LOGRECNO '0000005' has no record in the header"),
+    "a segment's line twice": (SEGMENT, twice, "line 6: LOGRECNO '0000005' stands there twice"),
+    "shifted segment": (SEGMENT, shifted, "line .*: P0.* of block .* is '.*', but P0010001 and POP100 say that nobody lives there"),
     "no number": (SEGMENT, cell(7, b"x"), "line .*: P0100003 of block .* is 'x', not a count"),
     "empty field": (SEGMENT, cell(7, b""), "line .*: P0100003 of block .* is '', not a count"),
     "quoted field": (SEGMENT, cell(7, b'"1"'), "line .*: P0100003 of block .* not a count"),
@@ -169,6 +176,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "an area that is none": (HEADER, in_header(84, b"big"), "line .*: AREALAND is 'big', not a number of square metres"),
     "a name without end": (HEADER, in_header(87, b"x" * 126), "line .*: NAME has 126 characters, and no name more than 125"),
     "byte-order mark": (HEADER, with_mark, "line 1: begins with a byte-order mark"),
+    "byte-order mark of a segment": (SEGMENT, with_mark, "line 1: begins with a byte-order mark"),
+    "byte-order mark of a tract segment": (TRACT_SEGMENT, with_mark, "line 1: begins with a byte-order mark"),
     "a header's field less": (HEADER, without_last_field(5), "line 6: 96 fields instead of 97"),
     "another release": (HEADER, of_another_release, "line 1: FILEID is 'PLST.*of another release"),
 }

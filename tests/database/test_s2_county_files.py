@@ -145,6 +145,7 @@ def cell(position: int, value: bytes) -> Callable[[bytes], bytes]:
 
 S1, S4, S8, P12, P12B = (f"nm{segment:05d}2010.sf1" for segment in (1, 4, 8, 17, 21))
 LAST = len(some_records())
+EMPTY = "350130002001001"
 LAST_RECNO = f"LOGRECNO '{LAST:07d}'"
 Members = dict[str, bytes]
 
@@ -177,6 +178,15 @@ def last_line_twice(members: Members) -> Members:
     return members | {S4: members[S4] + members[S4].splitlines(keepends=True)[-1]}
 
 
+def of_no_record(members: Members) -> Members:
+    last = members[S4].splitlines(keepends=True)[-1]
+    return members | {S4: members[S4] + last.replace(LAST_RECNO[-8:-1].encode(), b"9999999")}
+
+
+def marked(text: bytes) -> bytes:
+    return b"\xef\xbb\xbf" + text
+
+
 def field_dropped(text: bytes) -> bytes:
     return text[: text.rindex(b",")] + b"\n"
 
@@ -195,7 +205,11 @@ DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
         tract_segments_short,
         f"member {P12}, line 14: missing, where tract 35001990000, {LAST_RECNO}, belongs",
     ),
-    "a line too many": (last_line_twice, f"member {S4}, line {LAST + 1}: {LAST_RECNO} has no record in the header"),
+    "a line too many": (last_line_twice, f"member {S4}, line {LAST + 1}: {LAST_RECNO} stands there twice"),
+    "a line twice amid": (line(S4, 7, lambda text: text + text), f"member {S4}, line 8: LOGRECNO '0000007' stands there twice"),
+    "a line of no record": (of_no_record, f"member {S4}, line {LAST + 1}: LOGRECNO '9999999' has no record in the header"),
+    "byte-order mark": (line(S4, 1, marked), f"member {S4}, line 1: begins with a byte-order mark"),
+    "byte-order mark of a tract segment": (line(P12, 1, marked), f"member {P12}, line 1: begins with a byte-order mark"),
     "out of step": (line(S4, 6, replaced(b"0000006", b"0000007")), f"member {S4}, line 6: begins"),
     "tract line of no record": (line(P12, 3, replaced(b"0000003", b"0000002")), f"member {P12}, line 3: not the line of tract"),
     "other state": (
@@ -204,6 +218,12 @@ DAMAGES: dict[str, tuple[Callable[[Members], Members], str]] = {
     ),
     "negative count": (line(S4, 5, cell(150, b"-3")), f"member {S4}, line 5: P0120006 of block 350130002001003 is '-3'"),
     "negative count where nobody lives": (line(S4, 7, cell(1, b"-1")), f"member {S4}, line 7: P0100001 of block"),
+    "people where nobody lives": (
+        line(S4, 7, cell(150, b"3")),
+        f"member {S4}, line 7: P0120006 of block {EMPTY} is '3', but P0010001",
+    ),
+    "people where nobody lives either": (line(S4, 8, cell(150, b"3")), f"member {S4}, line 8: P0120006 of block"),
+    "no number where nobody lives": (line(S4, 7, cell(150, b"x")), f"member {S4}, line 7: P0120006 of block {EMPTY} is 'x', not a"),
     "fraction": (line(S8, 5, cell(1, b"1.5")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '1.5'"),
     "2^64": (line(S8, 5, cell(1, b"18446744073709551616")), f"member {S8}, line 5: P012F001 of block 350130002001003 is '18446"),
     "thirty digits in a tract": (line(P12B, 14, cell(209, b"1" * 30)), f"member {P12B}, line 14: PCT012B209 of tract"),

@@ -203,7 +203,7 @@ FIXED_DAMAGES: dict[str, tuple[Callable[[Lines], Lines], str]] = {
         "line 6: 115 bytes long instead of 118 .fixed width.: the member is cut off",
     ),
     "a line less": (lambda lines: lines[:-1], "line 33: missing, where block .* belongs: the member is cut off"),
-    "a line twice": (lambda lines: [*lines[:5], *lines[4:]], "line 6: LOGRECNO '0000005' has no record in the header"),
+    "a line twice": (lambda lines: [*lines[:5], *lines[4:]], "line 6: LOGRECNO '0000005' stands there twice"),
     "another segment's line": (in_line(4, lambda line: line.replace(b"DE01", b"DE02")), "line 4: begins with .* instead of"),
 }
 

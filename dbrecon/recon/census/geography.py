@@ -291,7 +291,7 @@ def wanted_lines(
     expected, last, key_of, file_id = stusab.upper().encode(), b"", layout.key, layout.file_id
     for number, line in enumerate(lines, 1):
         if wrong := layout.wrong_length(line):
-            mark = _BYTE_ORDER_MARK if line.startswith(_UTF8_MARK) else ""
+            mark = BYTE_ORDER_MARK if line.startswith(UTF8_MARK) else ""
             raise InputError(f"{where}, line {number}: {mark}{wrong}; get the file anew")
         key = key_of(line)
         record = key.recno
@@ -302,13 +302,13 @@ def wanted_lines(
             yield number, line
 
 
-_UTF8_MARK = b"\xef\xbb\xbf"
-_BYTE_ORDER_MARK = "begins with a byte-order mark, which no published file has; "
+UTF8_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = "begins with a byte-order mark, which no published file has; "
 
 
 def _header_fault(line: bytes, key: Key, layout: HeaderLayout, expected: bytes, last: bytes, where: str) -> InputError:
-    if line.startswith(_UTF8_MARK):
-        return InputError(f"{where}: {_BYTE_ORDER_MARK}get the file anew")
+    if line.startswith(UTF8_MARK):
+        return InputError(f"{where}: {BYTE_ORDER_MARK}get the file anew")
     if not line.startswith(layout.file_id):
         found = line[: len(layout.file_id)]
         return InputError(

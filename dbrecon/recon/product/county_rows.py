@@ -12,7 +12,8 @@ from itertools import accumulate, pairwise, zip_longest
 from typing import NamedTuple
 
 from dbrecon.errors import InputError
-from dbrecon.recon.census.geography import TRACT_LEVEL, text, wanted_lines
+from dbrecon.recon.census.geography import BYTE_ORDER_MARK, TRACT_LEVEL, UTF8_MARK, text, wanted_lines
+from dbrecon.recon.product.archive import GET_ANEW
 from dbrecon.recon.product.release import SEPARATED, Release, SegmentTable, StateZip, TableSpec
 
 _RECNO_DIGITS = 7
@@ -141,12 +142,20 @@ class LevelPlan:
 
     def bad_cell(self, lines: Sequence[bytes]) -> tuple[int, str, bytes]:
         """Of lines for which ``cells`` is None: position of the line, the first bad cell's name and its text."""
-        found = [(i, piece) for i, cutter in enumerate(self.cutters) for piece in cutter(lines[i])]
-        values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(self._separator)]
-        for name, (i, value) in zip(self.columns, values, strict=True):
+        for i, name, value in self._each_cell(lines):
             if (not value.isdigit() or len(value) > _LONGEST_COUNT) and not self._is_withheld(name, value):
                 return i, name, value
         raise AssertionError("no cell is bad")
+
+    def counting_cell(self, lines: Sequence[bytes]) -> tuple[int, str, bytes]:
+        """Of a block's lines: the first cell that is not 0, as :meth:`bad_cell` gives one."""
+        return next(cell for cell in self._each_cell(lines) if cell[2].strip(b"0"))
+
+    def _each_cell(self, lines: Sequence[bytes]) -> Iterator[tuple[int, str, bytes]]:
+        found = [(i, piece) for i, cutter in enumerate(self.cutters) for piece in cutter(lines[i])]
+        values = [(i, value) for k in self._order for i, piece in [found[k]] for value in piece.split(self._separator)]
+        for name, (i, value) in zip(self.columns, values, strict=True):
+            yield i, name, value
 
 
 def _place(table: TableSpec, layout: dict[int, tuple[SegmentTable, ...]], release: Release) -> Run:
@@ -217,6 +226,8 @@ class Follower:
         self._numbers = [0] * len(self._members)
         self._ahead: list[bytes] | None = None  # once the segments are not in step: the line of each that comes next
         self._next: tuple[bytes, ...] | None = None
+        self._before: Sequence[bytes] = [b""] * len(self._members)  # the line of each that was given last
+        self._nobody: list[bytes] | None = None  # the cells of a block without people, once some have been looked at
         self._number = 0
         self._advance()
 
@@ -248,32 +259,30 @@ class Follower:
                 if not self._strict:
                     return self._leave_step(recno)
                 raise self._line_fault(lines, end)
+        self._before = lines
         self._advance()
         return lines
 
     def _leave_step(self, recno: bytes) -> tuple[bytes, ...] | None:
         """From here on each segment is followed by itself, for one may have lines that another lacks."""
-        self._ahead = list(self._next or ())
+        self._ahead, self._before = list(self._next or ()), list(self._before)
         self._numbers = [self._number] * len(self._members)
         return self._each_at(recno)
 
     def _each_at(self, recno: bytes) -> tuple[bytes, ...] | None:
         """:meth:`at` where segments are not in step. A line without cells, or with empty ones, stands for none."""
-        ahead, end = self._ahead, recno + self._separator
+        ahead, before, end = self._ahead, self._before, recno + self._separator
         assert ahead is not None
+        assert isinstance(before, list)
         found: list[bytes] = []
         for i, (line, (head, separators)) in enumerate(zip(ahead, self._checks, strict=True)):
             if not line:
                 continue
-            if not line.startswith(head):
-                raise self._fault(
-                    i, self._numbers[i], f"begins with {text(line[:24])} instead of {text(head + end)}: {_OUT_OF_STEP}"
-                )
-            if line[self._recno[i]] < recno:
-                raise self._fault(i, self._numbers[i], f"LOGRECNO {text(line[self._recno[i]])} {_NO_RECORD}")
+            if not line.startswith(head) or line[self._recno[i]] < recno:
+                raise self._fault(i, self._numbers[i], self._misplaced(i, line, head + end))
             if line[self._recno[i]] != recno:
                 continue
-            ahead[i] = next(self._lines[i], b"")
+            before[i], ahead[i] = line, next(self._lines[i], b"")
             self._numbers[i] += 1
             if line.count(self._separator) == separators and line.strip(self._separator)[len(head) + _RECNO_DIGITS :]:
                 found.append(line)
@@ -290,8 +299,7 @@ class Follower:
         if left and any(left):
             i = next(i for i, line in enumerate(left) if line)
             number = self._number if self._ahead is None else self._numbers[i]
-            recno = text(left[i][self._recno[i]])
-            raise self._fault(i, number, f"LOGRECNO {recno} {_NO_RECORD}")
+            raise self._fault(i, number, self._misplaced(i, left[i]))
 
     def row(self, lines: tuple[bytes, ...] | None, recno: bytes, geoid: bytes, pop100: int) -> bytes:
         """Return ``geoid,logrecno,cells`` of the record whose lines ``at`` has just given; empty for a block without people.
@@ -305,24 +313,50 @@ class Follower:
         if lines is None and self._next is None:
             raise self._fault(0, self._number, f"missing, where {self._unit(geoid)}, LOGRECNO {text(recno)}, belongs: {_CUT_OFF}")
         if lines is None:
-            raise self._fault(0, self._number, f"not the line of {self._unit(geoid)}, LOGRECNO {text(recno)}: {_OUT_OF_STEP}")
-        everyone = self.plan.total(lines)
-        if self.level == "block" and everyone == b"0" and not pop100 and not any(b"-" in line for line in lines):
+            raise self._no_line_of(geoid, recno)
+        if self._nobody is not None and not pop100 and all(map(bytes.endswith, lines, self._nobody)):
             return b""
         cells = self.plan.cells(lines)
         if cells is None:
             i, name, value = self.plan.bad_cell(lines)
-            what = f"{name} of {self._unit(geoid)} is {text(value)}, not a count; get the zip anew (step 0)"
+            what = f"{name} of {self._unit(geoid)} is {text(value)}, not a count; {GET_ANEW}"
             raise self._fault(i, self._number - 1, what)
-        total = int(everyone)
+        total = int(self.plan.total(lines))
         if total != pop100 and (self.level == "block" or not total or not pop100):
             raise self._fault(
                 0,
                 self._number - 1,
                 f"{self.plan.columns[0]} of {self._unit(geoid)} is {total}, but the header's POP100 is {pop100}; "
-                "header and segments must be of one release: get the zip anew (step 0)",
+                f"header and segments must be of one release: {GET_ANEW}",
             )
-        return b"" if self.level == "block" and not total else geoid + b"," + recno + b"," + cells
+        if total or self.level != "block":
+            return geoid + b"," + recno + b"," + cells
+        if cells.strip(b"0,"):
+            i, name, value = self.plan.counting_cell(lines)
+            everyone = f"{self.plan.columns[0]} and POP100 say that nobody lives there"
+            raise self._fault(i, self._number - 1, f"{name} of {self._unit(geoid)} is {text(value)}, but {everyone}; {GET_ANEW}")
+        self._nobody = [line[cutter.id_width - 1 :] for line, cutter in zip(lines, self.plan.cutters, strict=True)]
+        return b""
+
+    def _no_line_of(self, geoid: bytes, recno: bytes) -> InputError:
+        """For a unit in whose place there are lines of something else."""
+        assert self._next is not None
+        for i, (line, (head, _)) in enumerate(zip(self._next, self._checks, strict=True)):
+            if line and not line.startswith(head):
+                return self._fault(i, self._number, self._misplaced(i, line, head + recno))
+        return self._fault(0, self._number, f"not the line of {self._unit(geoid)}, LOGRECNO {text(recno)}: {_OUT_OF_STEP}")
+
+    def _misplaced(self, i: int, line: bytes, wanted: bytes = b"") -> str:
+        """Return what is wrong with a segment's line that does not begin with ``wanted``, or comes after the last."""
+        head, recno = self._checks[i][0], line[self._recno[i]]
+        if line.startswith(UTF8_MARK):
+            return f"{BYTE_ORDER_MARK}{GET_ANEW}"
+        if recno == self._before[i][self._recno[i]]:
+            return f"LOGRECNO {text(recno)} stands there twice; {GET_ANEW}"
+        if not line.startswith(head) or (self._strict and wanted):
+            wanted = wanted or head
+            return f"begins with {text(line[: len(wanted)])} instead of {text(wanted)}: {_OUT_OF_STEP}"
+        return f"LOGRECNO {text(recno)} has no record in the header, or not in this order; {GET_ANEW}"
 
     def _lacking(self, recno: bytes, geoid: bytes) -> InputError:
         """For a unit whose cells are needed: the first segment that has no line for it."""
@@ -335,11 +369,11 @@ class Follower:
     def _line_fault(self, lines: tuple[bytes, ...], end: bytes) -> InputError:
         """Return what is wrong with the first of the lines that is not as it should be. ``end`` is LOGRECNO and comma."""
         for i, (line, (head, separators)) in enumerate(zip(lines, self._checks, strict=True)):
-            start, fields = line[: len(head) + len(end)], line.count(self._separator) + 1
+            fields = line.count(self._separator) + 1
             if not line:
                 return self._fault(i, self._number, f"missing, where LOGRECNO {text(end[:-1])} belongs: {_CUT_OFF}")
-            if start != head + end:
-                return self._fault(i, self._number, f"begins with {text(start)} instead of {text(head + end)}: {_OUT_OF_STEP}")
+            if not line.startswith(head + end):
+                return self._fault(i, self._number, self._misplaced(i, line, head + end))
             if fields != separators + 1:
                 return self._fault(i, self._number, f"{fields} fields instead of {separators + 1}: {_CUT_OFF}")
         raise AssertionError("no line is at fault")
@@ -351,9 +385,8 @@ class Follower:
         return InputError(f"{self._zip}: member {self._members[i]}, line {number}: {what}")
 
 
-_CUT_OFF = "the member is cut off or damaged; get the zip anew (step 0)"
-_OUT_OF_STEP = "out of step with the header; get the zip anew (step 0)"
-_NO_RECORD = "has no record in the header, or not in this order; get the zip anew (step 0)"
+_CUT_OFF = f"the member is cut off or damaged; {GET_ANEW}"
+_OUT_OF_STEP = f"out of step with the header; {GET_ANEW}"
 
 
 _GEOID = {"tract": ("STATE", "COUNTY", "TRACT"), "block": ("STATE", "COUNTY", "TRACT", "BLOCK")}
@@ -412,7 +445,7 @@ class StateReader:
         for row, following in pairwise(rows):
             if row[:width] == following[:width]:
                 geoid = row[:width].decode()
-                raise InputError(f"{self.archive.name}: member {self.header} has {level} {geoid} twice; get the zip anew (step 0)")
+                raise InputError(f"{self.archive.name}: member {self.header} has {level} {geoid} twice; {GET_ANEW}")
         return rows
 
     def _rows(self, skip: frozenset[str]) -> Iterator[tuple[int, str, str, bytes]]:
