@@ -41,12 +41,12 @@ def calibration_of(experiment: Experiment, counties: Sequence[tuple[str, str]], 
     if not drawn:
         raise InputError(f"{experiment.reident} has no samples to compare with the truth: draw them with --step6 --samples N")
     codes = {STATES[stusab].fips + county: (stusab, county) for stusab, county in drawn}
-    bins, found = builder_for(experiment).bins, []
-    with sorted_by_county(truth_files(names), set(codes)) as (files, _):
+    builder, found = builder_for(experiment), []
+    with sorted_by_county(truth_files(names), set(codes), builder.product.categories) as (files, _):
         _tell(drawn, [codes[code] for code in files], "left out, since the truth has nobody there")
         for code, file in files.items():
             people, confidence = _people(experiment, *codes[code])
-            found.append(calibrate(people, confidence, load_county(file), bins))
+            found.append(calibrate(people, confidence, load_county(file), builder.bins))
     if not found:
         raise InputError(f"{', '.join(names)}: nobody there lives in a county with samples; name the truth of these counties")
     return sum(found[1:], found[0])

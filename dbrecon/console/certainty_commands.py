@@ -280,9 +280,10 @@ def _bound(experiment: Experiment, ledger: Ledger, text: str) -> ClaimBounds:
     from dbrecon.recon.certainty.claims import parse_claim
     from dbrecon.steps.certainty_records import check_available
     from dbrecon.steps.claim_answers import bound
+    from dbrecon.steps.county_results import product_of
 
     check_available(experiment)
-    claim = parse_claim(text)
+    claim = parse_claim(text, product_of(experiment).categories)
     states = {info.fips: stusab for stusab, info in STATES.items()}
     stusab = states.get(claim.geoid[:2])
     if stusab is None:

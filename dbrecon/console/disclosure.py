@@ -116,7 +116,8 @@ def reidentify(args: Arguments, config: Config) -> int:
     if not args.truth:
         raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
     experiment, ledger, place = asked_counties(args, config, "--reidentify")
-    truth = read_truth(truth_files(args.truth), comparison_bins(product_of(experiment)))
+    product = product_of(experiment)
+    truth = read_truth(truth_files(args.truth), comparison_bins(product), product.categories)
     known = read_attacker(truth_files(args.reidentify), truth)
     counties = {
         int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)

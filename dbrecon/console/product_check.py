@@ -43,6 +43,7 @@ def check_product(args: Arguments, config: Config) -> int:
     print(f"{release.folder}: {release.title}, {counted(len(product.tables), 'table')}", flush=True)
     _check_places(release, product)
     _check_outlines(release, product)
+    _tell_categories(product)
     _check_words(release, product)
     prove(product, str(release.folder))
     bins = derive_binning(product).bins.n, comparison_bins(product).n
@@ -60,6 +61,25 @@ def _check_name(release: Release) -> None:
         raise InputError(
             f"{release.folder}: product {release.product!r} is one that comes with the program; give this one another name"
         )
+
+
+def _tell_categories(product: Product) -> None:
+    """Say which categories of people there are, where they are not all kinds; every group is told from the others somewhere."""
+    from dbrecon.recon.people.attributes import NOT_TOLD, attributes_of
+
+    categories = product.categories
+    attributes = attributes_of(product)
+    if attributes is None or categories.every_kind:
+        return
+    for name, group in zip(categories.group_of, attributes.groups, strict=True):
+        if group == NOT_TOLD:
+            raise InputError(
+                f"{product.title}: no table tells the race group {name!r} from all others; put it together with another in "
+                "[categories.race] of tables.toml"
+            )
+    absent = [f"no {word}" for word, known in (("sex", categories.sex), ("origin", categories.origin)) if not known]
+    groups = [f"race groups {', '.join(categories.groups)}"] if categories.groups else []
+    print(f"   categories: {'; '.join([*groups, *absent])}", flush=True)
 
 
 def _check_places(release: Release, product: Product) -> None:

@@ -110,6 +110,7 @@ def true_counties(experiment: Experiment, args: Arguments, counties: Sequence[Co
     ``stack`` closes what lies in a temporary folder.
     """
     from dbrecon.recon.study.truth import sorted_by_county
+    from dbrecon.steps.county_results import product_of
 
     if not args.truth:
         return TrueCounties({})
@@ -117,7 +118,8 @@ def true_counties(experiment: Experiment, args: Arguments, counties: Sequence[Co
     files = truth_files(args.truth)
     if args.reidentify:
         return _known_counties(experiment, args, codes)
-    sorted_files, left_out = stack.enter_context(sorted_by_county(files, set(codes)))
+    categories = product_of(experiment).categories
+    sorted_files, left_out = stack.enter_context(sorted_by_county(files, set(codes), categories))
     if not sorted_files:
         raise InputError(f"{', '.join(args.truth)}: has nobody in the reconstructed counties; name the truth of this experiment")
     warn_left_out(", ".join(args.truth), sum(left_out.values()))
@@ -133,7 +135,8 @@ def _known_counties(experiment: Experiment, args: Arguments, codes: Mapping[str,
     from dbrecon.recon.risk.record_files import read_attacker, read_truth
     from dbrecon.steps.county_results import product_of
 
-    truth = read_truth(truth_files(args.truth), comparison_bins(product_of(experiment)))
+    product = product_of(experiment)
+    truth = read_truth(truth_files(args.truth), comparison_bins(product), product.categories)
     known = read_attacker(truth_files(args.reidentify), truth)
     found: dict[CountyKey, Path | Truth] = {}
     for code, county in codes.items():

@@ -15,7 +15,7 @@ from dbrecon.library.published import path_of
 from dbrecon.library.reconstruction import Reconstruction, people_in_place
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES
 from dbrecon.recon.people import people as people_files
-from dbrecon.recon.people.attributes import NOT_TOLD
+from dbrecon.recon.people.attributes import NOT_TOLD, RACE_GROUP
 from dbrecon.recon.people.people import COLUMNS, People
 from dbrecon.recon.people.people_reader import PEOPLE_FORM, block_and_kind, block_and_untold, untold_in
 from dbrecon.recon.people.record_reader import TextRecords, iter_records
@@ -42,7 +42,7 @@ def read_people(path: Path, frames: str | None = None) -> Any:
     name = path_of(path)
     with storage.sopen(name, "rb") as file:
         pieces = list(iter_records(file, name, PEOPLE_FORM))
-    if any(any(untold_in(piece).values()) for piece in pieces):
+    if any(any(untold_in(piece).values()) or piece.has(RACE_GROUP) for piece in pieces):
         return frame_kinds.native(_told_columns(pieces), frames)
     parts = [People(*block_and_kind(piece), np.ones(len(piece), np.int64)) for piece in pieces]
     return frame_kinds.native(frame_kinds.people_columns(People.concatenate(parts)), frames)
@@ -53,7 +53,8 @@ def _told_columns(pieces: Sequence[TextRecords]) -> pa.Table:
     for piece in pieces:
         block_and_untold(piece)  # refuses what is none of a person
     table = pa.Table.from_batches([piece.batch for piece in pieces])
-    columns = {name: pc.if_else(pc.equal(table.column(name), NOT_TOLD), None, table.column(name)) for name in COLUMNS}
+    names = [*COLUMNS, *([RACE_GROUP] if pieces[0].has(RACE_GROUP) else [])]
+    columns = {name: pc.if_else(pc.equal(table.column(name), NOT_TOLD), None, table.column(name)) for name in names}
     return pa.table(columns | {"age": columns["age"].cast(pa.int16())})
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dbrecon.ctools.extras import extra
 from dbrecon.errors import InputError, UsageError
 from dbrecon.recon.census.kinds import FIRST_AGES, N_RH, RACES, SEXES, IntArray, split_kind
-from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
+from dbrecon.recon.people.attributes import NOT_TOLD, RACE_GROUP, Attributes
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 
 with extra("frames"):
@@ -118,7 +118,10 @@ def person_columns(kind: IntArray, attributes: Attributes | None = None) -> dict
     for place, name in enumerate(RACES):
         columns[name] = _words(race >> (5 - place) & 1, ("N", "Y"))
     columns["hisp"] = _words(hisp, ("N", "Y"))
-    return columns if attributes is None else {name: _known(name, column, kind, attributes) for name, column in columns.items()}
+    if attributes is None:
+        return columns
+    groups = {RACE_GROUP: _untold(attributes.groups, kind)} if attributes.groups else {}
+    return {name: _known(name, column, kind, attributes) for name, column in columns.items()} | groups
 
 
 def _known(name: str, column: pa.Array, kind: IntArray, attributes: Attributes) -> pa.Array:
@@ -126,7 +129,12 @@ def _known(name: str, column: pa.Array, kind: IntArray, attributes: Attributes) 
     if name in ("sex", "age"):
         return column if getattr(attributes, name) else pa.nulls(len(column), column.type)
     flags = [flags.split(",")[(*RACES, "hisp").index(name)] for flags in attributes.flags]
-    return pc.take(pa.array([None if flag == NOT_TOLD else flag for flag in flags], pa.string()), pa.array(kind % N_RH))
+    return _untold(flags, kind)
+
+
+def _untold(words: Sequence[str], kind: IntArray) -> pa.Array:
+    """Return of each kind the word of its races and origin, of which there are 126; null where it is not told."""
+    return pc.take(pa.array([None if word == NOT_TOLD else word for word in words], pa.string()), pa.array(kind % N_RH))
 
 
 def _words(number: IntArray, words: tuple[str, ...]) -> pa.Array:

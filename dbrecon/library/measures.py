@@ -1,5 +1,6 @@
 """What is asked of people and tables: tables that people make, cells that disagree, agreement with a truth, reidentification."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from dbrecon.library.published import Published
 from dbrecon.library.reconstruction import Reconstruction, by_tract, check_published, people_in_place
 from dbrecon.library.table_sets import AnyProduct, product
 from dbrecon.recon.census.bins import COMPARISON_BINS, comparison_bins
+from dbrecon.recon.census.categories import EVERY_KIND
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 from dbrecon.recon.tract.verify import Violation, violations
 
@@ -84,7 +86,8 @@ def evaluate(people: Any, truth: Any, published: Published | None = None, *, see
     from dbrecon.recon.study.evaluation import METHODS, agreement_rows, compare
 
     published = _published(people, published, "evaluate")
-    found, true_people = people_in_place(people, published.attributes).merged(), people_in_place(truth, what="the truth").merged()
+    found, true_people = people_in_place(people, published.attributes).merged(), people_in_place(truth, what="the truth")
+    true_people = replace(true_people, kind=published.product.categories.standing_for(true_people.kind)).merged()
     if not true_people.population:
         raise InputError("the truth has nobody")
     counts = _block_counts(published)
@@ -137,7 +140,8 @@ def reidentify(
     from dbrecon.recon.risk.reidentification import Blocks, Certain, Known, Records
 
     bins = comparison_bins(people.published.product) if isinstance(people, Reconstruction) else COMPARISON_BINS
-    true = read_truth([frame_kinds.as_file(truth, "the truth")], bins)
+    categories = people.published.product.categories if isinstance(people, Reconstruction) else EVERY_KIND
+    true = read_truth([frame_kinds.as_file(truth, "the truth")], bins, categories)
     if attacker is None:
         known = Known.of_truth(true.records.without_race(), np.arange(len(true.records)), true.records)
     else:

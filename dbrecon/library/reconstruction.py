@@ -12,7 +12,7 @@ from dbrecon.errors import ContradictoryTables, UsageError
 from dbrecon.library import frames as frame_kinds
 from dbrecon.library.published import Published
 from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
-from dbrecon.recon.people.people import BLOCKS_PER_TRACT, HEADER, People, write_rows
+from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People, header_of, write_rows
 from dbrecon.recon.people.solution import format_solution
 from dbrecon.recon.solve.conflict import find_conflict
 from dbrecon.recon.solve.program import Infeasible, Options, Program
@@ -126,7 +126,7 @@ class Reconstruction:
 
     def write_people(self, out: IO[bytes]) -> int:
         """Write the people's file to an open binary file; how many they are."""
-        out.write(HEADER)
+        out.write(header_of(self.published.attributes))
         return write_rows(self.records, out, self.published.attributes)
 
     def _of(self, tract: str) -> TractReconstruction:

@@ -15,7 +15,7 @@ from dbrecon.recon.census.bins import Binning
 from dbrecon.recon.census.geography import TRACT_LEVEL, UNIT_FIELDS, Unit
 from dbrecon.recon.census.tables import Product
 from dbrecon.recon.people.attributes import Attributes
-from dbrecon.recon.people.people import HEADER, BinnedPeople, People, write_rows
+from dbrecon.recon.people.people import BinnedPeople, People, header_of, write_rows
 from dbrecon.recon.people.solution import parse_solution
 from dbrecon.recon.people.years import deal_years
 from dbrecon.recon.solve.lp_reader import read_lp
@@ -186,7 +186,8 @@ class PeopleComparison:
     def __init__(self, file: BinaryIO, source: str, attributes: Attributes | None = None) -> None:
         """``file`` is open at its beginning; ``attributes``: what the tables tell of people, if that is not everything."""
         self._file, self._source, self._attributes = _Hashing(file), source, attributes
-        if self._file.read(len(HEADER)) != HEADER:
+        header = header_of(attributes)
+        if self._file.read(len(header)) != header:
             raise self._differs("its first line is another")
 
     def add(self, tract: str, people: People) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 from dbrecon.ctools.progress import counted
 from dbrecon.recon.census.bins import comparison_bins
 from dbrecon.recon.census.kinds import N_RH, N_SA, IntArray
+from dbrecon.recon.census.tables import Product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
 from dbrecon.recon.risk.findings import baseline_counts, five_years
 from dbrecon.recon.risk.matching_study import Study
-from dbrecon.recon.risk.variants import Variant, VariantResult, check_size, product_of, study_variant
+from dbrecon.recon.risk.variants import Variant, VariantResult, check_size, in_categories, product_of, study_variant
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.evaluation import Agreement, compare
 from dbrecon.report import sections
@@ -60,11 +61,10 @@ def audit(
         beside.append(way)
     sure, asked = first.sizes, variants[0]
     product = product_of(asked.product, asked.tables, asked.inexact, asked.inexact_tables)
-    counts = baseline_counts(product, first.people)
-    agreement = compare(first.people, truth, counts, np.random.default_rng(options.seed), comparison_bins(product))
+    agreement, baselines = _compared(product, first.people, truth, options.seed)
     study = Study(name, name, (first.tally,), by_id=True, knows_variability=sure is not None, seed=options.seed)
     parts: list[Section] = [
-        sections.agreement(agreement, baselines=counts is not None),
+        sections.agreement(agreement, baselines=baselines),
         *([sections.certainty(sure)] if sure is not None else []),
         sections.reidentification(study),
         *([sections.what_if(beside)] if len(beside) > 1 else []),
@@ -88,6 +88,12 @@ def audit(
             **provenance,
         },
     )
+
+
+def _compared(product: Product, people: People, truth: People, seed: int) -> tuple[Agreement, bool]:
+    """Return how many of the truth are among people, and whether baselines are known."""
+    counts, bins = baseline_counts(product, people), comparison_bins(product)
+    return compare(people, in_categories(product, truth), counts, np.random.default_rng(seed), bins), counts is not None
 
 
 def by_sex_and_age(people: People) -> IntArray:

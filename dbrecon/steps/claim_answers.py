@@ -72,7 +72,7 @@ def check_file(experiment: Experiment, ledger: Ledger, path: str) -> ClaimBounds
     """
     try:
         certificate = json.loads(storage.read_bytes(path))
-        claim = parse_claim(str(certificate["claim"]))
+        claim = parse_claim(str(certificate["claim"]), builder_for(experiment).product.categories)
         said = certificate["tables_digest"], certificate["product"], certificate["tables"]
     except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         raise InputError(f"{path}: is no certificate of a claim ({sentence(error)})") from error

@@ -29,6 +29,7 @@ from dbrecon.recon.certainty.sample_files import (
     samples_summary,
 )
 from dbrecon.recon.certainty.sample_record import SampleRecord
+from dbrecon.recon.people.attributes import Attributes
 from dbrecon.recon.solve.highs import highs_version
 from dbrecon.states import STATES
 from dbrecon.steps.certainty_check import (
@@ -41,6 +42,7 @@ from dbrecon.steps.certainty_check import (
     source_digests,
 )
 from dbrecon.steps.certainty_records import budget_of, builder_for, load_record, make_record_of, people_of_tract
+from dbrecon.steps.methods import attributes_known
 from dbrecon.steps.samples import samples_of
 
 
@@ -111,7 +113,7 @@ def close_county(
     if samples:
         lines["sample_blocks"] = sample_block_lines(samples)
     if has_cells:
-        lines |= _cells(kind, records, samples)
+        lines |= _cells(kind, records, samples, attributes_known(experiment))
     lines["people_certainty"] = _people_lines(experiment, stusab, county, records, samples)
     paths = county_paths(experiment, stusab, county)
     written = {name: _write(experiment, path, lines.get(name)) for name, path in paths.items()}
@@ -124,14 +126,18 @@ def close_county(
     return records
 
 
-def _cells(kind: str, records: Sequence[TractRecord], samples: Sequence[SampleRecord]) -> Mapping[str, Iterable[bytes]]:
+def _cells(
+    kind: str, records: Sequence[TractRecord], samples: Sequence[SampleRecord], attributes: Attributes | None
+) -> Mapping[str, Iterable[bytes]]:
     """Return the files of cells, by the sidecar's names for them."""
     of_cells, of_samples = cells_name("cells", kind), cells_name("sample_cells", kind)
     if kind == "csv":
-        return {of_cells: cell_lines(records)} | ({of_samples: sample_cell_lines(samples)} if samples else {})
+        return {of_cells: cell_lines(records, attributes)} | (
+            {of_samples: sample_cell_lines(samples, attributes)} if samples else {}
+        )
     with extra("study"):
         from dbrecon.recon.certainty.cell_table import cell_pieces, sample_cell_pieces
-    return {of_cells: cell_pieces(records)} | ({of_samples: sample_cell_pieces(samples)} if samples else {})
+    return {of_cells: cell_pieces(records, attributes)} | ({of_samples: sample_cell_pieces(samples, attributes)} if samples else {})
 
 
 def _write(experiment: Experiment, path: str, lines: Iterable[bytes] | None) -> dict[str, Any] | None:

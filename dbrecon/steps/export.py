@@ -19,7 +19,7 @@ from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import GeoRow
 from dbrecon.recon.census.kinds import RACES
 from dbrecon.recon.csv_pieces import CsvPieces
-from dbrecon.recon.people.attributes import NOT_TOLD
+from dbrecon.recon.people.attributes import NOT_TOLD, RACE_GROUP
 from dbrecon.recon.people.people import COLUMNS
 
 with extra("export"):
@@ -29,6 +29,7 @@ with extra("export"):
     import pyarrow.parquet as pq
 
     from dbrecon.steps.county_results import has_certainty
+    from dbrecon.steps.methods import attributes_known
 
 READ_BYTES = 1 << 24
 
@@ -45,6 +46,8 @@ SCHEMA = pa.schema(
         ("confidence", pa.float32()),  # missing where no samples were drawn
     ]
 )
+WITH_GROUPS = SCHEMA.insert(SCHEMA.get_field_index("hisp") + 1, pa.field(RACE_GROUP, _WORD))
+"""The columns of people of a product that names groups of races."""
 PLACES = pa.schema(
     [
         ("geoid", pa.string()),
@@ -78,6 +81,17 @@ class Source:
     notes: Mapping[str, object]
     done: Callable[[int], object]
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of people."""
+        return people_schema(self.experiment)
+
+
+def people_schema(experiment: Experiment) -> pa.Schema:
+    """Return the columns of an experiment's people."""
+    attributes = attributes_known(experiment)
+    return WITH_GROUPS if attributes is not None and attributes.groups else SCHEMA
+
 
 class Sink(Protocol):
     """What takes people or places, a piece at a time."""
@@ -106,7 +120,7 @@ def export_people(source: Source, parts: Sequence[Part], folder: str, kind: str)
     if kind == "duckdb":
         path = f"{folder}/{source.experiment.reident}.duckdb"
         _refuse([path])
-        with _database(path, source.notes) as (people, places):
+        with _database(path, source) as (people, places):
             return {path: sum(_write(source, part, people, places) for part in parts)}
     paths = {part: (f"{folder}/{part.people}.{kind}", f"{folder}/{part.places}.{kind}") for part in parts}
     _refuse(path for pair in paths.values() for path in pair)
@@ -117,7 +131,7 @@ def export_people(source: Source, parts: Sequence[Part], folder: str, kind: str)
                 stack.enter_context(
                     _sink(kind, stack.enter_context(storage.sopen(path, "wb", kms_key=kms_key)), schema, source.notes)
                 )
-                for path, schema in ((of_people, SCHEMA), (of_places, PLACES))
+                for path, schema in ((of_people, source.schema), (of_places, PLACES))
             )
             written[of_people] = _write(source, part, people, places)
     return written
@@ -156,13 +170,18 @@ def places_of(rows: Iterable[tuple[str, GeoRow]]) -> pa.Table:
 
 
 def county_people(experiment: Experiment, stusab: str, county: str) -> Iterator[pa.Table]:
-    """Yield a county's people, a piece at a time, in the columns of SCHEMA. Raises InputError for files that are not whole."""
+    """Yield a county's people, a piece at a time, in the columns of :func:`people_schema`.
+
+    Raises InputError for files that are not whole.
+    """
     path = experiment.synth_out(stusab, county)
     beside = experiment.people_certainty(stusab, county)
     sure = _certainty(beside) if has_certainty(experiment, stusab, county) else None
+    schema = people_schema(experiment)
+    own = [*COLUMNS, *([RACE_GROUP] if schema is WITH_GROUPS else [])]
     start = 0
-    for piece in _pieces(path, {name: SCHEMA.field(name).type for name in COLUMNS}):
-        table = pa.table({name: piece.column(name) for name in COLUMNS})
+    for piece in _pieces(path, {name: schema.field(name).type for name in own}):
+        table = pa.table({name: piece.column(name) for name in own})
         flags = None if sure is None else sure.slice(start, piece.num_rows)
         if flags is not None and flags.num_rows != piece.num_rows:
             raise InputError(f"{beside}: has fewer lines than there are people in {path}; make it again (--step6 --force)")
@@ -171,7 +190,7 @@ def county_people(experiment: Experiment, stusab: str, county: str) -> Iterator[
             known = flags is not None and name in flags.column_names
             column = flags.column(name) if flags is not None and known else pa.nulls(piece.num_rows, SCHEMA.field(name).type)
             table = table.append_column(SCHEMA.field(name), column)
-        yield table.cast(SCHEMA)
+        yield table.cast(schema)
     if sure is not None and start != sure.num_rows:
         raise InputError(f"{beside}: has more lines than there are people in {path}; make it again (--step6 --force)")
 
@@ -241,7 +260,7 @@ class _Table:
 
 
 @contextmanager
-def _database(path: str, notes: Mapping[str, object]) -> Iterator[tuple[Sink, Sink]]:
+def _database(path: str, source: Source) -> Iterator[tuple[Sink, Sink]]:
     """Yield the tables people and places of a database that comes into place when it is whole.
 
     Raises UsageError for a path on S3, StorageError.
@@ -253,12 +272,12 @@ def _database(path: str, notes: Mapping[str, object]) -> Iterator[tuple[Sink, Si
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as room:
             with duckdb.connect(f"{room}/people.duckdb") as connection:
-                for name, schema in (("people", SCHEMA), ("places", PLACES)):
+                for name, schema in (("people", source.schema), ("places", PLACES)):
                     connection.register("none", schema.empty_table())
                     connection.execute(f"CREATE TABLE {name} AS SELECT * FROM none")
                     connection.unregister("none")
                 connection.execute("CREATE TABLE made_of (name VARCHAR, value VARCHAR)")
-                connection.executemany("INSERT INTO made_of VALUES (?, ?)", [[k, json.dumps(v)] for k, v in notes.items()])
+                connection.executemany("INSERT INTO made_of VALUES (?, ?)", [[k, json.dumps(v)] for k, v in source.notes.items()])
                 yield _Table(connection, "people"), _Table(connection, "places")
             os.replace(f"{room}/people.duckdb", path)
     except (OSError, duckdb.IOException) as error:

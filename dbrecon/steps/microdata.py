@@ -12,7 +12,7 @@ from dbrecon.errors import DBReconError, InputError, Subject, UsageError, Verifi
 from dbrecon.experiment import Experiment
 from dbrecon.ledger.records import SOLVED, CountyClaim, SolvedTract, Worker
 from dbrecon.place import Place
-from dbrecon.recon.people.people import HEADER, People, write_rows
+from dbrecon.recon.people.people import People, header_of, write_rows
 from dbrecon.recon.people.solution import Solution, parse_solution
 from dbrecon.recon.people.years import Undealt, deal_tracts
 from dbrecon.recon.tract.county_tables import CountyTables
@@ -40,12 +40,12 @@ def make_microdata(experiment: Experiment, county: CountyTables, claim: CountyCl
     Raises, and leaves nothing: InputError for a tract without a solution, with a damaged one, or with another than the ledger has
     accepted; VerificationError for one whose people are not as many as published, or do not make a published cell.
     """
-    people = 0
+    people, attributes = 0, attributes_known(experiment)
     with staged(experiment.synth_out(claim.stusab, claim.county), claim, experiment.kms_key) as out:
-        out.write(HEADER)
+        out.write(header_of(attributes))
         for batch in _batches(claim.solved):
             for of_tract in _people(experiment, county, claim, batch):
-                people += write_rows(of_tract, cast("BinaryIO", out), attributes_known(experiment))
+                people += write_rows(of_tract, cast("BinaryIO", out), attributes)
     return people, out.made
 
 

@@ -14,6 +14,7 @@ from dbrecon.recon.solve.highs import highs_version
 from dbrecon.recon.tract.model import Model
 from dbrecon.steps.certainty_records import budget_of, builder_for, people_of_tract, whole_record
 from dbrecon.steps.lp_files import AS_THEY_ARE, read_county
+from dbrecon.steps.methods import attributes_known
 
 
 def make_samples_of(experiment: Experiment, stusab: str, county: str, tract: str, order: SampleOrder, force: bool = False) -> bool:
@@ -62,6 +63,6 @@ def _keep(experiment: Experiment, path: str, model: Model, people: People, drawn
     with extra("study"):
         from dbrecon.recon.certainty.sample_table import write_samples
     content = io.BytesIO()
-    write_samples(model, builder_for(experiment).bins, counts_of(model, people), drawn, content)
+    write_samples(model, builder_for(experiment).bins, counts_of(model, people), drawn, content, attributes_known(experiment))
     with storage.sopen(path, "wb", kms_key=experiment.kms_key) as file:
         file.write(content.getbuffer())

@@ -143,6 +143,14 @@ def test_two_year_counts_of_disjoint_groups_are_merged_and_keep_their_intervals(
     assert sorted(of_22) == [[(22, 22), (23, 23), (24, 24)], [(22, 23), (24, 24)]]
 
 
+def test_tract_groups_that_reach_from_one_block_group_into_the_next_cut_both(tmp_path: Path) -> None:
+    """Ages 22 to 24 of blocks, 23 to 25 of tracts: bins are what neither tells apart, and a program can be built."""
+    product = product_of(tmp_path, table("B", "block", 4, "group"), table("T", "tract", 4, "group_and_next"))
+    bins = derive_binning(product).bins
+    assert str(bins) == "0-21, 22, 23-24, 25, 26+"
+    assert ModelBuilder(product, bins).labels
+
+
 def test_bins_that_do_not_suit_a_constraint_are_refused(tmp_path: Path) -> None:
     product = product_of(tmp_path, BLOCK, table("TW", "tract", 4, "group_and_next", WHITE))
     with pytest.raises(ValueError, match="TW is not divided by ages"):

@@ -10,7 +10,8 @@ count the ages of a *bin* together, and the years be given out afterwards, if ev
 * every published tract cell that divides the bin is a sum of such counts.
 
 Where year by race and year by origin are published without year by race and origin, the groups cross: completing a binned answer
-is a three-way problem that may have no answer. Such ages stay single, as do all others for which the rule does not hold.
+is a three-way problem that may have no answer. Such bins are cut wherever a tract's cell begins, into single years where these are
+published, as are all others for which the rule does not hold.
 """
 
 import re
@@ -203,7 +204,9 @@ def _divide(index: npt.NDArray[np.integer], bins: AgeBins) -> tuple[list[_Group]
     bad[number[~kept]] = True
     led_by[count[kept]], count_at[of[kept], age[kept]] = of[kept], count[kept]
     elsewhere = np.bincount(by_age[by_age >= 0], minlength=n_groups) != np.bincount(count[kept], minlength=n_groups)
-    wrong = (led_by[count[kept]] != of[kept]) | (count_at[of[kept], age[kept]] != count[kept]) | elsewhere[count[kept]]
+    shared = np.zeros(n_groups, bool)  # counts that reach into two bins, of which the last has the lead
+    shared[count[kept][led_by[count[kept]] != of[kept]]] = True
+    wrong = shared[count[kept]] | (count_at[of[kept], age[kept]] != count[kept]) | elsewhere[count[kept]]
     bad[number[kept][wrong]] = True
     groups = []
     for group_bin in np.unique(of[kept & ~bad[number]]).tolist():
@@ -258,7 +261,7 @@ def _atoms(groups: list[_Group]) -> list[_Atom]:
 
 class _Published:
     """Of all cells of a product's tract tables: (universes, 252) whom they count, (universes, 103) at which ages they begin or
-    end."""
+    end, and (103,) at which any does."""
 
     def __init__(self, product: Product) -> None:
         ages: dict[tuple[bytes, bytes, bytes], dict[bytes, BoolArray]] = {}
@@ -272,6 +275,7 @@ class _Published:
         for edges, found in zip(self.edges, ages.values(), strict=True):
             intervals = np.array(list(found.values()))
             edges[1:] = (intervals[:, 1:] != intervals[:, :-1]).any(axis=0)
+        self.begin: BoolArray = np.asarray(self.edges.any(axis=0))
 
     def follow(self, atoms: list[_Atom], first: int, last: int) -> bool:
         """Return whether every cell that divides the bin is a sum of the atoms' counts there."""
@@ -310,7 +314,7 @@ def derive_binning(product: Product) -> Binning:
         merges = first == last or (not single[number] and (not of_bin or _nest(of_bin)))
         atoms = _atoms(of_bin) if merges else []
         if first < last and not (merges and published.follow(atoms, first, last)):
-            starts += range(first, last + 1)
+            starts += [first, *(np.flatnonzero(published.begin[first + 1 : last + 1]) + first + 1).tolist()]
         else:
             atoms_of[len(starts)] = atoms
             starts.append(first)

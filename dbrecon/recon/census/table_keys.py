@@ -10,12 +10,14 @@ from dbrecon.recon.census.kinds import FIRST_AGES, RACES, SEXES
 
 Spec = Mapping[str, Any]
 
-SELECTORS = frozenset({"sex", "ages", "race", "race_alone", "races", "hisp"})
+SELECTORS = frozenset({"sex", "ages", "race", "race_alone", "races", "race_group", "hisp"})
 AGES = {"single_years_to": 99, "then_from": [100, 105, 110], "last": 110}
 """The categories of age that there are."""
 
 _KEYS: dict[str, frozenset[str]] = {
-    "": frozenset({"product", "title", "races", "ages", "comparison", "divisions", "table", "difference", "constraint"}),
+    "": frozenset(
+        {"product", "title", "races", "ages", "categories", "comparison", "divisions", "table", "difference", "constraint"}
+    ),
     "table": frozenset(
         {"name", "prefix", "level", "segment", "cells", "universe", "divide", "rounded_to", "rounding", "suppressed_below"}
     ),
@@ -99,6 +101,7 @@ def check_selectors(selectors: Spec, where: str) -> None:
         "sex": lambda value: value not in SEXES,
         "race": lambda value: value not in RACES,
         "race_alone": lambda value: value not in RACES,
+        "race_group": lambda value: not isinstance(value, str),
         "hisp": lambda value: not isinstance(value, bool),
         "ages": lambda value: not _is_interval(value, 0, 110) or value[0] not in FIRST_AGES,
         "races": lambda value: not _is_interval([value, value] if isinstance(value, int) else value, 1, len(RACES)),

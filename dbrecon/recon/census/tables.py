@@ -20,6 +20,7 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError
 from dbrecon.paths import CONFIG
+from dbrecon.recon.census.categories import EVERY_KIND, Categories, Groups, read_categories
 from dbrecon.recon.census.cell_names import cell_names
 from dbrecon.recon.census.inexact import Inexact
 from dbrecon.recon.census.kinds import (
@@ -69,8 +70,8 @@ class Box:
         """Numbers of the (race set, origin) pairs inside."""
         return (self.race.nonzero()[0][:, None] * 2 + self.hisp.nonzero()[0]).ravel()
 
-    def select(self, spec: Spec, where: str) -> "Box":
-        """Return the part of this box that a table's or a part's selectors name.
+    def select(self, spec: Spec, where: str, groups: Groups = EVERY_KIND.groups) -> "Box":
+        """Return the part of this box that a table's or a part's selectors name; ``groups`` are the product's of races.
 
         Raises InputError for a selector that is not known; ``where`` names the place in the file.
         """
@@ -90,6 +91,11 @@ class Box:
             n = spec["races"]
             low, high = n if isinstance(n, list) else (n, n)
             race = race & (RACE_COUNT[codes] >= low) & (RACE_COUNT[codes] <= high)
+        if "race_group" in spec:
+            if spec["race_group"] not in groups:
+                known = ", ".join(groups) or "none: [categories.race] names them"
+                raise InputError(f"{where}: there is no race_group {spec['race_group']!r}; there are {known}")
+            race = race & groups[spec["race_group"]]
         if "hisp" in spec:
             hisp = hisp & (np.array([False, True]) == spec["hisp"])
         return Box(sex, age, race, hisp)
@@ -216,7 +222,8 @@ class Product:
     """A census's tables: see the module's text. Made by :func:`load_product`.
 
     ``partitions`` and ``constraints`` are of exact cells; ``ranges`` are the cells of inexact tables, in disjoint groups.
-    ``comparison_ages`` are the first ages of the bins in which people are compared and certainty is told.
+    ``comparison_ages`` are the first ages of the bins in which people are compared and certainty is told; ``categories`` are
+    those of people that the product knows.
     """
 
     name: str
@@ -226,6 +233,7 @@ class Product:
     constraints: tuple[Constraint, ...]
     ranges: tuple[Partition, ...] = ()
     comparison_ages: tuple[int, ...] = COMPARISON_AGES
+    categories: Categories = field(default=EVERY_KIND, compare=False)
     _membership: dict[str, sp.csr_array] = field(default_factory=dict, repr=False, compare=False)
 
     def tables_of(self, level: str) -> tuple[Table, ...]:
@@ -293,6 +301,8 @@ class _Reader:
         self.spec = spec
         self.path = path
         self.divisions: Spec = spec.get("divisions", {})
+        self.categories = read_categories(spec["categories"], path) if "categories" in spec else EVERY_KIND
+        self.groups = self.categories.groups
 
     def fail(self, what: str) -> InputError:
         return InputError(f"{self.path}: {what}")
@@ -304,7 +314,7 @@ class _Reader:
         rule = self.divisions[division]
         if "parts" in rule:
             for part in rule["parts"]:
-                yield box.select(part, f"{self.path}: division {division}"), part.get("then")
+                yield box.select(part, f"{self.path}: division {division}", self.groups), part.get("then")
         elif "ages_from" in rule:
             starts = FIRST_AGES.tolist() if rule["ages_from"] == "every category" else rule["ages_from"]
             for first, following in zip(starts, [*starts[1:], rule["ages_to"] + 1], strict=True):
@@ -315,8 +325,11 @@ class _Reader:
                     only = np.zeros(N_RACE_SETS, bool)
                     only[code - 1] = True
                     yield Box(box.sex, box.age, only, box.hisp), None
+        elif rule.get("each") == "race group":
+            for name in self.groups:
+                yield box.select({"race_group": name}, self.path, self.groups), None
         else:
-            raise self.fail(f"division {division!r} has neither parts, ages_from nor each = 'race set'")
+            raise self.fail(f"division {division!r} has neither parts, ages_from nor each = 'race set' or 'race group'")
 
     def outline(self, box: Box, division: str | None, cells: list[Cell]) -> int:
         """Append the cell of ``box`` and, after it, its parts'; return the cell's position."""
@@ -331,7 +344,7 @@ class _Reader:
         if spec["level"] not in LEVELS:
             raise self.fail(f"table {spec['name']} has level {spec['level']!r}; take one of {', '.join(LEVELS)}")
         cells: list[Cell] = []
-        universe = EVERYONE.select(spec.get("universe", {}), f"{self.path}: table {spec['name']}")
+        universe = EVERYONE.select(spec.get("universe", {}), f"{self.path}: table {spec['name']}", self.groups)
         self.outline(universe, spec.get("divide"), cells)
         how = {key: spec[key] for key in INEXACT_KEYS if key in spec}
         try:
@@ -340,6 +353,9 @@ class _Reader:
             raise self.fail(f"table {spec['name']}: {error}") from None
         if len(cells) != spec["cells"]:
             raise self.fail(f"table {spec['name']} has {spec['cells']} cells, but its division makes {len(cells)}")
+        for cell, of_cell in zip(cells, cell_names(spec["prefix"], len(cells)), strict=True):
+            if cut := self.categories.cut_by(cell.box.sex, cell.box.race, cell.box.hisp):
+                raise self.fail(f"table {spec['name']}: {of_cell} counts people of {cut}, which [categories] does not tell apart")
         name, prefix, level, segment = (spec[key] for key in ("name", "prefix", "level", "segment"))
         return Table(name, prefix, level, segment, tuple(cells), None if inexact.exact else inexact)
 
@@ -388,7 +404,7 @@ class _Reader:
 
     def mask(self, selectors: Spec, name: str) -> BoolArray:
         """Return (206, 126) the kinds that selectors name."""
-        box = EVERYONE.select(selectors, f"{self.path}: {name}")
+        box = EVERYONE.select(selectors, f"{self.path}: {name}", self.groups)
         mask = np.zeros((N_SA, N_RH), bool)
         mask[np.ix_(box.sa, box.rh)] = True
         return mask
@@ -411,7 +427,8 @@ class _Reader:
         overlapping = frozenset(table.name for table in tables if table.index is None)
         constraints = tuple(self.constraint(spec, known, overlapping) for spec in self.spec["constraint"])
         comparison = tuple(self.spec.get("comparison", {}).get("ages_from", COMPARISON_AGES))
-        return Product(self.spec["product"], self.spec["title"], tables, known, constraints, comparison_ages=comparison)
+        name, title = self.spec["product"], self.spec["title"]
+        return Product(name, title, tables, known, constraints, comparison_ages=comparison, categories=self.categories)
 
 
 def product_of(spec: Spec, source: str) -> Product:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.errors import UsageError
+from dbrecon.recon.census.categories import EVERY_KIND, Categories
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RACE_SETS, RACE_BITS, RACE_COUNT
 
 BoolArray = npt.NDArray[np.bool_]
@@ -66,8 +67,11 @@ class Claim:
         return (0, *changes.tolist())
 
 
-def parse_claim(text: str) -> Claim:
-    """Return the claim that a sentence makes. Raises UsageError for one that is not of the grammar, or can be read in two ways."""
+def parse_claim(text: str, categories: Categories = EVERY_KIND) -> Claim:
+    """Return the claim that a sentence makes, about people in a product's ``categories``: its race groups may be named.
+
+    Raises UsageError for one that is not of the grammar, can be read in two ways, or tells apart what the product does not.
+    """
     text = " ".join(text.split())
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -80,10 +84,13 @@ def parse_claim(text: str) -> Claim:
     race, hisp = np.ones(N_RACE_SETS, bool), np.ones(2, bool)
     said = set[str]() if age.all() else {"age"}
     for condition in conditions:
-        about = _condition(text, condition, age, race, hisp)
+        about = _condition(text, condition, age, race, hisp, categories)
         if about in said:
             raise _refused(text, f"it says the {about} twice")
         said.add(about)
+    if cut := categories.cut_by(sex, race, hisp):
+        known = f"; their race groups are {', '.join(categories.groups)}" if not race.all() else ""
+        raise _refused(text, f"it is about {cut}, which these tables do not tell apart{known}", example="")
     return Claim(text, geoid, quantity, sex, age, race, hisp)
 
 
@@ -129,9 +136,13 @@ def _ages(text: str, preposition: str, words: str, age: BoolArray) -> None:
     age &= inside
 
 
-def _condition(text: str, words: str, age: BoolArray, race: BoolArray, hisp: BoolArray) -> str:
+def _condition(text: str, words: str, age: BoolArray, race: BoolArray, hisp: BoolArray, categories: Categories) -> str:
     """Narrow the masks to a condition; what it is about."""
     lower = words.lower()
+    for name, sets in categories.groups.items():
+        if name.lower() == lower:
+            race &= sets
+            return "race"
     if lower in ("hispanic", "not hispanic", "hispanic or latino", "not hispanic or latino"):
         hisp &= np.array([lower.startswith("not"), not lower.startswith("not")])
         return "origin"
@@ -163,5 +174,5 @@ def _race_sets(text: str, words: str, races: list[str], how: str | None) -> Bool
     return np.asarray(codes == bits)
 
 
-def _refused(text: str, why: str) -> UsageError:
-    return UsageError(f"the claim {text!r} is not understood: {why}. An example: {EXAMPLE}.")
+def _refused(text: str, why: str, example: str = f" An example: {EXAMPLE}.") -> UsageError:
+    return UsageError(f"the claim {text!r} is not understood: {why}.{example}")

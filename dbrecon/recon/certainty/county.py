@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.bins import AgeBins
-from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, RACES, SEXES, IntArray
+from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, RACES, SEXES, IntArray
 from dbrecon.recon.certainty.record import TractRecord
 from dbrecon.recon.certainty.search import Proof
+from dbrecon.recon.people.attributes import RACE_GROUP, Attributes
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, People
 
 BLOCK_HEADER = (
@@ -20,7 +21,8 @@ BLOCK_HEADER = (
 CELL_KEY = ",".join(["geoid_block", "sex", "age_first", "age_last", *RACES, "hisp"])
 """The columns that say which cell a line is of."""
 
-CELL_HEADER = f"{CELL_KEY},count,min,max,seen_min,seen_max"
+CELL_COUNTS = "count,min,max,seen_min,seen_max"
+CELL_HEADER = f"{CELL_KEY},{CELL_COUNTS}"
 PEOPLE_HEADER = "certain"
 CONFIDENCE_HEADER = "certain,confidence"  # with samples
 DECIMALS = 4
@@ -62,25 +64,37 @@ def _block_line(geoid: str, blocks: dict[str, list[int]], i: int) -> bytes:
     return (",".join(map(str, values)) + "\n").encode()
 
 
-def cell_lines(records: Iterable[TractRecord]) -> Iterator[bytes]:
+def cell_key(attributes: Attributes | None) -> str:
+    """Return ``CELL_KEY``, with the column of race groups where the product names some."""
+    return f"{CELL_KEY},{RACE_GROUP}" if attributes is not None and attributes.groups else CELL_KEY
+
+
+def cell_lines(records: Iterable[TractRecord], attributes: Attributes | None = None) -> Iterator[bytes]:
     """Yield the lines of the cells that are filled or may vary, header first, a tract at a time."""
-    yield CELL_HEADER.encode() + b"\n"
+    yield f"{cell_key(attributes)},{CELL_COUNTS}\n".encode()
     for record in records:
         cells = record.cells
-        keys = cell_keys(AgeBins(record.bins), record.geoid, record.blocks["block"][cells["block"]], cells["kind"])
+        keys = cell_keys(AgeBins(record.bins), record.geoid, record.blocks["block"][cells["block"]], cells["kind"], attributes)
         counts = zip(*(cells[name].tolist() for name in ("count", "least", "most", "seen_least", "seen_most")), strict=True)
         lines = (f"{key},{','.join(map(str, numbers))}\n" for key, numbers in zip(keys, counts, strict=True))
         yield "".join(lines).encode()
 
 
-def cell_keys(bins: AgeBins, geoid: str, block: IntArray, kind: IntArray) -> Iterator[str]:
-    """Yield the columns ``CELL_KEY`` of cells of a tract, by their four-digit ``block`` and their ``kind`` over ``bins``."""
+def cell_keys(bins: AgeBins, geoid: str, block: IntArray, kind: IntArray, attributes: Attributes | None = None) -> Iterator[str]:
+    """Yield the columns :func:`cell_key` of cells of a tract, by their four-digit ``block`` and their ``kind`` over ``bins``."""
+    flags = _flags(attributes)
     sex, age, race, hisp = bins.split(kind)
     first = FIRST_AGES[bins.first[age]].tolist()
     last = [_last_age(category) for category in bins.last[age].tolist()]
     for number, s, begin, end, r, h in zip(block.tolist(), sex.tolist(), first, last, race.tolist(), hisp.tolist(), strict=True):
-        flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
-        yield f"{geoid}{number:04d},{SEXES[s]},{begin},{end},{flags}"
+        yield f"{geoid}{number:04d},{SEXES[s]},{begin},{end},{flags[(r - 1) * 2 + h]}"
+
+
+def _flags(attributes: Attributes | None) -> list[str]:
+    """Return the columns of each pair of a race set and an origin: what the tables tell of it, where the product names groups."""
+    if attributes is not None and attributes.groups:
+        return [f"{flags},{group}" for flags, group in zip(attributes.flags, attributes.groups, strict=True)]
+    return [",".join("NY"[int(bit)] for bit in f"{rh // 2 + 1:06b}{rh % 2}") for rh in range(N_RH)]
 
 
 def _last_age(category: int) -> str:

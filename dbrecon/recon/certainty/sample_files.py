@@ -5,13 +5,13 @@ from typing import Any
 
 from dbrecon.recon.census.bins import AgeBins
 from dbrecon.recon.census.kinds import IntArray
-from dbrecon.recon.certainty.county import CELL_KEY, DECIMALS, cell_keys, rank_among_equals
+from dbrecon.recon.certainty.county import DECIMALS, cell_key, cell_keys, rank_among_equals
 from dbrecon.recon.certainty.sample_record import SampleRecord, holders_of, keys_of
 from dbrecon.recon.certainty.walk import WalkFigures
+from dbrecon.recon.people.attributes import Attributes
 from dbrecon.recon.people.people import People
 
 SAMPLE_BLOCK_HEADER = "geoid_block,people,mean_differ,mean_from_people,most_from_people"
-SAMPLE_CELL_HEADER = f"{CELL_KEY},count,mean,standard_deviation,min,max"
 
 
 def decimal(part: int, whole: int) -> str:
@@ -37,14 +37,15 @@ def sample_block_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
         ).encode()
 
 
-def sample_cell_lines(records: Iterable[SampleRecord]) -> Iterator[bytes]:
+def sample_cell_lines(records: Iterable[SampleRecord], attributes: Attributes | None = None) -> Iterator[bytes]:
     """Yield the lines of the cells in which samples or people differ, header first, a tract at a time."""
-    yield SAMPLE_CELL_HEADER.encode() + b"\n"
+    yield f"{cell_key(attributes)},count,mean,standard_deviation,min,max\n".encode()
     for record in records:
         cells = record.cells
         _, spread = record.mean_and_spread()
         columns = (cells[name].tolist() for name in ("count", "total", "least", "most"))
-        rows = zip(cell_keys(AgeBins(record.bins), record.geoid, cells["block"], cells["kind"]), *columns, spread, strict=True)
+        keys = cell_keys(AgeBins(record.bins), record.geoid, cells["block"], cells["kind"], attributes)
+        rows = zip(keys, *columns, spread, strict=True)
         yield "".join(
             f"{key},{count},{decimal(total, record.number)},{deviation:.{DECIMALS}f},{least},{most}\n"
             for key, count, total, least, most, deviation in rows

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_KINDS, N_RH, RACES, SEXES, IntArray, split_kind
-from dbrecon.recon.people.attributes import Attributes
+from dbrecon.recon.people.attributes import RACE_GROUP, Attributes
 
 COLUMNS = ("geoid_tract", "geoid_block", "sex", "age", *RACES, "hisp")
 HEADER = ",".join(COLUMNS).encode() + b"\n"
@@ -134,6 +134,11 @@ def digits(values: IntArray, width: int) -> npt.NDArray[np.uint8]:
     return (values[:, None] // powers % 10 + ord("0")).astype(np.uint8)
 
 
+def header_of(attributes: Attributes | None) -> bytes:
+    """Return the first line of a people's file whose tables tell ``attributes``: ``HEADER``, or that with the column of groups."""
+    return HEADER if attributes is None or not attributes.groups else HEADER[:-1] + f",{RACE_GROUP}\n".encode()
+
+
 def people_csv(people: People) -> bytes:
     """Return the people's file, header included, as bytes."""
     out = io.BytesIO()
@@ -197,7 +202,7 @@ def _tails(kinds: IntArray, attributes: Attributes | None) -> tuple[npt.NDArray[
         flags = ",".join("NY"[int(bit)] for bit in f"{r:06b}{h}")
         lines.append(f"{SEXES[s]},{a},{flags}\n".encode())
     if attributes is not None:
-        lines = [f"{attributes.columns(kind)}\n".encode() for kind in kinds.tolist()]
+        lines = [f"{attributes.line(kind)}\n".encode() for kind in kinds.tolist()]
     width = max(map(len, lines), default=0)
     text = np.frombuffer(b"".join(line.ljust(width, b"\0") for line in lines), np.uint8).reshape(len(lines), width)
     return text, text != 0

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from dbrecon.recon.census.kinds import N_RACE_SETS, RACE_SETS_IN_ORDER, RACES, SEXES, IntArray, age_category, join_kind
-from dbrecon.recon.people.attributes import NOT_TOLD, Attributes
+from dbrecon.recon.people.attributes import NOT_TOLD, RACE_GROUP, Attributes
 from dbrecon.recon.people.people import BLOCKS_PER_TRACT, COLUMNS, OLDEST, People
 from dbrecon.recon.people.record_reader import Form, TextRecords, iter_records
 
 MICRODATA_COLUMNS = ("TABBLKST", "TABBLKCOU", "TABTRACTCE", "TABBLK", "QSEX", "QAGE", "CENHISP", "CENRACE")
-PEOPLE_FORM = Form("people", COLUMNS, instead=MICRODATA_COLUMNS)
+PEOPLE_FORM = Form("people", COLUMNS, optional=(RACE_GROUP,), instead=MICRODATA_COLUMNS)
 TRUTH_FORM = Form("people", COLUMNS, optional=("id",), instead=MICRODATA_COLUMNS)
 
 _PLACES = (("TABBLKST", 2, "state"), ("TABBLKCOU", 3, "county"), ("TABTRACTCE", 6, "tract"), ("TABBLK", 4, "block"))
@@ -84,7 +84,8 @@ def untold_in(records: TextRecords) -> dict[str, int]:
     """Return of how many people of a piece each column says that no table tells it."""
     if records.has(MICRODATA_COLUMNS[0]):
         return {}
-    return {column: pc.sum(pc.equal(records.text(column), NOT_TOLD)).as_py() or 0 for column in COLUMNS[2:]}
+    columns = [*COLUMNS[2:], *([RACE_GROUP] if records.has(RACE_GROUP) else [])]
+    return {column: pc.sum(pc.equal(records.text(column), NOT_TOLD)).as_py() or 0 for column in columns}
 
 
 def _blocks(records: TextRecords) -> IntArray:

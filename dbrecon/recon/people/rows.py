@@ -22,7 +22,7 @@ def parse_rows(rows: bytes, source: str, attributes: Attributes | None = None) -
         if attributes is None:
             kind = [_kind_of(line[_REST:]) for line in lines]
         else:
-            kind = [attributes.kind_of[line[_REST:].decode("ascii")] for line in lines]
+            kind = [attributes.kind_of_line(line[_REST:].decode()) for line in lines]
     except (ValueError, KeyError) as error:
         raise InputError(f"{source}: has a line that is no person ({error})", about=Subject.PEOPLE) from error
     return People(np.array(block, np.int64), np.array(kind, np.int64), np.ones(len(lines), np.int64))

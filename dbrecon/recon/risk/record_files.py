@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from dbrecon.errors import InputError
 from dbrecon.recon.census.bins import COMPARISON_BINS, AgeBins
+from dbrecon.recon.census.categories import EVERY_KIND, Categories
 from dbrecon.recon.census.kinds import FIRST_AGES, N_AGES, N_RH, SEXES, IntArray, age_category
 from dbrecon.recon.people.people import HEADER, OLDEST
 from dbrecon.recon.people.people_reader import TRUTH_FORM, block_and_kind
@@ -44,8 +45,8 @@ class TrueRecords:
     ids: pa.ChunkedArray | None
 
 
-def read_truth(files: Sequence[NamedFile], bins: AgeBins = COMPARISON_BINS) -> TrueRecords:
-    """Read true people with their ids; their ages are compared in ``bins``.
+def read_truth(files: Sequence[NamedFile], bins: AgeBins = COMPARISON_BINS, categories: Categories = EVERY_KIND) -> TrueRecords:
+    """Read true people with their ids; their ages are compared in ``bins``, they themselves in ``categories``.
 
     Raises InputError for a file that is not of the form, an empty id, an id that comes twice, and ids in some of the files alone.
     """
@@ -54,6 +55,7 @@ def read_truth(files: Sequence[NamedFile], bins: AgeBins = COMPARISON_BINS) -> T
         with file.open() as opened:
             for piece in iter_records(opened, file.name, TRUTH_FORM):
                 block, kind = block_and_kind(piece)
+                kind = categories.standing_for(kind)
                 blocks.append(block)
                 sas.append(kind // N_RH)
                 rhs.append(kind % N_RH)

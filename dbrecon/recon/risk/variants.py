@@ -196,14 +196,24 @@ def check_size(variant: Variant, truth: People, seed: int) -> None:
     tract = int(tracts[np.argmax(blocks)])
     reconstructor = _reconstructor(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
     product = reconstructor.product
-    records = Records.of_people(truth.select(truth.geoid_tract == tract), comparison_bins(product))
+    records = _records(product, truth.select(truth.geoid_tract == tract))
     [(tables, _)] = _tasks(product, records, _protected(variant, records, seed), seed)
     model = reconstructor.builder.build(tables)
     if model.n_nonzeros > MOST_NONZEROS:
+        fewer = ",".join(table.name for table in product.inexact[:2])
         raise InputError(
             f"{variant.name}: so many cells leave {model.n_variables:,} kinds of people possible in the {blocks.max():,} blocks of "
-            f"tract {tract:011d}, too many to be solved for; protect fewer tables (round=5:P12A,P12B), or suppress instead"
+            f"tract {tract:011d}, too many to be solved for; protect fewer tables (round=5:{fewer}), or suppress instead"
         )
+
+
+def in_categories(product: Product, people: People) -> People:
+    """Return true people, merged, in the categories that the product knows."""
+    return replace(people, kind=product.categories.standing_for(people.kind)).merged()
+
+
+def _records(product: Product, people: People) -> Records:
+    return Records.of_people(in_categories(product, people), comparison_bins(product))
 
 
 def _protected(variant: Variant, records: Records, seed: int) -> Records:
@@ -229,7 +239,7 @@ def study_variant(
     if not truth.population:
         raise InputError(f"{variant.name}: there is nobody to study")
     product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
-    records = Records.of_people(truth.merged(), comparison_bins(product))
+    records = _records(product, truth)
     tasks = _tasks(product, records, _protected(variant, records, seed), seed)
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)

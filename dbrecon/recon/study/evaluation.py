@@ -29,6 +29,7 @@ import scipy.sparse as sp
 
 from dbrecon.errors import InputError, Subject
 from dbrecon.recon.census.bins import AgeBins, comparison_bins
+from dbrecon.recon.census.categories import EVERY_KIND
 from dbrecon.recon.census.kinds import N_KINDS, N_RACE_SETS, N_RH, RACE_SETS_IN_ORDER, IntArray
 from dbrecon.recon.census.tables import Partition, Product
 from dbrecon.recon.csv_pieces import CsvPieces
@@ -141,7 +142,8 @@ class Evaluation:
     ``violations`` has an entry for each level that the product has tables of, over all reconstructed counties; ``agreement`` is
     over ``compared``, the counties that both have; ``left_out`` counts the true people of counties that were not
     reconstructed; ``without_truth`` are the counties of which the truth has nobody; ``people`` are reconstructed in all;
-    ``bins`` are those in which ages are compared; ``inexact`` names the tables whose cells are rounded or withheld.
+    ``bins`` are those in which ages are compared; ``inexact`` names the tables whose cells are rounded or withheld; ``by``
+    says what people are compared by.
     """
 
     truth_name: str
@@ -154,6 +156,7 @@ class Evaluation:
     seed: int
     bins: AgeBins
     inexact: tuple[str, ...] = ()
+    by: str = EVERY_KIND.words
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures, as JSON can hold them; shares are of true people, None where there are none."""
@@ -208,7 +211,7 @@ def evaluate(
     agreement, people, compared = Agreement(), 0, []
     nobody: tuple[dict[str, Path], dict[str, int]] = ({}, {})
     truth_name = ", ".join(file.name for file in truth)
-    known = sorted_by_county(truth, set(counties)) if truth else nullcontext(nobody)
+    known = sorted_by_county(truth, set(counties), product.categories) if truth else nullcontext(nobody)
     with known as (true_people, left_out):
         if truth and counties and not true_people:
             raise InputError(
@@ -226,7 +229,8 @@ def evaluate(
                 done(code, found)
         without = tuple(sorted(set(counties) - set(true_people)))
     inexact = tuple(table.name for table in product.inexact)
-    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, bins, inexact)
+    words = product.categories.words
+    return Evaluation(truth_name, people, violations, agreement, tuple(compared), left_out, without, seed, bins, inexact, words)
 
 
 def _evaluate_county(

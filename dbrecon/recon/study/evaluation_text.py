@@ -23,7 +23,7 @@ def format_report(result: Evaluation, names: Names = MappingProxyType({})) -> st
         f"  {_number(len(result.compared), 'county', 'counties')}, {true_people}, {result.people:,} reconstructed",
         *_violation_lines(result, names),
         "",
-        "True people matched on {block, sex, age, race, Hispanic}, %",
+        f"True people matched on {{{result.by}}}, %",
         f"  {'':26}{'reconstruction':>16}{'modal race':>17}{'random people':>17}",
         f"  {'block size':10}{'blocks':>7}{'people':>11}" + f"{'exact':>7}{binned:>9}" + f"{'exact':>8}{binned:>9}" * 2,
     ]

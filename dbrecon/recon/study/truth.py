@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from dbrecon.errors import InputError
+from dbrecon.recon.census.categories import EVERY_KIND, Categories
 from dbrecon.recon.census.kinds import IntArray
 from dbrecon.recon.people.people import People
 from dbrecon.recon.people.people_reader import iter_people
@@ -24,14 +25,16 @@ class TruthFile(NamedTuple):
 
 
 @contextmanager
-def sorted_by_county(files: Sequence[TruthFile], wanted: set[str]) -> Iterator[tuple[dict[str, Path], dict[str, int]]]:
+def sorted_by_county(
+    files: Sequence[TruthFile], wanted: set[str], categories: Categories = EVERY_KIND
+) -> Iterator[tuple[dict[str, Path], dict[str, int]]]:
     """Yield the files' people: for each county (SSCCC) of ``wanted`` what :func:`load_county` reads; how many people the others
-    have.
+    have. ``categories`` are those in which the product knows them.
 
     Raises InputError for a file that is not of the form, and for a block of which two files have people.
     """
     with tempfile.TemporaryDirectory(prefix="dbrecon-truth-") as folder:
-        sorting = _Sorting(Path(folder), wanted)
+        sorting = _Sorting(Path(folder), wanted, categories)
         for file in files:
             sorting.add(file)
         yield sorting.files, dict(sorted(sorting.left_out.items()))
@@ -46,9 +49,10 @@ def load_county(path: Path) -> People:
 class _Sorting:
     """What has been sorted so far. ``blocks`` are those of each county in the files before, by file."""
 
-    def __init__(self, folder: Path, wanted: set[str]) -> None:
+    def __init__(self, folder: Path, wanted: set[str], categories: Categories) -> None:
         self._folder = folder
         self._wanted = wanted
+        self._categories = categories
         self.files: dict[str, Path] = {}
         self.left_out: dict[str, int] = {}
         self._blocks: dict[str, dict[str, IntArray]] = {}
@@ -72,7 +76,7 @@ class _Sorting:
     def _append(self, code: str, piece: People, here: Any) -> None:
         self.files[code] = self._folder / code
         with self.files[code].open("ab") as file:
-            file.write(np.stack([piece.geoid_block[here], piece.kind[here]], axis=1).tobytes())
+            file.write(np.stack([piece.geoid_block[here], self._categories.standing_for(piece.kind[here])], axis=1).tobytes())
 
     def _check_once(self, code: str, blocks: IntArray, name: str) -> None:
         before = self._blocks.setdefault(code, {})

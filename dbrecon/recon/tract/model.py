@@ -261,10 +261,11 @@ class ModelBuilder:
         """Return (block, kind) of the variables: kinds that no zero of the block or of the tract forbids."""
         n_blocks = len(values)
         positive = np.concatenate([values > 0, np.ones((n_blocks, 1), bool)], axis=1)  # index -1: not counted, allowed
-        sa = np.ones((n_blocks, self.bins.n_sa), bool)
+        categories = self.product.categories
+        sa = np.tile(np.repeat(categories.sexes, self.bins.n), (n_blocks, 1))
         for layer in self.block_level.by_sa:
             sa &= positive[:, layer]
-        rh = np.ones((n_blocks, N_RH), bool)
+        rh = np.tile(categories.race_and_origin, (n_blocks, 1))
         for layer in self.block_level.by_rh:
             rh &= positive[:, layer]
         if self.tract_level is not None and tract_values is not None:
