@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from dbrecon.ctools import storage
+from dbrecon.ctools import staging, storage
 from dbrecon.ctools.proc import memory
 from dbrecon.ctools.progress import counted, say
 from dbrecon.errors import DBReconError, InputError
@@ -74,8 +74,9 @@ class StateSteps:
         """Do them in a pool, which is closed. InputError at the end if the data of one are bad."""
         sizes = {stusab: _size(self._experiment.dist_zip(stusab)) for stusab in self._stusabs}
         self._waiting = sorted(sizes, key=lambda stusab: -sizes[stusab])
+        steps = f"{'step' if len(self._steps) == 1 else 'steps'} {' and '.join(map(str, self._steps))}"
         try:
-            run_states(pool, f"{self._experiment.reident}: step {' and '.join(map(str, self._steps))}", self)
+            run_states(pool, f"{self._experiment.reident}: {steps}", self)
         finally:
             self._ledger.release(self._held.values())
         if self._failed:
@@ -124,6 +125,7 @@ class StateSteps:
     def hear(self, task: StateTask, said: Answer) -> None:
         """Tell the ledger. A state that was lost to another is waited for, like those that others had before."""
         if task.stusab in self._failed or not self._holds(task):
+            _discard(said)
             return
         try:
             if isinstance(said, Failure):
@@ -195,6 +197,16 @@ class StateSteps:
     def _fail(self, stusab: str, reason: str) -> None:
         log.error("%s: %s", stusab, reason)
         self._failed.append(stusab)
+
+
+def _discard(said: Answer) -> None:
+    """Remove the files that nobody is to accept."""
+    made = [said] if isinstance(said, CountyMade) else said.counties if isinstance(said, StateDone) else ()
+    files = [file for county in made for file in (county.block, county.tract)]
+    if isinstance(said, StateDone) and said.geofile is not None:
+        files.append(said.geofile.staged)
+    for file in files:
+        staging.discard(file)
 
 
 def _size(path: str) -> int:

@@ -83,10 +83,16 @@ class Atlas(Core):
         entering a county extend its lease."""
         tables, token = experiment_tables(reident), uuid.uuid4().hex
 
+        def look(connection: Connection) -> HeldState | None:
+            return ledger_geography.held_state(connection, tables, stusab, self._now(connection))
+
         def work(connection: Connection) -> StateClaim | HeldState:
             now = self._now(connection)
             return ledger_geography.claim_state(connection, tables, reident, stusab, worker, token, now, lease_seconds)
 
+        if (held := self._run(look, reident=reident, write=False)) is not None:
+            return held
+        self._run(lambda connection: ledger_geography.enter_state(connection, tables, stusab), reident=reident)
         return self._run(work, reident=reident)
 
     def replace_geography(

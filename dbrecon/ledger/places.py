@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select
 
 from dbrecon.ledger import claiming as sql
 from dbrecon.ledger import moves, resets
@@ -27,17 +27,26 @@ def enter_state(connection: Connection, tables: ExperimentTables, stusab: str) -
 def claim_state(
     connection: Connection, tables: ExperimentTables, reident: str, stusab: str, worker: Worker, token: str, now: int, lease: int
 ) -> StateClaim | HeldState:
-    """Make the state's row the worker's for ``lease`` seconds, or tell who has it."""
+    """Make the state's row the worker's for ``lease`` seconds, or tell who has it. ``enter_state`` has run."""
     states, found = tables.states, [tables.states.c.stusab == stusab]
-    enter_state(connection, tables, stusab)
     row = connection.execute(select(states).where(*found).with_for_update()).one()
     if row.hold == LEASED and row.token == token:  # the commit whose answer was lost
         return StateClaim(reident, stusab, worker, token, row.fence, lease)
-    if row.hold == LEASED and row.hold_ends > now:
-        return HeldState(row.claimed_host, row.hold_ends - now)
+    if (held := _held(row, now)) is not None:
+        return held
     moves.move(connection, states, REAP, [*found, states.c.hold == LEASED], moves.UNHELD)
     moves.move(connection, states, CLAIM, found, moves.lease(str(worker), worker.host, token, now, lease, states))
     return StateClaim(reident, stusab, worker, token, moves.next_fence(row.fence, now), lease)
+
+
+def held_state(connection: Connection, tables: ExperimentTables, stusab: str, now: int) -> HeldState | None:
+    """Return who holds a state, without waiting for what he writes; None if nobody does."""
+    row = connection.execute(select(tables.states).where(tables.states.c.stusab == stusab)).first()
+    return None if row is None else _held(row, now)
+
+
+def _held(row: Row[Any], now: int) -> HeldState | None:
+    return HeldState(row.claimed_host, row.hold_ends - now) if row.hold == LEASED and row.hold_ends > now else None
 
 
 def check_held(connection: Connection, claim: StateClaim | None, now: ColumnElement[int]) -> None:

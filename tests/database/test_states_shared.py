@@ -159,12 +159,13 @@ def test_who_has_lost_a_state_enters_nothing_and_leaves_no_file(world: World, mo
     assert set(ledger.county_files("r1", "nm").values()) == {None}
 
 
+@pytest.mark.parametrize(("module", "name"), [(geography_files, "enter_geofile"), (county_files, "enter_files")])
 def test_of_several_states_one_that_is_lost_is_waited_for_and_the_others_go_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, module: Any, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The other node does nothing with it, and lets it go when it is waited for."""
+    """The other node does nothing with it, and lets it go when it is waited for. What a worker makes of it meanwhile is removed."""
     other = world.ledger()
-    take_away_in(monkeypatch, geography_files, "enter_geofile", other)
+    take_away_in(monkeypatch, module, name, other)
     monkeypatch.setattr(holding.StateClaimer, "tell", lambda _self, _held: other.release_hosts("r1", ["n2"]))
     monkeypatch.setattr(state_steps, "workers_for", lambda _states: 1)
     world_ledger = world.ledger()

@@ -113,6 +113,7 @@ def test_nodes_and_the_database_die_at_work_and_every_tract_is_solved_once(
         second.stop()  # all that ran there, and its sshd
         wait_for(lambda: bool(third.processes("forkserver")), "workers of n3", END_SECONDS)
         third.kill("forkserver")
+        assert {state.status for state in ledger.tract_states(R, "de")} - {"solved", "empty"}, "the kills came when all was done"
         mysql.kill()
         mysql.start()
         second.start()
