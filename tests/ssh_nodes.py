@@ -121,10 +121,14 @@ class SshNode:
         deadline = time.monotonic() + START_SECONDS
         while pids := self.processes(word):
             assert time.monotonic() < deadline, f"processes of {self.name} do not end: {pids}"
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):  # with another of them it has left by itself
-                    os.kill(pid, signal.SIGKILL)
+            self.strike(signal.SIGKILL, word)
             time.sleep(0.02)
+
+    def strike(self, number: signal.Signals, word: str = "") -> None:
+        """Send a signal to the processes whose command lines have ``word``."""
+        for pid in self.processes(word):
+            with contextlib.suppress(ProcessLookupError):  # with another of them it has left by itself
+                os.kill(pid, number)
 
     def processes(self, word: str = "") -> list[int]:
         """The processes that run in this node's home, whose command lines have ``word``."""
