@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
@@ -33,7 +33,7 @@ from dbrecon.version import PROGRAM
 if TYPE_CHECKING:
     from dbrecon.recon.people.people import People
     from dbrecon.recon.risk.matching_study import County
-    from dbrecon.recon.risk.reidentification import BoolArray, Known, Records
+    from dbrecon.recon.risk.reidentification import Known, Records
     from dbrecon.recon.study.truth import TruthFile
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ def audit_records(args: Arguments, config: Config) -> int:
 
     out = new_folder(args, "audit")
     variants = ways_to_publish(args.product, args.tables or "all", args.what_if)
-    truth = People.concatenate([_read_people(file) for file in truth_files(args.audit)]).merged()
+    files = truth_files(args.audit)
+    truth = People.concatenate([_read_people(file) for file in files]).merged()
     if not truth.population:
         raise InputError(f"{', '.join(args.audit)}: there is nobody in it; name files of people")
     name = ", ".join(os.path.basename(path.rstrip("/")) for path in args.audit)
@@ -77,7 +78,7 @@ def audit_records(args: Arguments, config: Config) -> int:
         log.info("%s: each way that is done is kept here; --out with this folder goes on from there", out)
     tracts = len(np.unique(truth.geoid_tract)) * len(variants)
     with Progress("studied", "tract", tracts) as progress, workers(truth.population >= FEW_PEOPLE) as executor:
-        report = audit(truth, variants, name, options, budget, executor, kept, progress.add, _made_of(args))
+        report = audit(truth, variants, name, options, budget, executor, kept, progress.add, _made_of(args, files))
     path = report.write(out, config.s3.kms_key)
     kept.remove()
     for sentence in report.summary:
@@ -86,7 +87,7 @@ def audit_records(args: Arguments, config: Config) -> int:
     return 0
 
 
-def _made_of(args: Arguments) -> dict[str, str]:
+def _made_of(args: Arguments, files: Sequence[TruthFile]) -> dict[str, str]:
     """Return the digests of an audit's records and of its tables' definitions, and what made it."""
     import numpy as np
 
@@ -96,7 +97,7 @@ def _made_of(args: Arguments) -> dict[str, str]:
 
     definitions = load_release(args.product or DEFAULT_PRODUCT).tables_path
     return {
-        **{os.path.basename(file.name): f"SHA-256 {digest_of(file.name)}" for file in truth_files(args.audit)},
+        **{os.path.basename(file.name): f"SHA-256 {digest_of(file.name)}" for file in files},
         "table definitions": f"SHA-256 {digest_of(str(definitions))}",
         "report made by": f"{PROGRAM}, Python {platform.python_version()}, numpy {np.__version__}",
     }
@@ -106,12 +107,10 @@ def reidentify(args: Arguments, config: Config) -> int:
     """Match an attacker's file with the reconstructed people of an experiment, and print how often it is right."""
     load_arrow()
     with extra("study"):
-        import numpy as np
-
         from dbrecon.recon.census.bins import comparison_bins
         from dbrecon.recon.risk.matching_study import format_study, study
         from dbrecon.recon.risk.record_files import read_attacker, read_truth
-        from dbrecon.steps.county_results import product_of
+        from dbrecon.steps.county_results import population_of_counties, product_of
 
     if not args.truth:
         raise UsageError("--reidentify needs the true people to confirm matches: give --truth FILE")
@@ -119,26 +118,26 @@ def reidentify(args: Arguments, config: Config) -> int:
     product = product_of(experiment)
     truth = read_truth(truth_files(args.truth), comparison_bins(product), product.categories)
     known = read_attacker(truth_files(args.reidentify), truth)
-    counties = {
-        int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county)
-        for stusab, county in checked_counties(experiment, ledger, place)
-    }
-    inside = np.isin(known.records.block // 10**10, list(counties))
-    if not inside.any():
-        raise InputError(f"{', '.join(args.reidentify)}: has nobody in the reconstructed counties; name another attacker's file")
-    warn_left_out(", ".join(args.reidentify), int((~inside).sum()))
+    places = checked_counties(experiment, ledger, place)
+    counties = {int(STATES[stusab].fips + county): partial(_county, experiment, stusab, county) for stusab, county in places}
     names = ", ".join(args.reidentify), ", ".join(args.truth)
-    _check_truth(known, truth.records, inside, names)
-    result = study(known, truth.records, counties, names, args.seed or 0, args.repeats or REPEATS)
+    check_attacker(known, truth.records, list(counties), names)
+    population = population_of_counties(experiment, places)
+    result = study(known, truth.records, counties, names, args.seed or 0, args.repeats or REPEATS, population)
     text = result.as_json() if args.json else format_study(result).rstrip()
     print(text if args.json or result.knows_variability else f"{text} (--step6 finds it.)", flush=True)
     return 0
 
 
-def _check_truth(known: Known, truth: Records, inside: BoolArray, names: tuple[str, str]) -> None:
-    """InputError for a truth that can confirm nothing; a warning for one that knows some of the attacker's ids alone."""
+def check_attacker(known: Known, truth: Records, counties: Sequence[int], names: tuple[str, str]) -> None:
+    """InputError for an attacker who knows nobody in the counties (SSCCC as numbers), and for a truth that can confirm nothing; a
+    warning of records elsewhere, and of ids that the truth has not. ``names`` are the attacker's and the truth's."""
     import numpy as np
 
+    inside = np.isin(known.records.block // 10**10, counties)
+    if not inside.any():
+        raise InputError(f"{names[0]}: has nobody in the reconstructed counties; name another attacker's file")
+    warn_left_out(names[0], int((~inside).sum()))
     if not np.isin(known.records.block[inside] // 10**10, truth.block // 10**10).any():
         raise InputError(f"{names[1]}: has nobody in the counties of {names[0]}; name the truth of this experiment")
     unknown = int((known.true[inside] < 0).sum()) if known.by_id else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbrecon.console.commands import place_in_words
-from dbrecon.console.disclosure import load_arrow, new_folder, warn_left_out, workers
+from dbrecon.console.disclosure import check_attacker, load_arrow, new_folder, warn_left_out, workers
 from dbrecon.console.evaluate import truth_files
 from dbrecon.console.parser import Arguments
 from dbrecon.console.written import asked_counties, checked_counties
@@ -145,9 +145,9 @@ def _known_counties(experiment: Experiment, args: Arguments, codes: Mapping[str,
             found[county] = Truth(people, part)
     if not found:
         raise InputError(f"{', '.join(args.truth)}: has nobody in the reconstructed counties; name the truth of this experiment")
-    for names, records in ((args.truth, truth.records), (args.reidentify, known.records)):
-        outside = ~np.isin(records.block // 10**10, [int(code) for code in codes])
-        warn_left_out(", ".join(names), int(outside.sum()))
+    check_attacker(known, truth.records, [int(code) for code in codes], (", ".join(args.reidentify), ", ".join(args.truth)))
+    outside = ~np.isin(truth.records.block // 10**10, [int(code) for code in codes])
+    warn_left_out(", ".join(args.truth), int(outside.sum()))
     return TrueCounties(found, known.by_id)
 
 
@@ -164,15 +164,13 @@ def findings(
     import numpy as np
 
     from dbrecon.recon.risk.findings import total
-    from dbrecon.steps.county_results import county_findings, county_population
+    from dbrecon.steps.county_results import county_findings, population_of_counties
 
     run: Callable[..., Iterator[Findings]] = executor.map if executor is not None else map
     states, names = [stusab for stusab, _ in counties], [county for _, county in counties]
     population = 0, np.zeros(0)
     if truth.of:
-        # What a guess knows of everybody: the most frequent race and origin, and the shares of sexes and ages.
-        sums = [sum(numbers) for numbers in zip(*run(partial(county_population, experiment), states, names), strict=True)]
-        population = int(np.argmax(sums[0])), sums[1] / max(1, int(sums[1].sum()))
+        population = population_of_counties(experiment, counties, run)
     work = partial(county_findings, experiment, population=population, seed=seed, repeats=repeats, with_kept=not truth.of)
     parts = []
     for part in run(work, states, names, [truth.of.get(county) for county in counties]):

@@ -105,17 +105,12 @@ def _summary(result: VariantResult, agreement: Agreement, study: Study) -> tuple
     """Return the findings, a sentence each."""
     sure = result.sizes
     exact, bins = agreement.share("reconstruction", "exact_age"), agreement.share("reconstruction", "binned_age")
-    guess = study.precision("modal guess", "nonmodal").mean
     return (
         f"From these tables alone {per_cent(bins)} of the records can be rebuilt with age in bins, and {per_cent(exact)} with the "
         "exact year of age.",
         "How sure that is without a truth is not told of cells that are rounded or withheld."
         if sure is None
-        else f"{per_cent(sure.certain_share)} of the people are in every data set that has these tables, which can be known "
-        f"without any truth; {per_cent(sure.without_variability)} of the blocks have only one solution.",
-        f"Somebody who knows block, sex and age finds race and origin rightly for "
-        f"{per_cent(study.precision('reconstruction').mean)} of "
-        f"all matches, and for {per_cent(study.precision('reconstruction', 'nonmodal').mean)} of people who "
-        f"differ from their block's "
-        f"majority, where a guess is right for {per_cent(guess)}.",
+        else f"{per_cent(sure.certain_share)} of the people, with age in bins, are in every data set that has these tables, which "
+        f"can be known without any truth; {per_cent(sure.without_variability)} of the blocks have only one solution.",
+        sections.attack_in_words(study),
     )

@@ -92,22 +92,17 @@ def _summary(found: Findings, study: Study | None) -> Sequence[str]:
             f"{per_cent(exact)} with the exact year."
         )
     else:
-        words.append("How many of them are true is not told here: --truth FILE compares them, as --evaluate does.")
+        words.append("How many of them are true was not examined: no true records were given (--truth FILE).")
     if found.knows_certainty:
         words.append(
-            f"{per_cent(found.sure.certain_share)} of the people{_where(found, found.tracts.differ)} are in every data set that "
-            "has these tables, which is known without any truth; "
+            f"{per_cent(found.sure.certain_share)} of the people{_where(found, found.tracts.differ)}, with age in bins, are in "
+            "every data set that has these tables, which is known without any truth; "
             f"{per_cent(found.sure.without_variability)} of the blocks have only one solution."
         )
     else:
-        words.append("How sure each of them is has not been found here: --step6 finds it.")
+        words.append("How sure each of them is was not examined (--step6).")
     if study is not None:
-        nonmodal = study.precision("reconstruction", "nonmodal").mean
-        words.append(
-            "Somebody who knows block, sex and age finds race and origin rightly for "
-            f"{per_cent(study.precision('reconstruction').mean)} of all matches, and for {per_cent(nonmodal)} of people who differ "
-            f"from their block's majority, where a guess is right for {per_cent(study.precision('modal guess', 'nonmodal').mean)}."
-        )
+        words.append(sections.attack_in_words(study))
     return words
 
 

@@ -31,6 +31,8 @@ COLOURS = {
 MAP_COLOURS = "viridis"
 MARKS = 8
 """At most so many, about, on a scale."""
+ROW_LETTERS, COLUMN_LETTERS = 30, 12
+"""Where the names of rows and of columns are broken."""
 
 _STYLE: Any = {  # matplotlib types its names one by one
     "font.size": 10.5,
@@ -185,19 +187,34 @@ def curve_by_rank(name: str, caption: str, alt: str, curves: Mapping[str, Floats
 
 
 @_styled
-def trade_off(
-    name: str, caption: str, alt: str, labels: Sequence[str], error: Sequence[float], risk: Sequence[float], x: str, y: str
+def bars_by_row(
+    name: str,
+    caption: str,
+    alt: str,
+    rows: Sequence[str],
+    shares: Mapping[str, Sequence[float]],
+    amounts: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """Draw each variant's risk (0 to 1) against the error that it puts into the published tables."""
-    drawing, axes = _drawing(7.6, 4.6)
-    axes.scatter(error, risk, s=70, color=BLUE, zorder=3)
-    for label, at, height in zip(labels, error, risk, strict=True):
-        axes.annotate(label, (at, height), xytext=(7, 5), textcoords="offset points", fontsize=9)
-    axes.set_ylim(0, 1.05)
-    axes.set_xlim(left=min(0.0, *error), right=max([*error, 0.01]) * 1.35)
-    _percent_axis(axes.yaxis)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    """Draw a row for each name and a column for each measure: ``shares`` (0 to 1) and ``amounts``. The first row stands out; a NaN
+    is a bar that is not there."""
+    names = ["\n".join(textwrap.wrap(row, ROW_LETTERS)) for row in rows]
+    lines = max(label.count("\n") + 1 for label in names)
+    drawing, panels = _drawing(8.6, 0.9 + (0.15 + 0.15 * lines) * len(rows), len(shares) + len(amounts), sharey=True, squeeze=False)
+    at = np.arange(len(rows))
+    for axes, (label, values) in zip(panels[0], {**shares, **amounts}.items(), strict=True):
+        bars = axes.barh(at, np.nan_to_num(values), 0.7, color=[BLUE, *[SKY] * (len(rows) - 1)])
+        shown = _whole_per_cent if label in shares else "{:.2g}".format
+        axes.bar_label(
+            bars, ["–" if np.isnan(value) else f"{shown(value)}" for value in values], fontsize=8.5, padding=2, color=INK
+        )
+        axes.set_xlim(0, 1.4 * (1.0 if label in shares else max(1e-9, np.nanmax(values))))
+        axes.set_title("\n".join(textwrap.wrap(label, COLUMN_LETTERS)), fontsize=9, loc="left")
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0, 0].set_yticks(at, names, fontsize=9.5)
+    panels[0, 0].invert_yaxis()
     return _finished(drawing, name, caption, alt)
 
 

@@ -125,12 +125,14 @@ def calibration(found: Findings) -> Section | None:
             f"({per_cent(true / certain)}). It must be all of them where the tables were made of these very records, unprotected."
         )
     if levels.any():
-        drawn, tables = [_calibration_figure(levels), _rank_figure(levels)], [_calibration_table(levels)]
+        drawn, tables = [_calibration_figure(levels)], [_calibration_table(levels)]
         words.append(
             "Confidence is the share of sampled solutions that have the record. Samples are no even draw from all solutions, so "
-            "that a confidence need not be the share that is true: the first figure shows how far it is. The second takes matches "
-            "from the most confident on (Dick et al., PNAS 2023)."
+            "that a confidence need not be the share that is true: the first figure shows how far it is."
         )
+    if levels[:, MATCHED].any():
+        drawn.append(_rank_figure(levels))
+        words[-1] += " The second takes matches from the most confident on (Dick et al., PNAS 2023)."
     return Section("calibration", "How far to trust a record", tuple(words), tuple(drawn), tuple(tables))
 
 

@@ -64,6 +64,10 @@ def agreement(found: Agreement, *, baselines: bool = True) -> Section:
     columns = ("block size", "blocks", "people", *(f"{m}, {a}, %" for m in methods for a in ("exact age", "bins")))
     exact, bins = found.share("reconstruction", "exact_age"), found.share("reconstruction", "binned_age")
     published = PUBLISHED_AGREEMENT["all tables"]
+
+    def guess(method: str) -> str:
+        return per_cent(found.share(method, "binned_age"))
+
     return Section(
         "agreement",
         "How much of it is true",
@@ -73,8 +77,9 @@ def agreement(found: Agreement, *, baselines: bool = True) -> Section:
             f"of age, race and origin, and {per_cent(bins)} when ages count in bins. Of the 2010 country with "
             f"block and tract tables it "
             f"was {per_cent(published[0])} and {per_cent(published[1])}.",
-            "The modal guess gives everybody the race and origin that most people of the block have; it knows "
-            "published counts alone."
+            "Two guesses that know published counts alone: the modal guess gives everybody the race and origin that most people of "
+            f"the block have ({guess('modal')} with ages in bins), random people are drawn from the counts of each block "
+            f"({guess('random')})."
             if baselines
             else "These tables tell too little of blocks for guesses to stand beside it.",
         ),
@@ -94,6 +99,12 @@ def describe(series: dict[str, list[float]], groups: Sequence[str]) -> str:
         shown = ", ".join(f"{group} {per_cent(v, 0)}" for group, v in zip(groups, values, strict=True) if not np.isnan(v))
         parts.append(f"{name}: {shown}")
     return "Bars. " + "; ".join(parts) + "."
+
+
+CERTAIN_IS_OF_RECORDS = (
+    "In blocks of variability 0, and where the matched record is certain, there is such a person, but it can be another one of the "
+    "same block, sex and age: only of people who are unique there it must be theirs."
+)
 
 
 def reidentification(result: Study) -> Section:
@@ -118,6 +129,7 @@ def reidentification(result: Study) -> Section:
             f"{per_cent(result.precision('modal guess', 'nonmodal').mean)} of them.",
             f"By chance alone somebody of the block has a random person's sex and exact age in {per_cent(chance[0])} of cases, and "
             f"the sex and age bin in {per_cent(chance[1])}; matches here are one to one, which is harder.",
+            *([CERTAIN_IS_OF_RECORDS] if "certain" in result.groups() else []),
         ),
         (
             figures.bars_by_group(
@@ -134,17 +146,16 @@ def reidentification(result: Study) -> Section:
 
 
 def _reidentification_table(result: Study, methods: Sequence[str], groups: Sequence[str]) -> Table:
+    """Tabulate all rates; how far they lie apart only where ties were drawn more than once."""
+    spread = ("least, %", "most, %") if len(result.tallies) > 1 else ()
     rows: list[tuple[Value, ...]] = []
     for method in methods:
         for group in result.groups() if method == "reconstruction" else groups:
             rate, recall = result.precision(method, group), result.recall(method, group)
             matched, confirmed = (round(result.count(method, group, what)) for what in ("putative", "confirmed"))
-            shares = [100 * value for value in (rate.mean, rate.least, rate.most, recall.mean)]
+            shares = [100 * value for value in (rate.mean, *((rate.least, rate.most) if spread else ()), recall.mean)]
             rows.append((method, group, matched, confirmed, *shares, PUBLISHED_PRECISION.get(method, {}).get(group)))
-    columns = (
-        "method", "people", "matched", "confirmed", "precision, %", "least, %", "most, %", "recall, %",
-        "2010 country, precision, %",
-    )  # fmt: skip
+    columns = ("method", "people", "matched", "confirmed", "precision, %", *spread, "recall, %", "2010 country, precision, %")
     return Table("reidentification", "Reidentification by class of people", columns, tuple(rows))
 
 
@@ -194,20 +205,24 @@ SHARES = {
 def what_if(ways: Sequence[WayToPublish]) -> Section:
     """Show what other tables or protections would give away, side by side, and what they cost in accuracy."""
     known = [way for way in ways if way.certain is not None]
-    best = min(known, key=lambda way: way.certain or 0.0) if known else None
-    words = (
-        f"Of {len(ways)} ways to publish, '{best.name}' leaves the fewest people certain ({per_cent(best.certain or 0.0)}). "
-        if best
-        else ""
-    )
-    costs = any(way.error for way in ways)
-    if costs:
-        words += "The error is what a protection changes in the published cells, on average."
+    words = []
+    if known:
+        best = min(known, key=lambda way: way.certain or 0.0)
+        words.append(
+            f"Of {len(ways)} ways to publish, '{best.name}' leaves the fewest people certain ({per_cent(best.certain or 0.0)})."
+        )
+    if any(way.error for way in ways):
+        words.append(
+            "The error is what a protection changes in the published cells, on average. Where records are changed before they are "
+            "tabulated, blocks without variability and certain people are of the changed records, which need not be true; "
+            "agreement and precision are always against the true ones. An attacker looks people up in the block and at the age as "
+            "which they are published."
+        )
     return Section(
         "what-if",
         "What other tables or protections would give away",
-        (words,) if words else (),
-        (_risk_and_error(ways) if costs else _side_by_side(ways),),
+        tuple(words),
+        (_side_by_side(ways),),
         (_what_if_table(ways),),
     )
 
@@ -224,34 +239,31 @@ def _what_if_table(ways: Sequence[WayToPublish]) -> Table:
     return Table("what_if", "Ways to publish, side by side", columns, tuple(rows), digits=2)
 
 
-def _risk_and_error(ways: Sequence[WayToPublish]) -> Figure:
-    names, errors = [way.name for way in ways], [way.error or 0.0 for way in ways]
-    risk = [float("nan") if way.precision_nonmodal is None else way.precision_nonmodal for way in ways]
-    points = "; ".join(f"{n}: error {e:.4f}, precision {per_cent(v)}" for n, e, v in zip(names, errors, risk, strict=True))
-    return figures.trade_off(
-        "what_if",
-        "Risk to people who are not of the block's mode, against the error of the tables.",
-        f"Points. {points}.",
-        names,
-        errors,
-        risk,
-        "mean error of a published cell, people",
-        "precision of reidentification, nonmodal",
-    )
-
-
 def _side_by_side(ways: Sequence[WayToPublish]) -> Figure:
     measures = {
         "agreement, exact age": "exact",
         "agreement, bins": "binned",
         "blocks without variability": "without_variability",
         "people certain": "certain",
+        "precision, all": "precision",
         "precision, nonmodal": "precision_nonmodal",
     }
-    shown = [label for label, name in measures.items() if any(getattr(way, name) is not None for way in ways)]
-    values = {way.name: [getattr(way, measures[label]) for label in shown] for way in ways}
-    series = {name: [float("nan") if v is None else v for v in shares] for name, shares in values.items()}
-    return figures.bars_by_group("what_if", "Ways to publish, side by side.", describe(series, shown), shown, series, "share")
+    names = [way.name for way in ways]
+    shown = {label: _known(ways, name) for label, name in measures.items()}
+    shown = {label: values for label, values in shown.items() if not np.isnan(values).all()}
+    errors = {"mean error of a cell": _known(ways, "error")} if any(way.error for way in ways) else {}
+    by_way = {name: [values[i] for values in shown.values()] for i, name in enumerate(names)}
+    alt = describe(by_way, list(shown)) + "".join(
+        f" Mean error of a cell: {', '.join(f'{n} {e:.4f}' for n, e in zip(names, values, strict=True))}."
+        for values in errors.values()
+    )
+    caption = f"Ways to publish, in per cent{', and their error in people' if errors else ''}."
+    return figures.bars_by_row("what_if", caption, alt, names, shown, errors)
+
+
+def _known(ways: Sequence[WayToPublish], name: str) -> list[float]:
+    """Return one measure of each way, NaN where it is not known."""
+    return [float("nan") if getattr(way, name) is None else getattr(way, name) for way in ways]
 
 
 PUBLISHED_WITHOUT_VARIABILITY = {
@@ -305,8 +317,9 @@ def certainty(sure: SureSizes) -> Section:
         "How sure that is, without any truth",
         (
             f"In {per_cent(sure.without_variability)} of the blocks with people only one set of people, with ages in bins, makes "
-            f"the published tables. Of all people {per_cent(sure.certain_share)} are in every data set that has these tables; at "
-            f"most {per_cent(sure.differ_share)} can differ between the reconstruction and another such data set. All blocks of a "
+            f"the published tables. Of all people, counted so, {per_cent(sure.certain_share)} are in every data set that has "
+            f"these tables; at most {per_cent(sure.differ_share)} can differ between the reconstruction and another such data set. "
+            "All blocks of a "
             "tract are taken together; nobody needs to know the truth to find this.",
             f"The published figures of the 2010 country are bounds found block by block: "
             f"{per_cent(PUBLISHED_WITHOUT_VARIABILITY['all'])} of its blocks without variability, and 10.0"
@@ -325,6 +338,18 @@ def certainty(sure: SureSizes) -> Section:
             ),
         ),
         (Table("certainty", "Solution variability by size of block", columns, tuple(rows)),),
+    )
+
+
+def attack_in_words(study: Study) -> str:
+    """Return what an attacker learns, in one sentence, each rate beside that of a guess."""
+    ours, guess = (
+        [per_cent(study.precision(method, group).mean) for group in ("all", "nonmodal")]
+        for method in ("reconstruction", "modal guess")
+    )
+    return (
+        f"Somebody who knows people's block, sex and age is right about race and origin in {ours[0]} of the matches (a guess of "
+        f"the block's majority: {guess[0]}), and in {ours[1]} of those of people who differ from it (the guess: {guess[1]})."
     )
 
 

@@ -1,6 +1,8 @@
 """A county's results as their files have them: people, how sure they are, what its tables say of ages."""
 
 import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,16 @@ def county_population(experiment: Experiment, stusab: str, county: str) -> tuple
             rh += np.bincount(people.kind % N_RH, minlength=N_RH)
             sa += np.bincount(people.kind // N_RH, minlength=N_SA)
     return rh, sa
+
+
+def population_of_counties(
+    experiment: Experiment, counties: Sequence[tuple[str, str]], run: Callable[..., Iterable[Any]] = map
+) -> tuple[int, Floats]:
+    """Return what a guess knows of everybody in some counties (state, three digits): the most frequent race and origin, and the
+    shares of sexes and ages. ``run`` maps."""
+    states, names = zip(*counties, strict=True)
+    rh, sa = (sum(numbers) for numbers in zip(*run(partial(county_population, experiment), states, names), strict=True))
+    return int(np.argmax(rh)), sa / max(1, int(sa.sum()))
 
 
 def county_findings(

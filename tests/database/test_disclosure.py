@@ -91,7 +91,7 @@ def test_records_of_counties_that_are_not_asked_for_are_counted_as_that(world: t
 def test_an_audit_writes_one_report_and_says_its_findings(world: tuple[Operator, Path]) -> None:
     operator, folder = world
     shown = operator.done("--audit", str(folder / "truth.csv.gz"), "--what_if", "block", "swap=0.2", "--out", str(folder / "audit"))
-    assert "of the people are in every data set that has these tables" in shown
+    assert "of the people, with age in bins, are in every data set that has these tables" in shown
     page = (folder / "audit/report.html").read_text(encoding="utf-8")
     assert "block tables" in page
     assert "all tables, 0.2 of people swapped" in page
@@ -127,7 +127,7 @@ def test_a_report_without_a_truth_says_what_would_tell_more(world: tuple[Operato
     for path in operator.base.glob("work/*/*/evaluation_*.json"):
         path.unlink()
     shown = operator.done("--report", "--out", str(folder / "county"), "de", "001")
-    assert "--truth FILE compares them" in shown
+    assert "no true records were given (--truth FILE)" in shown
     assert {path.stem for path in (folder / "county/tables").glob("*.csv")} == {"certainty", "counties", "pyramid"}
 
 
@@ -266,10 +266,14 @@ def read_table(folder: Path, name: str, report: str = "report") -> list[dict[str
         (["--report", "--reidentify", "FILE"], 2, "give --truth FILE"),
         (["--report", "de", "001", "000100"], 2, "--report takes whole counties"),
         (["--report", "--what_if", "r9"], 5, "r9"),
+        (["--report", "--reidentify", "NOBODY", "--truth", "FILE", "--out", "x"], 3, "has nobody in the reconstructed counties"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(world: tuple[Operator, Path], words: list[str], code: int, said: str) -> None:
     operator, folder = world
-    result = operator.run(*(str(folder / "truth.csv.gz") if word == "FILE" else word for word in words))
+    nobody = folder / "nobody.csv"
+    nobody.write_text("id,geoid_block,sex,age\n")
+    files = {"FILE": str(folder / "truth.csv.gz"), "NOBODY": str(nobody)}
+    result = operator.run(*(files.get(word, word) for word in words))
     assert (result.returncode, result.stderr.count("\n")) == (code, 1), result.stderr
     assert said in result.stderr

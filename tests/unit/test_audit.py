@@ -66,6 +66,12 @@ def test_sizes_add_up_to_all_people_and_blocks() -> None:
 
 
 @pytest.mark.slow
+def test_a_rate_of_one_draw_of_ties_has_no_least_and_most() -> None:
+    assert "precision, %" in table("reidentification")[0]
+    assert "least, %" not in table("reidentification")[0]
+
+
+@pytest.mark.slow
 def test_ways_to_publish_stand_side_by_side_under_their_names() -> None:
     rows = table("what_if")
     assert [row["way to publish"] for row in rows] == [variant.name for variant in VARIANTS]

@@ -144,6 +144,10 @@ def test_records_are_counted_by_their_confidence_and_certain_ones_are_matched_fi
     assert rows["50-60 %"] == (2, 50.0, 50.0)
     assert rows["90-100 %"] == (1, 100.0, 100.0)
     assert [figure.name for figure in section.figures] == ["calibration", "precision_by_rank"]
+    unmatched = sums.by_confidence * np.array([1, 1, 0, 0], np.int64)
+    nobody = calibration(dataclasses.replace(sums, by_confidence=unmatched))
+    assert nobody is not None
+    assert [figure.name for figure in nobody.figures] == ["calibration"]
 
 
 def test_precision_by_rank_falls_from_the_surest_matches_on() -> None:

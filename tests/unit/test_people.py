@@ -74,6 +74,13 @@ def test_what_is_written_is_read_again(entries: list[tuple[int, int, int]]) -> N
         np.testing.assert_array_equal(getattr(again, name), getattr(people, name))
 
 
+def test_people_of_states_far_apart_are_merged_too() -> None:
+    blocks = np.array([560019999991001, 10019999991000, 560019999991001])
+    merged = People(blocks, np.array([N_KINDS - 1, 3, N_KINDS - 1]), np.ones(3, np.int64)).merged()
+    assert merged.geoid_block.tolist() == [10019999991000, 560019999991001]
+    assert (merged.kind.tolist(), merged.count.tolist()) == ([3, N_KINDS - 1], [1, 2])
+
+
 def test_every_kind_of_person_survives_the_file() -> None:
     everyone = People(np.full(N_KINDS, 560019999009999), np.arange(N_KINDS), np.ones(N_KINDS, np.int64))
     again = read_people(io.BytesIO(people_csv(everyone)))

@@ -27,7 +27,7 @@ def drawings() -> list[Figure]:
         figures.pyramid("pyramid", "c", "a", LABELS, np.ones((2, 3)), np.ones((2, 3))),
         figures.calibration("calibration", "c", "a", np.array([0.5]), np.array([0.6]), np.array([10])),
         figures.curve_by_rank("rank", "c", "a", {"reconstruction": np.array([[0.5, 0.9], [1.0, 0.7]])}),
-        figures.trade_off("trade", "c", "a", ["all"], [0.0], [0.9], "error", "risk"),
+        figures.bars_by_row("ways", "c", "a", ["all"], {"certain": [0.9]}, {"error": [0.5]}),
         figures.points_on_map("points", "c", "a", east, north, shares, np.ones(3), "share"),
         figures.shapes_on_map("shapes", "c", "a", [[square], [square + 1], [square + 2]], shares, "share"),
     ]  # fmt: skip

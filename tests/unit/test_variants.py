@@ -14,7 +14,7 @@ from dbrecon.recon.census.inexact import SUPPRESSED, Inexact
 from dbrecon.recon.census.tables import DEFAULT_PRODUCT, load_product
 from dbrecon.recon.certainty.search import Budget
 from dbrecon.recon.people.people import People
-from dbrecon.recon.risk.protections import CoarsenAges, Swap
+from dbrecon.recon.risk.protections import CoarsenAges, MergeBlocks, RecordProtection, Swap
 from dbrecon.recon.risk.variants import Variant, VariantResult, cell_error, check_size, product_of, study_variant, tracts_of
 from dbrecon.recon.solve.program import Options
 from dbrecon.recon.study.synthetic import make_counties, plan_state
@@ -70,6 +70,12 @@ def test_unprotected_tables_have_no_error_and_protections_cost_some() -> None:
     assert coarse.error > 0.0
     assert swapped.agreement[1] < result(ALL).agreement[1]
     assert coarse.agreement[0] < result(ALL).agreement[0]
+
+
+@pytest.mark.parametrize("protection", [CoarsenAges(5), MergeBlocks(60)], ids=["ages", "blocks"])
+def test_who_knows_that_ages_or_blocks_are_coarser_finds_everybody_as_they_are_published(protection: RecordProtection) -> None:
+    tally = result(Variant("coarse", DEFAULT_PRODUCT, "P1,P12,P14", protection)).tally
+    assert tally.count("reconstruction", "all", "putative") == tally.count("reconstruction", "all", "known") == people().population
 
 
 @pytest.mark.slow

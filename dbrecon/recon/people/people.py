@@ -69,16 +69,17 @@ class People(_Counted):
     def merged(self) -> Self:
         """Return the same people in the file's order, each (block, kind) once, without counts of 0."""
         first = int(self.geoid_block.min()) if len(self.geoid_block) else 0
-        # Blocks of one state span less than 10^13, times 25,956 kinds: within an int64. Those of all states would not be.
-        if len(self.geoid_block) and int(self.geoid_block.max()) - first >= np.iinfo(np.int64).max // N_KINDS:
-            raise ValueError("people of so many states cannot be merged at once")
-        key = (self.geoid_block - first) * N_KINDS + _file_order(self.kind)
+        number, blocks = self.geoid_block - first, None
+        # Blocks of one state span less than 10^13, times 25,956 kinds: within an int64. Those of states far apart are not.
+        if number.max(initial=0) >= np.iinfo(np.int64).max // N_KINDS:
+            blocks, number = np.unique(self.geoid_block, return_inverse=True)
+        key = number * N_KINDS + _file_order(self.kind)
         unique, inverse = np.unique(key, return_inverse=True)
         count = np.zeros(len(unique), np.int64)
         np.add.at(count, inverse, self.count)
         unique, count = unique[count != 0], count[count != 0]
         block, order = np.divmod(unique, N_KINDS)
-        return type(self)(block + first, _file_order(order), count)
+        return type(self)(block + first if blocks is None else blocks[block], _file_order(order), count)
 
 
 @dataclass(frozen=True)

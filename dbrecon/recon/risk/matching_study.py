@@ -159,15 +159,17 @@ def study(
     names: tuple[str, str],
     seed: int = 0,
     repeats: int = 5,
+    population: tuple[int, npt.NDArray[np.float64]] | None = None,
 ) -> Study:
     """Study ``counties`` (SSCCC as a number -> what loads one), ``repeats`` times with other ties.
 
     ``attacker.true`` are positions in ``truth``, -1 without one; with ``by_id`` False they are found here. The attacker's records
-    of other counties are left out. ``names`` are the attacker's and the truth's, for the report.
+    of other counties are left out. ``names`` are the attacker's and the truth's, for the report. ``population`` is what
+    :func:`population_of` gives for all counties, which are loaded once more to find it where it is None.
     """
     tallies = [Tally() for _ in range(repeats)]
     knows_variability = False
-    everywhere, shares = population_of(load().people for load in counties.values())
+    everywhere, shares = population or population_of(load().people for load in counties.values())
     for code in sorted(counties):
         county = counties[code]()
         knows_variability |= bool(len(county.blocks.geoid))

@@ -240,7 +240,8 @@ def study_variant(
         raise InputError(f"{variant.name}: there is nobody to study")
     product = product_of(variant.product, variant.tables, variant.inexact, variant.inexact_tables)
     records = _records(product, truth)
-    tasks = _tasks(product, records, _protected(variant, records, seed), seed)
+    protected = _protected(variant, records, seed)
+    tasks = _tasks(product, records, protected, seed)
     run: Callable[..., Iterator[TractResult]] = executor.map if executor is not None else map
     n = len(tasks)
     published, true_cells = [task[0] for task in tasks], [task[1] for task in tasks]
@@ -248,7 +249,7 @@ def study_variant(
     for result in run(study_tract, [variant] * n, published, true_cells, [options] * n, [budget] * n):
         results.append(result)
         done(1)
-    return _sum_up(variant.name, records, results, seed)
+    return _sum_up(variant.name, records, protected, results, seed)
 
 
 def _tasks(product: Product, records: Records, protected: Records, seed: int) -> list[tuple[TractTables, TractTables]]:
@@ -270,14 +271,16 @@ def _people(records: Records) -> People:
     return People(records.block, records.sa * N_RH + records.rh, np.ones(len(records), np.int64))
 
 
-def _sum_up(name: str, truth: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
+def _sum_up(name: str, truth: Records, protected: Records, results: Sequence[TractResult], seed: int) -> VariantResult:
+    """Sum tracts up. The attacker looks people up in the block and at the age that they have in ``protected``: who knows that ages
+    or blocks were made coarser makes the own ones so too."""
     people = Records.concatenate([result.people for result in results])
     blocks = _sure_blocks(results)
     certain_people = None
     if blocks is not None:
         certain_people = People.concatenate([r.certain_people for r in results if r.certain_people is not None])
     everywhere, shares = population_of([people])
-    known = Known.of_truth(truth.without_race(), np.arange(len(truth)), truth)
+    known = Known.of_truth(protected.without_race(), np.arange(len(truth)), truth)
     settled = NO_BLOCKS if blocks is None else Blocks(blocks.geoid, blocks.differ == 0)
     certain = None if certain_people is None else Certain(certain_people)
     tally = study_county(known, people, truth, everywhere, shares, np.random.default_rng(seed), settled, certain)
