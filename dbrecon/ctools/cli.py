@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dbrecon.ctools.logs import set_up_logging
-from dbrecon.ctools.signals import Interrupted, delivered_again, outside_imports
+from dbrecon.ctools.signals import Interrupted, delivered_again, when_safe
 from dbrecon.ctools.terminal import printable
 from dbrecon.errors import DBReconError
 from dbrecon.paths import as_typed
@@ -71,7 +71,7 @@ def run_command(main: Callable[[], int], sentence: Callable[[BaseException], str
         handlers = {signal.SIGTERM: _terminated, signal.SIGHUP: _terminated, signal.SIGINT: signal.default_int_handler}
         for number, handler in handlers.items():
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, outside_imports(handler))
+                signal.signal(number, when_safe(handler))
     try:
         with delivered_again(_RAISED):
             code = main()

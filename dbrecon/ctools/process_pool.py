@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import ParamSpec, TypeVar
 
-from dbrecon.ctools.signals import outside_imports
+from dbrecon.ctools.signals import when_safe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class _Pool(ProcessPoolExecutor):
 
 def _begin() -> None:
     end_with_parent()
-    signal.signal(signal.SIGTERM, outside_imports(lambda *_: sys.exit(1)))
+    signal.signal(signal.SIGTERM, when_safe(lambda *_: sys.exit(1)))
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

@@ -47,16 +47,16 @@ def held_back(*numbers: signal.Signals) -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def outside_imports(handler: Handler) -> Handler:
-    """Return the handler, which waits until no import is under way in the thread that it strikes.
+def when_safe(handler: Handler) -> Handler:
+    """Return the handler, which waits until no import is under way in the thread that it strikes, and no condition being entered.
 
-    What it raises in the middle of one may come out as another error (C modules clear it, and fail on what they have not got), and
-    leaves modules that are half loaded.
+    What it raises in the middle of an import may come out as another error (C modules clear it, and fail on what they have not
+    got), and leaves modules that are half loaded. A condition that it strikes between its lock and its block stays locked for ever.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if _is_within(frame, _importing):
-            _send_outside(signal.Signals(number), threading.get_ident(), _importing)
+        if _is_within(frame, _is_fragile):
+            _send_outside(signal.Signals(number), threading.get_ident(), _is_fragile)
         else:
             handler(number, frame)
 
@@ -98,8 +98,8 @@ def _send_outside(number: signal.Signals, thread: int, place: Callable[[FrameTyp
     threading.Thread(target=send, daemon=True).start()
 
 
-def _importing(frame: FrameType) -> bool:
-    return frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+def _is_fragile(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code is threading.Condition.__enter__.__code__
 
 
 def _is_within(frame: FrameType | None, place: Callable[[FrameType], bool]) -> bool:

@@ -25,7 +25,7 @@ from typing import Any
 from dbrecon.ctools import staging
 from dbrecon.ctools.proc import process_facts
 from dbrecon.ctools.process_pool import end_with_parent, shielded
-from dbrecon.ctools.signals import delivered_again, outside_imports
+from dbrecon.ctools.signals import delivered_again, when_safe
 from dbrecon.errors import DBReconError, UsageError
 from dbrecon.node.pool import Died, Finished, Message, WorkerEvent
 
@@ -274,7 +274,7 @@ def _main(connection: Connection, work: str) -> None:
     serve: Serve = getattr(importlib.import_module(module), function)
     try:
         with delivered_again({_Terminated: signal.SIGTERM}):
-            signal.signal(signal.SIGTERM, outside_imports(_leave_tidily))
+            signal.signal(signal.SIGTERM, when_safe(_leave_tidily))
             _serve_all(connection, serve)
     except _Terminated:
         staging.discard_last()

@@ -233,9 +233,10 @@ def test_places_and_options_that_do_not_fit_are_refused(operator: Operator) -> N
 
 
 def files_of_step_6(operator: Operator) -> dict[Path, bytes]:
-    """All files of certainty, by their paths below the experiment's."""
+    """All files of certainty, by their paths below the experiment's. What a killed process was writing stays, under a temporary
+    name, until --clear_uploads: it is none of them."""
     work = county_folder(operator).parent
-    paths = {path.relative_to(work): path for path in work.rglob("*") if path.is_file()}
+    paths = {path.relative_to(work): path for path in work.rglob("*") if path.is_file() and not path.name.startswith(".")}
     return {name: path.read_bytes() for name, path in paths.items() if "certain" in str(name)}
 
 

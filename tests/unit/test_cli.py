@@ -280,6 +280,37 @@ def test_a_signal_in_an_import_ends_the_command_when_the_module_is_loaded(
     assert done.stderr == ("interrupted\n" if number == signal.SIGINT else "")
 
 
+def test_a_signal_that_strikes_while_a_condition_is_entered_leaves_it_free() -> None:
+    """Who waits for a result enters one; who ends the pool would wait for its lock for ever."""
+    done = run(
+        """
+        import signal, threading
+
+        class Lock:
+            def __init__(self):
+                self.own = threading.Lock()
+                self.acquire, self.release = self.own.acquire, self.own.release
+
+            def __enter__(self):
+                self.own.acquire()
+                os.kill(os.getpid(), signal.SIGINT)
+                return list(range(3))
+
+            def __exit__(self, *_):
+                self.own.release()
+
+        lock = Lock()
+        try:
+            with threading.Condition(lock):
+                for _ in range(3000):
+                    time.sleep(0.01)
+        finally:
+            print("locked" if lock.own.locked() else "free")
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "free\n", "interrupted\n")
+
+
 def test_what_a_destructor_raises_on_its_own_is_reported_as_ever() -> None:
     done = run("type('Thing', (), {'__del__': lambda self: 1 / 0})()")
     assert done.returncode == 0
