@@ -72,9 +72,8 @@ class MariaServer:
 
     def start(self) -> None:
         """Starts the server and returns when it answers."""
-        command = [*ends_with_us(), *self.command()]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=self._environment())
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True, env=self._environment())
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -129,11 +128,6 @@ class MariaServer:
 def check_installed() -> None:
     """Fails with a sentence where there is no MariaDB."""
     _mariadbd()
-
-
-def ends_with_us() -> list[str]:
-    """What is put before a command whose process shall not outlive this one: tests that are broken off stop nothing themselves."""
-    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def as_root() -> list[str]:

@@ -1,14 +1,12 @@
 """MariaDB and MySQL as administrators set them up: TLS, sockets, IPv6, odd modes and character sets, read-only for a while."""
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from sqlalchemy import Connection, text
 
@@ -20,7 +18,6 @@ from dbrecon.remedies import REMEDIES, sentence
 from tests.console_world import Operator
 from tests.helpers import TractRow, geography
 from tests.mysql_server import server_or_skip
-from tests.paths import CHECKOUT
 from tests.ports import free_port
 from tests.servers import MariaServer, check_installed
 from tests.waiting import wait_for
@@ -221,20 +218,3 @@ def test_a_server_that_is_read_only_for_a_while_is_waited_for(settings: dict[str
     assert lines == ["released"]
     assert ledger.claimants("r1") == []
     engine.dispose()
-
-
-def test_a_server_does_not_outlive_tests_that_are_killed() -> None:
-    code = (
-        "import subprocess\n"
-        "from tests.servers import ends_with_us\n"
-        "server = subprocess.Popen([*ends_with_us(), 'sleep', '600'], start_new_session=True)\n"
-        "print(server.pid, flush=True)\n"
-        "server.wait()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as tests:
-        assert tests.stdout is not None
-        server = psutil.Process(int(tests.stdout.readline()))
-        wait_for(lambda: server.name() == "sleep", "the server")
-        tests.kill()
-    gone, _ = psutil.wait_procs([server], timeout=60)
-    assert gone
