@@ -1,5 +1,7 @@
 """What several tests need: random people and their tables, made from the product's own tabulation; and tidiness."""
 
+import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -93,3 +95,16 @@ def random_people(seed: int, blocks: int, people: int, kinds: int = 60) -> list[
     weights = rng.dirichlet(np.full(kinds, 0.4))
     where = 1000 + rng.integers(0, blocks, people)
     return [(int(b), int(k)) for b, k in zip(where, rng.choice(palette, people, p=weights), strict=True)]
+
+
+def published_cells(folder: Path, county_files: str) -> Counter[tuple[str, str]]:
+    """(unit, cell) of what an experiment's county files below a folder publish, but zeros. ``county_files`` begins their names."""
+    found: Counter[tuple[str, str]] = Counter()
+    for level in ("block", "tract"):
+        for path in folder.rglob(f"{county_files}_{level}_*.csv"):
+            with path.open() as file:
+                for row in csv.DictReader(file):
+                    geoid = row.pop(f"geoid_{level}")
+                    del row["logrecno"]
+                    found |= Counter({(geoid, name): int(value) for name, value in row.items() if value != "0"})
+    return found

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from waitress.server import create_server
 
+from dbrecon.ctools.signals import when_safe
 from dbrecon.dashboard.access import Access, check_host
 from dbrecon.dashboard.app import create_app
 from dbrecon.errors import UsageError
@@ -31,7 +32,7 @@ def serve(config: Config, host: str, port: int) -> int:
         raise UsageError(f"the dashboard cannot listen on {where} ({reason}): choose another --port or --host") from None
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{server.effective_port}/re-recon.html", flush=True)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, when_safe(_leave))
     server.run()  # returns at KeyboardInterrupt and SystemExit
     server.close()
     log.info("the dashboard is closed")

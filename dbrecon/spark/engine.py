@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from dbrecon.ctools.signals import Interrupted, handled, held_back
+from dbrecon.ctools.signals import Interrupted, handled, held_back, when_safe
 from dbrecon.settings import Config
 from dbrecon.spark.executor import Answer, do
 from dbrecon.spark.jvm import Jvm
@@ -358,7 +358,7 @@ def _own_interrupt() -> Iterator[None]:
         raise Interrupted  # a KeyboardInterrupt would be logged by py4j
 
     try:
-        with handled({signal.SIGINT: interrupt}):
+        with handled({signal.SIGINT: when_safe(interrupt)}):
             yield
     except Interrupted:
         raise KeyboardInterrupt from None

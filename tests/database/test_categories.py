@@ -16,6 +16,7 @@ from dbrecon.recon.census.kinds import RACES
 from dbrecon.recon.census.tables import load_product, product_of
 from dbrecon.recon.certainty.claims import parse_claim
 from tests.database.test_dhc import tool
+from tests.helpers import published_cells
 from tests.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "tests" / "products" / "register"
@@ -74,14 +75,7 @@ def test_every_published_cell_is_the_truth_s_and_that_of_the_people_by_their_gro
     truth = Counter(cell for person in people(root / "truth.csv.gz") for cell in cells_of(person, group_of(person)))
     found = [person for path in files(root, "synth_out_*.csv") for person in people(path)]
     assert Counter(cell for person in found for cell in cells_of(person, person["race_group"])) == truth
-    published: Counter[tuple[str, str]] = Counter()
-    for level in ("block", "tract"):
-        for path in files(root, f"reg_{level}_*.csv"):
-            for row in people(path):
-                geoid = row.pop(f"geoid_{level}")
-                row.pop("logrecno")
-                published |= Counter({(geoid, name): int(value) for name, value in row.items() if value != "0"})
-    assert published == truth
+    assert published_cells(root / "register-re" / "rg" / "work", "reg") == truth
 
 
 def test_people_s_files_and_exports_name_the_group_and_no_race_or_origin_that_is_not_told(root: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dbrecon.recon.product.writer import write_state_zip
 from dbrecon.recon.study.synthetic import make_counties, plan_state
 from tests.console_world import Operator, assert_refused
 from tests.database.test_dhc import Lines, files_of, tool
+from tests.helpers import published_cells
 from tests.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "tests" / "products" / "small_area"
@@ -74,13 +75,7 @@ def tabulated(everyone: list[Person]) -> Counter[tuple[str, str]]:
 
 
 def test_every_published_cell_is_the_truth_s_and_that_of_the_people(root: Path) -> None:
-    published: Counter[tuple[str, str]] = Counter()
-    for level in ("block", "tract"):
-        for path in files(root, f"sac_{level}_*.csv"):
-            for row in people(path):
-                geoid = row.pop(f"geoid_{level}")
-                row.pop("logrecno")
-                published |= Counter({(geoid, name): int(value) for name, value in row.items() if value != "0"})
+    published = published_cells(root / "small-re" / "sa" / "work", "sac")
     assert published == tabulated(people(root / "truth.csv.gz"))
     found = [person for path in files(root, "synth_out_*.csv") for person in people(path)]
     assert len(found) == 1000
